@@ -23,3 +23,9 @@ pub const HANDLES_MAX: usize = 4096;
 
 const _: () = assert!(EVENT_INLINE_MAX_BYTES < FRAME_PAYLOAD_MAX_BYTES);
 const _: () = assert!(STORE_LARGE_MIN_BYTES as u64 <= STORE_PACK_MAX_BYTES);
+
+/// A ledger starts a new segment once the current one is this long.
+pub const LEDGER_SEGMENT_MAX_BYTES: u64 = 64 << 20;
+
+/// Events that may be open inside each other: calls of kernels by kernels.
+pub const EVENT_OPEN_MAX: usize = 256;

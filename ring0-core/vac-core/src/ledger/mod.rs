@@ -1,0 +1,139 @@
+//! The append-only record of one run.
+//!
+//! A run is a list of [`Entry`]s under a BLAKE3 hash chain. The entries stand, each in a
+//! checksummed frame, in segment files `runs/ID.0000`, `runs/ID.0001`, … and bodies longer than
+//! 64 bytes stand in the store. After the outcome is durable, a small file `runs/ID.close`
+//! repeats the final head, so that a ledger which lost its end is not taken for a crashed run.
+//!
+//! What differs between two equal runs (wall time, host paths, when groups were committed) is
+//! kept in [`Entry::Note`] and [`Entry::Mark`], which the chain does not cover. So equal runs
+//! have equal heads.
+//!
+//! This module knows nothing of time: its caller decides when a group is committed.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::fault::{Usage, quote};
+
+mod entry;
+mod frame;
+mod reader;
+mod writer;
+
+pub use entry::{Body, Call, Class, Entry, Field, Header, NameId, Outcome, Return, Seq};
+pub use frame::{Frames, Segment};
+pub use reader::{Reader, Tail, close_record, is_running, runs, segments};
+pub use writer::{Committer, Ledger};
+
+/// The folder of all runs.
+pub const RUNS_DIR: &str = "runs";
+
+/// The identity of a run: 16 characters `0-9a-v`, of which the first ten are the start time in
+/// milliseconds since 1970 (base32hex, so that names sort by time) and the rest are random.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RunId([u8; RunId::LEN]);
+
+impl RunId {
+    /// Length in characters.
+    pub const LEN: usize = 16;
+    const ALPHABET: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
+
+    /// The identity of a run that starts at `unix_ms`; `random` tells runs of one instant apart.
+    pub fn new(unix_ms: u64, random: u32) -> Self {
+        // 50 bits of time reach the year 37648; 30 bits of randomness follow.
+        let bits = (u128::from(unix_ms) & ((1 << 50) - 1)) << 30 | u128::from(random >> 2);
+        let mut text = [0; Self::LEN];
+        for (i, c) in text.iter_mut().enumerate() {
+            let index = (bits >> (5 * (Self::LEN - 1 - i))) & 31;
+            *c = Self::ALPHABET.get(index as usize).copied().unwrap_or(b'0');
+        }
+        Self(text)
+    }
+
+    /// The sixteen characters.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for RunId {
+    type Err = Usage;
+
+    fn from_str(text: &str) -> Result<Self, Usage> {
+        let id: Option<[u8; Self::LEN]> = text.as_bytes().try_into().ok();
+        match id {
+            Some(id) if id.iter().all(|c| Self::ALPHABET.contains(c)) => Ok(Self(id)),
+            _ => Err(Usage::new(format!("`{}` is not a run: expected 16 characters 0-9a-v", quote(text)))
+                .hint("`vac runs` lists them")),
+        }
+    }
+}
+
+/// The head of a run's hash chain: it names every chained entry, in order.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Head([u8; 32]);
+
+impl Head {
+    /// Before the first entry.
+    pub const START: Self = Self([0; 32]);
+
+    /// The head after an entry with this payload:
+    /// `BLAKE3-keyed(key, head || payload)`, the key being
+    /// `BLAKE3-derive-key("vac ledger chain 1", "")`.
+    #[must_use]
+    pub fn after(&self, key: &ChainKey, payload: &[u8]) -> Self {
+        let mut hasher = blake3::Hasher::new_keyed(&key.0);
+        hasher.update(&self.0).update(payload);
+        Self(*hasher.finalize().as_bytes())
+    }
+
+    /// The 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// A head from its 32 bytes.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
+impl fmt::Debug for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The key that separates ledger chains from every other use of BLAKE3.
+#[derive(Debug, Clone)]
+pub struct ChainKey([u8; 32]);
+
+impl Default for ChainKey {
+    fn default() -> Self {
+        Self(blake3::derive_key("vac ledger chain 1", b""))
+    }
+}
+
+fn segment_path(run: RunId, number: u32) -> String {
+    format!("{RUNS_DIR}/{run}.{number:04}")
+}
+
+fn close_path(run: RunId) -> String {
+    format!("{RUNS_DIR}/{run}.close")
+}
+
+#[cfg(test)]
+mod tests;

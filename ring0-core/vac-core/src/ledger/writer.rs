@@ -1,0 +1,200 @@
+//! Writing a ledger. One thread appends to memory ([`Ledger`]); the same or another takes what
+//! was appended as a group and makes it durable ([`Committer`]). What a group names in the store
+//! must be durable before the group is written; the caller sees to that.
+
+use std::sync::Arc;
+
+use super::frame::{push_entry, push_frame};
+use super::{ChainKey, Entry, Head, Header, RUNS_DIR, RunId, Segment, close_path, segment_path};
+use crate::canon::{self, Writer};
+use crate::fault::{HostAbort, Result};
+use crate::limits::LEDGER_SEGMENT_MAX_BYTES;
+use crate::storage::{Lock, LockMode, OpenMode, Storage, StorageFile};
+
+/// The appending half: entries become frames in memory, and the chain advances.
+pub struct Ledger {
+    key: ChainKey,
+    head: Head,
+    entries: u64,
+    group: Vec<u8>,
+    scratch: Writer,
+}
+
+impl Ledger {
+    /// Starts the ledger of `run` in `storage`. Nothing is durable before the first commit.
+    pub fn create(storage: Arc<dyn Storage>, run: RunId, header: Header) -> Result<(Self, Committer)> {
+        let mut ledger = Self {
+            key: ChainKey::default(),
+            head: Head::START,
+            entries: 0,
+            group: Vec::new(),
+            scratch: Writer::default(),
+        };
+        let committer = Committer::create(storage, run)?;
+        ledger.append(&Entry::Header(header));
+        Ok((ledger, committer))
+    }
+
+    /// A ledger that is kept nowhere: for a replay, which needs only the head.
+    pub fn in_memory(header: Header) -> Self {
+        let mut ledger = Self {
+            key: ChainKey::default(),
+            head: Head::START,
+            entries: 0,
+            group: Vec::new(),
+            scratch: Writer::default(),
+        };
+        ledger.append(&Entry::Header(header));
+        ledger
+    }
+
+    /// Appends an entry to the group that the next commit makes durable.
+    pub fn append(&mut self, entry: &Entry) {
+        push_entry(&mut self.group, &mut self.scratch, entry);
+        if entry.is_chained() {
+            self.head = self.head.after(&self.key, self.scratch.bytes_so_far());
+            self.entries += 1;
+        }
+    }
+
+    /// The head after everything appended.
+    pub fn head(&self) -> Head {
+        self.head
+    }
+
+    /// Chained entries appended.
+    pub fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// Bytes that wait for a commit.
+    pub fn waiting_bytes(&self) -> usize {
+        self.group.len()
+    }
+
+    /// What was appended since the last group, ending in a mark. `durable_bytes` is
+    /// [`Committer::durable_bytes`]; `spare` is an empty buffer to go on with.
+    pub fn take_group(&mut self, durable_bytes: u64, spare: Vec<u8>) -> Vec<u8> {
+        debug_assert!(spare.is_empty());
+        if !self.group.is_empty() {
+            let mark = Entry::Mark { entries: self.entries, head: self.head, durable_bytes };
+            self.append(&mark);
+        }
+        std::mem::replace(&mut self.group, spare)
+    }
+
+    /// Forgets what waits: for a ledger in memory.
+    pub fn discard_group(&mut self) {
+        self.group.clear();
+    }
+}
+
+/// The half that makes groups durable.
+pub struct Committer {
+    storage: Arc<dyn Storage>,
+    run: RunId,
+    number: u32,
+    file: Box<dyn StorageFile>,
+    /// Held while the run is being written, so that others can tell it from a crashed one.
+    lock: Box<dyn Lock>,
+    written_bytes: u64,
+    durable_bytes: u64,
+    is_named: bool,
+    is_poisoned: bool,
+}
+
+impl Committer {
+    fn create(storage: Arc<dyn Storage>, run: RunId) -> Result<Self> {
+        let folder = |e| HostAbort::io("create the folder", storage.show(RUNS_DIR), &e);
+        match storage.list(RUNS_DIR) {
+            Ok(_) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => storage.create_dir(RUNS_DIR).map_err(folder)?,
+            Err(e) => return Err(folder(e).into()),
+        }
+        let (file, lock) = start_segment(&*storage, run, 0)?;
+        Ok(Self {
+            storage,
+            run,
+            number: 0,
+            file,
+            lock,
+            written_bytes: Segment::LEN as u64,
+            durable_bytes: 0,
+            is_named: false,
+            is_poisoned: false,
+        })
+    }
+
+    /// Bytes of the current segment that are durable.
+    pub fn durable_bytes(&self) -> u64 {
+        self.durable_bytes
+    }
+
+    /// Writes `group` and makes it durable. After a failure nothing more is accepted: what the
+    /// disk kept of a failed sync cannot be known.
+    pub fn commit(&mut self, group: &[u8]) -> Result<()> {
+        if self.is_poisoned {
+            let message = format!("the ledger of run `{}` failed before; nothing more is written", self.run);
+            return Err(HostAbort::new(crate::fault::AbortKind::Machine, message).into());
+        }
+        if group.is_empty() {
+            return Ok(());
+        }
+        self.is_poisoned = true;
+        if self.written_bytes >= LEDGER_SEGMENT_MAX_BYTES {
+            self.roll()?;
+        }
+        self.write(group).map_err(|e| self.failed("write", &e))?;
+        self.is_poisoned = false;
+        Ok(())
+    }
+
+    fn write(&mut self, group: &[u8]) -> std::io::Result<()> {
+        self.file.write_at(group, self.written_bytes)?;
+        self.file.sync_data()?;
+        if !self.is_named {
+            self.storage.sync_dir(RUNS_DIR)?;
+            self.is_named = true;
+        }
+        self.written_bytes += group.len() as u64;
+        self.durable_bytes = self.written_bytes;
+        Ok(())
+    }
+
+    fn roll(&mut self) -> Result<()> {
+        self.number += 1;
+        (self.file, self.lock) = start_segment(&*self.storage, self.run, self.number)?;
+        self.written_bytes = Segment::LEN as u64;
+        self.durable_bytes = 0;
+        self.is_named = false;
+        Ok(())
+    }
+
+    fn failed(&self, what: &str, err: &std::io::Error) -> HostAbort {
+        HostAbort::io(what, self.storage.show(&segment_path(self.run, self.number)), err)
+    }
+
+    /// Repeats the final head in a file of its own, after the outcome is durable. It is a help
+    /// for verification and not a part of the ledger, so it is not waited for.
+    pub fn close(self, head: Head, entries: u64) -> Result<()> {
+        let mut frame = Vec::new();
+        push_frame(&mut frame, &canon::encode(&(*head.as_bytes(), entries)));
+        let path = close_path(self.run);
+        let write = || -> std::io::Result<()> {
+            let file = self.storage.open(&path, OpenMode::CreateNew)?;
+            file.write_at(&frame, 0)
+        };
+        write().map_err(|e| HostAbort::io("write", self.storage.show(&path), &e))?;
+        Ok(())
+    }
+}
+
+fn start_segment(storage: &dyn Storage, run: RunId, number: u32) -> Result<(Box<dyn StorageFile>, Box<dyn Lock>)> {
+    let path = segment_path(run, number);
+    let failed = |e| HostAbort::io("create", storage.show(&path), &e);
+    let file = storage.open(&path, OpenMode::CreateNew).map_err(failed)?;
+    let lock = storage.try_lock(&path, LockMode::Exclusive).map_err(failed)?;
+    let lock = lock.ok_or_else(|| HostAbort::new(crate::fault::AbortKind::Busy, format!("run `{run}` is being written by another process")))?;
+    file.write_at(&Segment { run, number }.to_bytes(), 0).map_err(failed)?;
+    Ok((file, lock))
+}
