@@ -1,1 +1,38 @@
-//! (being written)
+//! Ring 0 of VAC, the engine's side: compiles, links and runs kernels behind one recorded wall.
+//!
+//! The only crate that names wasmtime. It has mechanism and no policy: what a kernel may reach
+//! comes in with its [`Setup`], and every call that crosses goes through the [`Recorder`].
+//!
+//! - [`engine`]: settings of profile `det-1`, compiling, the cache of compiled code
+//! - [`load`]: what a file is, and turning WASI 0.1 modules into components
+//! - [`instance`]: a kernel that runs
+//! - [`inspect`]: what a kernel imports and exports, and which grants it would need
+//! - [`value`]: values as WAVE text and in canonical form
+//! - [`wall`]: where every call crosses
+//! - [`host`]: what stands behind the wall; [`fs`] for files
+//! - [`limits`]: every bound
+
+mod clock;
+pub mod engine;
+mod entropy;
+pub mod fs;
+pub mod host;
+pub mod inspect;
+pub mod instance;
+mod kernel_files;
+pub mod limits;
+pub mod load;
+pub mod value;
+pub mod wall;
+mod wasi;
+mod wire;
+
+pub use engine::{Compiled, Engine, Origin};
+pub use host::{Console, Host, NoConsole, Out, Preopen, Setup};
+pub use instance::{Budget, Ending, Instance, NoWatch, Watch};
+pub use load::{Kind, Loaded};
+pub use wall::{Answered, Crossing, Function, NoRecorder, Recorder, State};
+pub use wire::Wire;
+
+/// Values of the component model, and their types.
+pub use wasmtime::component::{Type, Val};

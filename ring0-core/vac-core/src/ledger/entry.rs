@@ -16,30 +16,30 @@ pub type Field = (String, Node);
 /// What kind of question or effect an event is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// The answer follows from the run so far: a clock, entropy, a handle.
+    /// The answer can be computed again from the header: entropy. A replay does.
     Computed,
+    /// The sandbox's own state: handles, virtual clocks, what the header already says.
+    Local,
     /// The answer is the world's: a file, a listing, the standard input.
     Read,
     /// Something changes outside.
     Effect,
-    /// A kernel runs.
+    /// A kernel or a script runs.
     Kernel,
-    /// Something was asked that no grant allows. The response says what the guest was told.
-    Denied,
 }
 
 impl Class {
     /// Every class, in the order of their codes.
-    pub const ALL: [Self; 5] = [Self::Computed, Self::Read, Self::Effect, Self::Kernel, Self::Denied];
+    pub const ALL: [Self; 5] = [Self::Computed, Self::Local, Self::Read, Self::Effect, Self::Kernel];
 
     /// The stable word, as logs and JSON show it.
     pub fn word(self) -> &'static str {
         match self {
             Self::Computed => "computed",
+            Self::Local => "local",
             Self::Read => "read",
             Self::Effect => "effect",
             Self::Kernel => "kernel",
-            Self::Denied => "denied",
         }
     }
 
@@ -108,8 +108,6 @@ pub struct Call {
     pub name: NameId,
     /// What kind of event it is.
     pub class: Class,
-    /// The grant it was allowed by: an index in the header's list.
-    pub grant: Option<u32>,
     /// The run's tick at the call.
     pub tick: u64,
     /// The canonical form of the arguments.
@@ -119,8 +117,26 @@ pub struct Call {
 /// The answering half of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Return {
-    /// The canonical form of the result.
-    pub response: Body,
+    /// The canonical form of the result, or how the call ended its kernel instead.
+    pub answer: Result<Body, Outcome>,
+    /// The grant it was allowed by: an index in the header's list.
+    pub grant: Option<u32>,
+    /// If something was refused: the grant that would have allowed it, as an operator types it.
+    pub denied: Option<String>,
+}
+
+impl Return {
+    const FIELDS: usize = 3;
+
+    fn encode_fields(&self, to: &mut Writer) {
+        self.answer.encode(to);
+        self.grant.encode(to);
+        self.denied.encode(to);
+    }
+
+    fn decode_fields(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
+        Ok(Self { answer: Result::decode(from)?, grant: Option::decode(from)?, denied: Option::decode(from)? })
+    }
 }
 
 /// How a run ended.
@@ -260,14 +276,13 @@ impl Body {
 }
 
 impl Call {
-    const FIELDS: usize = 7;
+    const FIELDS: usize = 6;
 
     fn encode_fields(&self, to: &mut Writer) {
         to.uint(self.seq);
         self.parent.encode(to);
         self.name.encode(to);
         self.class.encode(to);
-        self.grant.encode(to);
         to.uint(self.tick);
         self.request.encode(to);
     }
@@ -278,7 +293,6 @@ impl Call {
             parent: Option::decode(from)?,
             name: NameId::decode(from)?,
             class: Class::decode(from)?,
-            grant: Option::decode(from)?,
             tick: from.uint()?,
             request: Body::decode(from)?,
         })
@@ -345,18 +359,18 @@ impl Encode for Entry {
                 name.encode(to);
             }
             Self::Event(call, ret) => {
-                start(kind::EVENT, Call::FIELDS + 1);
+                start(kind::EVENT, Call::FIELDS + Return::FIELDS);
                 call.encode_fields(to);
-                ret.response.encode(to);
+                ret.encode_fields(to);
             }
             Self::Begin(call) => {
                 start(kind::BEGIN, Call::FIELDS);
                 call.encode_fields(to);
             }
             Self::End(seq, ret) => {
-                start(kind::END, 2);
+                start(kind::END, 5);
                 to.uint(*seq);
-                ret.response.encode(to);
+                ret.encode_fields(to);
             }
             Self::Close { outcome, ticks, events } => {
                 start(kind::CLOSE, 3);
@@ -385,11 +399,11 @@ impl Decode for Entry {
         match (kind, len) {
             (kind::HEADER, 2) => Ok(Self::Header(Header { fields: fields(from)? })),
             (kind::NAME, 3) => Ok(Self::Name(NameId::decode(from)?, String::decode(from)?)),
-            (kind::EVENT, 9) => {
-                Ok(Self::Event(Call::decode_fields(from)?, Return { response: Body::decode(from)? }))
+            (kind::EVENT, 10) => {
+                Ok(Self::Event(Call::decode_fields(from)?, Return::decode_fields(from)?))
             }
-            (kind::BEGIN, 8) => Ok(Self::Begin(Call::decode_fields(from)?)),
-            (kind::END, 3) => Ok(Self::End(from.uint()?, Return { response: Body::decode(from)? })),
+            (kind::BEGIN, 7) => Ok(Self::Begin(Call::decode_fields(from)?)),
+            (kind::END, 5) => Ok(Self::End(from.uint()?, Return::decode_fields(from)?)),
             (kind::CLOSE, 4) => {
                 Ok(Self::Close { outcome: Outcome::decode(from)?, ticks: from.uint()?, events: from.uint()? })
             }

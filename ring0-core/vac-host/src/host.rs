@@ -1,0 +1,201 @@
+//! What stands behind the wall for one kernel: its handles, clock, entropy, console and quotas.
+//!
+//! Nothing here is ambient. The operator's grants come in through [`Setup`], time and entropy
+//! are computed, and the console is given by whoever starts the kernel.
+
+use std::io;
+use std::sync::Arc;
+
+use cap_std::fs::Dir;
+use vac_core::caps::{CapTable, Handle, Quotas, Refusal, Resource as Quota, Rights};
+use vac_core::fault::{AbortKind, Error, Fault, HostAbort, Result};
+use wasmtime::component::Resource;
+
+use crate::clock::Clock;
+use crate::entropy::Entropy;
+use crate::fs::{ErrorCode, Mount};
+
+/// Where a kernel's standard streams go.
+pub trait Console: Send {
+    /// At most `max` bytes of standard input; none at its end. May wait.
+    fn read(&mut self, max: usize) -> io::Result<Vec<u8>>;
+    /// Writes all of `bytes`.
+    fn write(&mut self, to: Out, bytes: &[u8]) -> io::Result<()>;
+}
+
+/// An output of the console.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Out {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// A console that is not there: input is at its end, output goes nowhere.
+#[derive(Debug, Default)]
+pub struct NoConsole;
+
+impl Console for NoConsole {
+    fn read(&mut self, _: usize) -> io::Result<Vec<u8>> {
+        Ok(Vec::new())
+    }
+    fn write(&mut self, _: Out, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A directory, or some files of one, as the operator granted it.
+pub struct Preopen {
+    /// The name the guest sees, for example `./data`.
+    pub guest: String,
+    /// The directory.
+    pub dir: Dir,
+    /// If not empty: the only names in it that are granted, each with its rights and number.
+    pub only: Vec<(String, Rights, u32)>,
+    /// What may be done.
+    pub rights: Rights,
+    /// Number of the grant.
+    pub grant: u32,
+}
+
+/// Everything that a kernel starts with.
+pub struct Setup {
+    /// The arguments; the first is the program's name.
+    pub args: Vec<String>,
+    /// The environment, in the order the guest sees.
+    pub env: Vec<(String, String)>,
+    /// The directories.
+    pub preopens: Vec<Preopen>,
+    /// The grant of the standard input, if it was given.
+    pub stdin: Option<u32>,
+    /// The standard streams.
+    pub console: Box<dyn Console>,
+    /// The seed of all entropy.
+    pub seed: [u8; 32],
+    /// What may be used up.
+    pub quotas: Quotas,
+    /// Handles that may be open at a time.
+    pub handles_max: usize,
+}
+
+impl Default for Setup {
+    /// Nothing is granted, and nothing is limited.
+    fn default() -> Self {
+        Self {
+            args: Vec::new(),
+            env: Vec::new(),
+            preopens: Vec::new(),
+            stdin: None,
+            console: Box::new(NoConsole),
+            seed: [0; 32],
+            quotas: Quotas::unlimited(),
+            handles_max: vac_core::limits::HANDLES_MAX,
+        }
+    }
+}
+
+/// What a handle stands for.
+pub(crate) enum Object {
+    File(Arc<crate::fs::OpenFile>),
+    Dir(Arc<crate::fs::OpenDir>),
+    Listing(std::vec::IntoIter<crate::fs::Name>),
+    Input(crate::wasi::io::Input),
+    Output(crate::wasi::io::Output),
+    /// Ready at this instant of the virtual clock; at once if 0.
+    Pollable(u64),
+    IoError(ErrorCode),
+}
+
+/// One kernel's side of the host.
+pub struct Host {
+    pub(crate) table: CapTable<Object>,
+    pub(crate) quotas: Quotas,
+    pub(crate) clock: Clock,
+    pub(crate) entropy: Entropy,
+    pub(crate) console: Box<dyn Console>,
+    pub(crate) args: Vec<String>,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) mounts: Vec<Mount>,
+    pub(crate) stdin: Option<u32>,
+    /// Of the call that is crossing: the grant that allowed it.
+    grant: Option<u32>,
+    /// Of the call that is crossing: what was refused, as the grant that would allow it.
+    denied: Option<String>,
+}
+
+impl Host {
+    pub(crate) fn new(setup: Setup) -> Self {
+        Self {
+            table: CapTable::new(setup.handles_max),
+            quotas: setup.quotas,
+            clock: Clock::default(),
+            entropy: Entropy::new(&setup.seed),
+            console: setup.console,
+            args: setup.args,
+            env: setup.env,
+            mounts: setup.preopens.into_iter().map(Mount::new).collect(),
+            stdin: setup.stdin,
+            grant: None,
+            denied: None,
+        }
+    }
+
+    pub(crate) fn begin_call(&mut self, tick: u64) {
+        self.clock.set_tick(tick);
+        (self.grant, self.denied) = (None, None);
+    }
+
+    pub(crate) fn end_call(&mut self) -> (Option<u32>, Option<String>) {
+        (self.grant.take(), self.denied.take())
+    }
+
+    /// Notes that `grant` allowed the call that is crossing.
+    pub(crate) fn allowed_by(&mut self, grant: Option<u32>) {
+        self.grant = grant;
+    }
+
+    /// Notes that the call that is crossing was refused, and what would have allowed it.
+    pub(crate) fn deny(&mut self, would_allow: impl Into<String>) {
+        self.denied = Some(would_allow.into());
+    }
+
+    /// A new handle for `object`.
+    pub(crate) fn open<T: 'static>(&mut self, object: Object, rights: Rights, grant: Option<u32>) -> Result<Resource<T>> {
+        let handle = self.table.mint(object, rights, grant).map_err(refused)?;
+        Ok(Resource::new_own(handle.to_rep()))
+    }
+
+    /// A new handle for `object` that ends when `parent` is revoked.
+    pub(crate) fn derive<T: 'static>(&mut self, parent: Handle, object: Object, rights: Rights) -> Result<Resource<T>> {
+        let handle = self.table.derive(parent, object, rights).map_err(refused)?;
+        Ok(Resource::new_own(handle.to_rep()))
+    }
+
+    pub(crate) fn release(&mut self, handle: Handle) -> Result<()> {
+        self.table.release(handle).map(drop).map_err(refused)
+    }
+
+    /// Uses up input quota for bytes that the guest takes in.
+    pub(crate) fn take_in(&mut self, len: usize) -> Result<()> {
+        Ok(self.quotas.charge(Quota::InputBytes, len as u64)?)
+    }
+
+    /// Uses up output quota for bytes that the guest gives out.
+    pub(crate) fn give_out(&mut self, len: usize) -> Result<()> {
+        Ok(self.quotas.charge(Quota::OutputBytes, len as u64)?)
+    }
+}
+
+/// A refusal of the table: too many handles are a quota, the rest is the guest's doing.
+pub(crate) fn refused(refusal: Refusal) -> Error {
+    match refusal {
+        Refusal::Full(max) => HostAbort::new(AbortKind::Quota, format!("the guest wants more than {max} open handles")).into(),
+        Refusal::Stale(_) | Refusal::Rights { .. } => Fault { kind: "trap", message: refusal.to_string() }.into(),
+    }
+}
+
+/// The number behind a guest's handle.
+pub(crate) fn handle_of<T: 'static>(resource: &Resource<T>) -> Handle {
+    Handle::from_rep(resource.rep())
+}

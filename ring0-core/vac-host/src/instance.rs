@@ -1,0 +1,275 @@
+//! A kernel that runs: one store, one instance, one side of the host.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+
+use vac_core::canon::Writer;
+use vac_core::caps::{Quotas, Resource as Quota};
+use vac_core::fault::{AbortKind, Error, Fault, HostAbort, Result, Usage};
+use wasmtime::component::{self, ComponentExportIndex, Func, Val};
+use wasmtime::{ResourceLimiter, Store, Trap};
+
+use crate::engine::{Compiled, Engine, chain, machine};
+use crate::host::{Host, Setup};
+use crate::limits::{HOSTCALL_MAX_BYTES, TICKS_BETWEEN_CHECKS};
+use crate::wall::{Exit, Recorder, State};
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It returned.
+    Returned,
+    /// It exited with a status.
+    Exited(u32),
+}
+
+/// Asked now and then whether a kernel should stop for a reason that is not its own.
+pub trait Watch: Send + Sync {
+    /// Why to stop, if so.
+    fn stop(&self) -> Option<HostAbort>;
+}
+
+/// Never stops anything.
+#[derive(Debug, Default)]
+pub struct NoWatch;
+
+impl Watch for NoWatch {
+    fn stop(&self) -> Option<HostAbort> {
+        None
+    }
+}
+
+/// What a kernel may use besides its [`Setup`].
+#[derive(Clone)]
+pub struct Budget {
+    /// Ticks.
+    pub ticks_max: u64,
+    /// Asked now and then.
+    pub watch: Arc<dyn Watch>,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { ticks_max: u64::MAX, watch: Arc::new(NoWatch) }
+    }
+}
+
+/// A kernel that was started.
+pub struct Instance {
+    store: Store<State>,
+    instance: component::Instance,
+    compiled: Arc<Compiled>,
+    budget: Budget,
+}
+
+impl Instance {
+    /// Starts a kernel. Whatever it does while starting is metered and recorded too.
+    pub fn start(
+        engine: &Engine,
+        compiled: Arc<Compiled>,
+        setup: Setup,
+        budget: Budget,
+        recorder: Box<dyn Recorder>,
+    ) -> (Result<Self>, u64) {
+        let state = State {
+            host: Host::new(setup),
+            recorder,
+            ticks_given: budget.ticks_max,
+            request: Writer::default(),
+            response: Writer::default(),
+        };
+        let mut store = Store::new(engine.inner(), state);
+        if let Err(e) = limit(&mut store, &budget) {
+            return (Err(machine("set the limits", &e).into()), 0);
+        }
+        let started = run(compiled.linked.instantiate_async(&mut store), &*budget.watch);
+        let ticks = ticks(&store);
+        let started = started.map_err(|e| classify(e, &budget));
+        (started.map(|instance| Self { store, instance, compiled, budget }), ticks)
+    }
+
+    /// Ticks used so far.
+    pub fn ticks(&self) -> u64 {
+        ticks(&self.store)
+    }
+
+    /// Runs the kernel as a command: `wasi:cli/run`.
+    pub fn run_command(&mut self, engine: &Engine) -> Result<Ending> {
+        let index = self.find_command(engine)?;
+        match self.call_index(&index, &[]) {
+            Ok(results) => match results.first() {
+                Some(Val::Result(Err(_))) => Ok(Ending::Exited(1)),
+                _ => Ok(Ending::Returned),
+            },
+            Err(Stopped::Exit(status)) => Ok(Ending::Exited(status)),
+            Err(Stopped::Error(error)) => Err(error),
+        }
+    }
+
+    fn find_command(&mut self, engine: &Engine) -> Result<ComponentExportIndex> {
+        let interface = crate::inspect::command_interface(engine, &self.compiled);
+        let found = interface.and_then(|name| {
+            let instance = self.compiled.component.get_export_index(None, &name)?;
+            self.compiled.component.get_export_index(Some(&instance), "run")
+        });
+        found.ok_or_else(|| {
+            Usage::new("this program is not a command: it does not export `wasi:cli/run`")
+                .hint("`vac inspect` shows what it exports; `vac call TARGET 'export(args)'` calls one of them")
+                .into()
+        })
+    }
+
+    /// Calls an export by name with typed values.
+    pub fn call(&mut self, engine: &Engine, export: &str, args: &[Val]) -> Result<Vec<Val>> {
+        let export = crate::inspect::find_function(engine, &self.compiled, export)?;
+        self.call_index(&export.index, args).map_err(Error::from)
+    }
+
+    /// Calls an export that was looked up before.
+    pub fn call_index(&mut self, index: &ComponentExportIndex, args: &[Val]) -> Result<Vec<Val>, Stopped> {
+        let Some(func) = self.instance.get_func(&mut self.store, index) else {
+            return Err(Stopped::Error(Usage::new("this export is not a function").into()));
+        };
+        let mut results = vec![Val::Bool(false); func.ty(&self.store).results().len()];
+        let called = call(&func, &mut self.store, args, &mut results, &*self.budget.watch);
+        match called {
+            Ok(()) => Ok(results),
+            Err(error) => match error.downcast_ref::<Exit>() {
+                Some(Exit(status)) => Err(Stopped::Exit(*status)),
+                None => Err(Stopped::Error(classify(error, &self.budget))),
+            },
+        }
+    }
+}
+
+/// Why a call did not return.
+#[derive(Debug)]
+pub enum Stopped {
+    /// The guest exited with a status.
+    Exit(u32),
+    /// Anything else.
+    Error(Error),
+}
+
+impl From<Stopped> for Error {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Exit(status) => {
+                Fault { kind: "exit", message: format!("the kernel exited with status {status} instead of returning") }.into()
+            }
+            Stopped::Error(error) => error,
+        }
+    }
+}
+
+fn call(func: &Func, store: &mut Store<State>, args: &[Val], results: &mut [Val], watch: &dyn Watch) -> wasmtime::Result<()> {
+    run(func.call_async(store, args, results), watch)
+}
+
+/// Drives a future of the engine to its end. It is pending only after every
+/// [`TICKS_BETWEEN_CHECKS`], when the watch is asked; nothing else ever waits.
+fn run<T>(future: impl Future<Output = wasmtime::Result<T>>, watch: &dyn Watch) -> wasmtime::Result<T> {
+    struct Nothing;
+    impl Wake for Nothing {
+        fn wake(self: Arc<Self>) {}
+    }
+    let waker = Waker::from(Arc::new(Nothing));
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(result) = future.as_mut().poll(&mut context) {
+            return result;
+        }
+        if let Some(abort) = watch.stop() {
+            return Err(wasmtime::Error::new(Error::from(abort)));
+        }
+    }
+}
+
+fn limit(store: &mut Store<State>, budget: &Budget) -> wasmtime::Result<()> {
+    store.set_fuel(budget.ticks_max)?;
+    store.fuel_async_yield_interval(Some(TICKS_BETWEEN_CHECKS))?;
+    store.set_hostcall_fuel(HOSTCALL_MAX_BYTES);
+    store.limiter(|state| state);
+    Ok(())
+}
+
+fn ticks(store: &Store<State>) -> u64 {
+    store.data().ticks_given.saturating_sub(store.get_fuel().unwrap_or_default())
+}
+
+/// Memory and tables of all instances of the store are charged to one quota. A growth that the
+/// module itself rules out fails as WebAssembly says; one that only this host or its operator
+/// cannot give ends the run, because a -1 that the guest sees would differ between machines.
+impl ResourceLimiter for State {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        grow(&mut self.host.quotas, Quota::MemoryBytes, current, desired, maximum)
+    }
+
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        grow_failed(&error, "memory")
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        grow(&mut self.host.quotas, Quota::TableElements, current, desired, maximum)
+    }
+
+    fn table_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        grow_failed(&error, "table")
+    }
+
+    fn instances(&self) -> usize {
+        1 << 12
+    }
+    fn memories(&self) -> usize {
+        1 << 10
+    }
+    fn tables(&self) -> usize {
+        1 << 12
+    }
+}
+
+fn grow(quotas: &mut Quotas, kind: Quota, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    if maximum.is_some_and(|maximum| desired > maximum) {
+        return Ok(false);
+    }
+    quotas.charge(kind, desired.saturating_sub(current) as u64).map_err(|e| wasmtime::Error::new(Error::from(e)))?;
+    Ok(true)
+}
+
+/// Called when a growth that was allowed did not happen, and when one was refused above.
+fn grow_failed(error: &wasmtime::Error, what: &str) -> wasmtime::Result<()> {
+    let message = error.to_string();
+    if message.contains("maximum") || message.contains("minimum") {
+        return Ok(());
+    }
+    let abort = HostAbort::new(AbortKind::Machine, format!("the host has no more {what} to give: {message}"));
+    Err(wasmtime::Error::new(Error::from(abort)))
+}
+
+/// Who is to blame for what the engine reports.
+fn classify(error: wasmtime::Error, budget: &Budget) -> Error {
+    let error = match error.downcast::<Error>() {
+        Ok(own) => return own,
+        Err(other) => other,
+    };
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => out_of_ticks(budget.ticks_max),
+        Some(Trap::StackOverflow) => {
+            let limit = crate::limits::WASM_STACK_BYTES;
+            HostAbort::new(AbortKind::Quota, format!("the guest's calls are too deep: its stack is {limit} bytes")).into()
+        }
+        Some(trap) => Fault { kind: "trap", message: trap.to_string() }.into(),
+        None => match error.downcast_ref::<Exit>() {
+            Some(Exit(status)) => Stopped::Exit(*status).into(),
+            None => Fault { kind: "trap", message: chain(&error) }.into(),
+        },
+    }
+}
+
+fn out_of_ticks(ticks_max: u64) -> Error {
+    HostAbort::new(AbortKind::Quota, format!("the guest used up its {ticks_max} ticks"))
+        .hint("raise the limit with `--ticks N`, or leave it out")
+        .into()
+}

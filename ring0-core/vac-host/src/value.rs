@@ -1,0 +1,196 @@
+//! Values of the component model: as WAVE text for people, and in canonical form for records.
+
+use vac_core::canon::Writer;
+use vac_core::fault::{Fault, Result, Usage, quote};
+use wasm_wave::parser::ParserError;
+use wasm_wave::untyped::UntypedFuncCall;
+use wasmtime::component::{Type, Val};
+
+/// Splits `export(args)` at its first parenthesis. The export may be qualified, as in
+/// `ns:pkg/interface#f(1)`.
+pub fn split_call(text: &str) -> Result<(&str, &str)> {
+    let at = text.find('(').filter(|_| text.ends_with(')'));
+    let (name, args) = at.map(|at| text.split_at(at)).unwrap_or((text, ""));
+    if args.is_empty() || name.trim().is_empty() {
+        return Err(Usage::new(format!("`{}` is not a call: expected `export(args)`", quote(text)))
+            .hint("for example `vac call lib.wasm 'add(1, 2)'`; quote it for the shell")
+            .into());
+    }
+    Ok((name.trim(), args))
+}
+
+/// Reads `(args)` as the parameters of a function.
+pub fn parse_args(args: &str, params: &[(String, Type)]) -> Result<Vec<Val>> {
+    // WAVE reads calls of a plain name; ours may be qualified, so it gets a stand-in.
+    let source = format!("f{args}");
+    let call = UntypedFuncCall::parse(&source).map_err(|e| bad_args(args, params, &e))?;
+    let given = call.params_node().and_then(|node| node.as_tuple().ok().map(Iterator::count)).unwrap_or_default();
+    if given > params.len() {
+        let message = format!("`{}` has {given} arguments, expected {}: {}", quote(args), params.len(), show_params(params));
+        return Err(Usage::new(message).into());
+    }
+    let types: Vec<Type> = params.iter().map(|(_, ty)| ty.clone()).collect();
+    call.to_wasm_params::<Val>(&types).map_err(|e| bad_args(args, params, &e))
+}
+
+fn bad_args(args: &str, params: &[(String, Type)], error: &ParserError) -> vac_core::fault::Error {
+    let start = error.span().start.saturating_sub(1).min(args.len());
+    let at = args.get(..start).map_or(start, |before| before.chars().count());
+    let message = format!("`{}` does not fit `{}`: at character {}: {error}", quote(args), show_params(params), at + 1);
+    Usage::new(message).hint("arguments are WAVE text: 1, \"text\", [1, 2], {field: 1}, some(1), ok(1), name-of-case").into()
+}
+
+/// Parameters as a person reads them: `(name: type, …)`.
+pub fn show_params(params: &[(String, Type)]) -> String {
+    let shown: Vec<_> = params.iter().map(|(name, ty)| format!("{name}: {}", show_type(ty))).collect();
+    format!("({})", shown.join(", "))
+}
+
+/// A type as WIT writes it, records and variants spelled out.
+pub fn show_type(ty: &Type) -> String {
+    match ty {
+        Type::Own(_) => "own<resource>".into(),
+        Type::Borrow(_) => "borrow<resource>".into(),
+        Type::Future(_) => "future".into(),
+        Type::Stream(_) => "stream".into(),
+        Type::ErrorContext => "error-context".into(),
+        Type::List(list) => format!("list<{}>", show_type(&list.ty())),
+        Type::Option(option) => format!("option<{}>", show_type(&option.ty())),
+        Type::Result(result) => {
+            let part = |ty: Option<Type>| ty.map_or("_".to_owned(), |ty| show_type(&ty));
+            format!("result<{}, {}>", part(result.ok()), part(result.err()))
+        }
+        Type::Tuple(tuple) => format!("tuple<{}>", tuple.types().map(|ty| show_type(&ty)).collect::<Vec<_>>().join(", ")),
+        Type::Record(record) => {
+            let fields = record.fields().map(|f| format!("{}: {}", f.name, show_type(&f.ty)));
+            format!("record {{ {} }}", fields.collect::<Vec<_>>().join(", "))
+        }
+        Type::Variant(variant) => {
+            let cases = variant.cases().map(|c| match c.ty {
+                Some(ty) => format!("{}({})", c.name, show_type(&ty)),
+                None => c.name.to_owned(),
+            });
+            format!("variant {{ {} }}", cases.collect::<Vec<_>>().join(", "))
+        }
+        Type::Enum(names) => format!("enum {{ {} }}", names.names().collect::<Vec<_>>().join(", ")),
+        Type::Flags(names) => format!("flags {{ {} }}", names.names().collect::<Vec<_>>().join(", ")),
+        other => wasm_wave::wasm::DisplayType(other).to_string(),
+    }
+}
+
+/// A value as WAVE text. A handle has none.
+pub fn show(value: &Val) -> Result<String> {
+    wasm_wave::to_string(value).map_err(|e| {
+        Fault { kind: "value", message: format!("the result has no text form: {e}") }.into()
+    })
+}
+
+/// Results as WAVE text: nothing, a value, or a tuple.
+pub fn show_results(results: &[Val]) -> Result<String> {
+    match results {
+        [] => Ok(String::new()),
+        [one] => show(one),
+        many => show(&Val::Tuple(many.to_vec())),
+    }
+}
+
+/// Appends the canonical form of `values`, as an array.
+pub fn put_values(values: &[Val], to: &mut Writer) {
+    to.array(values.len());
+    values.iter().for_each(|value| put(value, to));
+}
+
+/// The form is that of [`crate::wire`]; names of fields are left out, names of cases are kept.
+/// A float is its bits, four or eight bytes, least significant first.
+fn put(value: &Val, to: &mut Writer) {
+    let optional = |value: &Option<Box<Val>>, to: &mut Writer| match value {
+        None => to.null(),
+        Some(value) => {
+            to.array(1);
+            put(value, to);
+        }
+    };
+    match value {
+        Val::Bool(v) => to.bool(*v),
+        Val::S8(v) => to.int(i64::from(*v)),
+        Val::U8(v) => to.uint(u64::from(*v)),
+        Val::S16(v) => to.int(i64::from(*v)),
+        Val::U16(v) => to.uint(u64::from(*v)),
+        Val::S32(v) => to.int(i64::from(*v)),
+        Val::U32(v) => to.uint(u64::from(*v)),
+        Val::S64(v) => to.int(*v),
+        Val::U64(v) => to.uint(*v),
+        Val::Float32(v) => to.byte_string(&v.to_bits().to_le_bytes()),
+        Val::Float64(v) => to.byte_string(&v.to_bits().to_le_bytes()),
+        Val::Char(v) => to.text(v.encode_utf8(&mut [0; 4])),
+        Val::String(v) => to.text(v),
+        Val::List(v) | Val::FixedLengthList(v) => match as_bytes(v) {
+            Some(bytes) => to.byte_string(&bytes),
+            None => put_values(v, to),
+        },
+        Val::Tuple(v) => put_values(v, to),
+        Val::Map(v) => {
+            to.array(v.len());
+            for (key, value) in v {
+                to.array(2);
+                put(key, to);
+                put(value, to);
+            }
+        }
+        Val::Record(fields) => {
+            to.array(fields.len());
+            fields.iter().for_each(|(_, value)| put(value, to));
+        }
+        Val::Variant(name, payload) => {
+            to.array(2);
+            to.text(name);
+            optional(payload, to);
+        }
+        Val::Enum(name) => to.text(name),
+        Val::Option(v) => optional(v, to),
+        Val::Result(v) => {
+            to.array(2);
+            to.uint(u64::from(v.is_err()));
+            match v {
+                Ok(v) | Err(v) => optional(v, to),
+            }
+        }
+        Val::Flags(names) => {
+            to.array(names.len());
+            names.iter().for_each(|name| to.text(name));
+        }
+        Val::Resource(_) | Val::Future(_) | Val::Stream(_) | Val::ErrorContext(_) => to.null(),
+    }
+}
+
+/// A list of bytes that is not empty, as bytes. An empty list is the empty array, whatever it is of.
+fn as_bytes(list: &[Val]) -> Option<Vec<u8>> {
+    if list.is_empty() {
+        return None;
+    }
+    list.iter().map(|v| if let Val::U8(byte) = v { Some(*byte) } else { None }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_split_at_its_first_parenthesis() {
+        assert_eq!(split_call("add(1, 2)").unwrap(), ("add", "(1, 2)"));
+        assert_eq!(split_call("a:b/c#f((1))").unwrap(), ("a:b/c#f", "((1))"));
+        for bad in ["add", "add(", "(1)", "", "add)"] {
+            assert!(split_call(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn arguments_must_fit_and_the_error_says_where() {
+        let params = [("n".to_owned(), Type::U8), ("s".to_owned(), Type::String)];
+        assert_eq!(parse_args("(1, \"x\")", &params).unwrap(), [Val::U8(1), Val::String("x".into())]);
+        for bad in ["(256, \"x\")", "(1)", "(1, \"x\", 2)", "(\"x\", 1)", "(1, \"x)", "(1 \"x\")", "()"] {
+            let text = parse_args(bad, &params).unwrap_err().to_string();
+            assert!(text.contains("(n: u8, s: string)"), "{text}");
+        }
+    }
+}

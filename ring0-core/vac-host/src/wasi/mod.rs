@@ -1,0 +1,25 @@
+//! WASI 0.2 on this host: every function of every interface that is covered, and no other.
+//!
+//! One file an interface package. A function here is a few lines: it takes the host and typed
+//! arguments and returns a typed result; the wall does the rest. Interfaces are defined at
+//! [`VERSION`] and serve every 0.2.x, as the component model's names allow.
+
+use crate::wall::Wall;
+
+mod cli;
+mod clocks;
+mod filesystem;
+pub(crate) mod io;
+mod random;
+
+/// The version under which the interfaces are defined.
+pub(crate) const VERSION: &str = "@0.2.12";
+
+/// Defines all of WASI that is covered.
+pub(crate) fn define(wall: &mut Wall<'_>) -> wasmtime::Result<()> {
+    io::define(wall)?;
+    cli::define(wall)?;
+    clocks::define(wall)?;
+    random::define(wall)?;
+    filesystem::define(wall)
+}
