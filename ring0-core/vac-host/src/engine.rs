@@ -75,15 +75,16 @@ pub fn det_1() -> Config {
 impl Engine {
     /// The engine of profile `det-1`.
     pub fn new() -> Result<Self> {
-        Self::with(&det_1())
+        Self::with(&det_1(), |_| Ok(()))
     }
 
-    /// An engine with other settings: to measure what each one costs.
-    pub fn with(config: &Config) -> Result<Self> {
+    /// An engine with other settings, to measure what each one costs, and with further
+    /// interfaces on the wall, which are recorded like all others.
+    pub fn with(config: &Config, extra: impl FnOnce(&mut Wall<'_>) -> wasmtime::Result<()>) -> Result<Self> {
         let engine = wasmtime::Engine::new(config).map_err(|e| machine("start the engine", &e))?;
         let mut linker = Linker::new(&engine);
         let mut wall = Wall::new(&mut linker);
-        let defined = wasi::define(&mut wall).and_then(|()| kernel_files::define(&mut wall));
+        let defined = wasi::define(&mut wall).and_then(|()| kernel_files::define(&mut wall)).and_then(|()| extra(&mut wall));
         defined.map_err(|e| machine("define the wall", &e))?;
         let fingerprint = fingerprint(&engine);
         Ok(Self { engine, linker, fingerprint })

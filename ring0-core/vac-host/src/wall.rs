@@ -74,7 +74,7 @@ pub struct State {
 }
 
 /// Defines the functions of the wall in a linker.
-pub(crate) struct Wall<'a> {
+pub struct Wall<'a> {
     linker: &'a mut Linker<State>,
     count: usize,
 }
@@ -85,7 +85,7 @@ impl<'a> Wall<'a> {
     }
 
     /// Defines an interface: `name` without version, `version` empty or beginning with `@`.
-    pub(crate) fn interface(
+    pub fn interface(
         &mut self,
         name: &'static str,
         version: &str,
@@ -97,7 +97,7 @@ impl<'a> Wall<'a> {
 }
 
 /// One interface of the wall.
-pub(crate) struct Interface<'a> {
+pub struct Interface<'a> {
     linker: LinkerInstance<'a, State>,
     name: &'static str,
     count: &'a mut usize,
@@ -111,7 +111,7 @@ impl Interface<'_> {
     }
 
     /// Defines a function that does `act`.
-    pub(crate) fn func<P, R>(
+    pub fn func<P, R>(
         &mut self,
         name: &str,
         class: Class,
@@ -130,7 +130,7 @@ impl Interface<'_> {
     }
 
     /// Defines a function without a result.
-    pub(crate) fn proc<P>(
+    pub fn proc<P>(
         &mut self,
         name: &str,
         class: Class,

@@ -1,0 +1,250 @@
+//! What the operator allows: from the text of `--grant` to open directories.
+//!
+//! ```text
+//! dir:ro=HOST[::GUEST]    a directory, to read          dir:rw=…  to read and write
+//! file:ro=HOST[::GUEST]   one file                      file:rw=…
+//! env:NAME                a variable of the operator's environment
+//! stdin                   the standard input
+//! ```
+//!
+//! The guest sees a directory under the name GUEST, which is HOST as it was typed unless another
+//! is given. The header of a run has the guest's names and rights; host paths are in a note, so
+//! that the same run from another folder has the same head.
+
+use std::path::{Path, PathBuf};
+
+use cap_std::ambient_authority;
+use cap_std::fs::Dir;
+use vac_core::canon::Node;
+use vac_core::caps::Rights;
+use vac_core::fault::{HostAbort, Result, Usage, quote};
+use vac_host::Preopen;
+
+/// One thing the operator allows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Grant {
+    /// A directory and all below it.
+    Dir {
+        /// Where it is on the host.
+        host: PathBuf,
+        /// What the guest calls it.
+        guest: String,
+        /// What may be done.
+        rights: Rights,
+    },
+    /// One file.
+    File {
+        /// Where it is on the host.
+        host: PathBuf,
+        /// What the guest calls it.
+        guest: String,
+        /// What may be done.
+        rights: Rights,
+    },
+    /// A variable, with the value that the guest sees.
+    Env {
+        /// Its name.
+        name: String,
+        /// Its value.
+        value: String,
+    },
+    /// The standard input.
+    Stdin,
+}
+
+const KINDS: &str = "one of dir:ro=DIR, dir:rw=DIR, file:ro=FILE, file:rw=FILE, env:NAME, stdin";
+
+impl Grant {
+    /// Reads the text of one `--grant`. `env` looks up a variable of the operator.
+    pub fn parse(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+        let (spec, value) = text.split_once('=').map_or((text, None), |(spec, value)| (spec, Some(value)));
+        match (spec, value) {
+            ("stdin", None) => Ok(Self::Stdin),
+            ("dir:ro" | "dir:rw", Some(path)) => {
+                let (host, guest) = paths(text, path)?;
+                Ok(Self::Dir { host, guest, rights: rights(spec) })
+            }
+            ("file:ro" | "file:rw", Some(path)) => {
+                let (host, guest) = paths(text, path)?;
+                Ok(Self::File { host, guest, rights: rights(spec) })
+            }
+            (spec, None) if spec.starts_with("env:") => Self::parse_env(text, &spec[4..], env),
+            (spec, Some(_)) if spec.starts_with("env:") => {
+                let hint = format!("`--env {}` sets a value of your own", &text[4..]);
+                Err(Usage::new(format!("`{}` gives a value, and a grant of `env` takes yours", quote(text))).hint(hint).into())
+            }
+            _ => {
+                let usage = Usage::new(format!("`{}` is not a grant: expected {KINDS}", quote(text)));
+                Err(match nearest(spec) {
+                    Some(word) => usage.hint(format!("did you mean `{word}`?")).into(),
+                    None => usage.into(),
+                })
+            }
+        }
+    }
+
+    fn parse_env(text: &str, name: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+        if name.is_empty() {
+            return Err(Usage::new(format!("`{}` names no variable", quote(text))).hint("for example `env:LANG`").into());
+        }
+        let value = env(name).ok_or_else(|| {
+            Usage::new(format!("the variable `{}` is not set", quote(name)))
+                .hint(format!("set it, or give a value with `--env {name}=VALUE`"))
+        })?;
+        Ok(Self::Env { name: name.to_owned(), value })
+    }
+
+    /// The grant as the header of a run has it: `[kind, guest, rights]`.
+    pub fn to_node(&self) -> Node {
+        let (kind, guest, rights) = match self {
+            Self::Dir { guest, rights, .. } => ("dir", guest.as_str(), rights.to_string()),
+            Self::File { guest, rights, .. } => ("file", guest.as_str(), rights.to_string()),
+            Self::Env { name, .. } => ("env", name.as_str(), Rights::READ.to_string()),
+            Self::Stdin => ("stdin", "", Rights::READ.to_string()),
+        };
+        Node::List([kind.to_owned(), guest.to_owned(), rights].into_iter().map(Node::Text).collect())
+    }
+
+    /// Where it is on the host, if it is a file or directory.
+    pub fn host_path(&self) -> Option<&Path> {
+        match self {
+            Self::Dir { host, .. } | Self::File { host, .. } => Some(host),
+            Self::Env { .. } | Self::Stdin => None,
+        }
+    }
+}
+
+fn rights(spec: &str) -> Rights {
+    if spec.ends_with(":rw") { Rights::ALL } else { Rights::READ }
+}
+
+fn paths(text: &str, value: &str) -> Result<(PathBuf, String)> {
+    let (host, guest) = value.split_once("::").unwrap_or((value, value));
+    if host.is_empty() || guest.is_empty() {
+        return Err(Usage::new(format!("`{}` names no path", quote(text))).hint("for example `dir:ro=./data`").into());
+    }
+    Ok((PathBuf::from(host), guest.to_owned()))
+}
+
+fn nearest(spec: &str) -> Option<&'static str> {
+    let table = [
+        ("dir", "dir:ro=DIR"),
+        ("dir:r", "dir:ro=DIR"),
+        ("dir:ro", "dir:ro=DIR"),
+        ("dir:w", "dir:rw=DIR"),
+        ("dir:rw", "dir:rw=DIR"),
+        ("file", "file:ro=FILE"),
+        ("file:ro", "file:ro=FILE"),
+        ("file:rw", "file:rw=FILE"),
+        ("env", "env:NAME"),
+        ("input", "stdin"),
+    ];
+    table.iter().find(|(typed, _)| *typed == spec).map(|(_, meant)| *meant)
+}
+
+/// Opens what the grants name. The number of a grant is its index.
+pub fn open(grants: &[Grant]) -> Result<Vec<Preopen>> {
+    let mut preopens: Vec<Preopen> = Vec::new();
+    for (number, grant) in (0..).zip(grants) {
+        match grant {
+            Grant::Dir { host, guest, rights } => {
+                preopens.push(Preopen {
+                    guest: guest.clone(),
+                    dir: open_dir(host)?,
+                    only: Vec::new(),
+                    rights: *rights,
+                    grant: number,
+                });
+            }
+            Grant::File { host, guest, rights } => open_file(&mut preopens, host, guest, *rights, number)?,
+            Grant::Env { .. } | Grant::Stdin => {}
+        }
+    }
+    Ok(preopens)
+}
+
+fn open_dir(host: &Path) -> Result<Dir> {
+    Dir::open_ambient_dir(host, ambient_authority()).map_err(|e| not_there(host, &e))
+}
+
+fn not_there(host: &Path, error: &std::io::Error) -> vac_core::fault::Error {
+    match error.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {
+            Usage::new(format!("the grant of `{}` cannot be opened: {error}", host.display()))
+                .hint("`dir:` grants a directory and `file:` one file; both must exist")
+                .into()
+        }
+        _ => HostAbort::io("open the grant of", host.display(), error).into(),
+    }
+}
+
+/// WASI gives a guest directories only, so a file is shown as the one name in its folder.
+fn open_file(preopens: &mut Vec<Preopen>, host: &Path, guest: &str, rights: Rights, number: u32) -> Result<()> {
+    // Links are followed now, once: later they could lead elsewhere.
+    let real = host.canonicalize().map_err(|e| not_there(host, &e))?;
+    let (Some(folder), Some(name)) = (real.parent(), real.file_name().and_then(|n| n.to_str())) else {
+        return Err(Usage::new(format!("`{}` is not a file", host.display())).into());
+    };
+    if !real.is_file() {
+        return Err(Usage::new(format!("`{}` is not a file", host.display())).hint("`dir:` grants a directory").into());
+    }
+    let (guest_folder, guest_name) = guest.rsplit_once('/').unwrap_or((".", guest));
+    if guest_name != name {
+        let message = format!("a granted file keeps its name: expected a guest path that ends in `{}`, got `{}`", quote(name), quote(guest));
+        return Err(Usage::new(message).into());
+    }
+    let guest_folder = if guest_folder.is_empty() { "/" } else { guest_folder };
+    let only = (name.to_owned(), rights, number);
+    preopens.push(Preopen { guest: guest_folder.to_owned(), dir: open_dir(folder)?, only: vec![only], rights, grant: number });
+    Ok(())
+}
+
+/// The number of the grant of the standard input.
+pub fn stdin(grants: &[Grant]) -> Option<u32> {
+    (0..).zip(grants).find(|(_, grant)| **grant == Grant::Stdin).map(|(number, _)| number)
+}
+
+/// The variables that the grants let through, then those set by the operator, which win. Sorted,
+/// so that the order in which they were typed does not matter.
+pub fn environment(grants: &[Grant], set: &[(String, String)]) -> Vec<(String, String)> {
+    let granted = grants.iter().filter_map(|grant| match grant {
+        Grant::Env { name, value } => Some((name.clone(), value.clone())),
+        _ => None,
+    });
+    let all: std::collections::BTreeMap<_, _> = granted.chain(set.iter().cloned()).collect();
+    all.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Grant> {
+        Grant::parse(text, &|name| (name == "LANG").then(|| "C".to_owned()))
+    }
+
+    #[test]
+    fn grants_are_read_as_documented() {
+        let dir = Grant::Dir { host: "./data".into(), guest: "./data".into(), rights: Rights::READ };
+        assert_eq!(parse("dir:ro=./data").unwrap(), dir);
+        let named = Grant::Dir { host: "/tmp/x=y".into(), guest: "/work".into(), rights: Rights::ALL };
+        assert_eq!(parse("dir:rw=/tmp/x=y::/work").unwrap(), named);
+        assert_eq!(parse("stdin").unwrap(), Grant::Stdin);
+        assert_eq!(parse("env:LANG").unwrap(), Grant::Env { name: "LANG".into(), value: "C".into() });
+    }
+
+    #[test]
+    fn what_is_no_grant_says_what_to_type() {
+        for bad in ["", "dir", "dir:ro", "dir:ro=", "dir:xx=/", "env:", "env:NOPE", "env:LANG=x", "stdin=1", "net:x", "dir:ro=::x"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_environment_is_sorted_and_what_is_set_wins() {
+        let grants = [parse("env:LANG").unwrap()];
+        let set = [("Z".into(), "1".into()), ("LANG".into(), "de".into()), ("A".into(), "2".into())];
+        let names: Vec<_> = environment(&grants, &set).into_iter().map(|(k, v)| format!("{k}={v}")).collect();
+        assert_eq!(names, ["A=2", "LANG=de", "Z=1"]);
+    }
+}

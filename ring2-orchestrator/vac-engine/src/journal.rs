@@ -1,0 +1,492 @@
+//! The one place where events are written, or compared with a record.
+//!
+//! A live journal appends every event to the ledger. A replaying journal builds the same
+//! entries, checks each against the next one of the record, and answers from it. Both keep the
+//! chain, so that a replay that went well ends with the very head of the record.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use vac_core::cid::Codec;
+use vac_core::fault::{AbortKind, Corrupt, Divergence, Error, HostAbort, Result};
+use vac_core::ledger::{Body, Call, Class, Entry, Header, Ledger, NameId, Outcome, Reader, Return, Seq, Tail};
+use vac_core::limits::EVENT_INLINE_MAX_BYTES;
+use vac_core::store::Store;
+use vac_host::{Answered, Crossing, Function, Recorder};
+
+/// Writes events, or compares them.
+pub struct Journal {
+    inner: Mutex<Inner>,
+    is_live: bool,
+}
+
+struct Inner {
+    ledger: Ledger,
+    store: Arc<Store>,
+    names: BTreeMap<String, NameId>,
+    /// Names of the wall's functions by their index, to save the look-up above.
+    functions: Vec<Option<NameId>>,
+    open: Vec<Seq>,
+    events: u64,
+    record: Option<Record>,
+    /// Why nothing more can be written.
+    failed: Option<HostAbort>,
+}
+
+/// What a replay is compared with.
+struct Record {
+    reader: Reader,
+    next: Option<Entry>,
+    /// Ticks of the record can be compared only if the same engine made them.
+    same_engine: bool,
+}
+
+/// An event that others may happen inside of.
+#[derive(Debug, Clone, Copy)]
+pub struct Open(Seq);
+
+impl Journal {
+    /// A journal that writes to `ledger`, and keeps bodies in `store`.
+    pub fn live(ledger: Ledger, store: Arc<Store>) -> Self {
+        Self::new(ledger, store, None)
+    }
+
+    /// A journal that compares with what `reader` reads. Its header was read already.
+    pub fn replaying(header: Header, reader: Reader, store: Arc<Store>, same_engine: bool) -> Result<Self> {
+        let mut record = Record { reader, next: None, same_engine };
+        record.advance()?;
+        Ok(Self::new(Ledger::in_memory(header), store, Some(record)))
+    }
+
+    fn new(ledger: Ledger, store: Arc<Store>, record: Option<Record>) -> Self {
+        let is_live = record.is_none();
+        let inner = Inner {
+            ledger,
+            store,
+            names: BTreeMap::new(),
+            functions: Vec::new(),
+            open: Vec::new(),
+            events: 0,
+            record,
+            failed: None,
+        };
+        Self { inner: Mutex::new(inner), is_live }
+    }
+
+    /// Whether the world is really touched.
+    pub fn is_live(&self) -> bool {
+        self.is_live
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic while the lock was held would already have ended the run.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Events so far.
+    pub fn events(&self) -> u64 {
+        self.lock().events
+    }
+
+    /// The head so far.
+    pub fn head(&self) -> vac_core::ledger::Head {
+        self.lock().ledger.head()
+    }
+
+    /// Chained entries so far.
+    pub fn entries(&self) -> u64 {
+        self.lock().ledger.entries()
+    }
+
+    /// Remembers that the disk failed; the next event ends the run.
+    pub fn fail(&self, why: HostAbort) {
+        self.lock().failed.get_or_insert(why);
+    }
+
+    /// Takes what waits to be made durable.
+    pub fn take_group(&self, durable_bytes: u64, spare: Vec<u8>) -> Vec<u8> {
+        self.lock().ledger.take_group(durable_bytes, spare)
+    }
+
+    /// Whether something waits to be made durable.
+    pub fn has_group(&self) -> bool {
+        self.lock().ledger.waiting_bytes() > 0
+    }
+
+    /// Writes an unchained note.
+    pub fn note(&self, fields: Vec<vac_core::ledger::Field>) {
+        if self.is_live {
+            self.lock().ledger.append(&Entry::Note(fields));
+        }
+    }
+
+    /// Opens an event that others happen inside of.
+    pub fn begin(&self, name: &str, tick: u64, request: &[u8]) -> Result<Open> {
+        let mut inner = self.lock();
+        let name = inner.name(name)?;
+        let call = inner.call(name, Class::Kernel, tick, request)?;
+        let seq = call.seq;
+        inner.emit(Entry::Begin(call))?;
+        inner.events += 1;
+        inner.open.push(seq);
+        Ok(Open(seq))
+    }
+
+    /// Closes the event that was opened last.
+    pub fn end(&self, open: Open, answer: std::result::Result<&[u8], Outcome>) -> Result<()> {
+        let mut inner = self.lock();
+        let answer = match answer {
+            Ok(bytes) => Ok(inner.keep(bytes)?),
+            Err(outcome) => Err(inner.recorded_abort(open.0).unwrap_or(outcome)),
+        };
+        inner.emit(Entry::End(open.0, Return { answer, grant: None, denied: None }))?;
+        inner.open.pop();
+        Ok(())
+    }
+
+    /// How the record says that the event ended, if its host ended it: a replay cannot run into
+    /// the same interrupt.
+    pub fn recorded_abort(&self, open: Open) -> Option<Outcome> {
+        self.lock().recorded_abort(open.0)
+    }
+
+    /// A whole event of ring 2: asks, acts if this is live, and keeps the answer.
+    pub fn event(
+        &self,
+        name: &str,
+        class: Class,
+        tick: u64,
+        request: &[u8],
+        act: impl FnOnce() -> Result<(Vec<u8>, Option<u32>)>,
+    ) -> Result<Vec<u8>> {
+        let id = self.lock().name(name)?;
+        if let Some(recorded) = self.lock().ask(id, class, tick, request)? {
+            return Ok(recorded);
+        }
+        match act() {
+            Ok((response, grant)) => {
+                let answer = Answered { response: &response, grant, denied: None };
+                self.lock().answered(id, class, tick, request, &answer)?;
+                Ok(response)
+            }
+            Err(why) => {
+                self.lock().stopped(id, class, tick, request, &why)?;
+                Err(why)
+            }
+        }
+    }
+
+    /// Writes the last entry.
+    pub fn close(&self, outcome: Outcome, ticks: u64) -> Result<()> {
+        let mut inner = self.lock();
+        let events = inner.events;
+        inner.emit(Entry::Close { outcome, ticks, events })
+    }
+}
+
+impl Inner {
+    /// The number of a name, announced before its first use.
+    fn name(&mut self, name: &str) -> Result<NameId> {
+        if let Some(id) = self.names.get(name) {
+            return Ok(*id);
+        }
+        let id = self.names.len() as NameId;
+        self.emit(Entry::Name(id, name.to_owned()))?;
+        self.names.insert(name.to_owned(), id);
+        Ok(id)
+    }
+
+    fn function(&mut self, function: &Function) -> Result<NameId> {
+        if let Some(Some(id)) = self.functions.get(function.index) {
+            return Ok(*id);
+        }
+        let id = self.name(&function.name)?;
+        if self.functions.len() <= function.index {
+            self.functions.resize(function.index + 1, None);
+        }
+        if let Some(slot) = self.functions.get_mut(function.index) {
+            *slot = Some(id);
+        }
+        Ok(id)
+    }
+
+    /// The asking half of the next event. What an effect asks for is kept; any other request is
+    /// only named, because a replay makes it again.
+    fn call(&mut self, name: NameId, class: Class, tick: u64, request: &[u8]) -> Result<Call> {
+        let request = match class {
+            Class::Effect | Class::Kernel => self.keep(request)?,
+            Class::Computed | Class::Local | Class::Read => Body::digest(request),
+        };
+        Ok(Call { seq: self.events, parent: self.open.last().copied(), name, class, tick, request })
+    }
+
+    /// A body whose bytes are in the store if they are not inline. A replay does not write them
+    /// again, and only names them.
+    fn keep(&mut self, bytes: &[u8]) -> Result<Body> {
+        if bytes.len() <= EVENT_INLINE_MAX_BYTES {
+            return Ok(Body::Inline(bytes.to_vec()));
+        }
+        let cid = match self.record {
+            None => self.store.put(Codec::Raw, bytes)?,
+            Some(_) => vac_core::cid::Cid::of_raw(bytes),
+        };
+        Ok(Body::Stored { cid, len_bytes: bytes.len() as u64 })
+    }
+
+    fn ask(&mut self, name: NameId, class: Class, tick: u64, request: &[u8]) -> Result<Option<Vec<u8>>> {
+        if self.record.is_none() {
+            if class == Class::Effect {
+                let call = self.call(name, class, tick, request)?;
+                self.emit(Entry::Begin(call))?;
+            }
+            return Ok(None);
+        }
+        if class == Class::Computed {
+            return Ok(None);
+        }
+        let call = self.call(name, class, tick, request)?;
+        let ret = self.recorded_return(call)?;
+        self.events += 1;
+        match ret.answer {
+            Ok(body) => self.bytes_of(&body).map(Some),
+            Err(outcome) => Err(error_of(outcome)),
+        }
+    }
+
+    fn answered(&mut self, name: NameId, class: Class, tick: u64, request: &[u8], answered: &Answered<'_>) -> Result<()> {
+        let answer = match class {
+            Class::Computed => Body::digest(answered.response),
+            _ => self.keep(answered.response)?,
+        };
+        let ret = Return { answer: Ok(answer), grant: answered.grant, denied: answered.denied.map(str::to_owned) };
+        self.returned(name, class, tick, request, ret)
+    }
+
+    fn stopped(&mut self, name: NameId, class: Class, tick: u64, request: &[u8], why: &Error) -> Result<()> {
+        let ret = Return { answer: Err(outcome_of(why)), grant: None, denied: None };
+        self.returned(name, class, tick, request, ret)
+    }
+
+    fn returned(&mut self, name: NameId, class: Class, tick: u64, request: &[u8], ret: Return) -> Result<()> {
+        let entry = if class == Class::Effect && self.record.is_none() {
+            Entry::End(self.events, ret)
+        } else {
+            Entry::Event(self.call(name, class, tick, request)?, ret)
+        };
+        self.emit(entry)?;
+        self.events += 1;
+        Ok(())
+    }
+
+    /// Appends an entry; in a replay, only if the record has the same one next.
+    fn emit(&mut self, entry: Entry) -> Result<()> {
+        if let Some(why) = &self.failed {
+            return Err(why.clone().into());
+        }
+        if let Some(record) = &mut self.record {
+            let expected = record.take(self.events)?;
+            if !record.agrees(&expected, &entry) {
+                return Err(self.diverged(&expected, &entry));
+            }
+            // Ticks of another engine are taken over, so that everything else still compares.
+            self.ledger.append(&expected);
+            self.ledger.discard_group();
+            return Ok(());
+        }
+        self.ledger.append(&entry);
+        Ok(())
+    }
+
+    /// The recorded answer to `call`, which must be the next event of the record.
+    fn recorded_return(&mut self, call: Call) -> Result<Return> {
+        let events = self.events;
+        let Some(record) = &mut self.record else {
+            return Err(HostAbort::new(AbortKind::Machine, "there is no record to answer from").into());
+        };
+        let expected = record.take(events)?;
+        let ret = match &expected {
+            Entry::Event(recorded, ret) if record.agrees_call(recorded, &call) => ret.clone(),
+            Entry::Begin(recorded) if call.class == Class::Effect && record.agrees_call(recorded, &call) => {
+                let end = record.take(events)?;
+                self.ledger.append(&expected);
+                match end {
+                    Entry::End(seq, ret) if seq == call.seq => {
+                        self.ledger.append(&Entry::End(seq, ret.clone()));
+                        self.ledger.discard_group();
+                        return Ok(ret);
+                    }
+                    other => return Err(self.diverged(&other, &Entry::Begin(call))),
+                }
+            }
+            _ => return Err(self.diverged(&expected, &Entry::Begin(call))),
+        };
+        self.ledger.append(&expected);
+        self.ledger.discard_group();
+        Ok(ret)
+    }
+
+    fn bytes_of(&self, body: &Body) -> Result<Vec<u8>> {
+        match body {
+            Body::Inline(bytes) => Ok(bytes.clone()),
+            Body::Stored { cid, .. } => self.store.get(cid)?.ok_or_else(|| missing(cid)),
+            Body::Digest { cid, .. } => Err(missing(cid)),
+        }
+    }
+
+    fn recorded_abort(&self, seq: Seq) -> Option<Outcome> {
+        match &self.record.as_ref()?.next {
+            Some(Entry::End(recorded, Return { answer: Err(outcome @ Outcome::Abort { kind, .. }), .. }))
+                if *recorded == seq && is_outside(*kind) =>
+            {
+                Some(outcome.clone())
+            }
+            _ => None,
+        }
+    }
+
+    fn diverged(&self, recorded: &Entry, replayed: &Entry) -> Error {
+        let names: BTreeMap<NameId, &str> = self.names.iter().map(|(name, id)| (*id, name.as_str())).collect();
+        let show = |entry: &Entry| crate::report::one_line(entry, &|id| names.get(&id).map_or("?", |n| n).to_owned());
+        Box::new(Divergence { seq: self.events, recorded: show(recorded), replayed: show(replayed) }).into()
+    }
+}
+
+/// Whether an abort came from outside the run, so that a replay cannot meet it again.
+fn is_outside(kind: AbortKind) -> bool {
+    matches!(kind, AbortKind::Time | AbortKind::Interrupt | AbortKind::Machine | AbortKind::Busy)
+}
+
+impl Record {
+    /// Reads the next chained entry.
+    fn advance(&mut self) -> Result<()> {
+        loop {
+            self.next = self.reader.next()?;
+            if self.next.as_ref().is_none_or(Entry::is_chained) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn take(&mut self, events: u64) -> Result<Entry> {
+        match self.next.take() {
+            Some(entry) => {
+                self.advance()?;
+                Ok(entry)
+            }
+            None => Err(record_ends(events, self.reader.tail())),
+        }
+    }
+
+    fn agrees(&self, recorded: &Entry, replayed: &Entry) -> bool {
+        match (recorded, replayed) {
+            (Entry::Begin(a), Entry::Begin(b)) => self.agrees_call(a, b),
+            (Entry::Event(a, ret_a), Entry::Event(b, ret_b)) => self.agrees_call(a, b) && ret_a == ret_b,
+            (Entry::Close { outcome: a, events: n, .. }, Entry::Close { outcome: b, events: m, .. }) if !self.same_engine => {
+                a == b && n == m
+            }
+            (Entry::End(a, ra), Entry::End(b, rb)) if !self.same_engine => a == b && ra.answer.is_ok() == rb.answer.is_ok(),
+            // An operator's interrupt comes at no fixed tick.
+            (Entry::Close { outcome: a @ Outcome::Abort { kind, .. }, .. }, Entry::Close { outcome: b, .. }) if is_outside(*kind) => {
+                a == b
+            }
+            _ => recorded == replayed,
+        }
+    }
+
+    fn agrees_call(&self, recorded: &Call, replayed: &Call) -> bool {
+        let ticks = !self.same_engine || recorded.tick == replayed.tick;
+        let same = |call: &Call| (call.seq, call.parent, call.name, call.class);
+        ticks && same(recorded) == same(replayed) && same_bytes(&recorded.request, &replayed.request)
+    }
+}
+
+/// Whether two bodies name the same bytes, wherever they are kept.
+fn same_bytes(a: &Body, b: &Body) -> bool {
+    let name = |body: &Body| match body {
+        Body::Inline(bytes) => Err(bytes.clone()),
+        Body::Stored { cid, len_bytes } | Body::Digest { cid, len_bytes } => Ok((*cid, *len_bytes)),
+    };
+    name(a) == name(b)
+}
+
+/// The word that a replay which reached the end of a record without an outcome ends with.
+pub const RECORD_ENDS: &str = "the record ends here";
+
+fn record_ends(events: u64, tail: Option<Tail>) -> Error {
+    let message = match tail {
+        Some(Tail::Open { .. }) => RECORD_ENDS.to_owned(),
+        _ => {
+            let replayed = "another event".to_owned();
+            return Box::new(Divergence { seq: events, recorded: "the end of the run".into(), replayed }).into();
+        }
+    };
+    HostAbort::new(AbortKind::Interrupt, message).into()
+}
+
+fn missing(cid: &vac_core::cid::Cid) -> Error {
+    Corrupt::new("record", "the store", format!("the object `{cid}`"), "nothing").into()
+}
+
+/// How an error ends a run, as the ledger has it.
+pub fn outcome_of(error: &Error) -> Outcome {
+    match error {
+        Error::Fault(fault) => Outcome::Fault { kind: fault.kind.into(), message: fault.message.clone() },
+        Error::Abort(abort) => Outcome::Abort { kind: abort.kind, message: abort.message.clone() },
+        Error::Usage(usage) => Outcome::Fault { kind: "usage".into(), message: usage.message.clone() },
+        other => Outcome::Abort { kind: AbortKind::Machine, message: other.to_string() },
+    }
+}
+
+/// The error that ended a recorded run.
+pub fn error_of(outcome: Outcome) -> Error {
+    match outcome {
+        Outcome::Fault { kind, message } => {
+            let known = ["trap", "exit", "value", "script", "usage"];
+            let kind = known.into_iter().find(|k| *k == kind).unwrap_or("fault");
+            vac_core::fault::Fault { kind, message }.into()
+        }
+        Outcome::Abort { kind, message } => HostAbort::new(kind, message).into(),
+        Outcome::Done(_) | Outcome::Exit(_) => HostAbort::new(AbortKind::Machine, "the record has a result where it ended").into(),
+    }
+}
+
+/// Records what one kernel does. Its ticks follow those of the kernels before it.
+pub struct KernelRecorder {
+    journal: Arc<Journal>,
+    ticks_before: u64,
+}
+
+impl KernelRecorder {
+    /// A recorder for a kernel that starts at `ticks_before`.
+    pub fn new(journal: Arc<Journal>, ticks_before: u64) -> Self {
+        Self { journal, ticks_before }
+    }
+
+    fn tick(&self, crossing: &Crossing<'_>) -> u64 {
+        self.ticks_before.saturating_add(crossing.tick)
+    }
+}
+
+impl Recorder for KernelRecorder {
+    fn ask(&mut self, crossing: &Crossing<'_>) -> Result<Option<Vec<u8>>> {
+        // Live, only an effect has something to write before it happens.
+        if self.journal.is_live && crossing.function.class != Class::Effect {
+            return Ok(None);
+        }
+        let mut inner = self.journal.lock();
+        let name = inner.function(crossing.function)?;
+        inner.ask(name, crossing.function.class, self.tick(crossing), crossing.request)
+    }
+
+    fn answered(&mut self, crossing: &Crossing<'_>, answered: &Answered<'_>) -> Result<()> {
+        let mut inner = self.journal.lock();
+        let name = inner.function(crossing.function)?;
+        inner.answered(name, crossing.function.class, self.tick(crossing), crossing.request, answered)
+    }
+
+    fn stopped(&mut self, crossing: &Crossing<'_>, why: &Error) -> Result<()> {
+        let mut inner = self.journal.lock();
+        let name = inner.function(crossing.function)?;
+        inner.stopped(name, crossing.function.class, self.tick(crossing), crossing.request, why)
+    }
+}

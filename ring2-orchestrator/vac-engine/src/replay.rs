@@ -1,0 +1,201 @@
+//! Running again from the ledger alone: no network, no policy, no original files.
+
+use std::sync::Arc;
+
+use vac_core::canon::Node;
+use vac_core::cid::Cid;
+use vac_core::fault::{AbortKind, Corrupt, Divergence, Error, HostAbort, Result};
+use vac_core::ledger::{Entry, Head, Header, Outcome, Reader, RunId, Tail};
+use vac_host::engine::ENGINE;
+
+use crate::home::Home;
+use crate::journal::{Journal, RECORD_ENDS};
+use crate::run::{HEADER_FORMAT, What, finish, recorded_args, seed_bytes};
+use crate::script;
+use crate::session::{Ask, Limits, Outside, Session, With};
+use crate::target::{Programs, Target};
+
+/// How a replay went. One that differs is an error, [`Divergence`], instead.
+#[derive(Debug, Clone)]
+pub struct Replayed {
+    /// The run.
+    pub run: RunId,
+    /// The head of the record.
+    pub head: Head,
+    /// Whether the replay's own head is the same; it is compared only within one engine.
+    pub same_engine: bool,
+    /// Events that were compared.
+    pub events: u64,
+    /// Ticks that were used.
+    pub ticks: u64,
+    /// How the run ended; `None` if its record has no end.
+    pub outcome: Option<Outcome>,
+    /// Host time the replay took.
+    pub time_ns: u64,
+}
+
+/// What the record says of itself, read and checked once before anything runs.
+struct Record {
+    header: Header,
+    head: Head,
+    events: u64,
+    ticks: Option<u64>,
+    outcome: Option<Outcome>,
+}
+
+/// Replays `run`.
+pub fn replay(home: &Home, run: RunId, mut outside: Outside) -> Result<Replayed> {
+    let record = read(home, run)?;
+    let same_engine = text(&record.header, "engine")? == ENGINE;
+    check_format(&record.header)?;
+    let mut reader = Reader::open(Arc::clone(home.storage()), run)?;
+    reader.next()?;
+    let journal = Journal::replaying(record.header.clone(), reader, Arc::clone(home.store()), same_engine)?;
+    let journal = Arc::new(journal);
+    let started_ns = outside.clock.monotonic_ns();
+    let clock = Arc::clone(&outside.clock);
+    outside.console = Arc::new(std::sync::Mutex::new(vac_host::NoConsole));
+    let replayed = run_again(home, run, &record, &journal, outside);
+    let time_ns = clock.monotonic_ns().saturating_sub(started_ns);
+    let done = |events, ticks| Replayed {
+        run,
+        head: record.head,
+        same_engine,
+        events,
+        ticks,
+        outcome: record.outcome.clone(),
+        time_ns,
+    };
+    match replayed {
+        Ok((head, ticks)) => {
+            if head != record.head {
+                let (recorded, replayed) = (format!("the head {}", record.head), format!("the head {head}"));
+                return Err(Box::new(Divergence { seq: record.events, recorded, replayed }).into());
+            }
+            Ok(done(record.events, ticks))
+        }
+        Err(Error::Abort(abort)) if abort.message == RECORD_ENDS => Ok(done(journal.events(), 0)),
+        Err(error) => Err(error),
+    }
+}
+
+fn read(home: &Home, run: RunId) -> Result<Record> {
+    let mut reader = Reader::open(Arc::clone(home.storage()), run)?;
+    let header = match reader.next()? {
+        Some(Entry::Header(header)) => header,
+        _ => {
+            let message = format!("run `{run}` was killed before anything of it was durable");
+            return Err(HostAbort::new(AbortKind::Interrupt, message).into());
+        }
+    };
+    let (mut events, mut close) = (0, None);
+    while let Some(entry) = reader.next()? {
+        match entry {
+            Entry::Event(..) | Entry::Begin(_) => events += 1,
+            Entry::Close { outcome, ticks, .. } => close = Some((outcome, ticks)),
+            _ => {}
+        }
+    }
+    debug_assert!(close.is_some() == (reader.tail() == Some(Tail::Closed)));
+    let (outcome, ticks) = close.unzip();
+    Ok(Record { header, head: reader.head(), events, ticks, outcome })
+}
+
+fn check_format(header: &Header) -> Result<()> {
+    match header.get("format") {
+        Some(Node::Int(HEADER_FORMAT)) => Ok(()),
+        other => Err(wrong("format", HEADER_FORMAT, other)),
+    }
+}
+
+fn run_again(home: &Home, run: RunId, record: &Record, journal: &Arc<Journal>, outside: Outside) -> Result<(Head, u64)> {
+    let header = &record.header;
+    let target = Target::from_store(home, &link(header, "target")?).map_err(|_| {
+        let cid = header.get("target").cloned();
+        Corrupt::new("record", format!("run `{run}`"), "its program in the store", format!("no object {cid:?}"))
+    })?;
+    let seed = seed_bytes(int(header, "seed")?);
+    let limits = Limits { ticks_max: ticks_max(record)?, memory_max_bytes: int(header, "memory_max_bytes")? };
+    let mut session = Session::replay(home, Programs::default(), Arc::clone(journal), run, seed, limits, outside);
+    let what = text(header, "what")?;
+    let finished = match What::from_word(&what) {
+        Some(What::Script) => script::replay(session, &target, header)?,
+        Some(What::Run) => {
+            let compiled = session.programs.compile(home, &target)?;
+            let (args, env) = (texts(header, "args")?, pairs(header, "env")?);
+            let name = args.first().cloned().unwrap_or_default();
+            let gave = session.kernel(&name, &compiled, &Ask::Command { args: &args, env: &env }, With::default());
+            finish(session, gave)?
+        }
+        Some(What::Call) => {
+            let compiled = session.programs.compile(home, &target)?;
+            let export = text(header, "export")?;
+            let args = recorded_args(&session.programs, &compiled, &export, &text(header, "arguments")?)?;
+            let gave = session.kernel(&target.name, &compiled, &Ask::Call { export: &export, args: &args }, With::default());
+            finish(session, gave)?
+        }
+        None => return Err(wrong("what", "run, call or script", header.get("what"))),
+    };
+    Ok((finished.summary.head, finished.summary.ticks))
+}
+
+/// The limit of the record; where its operator ended it, the tick at which that happened, since
+/// nothing else would end a replay there.
+fn ticks_max(record: &Record) -> Result<Option<u64>> {
+    if let Some(Outcome::Abort { kind: AbortKind::Time | AbortKind::Interrupt | AbortKind::Machine, .. }) = &record.outcome {
+        return Ok(record.ticks);
+    }
+    match record.header.get("ticks_max") {
+        Some(Node::Null) => Ok(None),
+        _ => int(&record.header, "ticks_max").map(Some),
+    }
+}
+
+fn wrong(field: &str, expected: impl std::fmt::Display, got: Option<&Node>) -> Error {
+    let got = got.map_or_else(|| "nothing".to_owned(), |node| format!("{node:?}"));
+    Corrupt::new("header of a run", format!("field `{field}`"), expected, got).into()
+}
+
+pub(crate) fn text(header: &Header, field: &str) -> Result<String> {
+    match header.get(field) {
+        Some(Node::Text(text)) => Ok(text.clone()),
+        other => Err(wrong(field, "text", other)),
+    }
+}
+
+fn link(header: &Header, field: &str) -> Result<Cid> {
+    match header.get(field) {
+        Some(Node::Link(cid)) => Ok(*cid),
+        other => Err(wrong(field, "a link", other)),
+    }
+}
+
+fn int(header: &Header, field: &str) -> Result<u64> {
+    match header.get(field) {
+        Some(Node::Int(int)) => u64::try_from(*int).map_err(|_| wrong(field, "a number", header.get(field))),
+        other => Err(wrong(field, "a number", other)),
+    }
+}
+
+pub(crate) fn texts(header: &Header, field: &str) -> Result<Vec<String>> {
+    let bad = || wrong(field, "a list of text", header.get(field));
+    match header.get(field) {
+        Some(Node::List(items)) => {
+            items.iter().map(|item| if let Node::Text(text) = item { Ok(text.clone()) } else { Err(bad()) }).collect()
+        }
+        _ => Err(bad()),
+    }
+}
+
+fn pairs(header: &Header, field: &str) -> Result<Vec<(String, String)>> {
+    let bad = || wrong(field, "a list of pairs of text", header.get(field));
+    let Some(Node::List(items)) = header.get(field) else { return Err(bad()) };
+    let pair = |item: &Node| match item {
+        Node::List(pair) => match pair.as_slice() {
+            [Node::Text(a), Node::Text(b)] => Ok((a.clone(), b.clone())),
+            _ => Err(bad()),
+        },
+        _ => Err(bad()),
+    };
+    items.iter().map(pair).collect()
+}

@@ -1,0 +1,202 @@
+//! Running a command, a call or a script, live. What a run needs to be replayed is in its header.
+
+use std::path::PathBuf;
+
+use vac_core::canon::Node;
+use vac_core::cid::Cid;
+use vac_core::fault::{Error, Result, Usage};
+use vac_core::ledger::{Field, Header, Outcome};
+use vac_host::engine::{ENGINE, PROFILE};
+use vac_host::{Compiled, Ending, Val, inspect, value};
+
+use crate::grants::{self, Grant};
+use crate::home::Home;
+use crate::journal::outcome_of;
+use crate::script;
+use crate::session::{Ask, Gave, Limits, Outside, Session, Summary, With};
+use crate::target::{Programs, Target};
+
+/// Version of the header's fields.
+pub const HEADER_FORMAT: i128 = 1;
+
+/// What the operator asks for.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// Arguments of the program, without its name.
+    pub args: Vec<String>,
+    /// Variables that the operator sets.
+    pub env: Vec<(String, String)>,
+    /// What is allowed.
+    pub grants: Vec<Grant>,
+    /// The seed of all entropy.
+    pub seed: u64,
+    /// What may be used up.
+    pub limits: Limits,
+    /// Where a script may write its results: the folder `out` in it.
+    pub folder: PathBuf,
+}
+
+/// What a run was about: the first field of its header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// A command.
+    Run,
+    /// A typed call.
+    Call,
+    /// A script.
+    Script,
+}
+
+impl What {
+    /// The word in the header.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Call => "call",
+            Self::Script => "script",
+        }
+    }
+
+    pub(crate) fn from_word(word: &str) -> Option<Self> {
+        [Self::Run, Self::Call, Self::Script].into_iter().find(|what| what.word() == word)
+    }
+}
+
+/// A finished run and the text form of its result, if it has one.
+#[derive(Debug)]
+pub struct Finished {
+    /// How it went.
+    pub summary: Summary,
+    /// The result of a call as WAVE text.
+    pub result: Option<String>,
+    /// The error that ended it, if one did.
+    pub error: Option<Error>,
+}
+
+/// The 32 bytes that every stream of entropy comes from.
+pub fn seed_bytes(seed: u64) -> [u8; 32] {
+    blake3::derive_key("vac run seed 1", &seed.to_le_bytes())
+}
+
+/// Runs `target`: a script, or a program as a command.
+pub fn run(home: &Home, target: &Target, request: &Request, outside: Outside) -> Result<Finished> {
+    if target.is_script() {
+        return script::run(home, target, request, outside);
+    }
+    let mut programs = Programs::default();
+    let compiled = programs.compile(home, target)?;
+    if !inspect::is_command(programs.engine()?, &compiled) {
+        return Err(not_a_command(&programs, &compiled, target)?);
+    }
+    let args: Vec<String> = std::iter::once(target.name.clone()).chain(request.args.iter().cloned()).collect();
+    let env = grants::environment(&request.grants, &request.env);
+    let with = With { preopens: grants::open(&request.grants)?, stdin: grants::stdin(&request.grants) };
+    let header = header(What::Run, &target.cid, request, command_fields(&args, &env));
+    let mut session = start(home, programs, target, header, request, outside)?;
+    let gave = session.kernel(&target.name, &compiled, &Ask::Command { args: &args, env: &env }, with);
+    finish(session, gave)
+}
+
+fn not_a_command(programs: &Programs, compiled: &Compiled, target: &Target) -> Result<Error> {
+    let usage = Usage::new(format!("`{}` is not a command: it does not export `wasi:cli/run`", target.place));
+    let first = inspect::exports(programs.engine()?, compiled).into_iter().next();
+    let hint = match first {
+        Some(export) => format!("call one of its exports: `vac call {} '{}(…)'`", target.place, export.name),
+        None => "it exports no functions that could be called".into(),
+    };
+    Ok(usage.hint(hint).into())
+}
+
+/// Calls `text`, which is `export(args)` in WAVE, in `target`.
+pub fn call(home: &Home, target: &Target, text: &str, request: &Request, outside: Outside) -> Result<Finished> {
+    let (name, args) = value::split_call(text)?;
+    let mut programs = Programs::default();
+    let compiled = programs.compile(home, target)?;
+    let export = inspect::find_function(programs.engine()?, &compiled, name)?;
+    let values = value::parse_args(args, &export.params)?;
+    let with = With { preopens: grants::open(&request.grants)?, stdin: grants::stdin(&request.grants) };
+    let fields = vec![
+        ("export".to_owned(), Node::Text(export.name.clone())),
+        ("arguments".to_owned(), Node::Text(args.to_owned())),
+    ];
+    let header = header(What::Call, &target.cid, request, fields);
+    let mut session = start(home, programs, target, header, request, outside)?;
+    let gave = session.kernel(&target.name, &compiled, &Ask::Call { export: &export.name, args: &values }, with);
+    finish(session, gave)
+}
+
+/// Starts a live session, with the program among the objects that its ledger names.
+pub(crate) fn start<'h>(
+    home: &'h Home,
+    programs: Programs,
+    target: &Target,
+    header: Header,
+    request: &Request,
+    outside: Outside,
+) -> Result<Session<'h>> {
+    let started = outside.clock.unix_ms();
+    let session = Session::live(home, programs, header, seed_bytes(request.seed), request.limits.clone(), outside)?;
+    session.keep(&target.bytes)?;
+    session.journal().note(note(started, target, request));
+    Ok(session)
+}
+
+/// What may differ between equal runs.
+fn note(started_unix_ms: u64, target: &Target, request: &Request) -> Vec<Field> {
+    let hosts = request.grants.iter().map(|g| match g.host_path() {
+        Some(path) => Node::Text(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()),
+        None => Node::Null,
+    });
+    vec![
+        ("grant_paths".into(), Node::List(hosts.collect())),
+        ("started_unix_ms".into(), Node::Int(i128::from(started_unix_ms))),
+        ("target".into(), Node::Text(target.place.clone())),
+        ("vac".into(), Node::Text(env!("CARGO_PKG_VERSION").into())),
+    ]
+}
+
+fn command_fields(args: &[String], env: &[(String, String)]) -> Vec<Field> {
+    let text = |text: &String| Node::Text(text.clone());
+    let env = env.iter().map(|(k, v)| Node::List(vec![text(k), text(v)])).collect();
+    vec![("args".into(), Node::List(args.iter().map(text).collect())), ("env".into(), Node::List(env))]
+}
+
+/// The header of a run: what a replay must match.
+pub(crate) fn header(what: What, target: &Cid, request: &Request, mut fields: Vec<Field>) -> Header {
+    let grants = request.grants.iter().map(Grant::to_node).collect();
+    let ticks = request.limits.ticks_max.map_or(Node::Null, |max| Node::Int(i128::from(max)));
+    fields.extend([
+        ("engine".to_owned(), Node::Text(ENGINE.into())),
+        ("format".to_owned(), Node::Int(HEADER_FORMAT)),
+        ("grants".to_owned(), Node::List(grants)),
+        ("memory_max_bytes".to_owned(), Node::Int(i128::from(request.limits.memory_max_bytes))),
+        ("profile".to_owned(), Node::Text(PROFILE.into())),
+        ("seed".to_owned(), Node::Int(i128::from(request.seed))),
+        ("target".to_owned(), Node::Link(*target)),
+        ("ticks_max".to_owned(), ticks),
+        ("what".to_owned(), Node::Text(what.word().into())),
+    ]);
+    Header::new(fields)
+}
+
+/// Ends a session by what its only kernel gave.
+pub(crate) fn finish(session: Session<'_>, gave: Result<Gave>) -> Result<Finished> {
+    let (outcome, result, error) = match gave {
+        Ok(Gave::Ended(Ending::Returned)) => (Outcome::Exit(0), None, None),
+        Ok(Gave::Ended(Ending::Exited(status))) => (Outcome::Exit(status), None, None),
+        Ok(Gave::Results(results)) => match value::show_results(&results) {
+            Ok(text) => (Outcome::Done(session.result_body(text.as_bytes())?), Some(text), None),
+            Err(error) => (outcome_of(&error), None, Some(error)),
+        },
+        Err(error @ (Error::Divergence(_) | Error::Corrupt(_))) if !session.is_live() => return Err(error),
+        Err(error) => (outcome_of(&error), None, Some(error)),
+    };
+    let summary = session.finish(outcome)?;
+    Ok(Finished { summary, result, error })
+}
+
+/// The typed arguments of a recorded call.
+pub(crate) fn recorded_args(programs: &Programs, compiled: &Compiled, export: &str, args: &str) -> Result<Vec<Val>> {
+    let export = inspect::find_function(programs.engine()?, compiled, export)?;
+    value::parse_args(args, &export.params)
+}

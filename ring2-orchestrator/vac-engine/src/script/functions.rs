@@ -1,0 +1,59 @@
+//! The functions that a script can call.
+
+use starlark::environment::GlobalsBuilder;
+use starlark::eval::Evaluator;
+use starlark::starlark_module;
+use starlark::values::Value;
+
+use super::Shared;
+use super::handles::{DirHandle, KernelHandle};
+
+/// What the functions work on.
+pub(super) fn shared<'a, 'e>(evaluator: &Evaluator<'_, 'a, 'e>) -> starlark::Result<&'a Shared<'e>> {
+    let found = evaluator.extra.and_then(|extra| extra.downcast_ref::<Shared<'e>>());
+    found.ok_or_else(|| starlark::Error::new_other(std::io::Error::other("this function works only inside a run")))
+}
+
+#[starlark_module]
+pub(super) fn functions(builder: &mut GlobalsBuilder) {
+    /// A kernel: `builtin:NAME`, a file below the script's folder, or a CID.
+    fn kernel<'v>(target: &str, eval: &mut Evaluator<'v, '_, '_>) -> starlark::Result<KernelHandle> {
+        let shared = shared(eval)?;
+        let index = shared.with(|context| context.kernel(target))?;
+        Ok(KernelHandle { index, name: target.to_owned() })
+    }
+
+    /// A directory: below the script's folder to read, below `out` to write, or as granted.
+    fn dir<'v>(
+        path: &str,
+        #[starlark(default = false)] write: bool,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<DirHandle> {
+        let index = shared(eval)?.with(|context| context.dir(path, write))?;
+        Ok(DirHandle { index, name: path.to_owned() })
+    }
+
+    /// The text of a file in a directory.
+    fn read<'v>(dir: Value<'v>, name: &str, eval: &mut Evaluator<'v, '_, '_>) -> starlark::Result<String> {
+        let dir = DirHandle::of(dir)?.index;
+        shared(eval)?.with(|context| context.read(dir, name))
+    }
+
+    /// Writes text or bytes to a file in a directory, and gives the CID of what was written.
+    fn write<'v>(
+        dir: Value<'v>,
+        name: &str,
+        data: Value<'v>,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<String> {
+        let dir = DirHandle::of(dir)?.index;
+        let data = super::values::data(data)?;
+        Ok(shared(eval)?.with(|context| context.write(dir, name, &data))?.to_string())
+    }
+
+    /// Puts text or bytes into the store, and gives their CID.
+    fn put<'v>(data: Value<'v>, eval: &mut Evaluator<'v, '_, '_>) -> starlark::Result<String> {
+        let data = super::values::data(data)?;
+        Ok(shared(eval)?.with(|context| context.put(&data))?.to_string())
+    }
+}

@@ -1,0 +1,152 @@
+//! Values that a script holds and cannot make: kernels, their exports, directories.
+
+use std::fmt;
+
+use starlark::any::ProvidesStaticType;
+use starlark::eval::{Arguments, Evaluator};
+use starlark::values::{Heap, NoSerialize, StarlarkValue, Value, ValueLike, starlark_value};
+use starlark::starlark_simple_value;
+use vac_core::fault::{Usage, quote};
+use vac_host::inspect::Export;
+
+use super::functions::shared;
+use super::values;
+
+/// A directory.
+#[derive(Debug, ProvidesStaticType, NoSerialize, allocative::Allocative)]
+pub(super) struct DirHandle {
+    pub(super) index: usize,
+    pub(super) name: String,
+}
+starlark_simple_value!(DirHandle);
+
+impl fmt::Display for DirHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<dir {}>", self.name)
+    }
+}
+
+#[starlark_value(type = "dir")]
+impl<'v> StarlarkValue<'v> for DirHandle {}
+
+impl DirHandle {
+    /// The handle that `value` is.
+    pub(super) fn of<'v>(value: Value<'v>) -> starlark::Result<&'v Self> {
+        value.downcast_ref::<Self>().ok_or_else(|| {
+            let message = format!("expected a directory handle from `dir(path)`, got `{}`", value.get_type());
+            starlark::Error::new_other(std::io::Error::other(message))
+        })
+    }
+}
+
+/// A kernel. Its attributes are its exports.
+#[derive(Debug, ProvidesStaticType, NoSerialize, allocative::Allocative)]
+pub(super) struct KernelHandle {
+    pub(super) index: usize,
+    pub(super) name: String,
+}
+starlark_simple_value!(KernelHandle);
+
+impl fmt::Display for KernelHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<kernel {}>", self.name)
+    }
+}
+
+#[starlark_value(type = "kernel")]
+impl<'v> StarlarkValue<'v> for KernelHandle {
+    /// Whether the export exists is known when it is called: only then the kernel is at hand.
+    fn get_attr(&self, attribute: &str, heap: Heap<'v>) -> Option<Value<'v>> {
+        Some(heap.alloc(BoundExport { kernel: self.index, kernel_name: self.name.clone(), export: attribute.to_owned() }))
+    }
+}
+
+/// An export of a kernel, to be called.
+#[derive(Debug, ProvidesStaticType, NoSerialize, allocative::Allocative)]
+struct BoundExport {
+    kernel: usize,
+    kernel_name: String,
+    export: String,
+}
+starlark_simple_value!(BoundExport);
+
+impl fmt::Display for BoundExport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{}.{}>", self.kernel_name, self.export)
+    }
+}
+
+#[starlark_value(type = "export")]
+impl<'v> StarlarkValue<'v> for BoundExport {
+    fn invoke(&self, _me: Value<'v>, args: &Arguments<'v, '_>, eval: &mut Evaluator<'v, '_, '_>) -> starlark::Result<Value<'v>> {
+        let heap = eval.heap();
+        let shared = shared(eval)?;
+        let export = shared.with(|context| find(context.exports(self.kernel)?, &self.kernel_name, &self.export))?;
+        let (given, dirs) = arguments(args, heap, &export)?;
+        let vals = shared.with(|_| values::to_vals(&export, &given))?;
+        let results = shared.with(|context| context.call(self.kernel, &export.name, &vals, &dirs))?;
+        shared.with(|_| values::result(&export, results))?.alloc(heap)
+    }
+}
+
+/// Positional arguments, and the directories in `grants`.
+fn arguments<'v>(args: &Arguments<'v, '_>, heap: Heap<'v>, export: &Export) -> starlark::Result<(Vec<Value<'v>>, Vec<usize>)> {
+    let given: Vec<Value<'v>> = args.positions(heap)?.collect();
+    let mut dirs = Vec::new();
+    for (name, value) in args.names_map()? {
+        if name.as_str() != "grants" {
+            let message = format!("`{}` has no keyword argument `{}`, did you mean `grants`?", export.name, quote(name.as_str()));
+            return Err(starlark::Error::new_other(std::io::Error::other(message)));
+        }
+        for dir in value.iterate(heap)? {
+            dirs.push(DirHandle::of(dir)?.index);
+        }
+    }
+    Ok((given, dirs))
+}
+
+/// The export that a script means by `name`: Starlark has no hyphens, so `_` stands for one.
+fn find(exports: Vec<Export>, kernel: &str, name: &str) -> vac_core::fault::Result<Export> {
+    let plain = |export: &Export| export.name.rsplit('#').next().unwrap_or_default().replace('-', "_");
+    let names: Vec<String> = exports.iter().map(plain).collect();
+    match exports.into_iter().find(|export| plain(export) == name) {
+        Some(export) => Ok(export),
+        None => {
+            let usage = Usage::new(format!("the kernel `{kernel}` has no export `{}`", quote(name)));
+            let nearest = names.iter().min_by_key(|known| distance(known, name));
+            Err(match nearest {
+                Some(near) if distance(near, name) <= 3 => usage.hint(format!("did you mean `{near}`?")),
+                _ => usage.hint(format!("it has {}", names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", "))),
+            }
+            .into())
+        }
+    }
+}
+
+/// Levenshtein distance, for "did you mean".
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut before = i;
+        let mut next = vec![i + 1];
+        for (y, above) in b.chars().zip(row.iter().skip(1)) {
+            let left = next.last().copied().unwrap_or_default();
+            next.push((before + usize::from(x != y)).min(left + 1).min(above + 1));
+            before = *above;
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::distance;
+
+    #[test]
+    fn distance_counts_edits() {
+        for (a, b, d) in [("", "", 0), ("abc", "abc", 0), ("abc", "abd", 1), ("monthly", "montly", 1), ("", "xy", 2), ("kitten", "sitting", 3)] {
+            assert_eq!(distance(a, b), d, "{a} {b}");
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! Scripts: Starlark, in which a kernel's exports are functions and directories are handles.
+//!
+//! A script is the operator's own words, but not a licence: it reads below its own folder, writes
+//! below `out` in the folder where it was started, and reaches anything else only through
+//! a grant. A handle cannot be made from text, only from a function that checks. Everything
+//! a script asks of the host is an event, so a script replays like a kernel.
+//!
+//! | function | gives |
+//! |---|---|
+//! | `kernel(target)` | a kernel: `builtin:NAME`, a file below the script's folder, or a CID |
+//! | `K.export(args…, grants = […])` | what the export returns; an error of its own ends the script |
+//! | `dir(path, write = False)` | a directory handle |
+//! | `read(dir, name)`, `write(dir, name, data)` | the text of a file; the CID of what was written |
+//! | `put(data)` | the CID of an object in the store |
+//! | `args` | the arguments after `--` |
+
+use std::cell::RefCell;
+use std::io::Read as _;
+use std::path::{Component, Path};
+use std::sync::{Arc, PoisonError};
+
+use cap_std::ambient_authority;
+use cap_std::fs::Dir;
+use starlark::PrintHandler;
+use starlark::environment::{Globals, GlobalsBuilder, LibraryExtension, Module};
+use starlark::eval::Evaluator;
+use starlark::syntax::{AstModule, Dialect};
+use vac_core::canon::{Encode, Node, Writer, encode};
+use vac_core::caps::Rights;
+use vac_core::cid::Cid;
+use vac_core::fault::{AbortKind, Error, Fault, HostAbort, Result, Usage, quote};
+use vac_core::ledger::{Class, Header, Outcome};
+use vac_host::{Compiled, Out, Preopen, Val, inspect};
+
+use crate::grants::Grant;
+use crate::home::Home;
+use crate::journal::outcome_of;
+use crate::run::{Finished, Request, What, header, start};
+use crate::session::{Ask, Gave, Outside, Session, With};
+use crate::target::{Programs, Target};
+
+mod functions;
+mod handles;
+mod values;
+
+use functions::functions;
+
+/// Name of the event in which a script runs.
+pub const SCRIPT_EVENT: &str = "vac:run/script";
+/// The folder that a script may write to.
+pub const OUT_DIR: &str = "out";
+/// The largest file that a script reads whole.
+const SCRIPT_FILE_MAX_BYTES: u64 = 64 << 20;
+
+/// A directory that the script holds.
+struct Held {
+    /// What guests call it.
+    guest: String,
+    rights: Rights,
+    /// Number of the grant behind it.
+    grant: u32,
+    /// `None` in a replay, which touches nothing.
+    dir: Option<Dir>,
+}
+
+/// What the functions of a script work on.
+struct Context<'h> {
+    session: Session<'h>,
+    /// The script's folder and the one it was started in; `None` in a replay.
+    folder: Option<Dir>,
+    out_parent: Option<Dir>,
+    grants: Vec<Grant>,
+    kernels: Vec<(String, Arc<Compiled>)>,
+    dirs: Vec<Held>,
+    /// What really ended the script, behind the words that Starlark shows.
+    stopped: Option<Error>,
+}
+
+/// Shared with Starlark's functions through the evaluator.
+#[derive(starlark::any::ProvidesStaticType)]
+pub(crate) struct Shared<'h>(RefCell<Context<'h>>);
+
+/// Runs the script `target`.
+pub fn run(home: &Home, target: &Target, request: &Request, outside: Outside) -> Result<Finished> {
+    let mut request = request.clone();
+    request.grants.extend(own_grants(target, &request));
+    let ast = parse(target)?;
+    let args = strings(&request.args);
+    let header = header(What::Script, &target.cid, &request, vec![("args".into(), args)]);
+    let session = start(home, Programs::default(), target, header, &request, outside)?;
+    let folder = target.folder.as_deref().map(open_folder).transpose()?;
+    let out_parent = Some(open_folder(&request.folder)?);
+    evaluate(session, target, ast, folder, out_parent, request.grants, &request.args)
+}
+
+/// What every script may do without being asked: the last two grants of its run.
+fn own_grants(target: &Target, request: &Request) -> Vec<Grant> {
+    let host = target.folder.clone().unwrap_or_default();
+    vec![
+        Grant::Dir { host, guest: ".".into(), rights: Rights::READ },
+        Grant::Dir { host: request.folder.join(OUT_DIR), guest: OUT_DIR.into(), rights: Rights::ALL },
+    ]
+}
+
+/// Runs a recorded script again in `session`.
+pub(crate) fn replay(session: Session<'_>, target: &Target, header: &Header) -> Result<Finished> {
+    let args = crate::replay::texts(header, "args")?;
+    let grants = recorded_grants(header);
+    evaluate(session, target, parse(target)?, None, None, grants, &args)
+}
+
+/// Names and rights of the grants, as the header has them; where they led does not matter now.
+fn recorded_grants(header: &Header) -> Vec<Grant> {
+    let Some(Node::List(items)) = header.get("grants") else { return Vec::new() };
+    let grant = |item: &Node| match item {
+        Node::List(parts) => match parts.as_slice() {
+            [Node::Text(kind), Node::Text(guest), Node::Text(rights)] if kind == "dir" => {
+                let rights = if *rights == Rights::ALL.to_string() { Rights::ALL } else { Rights::READ };
+                Grant::Dir { host: Default::default(), guest: guest.clone(), rights }
+            }
+            _ => Grant::Stdin,
+        },
+        _ => Grant::Stdin,
+    };
+    items.iter().map(grant).collect()
+}
+
+fn strings(items: &[String]) -> Node {
+    Node::List(items.iter().map(|text| Node::Text(text.clone())).collect())
+}
+
+fn open_folder(path: &Path) -> Result<Dir> {
+    Dir::open_ambient_dir(path, ambient_authority()).map_err(|e| HostAbort::io("open", path.display(), &e).into())
+}
+
+fn parse(target: &Target) -> Result<AstModule> {
+    let text = std::str::from_utf8(&target.bytes).map_err(|e| {
+        Usage::new(format!("`{}` is neither WebAssembly nor a script: {e}", target.place))
+            .hint("a target is a `.star` script, a `.wasm` file, a CID or `builtin:NAME`")
+    })?;
+    AstModule::parse(&target.name, text.to_owned(), &dialect()).map_err(|e| script_error(&e))
+}
+
+fn dialect() -> Dialect {
+    Dialect { enable_f_strings: true, enable_top_level_stmt: true, ..Dialect::Standard }
+}
+
+fn globals() -> Globals {
+    use LibraryExtension::{Debug, EnumType, Filter, Json, Map, Partial, Print, RecordType, StructType, Typing};
+    let _ = Debug;
+    GlobalsBuilder::extended_by(&[StructType, RecordType, EnumType, Map, Filter, Partial, Print, Json, Typing])
+        .with(functions)
+        .build()
+}
+
+/// The script's mistake, with the place in its source.
+fn script_error(error: &starlark::Error) -> Error {
+    let shown = format!("{error}");
+    Fault { kind: "script", message: shown.trim_start_matches("error: ").trim_end().to_owned() }.into()
+}
+
+fn evaluate(
+    session: Session<'_>,
+    target: &Target,
+    ast: AstModule,
+    folder: Option<Dir>,
+    out_parent: Option<Dir>,
+    grants: Vec<Grant>,
+    args: &[String],
+) -> Result<Finished> {
+    let request = encode(&(&target.cid, args.to_vec()));
+    let open = session.journal().begin(SCRIPT_EVENT, 0, &request)?;
+    let context = Context { session, folder, out_parent, grants, kernels: Vec::new(), dirs: Vec::new(), stopped: None };
+    let shared = Shared(RefCell::new(context));
+    let evaluated = execute(&shared, ast, args);
+    let Context { session, stopped, .. } = shared.0.into_inner();
+    let error = match (evaluated, stopped) {
+        (_, Some(Error::Divergence(d))) => return Err(Error::Divergence(d)),
+        (_, Some(Error::Corrupt(c))) => return Err(Error::Corrupt(c)),
+        (Ok(()), _) => None,
+        (Err(_), Some(stopped @ Error::Abort(_))) => Some(stopped),
+        (Err(error), _) => Some(script_error(&error)),
+    };
+    let (answer, outcome): (std::result::Result<&[u8], Outcome>, Outcome) = match &error {
+        None => (Ok(&[]), Outcome::Exit(0)),
+        Some(error) => (Err(outcome_of(error)), outcome_of(error)),
+    };
+    session.journal().end(open, answer)?;
+    let summary = session.finish(outcome)?;
+    Ok(Finished { summary, result: None, error })
+}
+
+fn execute(shared: &Shared<'_>, ast: AstModule, args: &[String]) -> starlark::Result<()> {
+    let globals = globals();
+    let watch = Arc::clone(shared.0.borrow().session.watch());
+    let printer = Printer(shared);
+    Module::with_temp_heap(|module| {
+        module.set("args", module.heap().alloc(args.to_vec()));
+        let mut evaluator = Evaluator::new(&module);
+        evaluator.extra = Some(shared);
+        evaluator.set_print_handler(&printer);
+        evaluator.set_check_cancelled(Box::new(move || watch.stop().is_some()));
+        evaluator.eval_module(ast, &globals).map(drop)
+    })
+}
+
+/// `print` is an effect on the standard output.
+struct Printer<'a, 'h>(&'a Shared<'h>);
+
+impl PrintHandler for Printer<'_, '_> {
+    fn println(&self, text: &str) -> starlark::Result<()> {
+        self.0.with(|context| {
+            let console = Arc::clone(context.session.console());
+            let line = format!("{text}\n");
+            context.event("vac:script/print", Class::Effect, &encode(text), || {
+                let mut console = console.lock().unwrap_or_else(PoisonError::into_inner);
+                console.write(Out::Stdout, line.as_bytes()).map_err(|e| HostAbort::io("write to", "the standard output", &e))?;
+                Ok((Vec::new(), None))
+            })?;
+            Ok(())
+        })
+    }
+}
+
+impl<'h> Shared<'h> {
+    /// Does `work`, and remembers an error that Starlark would only show as text.
+    fn with<T>(&self, work: impl FnOnce(&mut Context<'h>) -> Result<T>) -> starlark::Result<T> {
+        let mut context = self.0.try_borrow_mut().map_err(|_| starlark::Error::new_other(std::io::Error::other("a script function was entered twice")))?;
+        work(&mut context).map_err(|error| {
+            let shown = match &error {
+                Error::Usage(Usage { message, hint: Some(hint) }) => format!("{message}; {hint}"),
+                other => other.to_string(),
+            };
+            context.stopped = Some(error);
+            starlark::Error::new_other(std::io::Error::other(shown))
+        })
+    }
+}
+
+impl Context<'_> {
+    fn event(
+        &self,
+        name: &str,
+        class: Class,
+        request: &[u8],
+        act: impl FnOnce() -> Result<(Vec<u8>, Option<u32>)>,
+    ) -> Result<Vec<u8>> {
+        self.session.journal().event(name, class, self.session.ticks(), request, act)
+    }
+
+    /// `kernel(target)`: the program's bytes become part of the record.
+    fn kernel(&mut self, text: &str) -> Result<usize> {
+        let (home, folder) = (self.session.home, &self.folder);
+        let bytes = self.event("vac:script/kernel", Class::Read, &encode(text), || {
+            let target = match (text.starts_with("builtin:") || text.parse::<Cid>().is_ok(), folder) {
+                (true, _) | (false, None) => Target::find(home, text)?,
+                (false, Some(folder)) => return Ok((read_below(folder, text)?, Some(self.own_grant(1)))),
+            };
+            Ok((target.bytes, None))
+        })?;
+        let cid = Cid::of_raw(&bytes);
+        let target = Target { bytes, cid, name: text.to_owned(), place: text.to_owned(), folder: None };
+        let compiled = self.session.programs.compile(home, &target)?;
+        self.kernels.push((text.to_owned(), compiled));
+        Ok(self.kernels.len() - 1)
+    }
+
+    /// The number of one of the script's own grants: 0 is writing, 1 reading.
+    fn own_grant(&self, from_last: usize) -> u32 {
+        (self.grants.len().saturating_sub(1 + from_last)) as u32
+    }
+
+    /// `dir(path, write)`.
+    fn dir(&mut self, path: &str, write: bool) -> Result<usize> {
+        let granted = (0..).zip(&self.grants).find_map(|(number, grant)| match grant {
+            Grant::Dir { host, guest, rights } if guest == path && path != "." => Some((number, host.clone(), *rights)),
+            _ => None,
+        });
+        let own = path == OUT_DIR || path.starts_with("out/");
+        let (grant, rights) = match &granted {
+            Some((number, _, rights)) => (*number, *rights),
+            None if own && write => (self.own_grant(0), Rights::ALL),
+            None => (self.own_grant(1), Rights::READ),
+        };
+        if write && !rights.has(Rights::ALL) {
+            let message = format!("a script may write only below `{OUT_DIR}`, not to `{}`", quote(path));
+            let hint = format!("grant it: `--grant dir:rw={path}`");
+            return Err(HostAbort::new(AbortKind::Denied, message).hint(hint).into());
+        }
+        let rights = if write { Rights::ALL } else { Rights::READ };
+        let mut opened = None;
+        self.event("vac:script/dir", Class::Read, &encode(&(path, write)), || {
+            opened = Some(match &granted {
+                Some((_, host, _)) if !own => open_folder(host)?,
+                _ if own && write => self.open_out(path)?,
+                _ => self.open_own(path)?,
+            });
+            Ok((Vec::new(), Some(grant)))
+        })?;
+        self.dirs.push(Held { guest: path.to_owned(), rights, grant, dir: opened });
+        Ok(self.dirs.len() - 1)
+    }
+
+    fn open_out(&self, path: &str) -> Result<Dir> {
+        let parent = self.out_parent.as_ref().ok_or_else(no_folder)?;
+        let failed = |e| Error::from(HostAbort::io("create the folder", path, &e));
+        parent.create_dir_all(path).map_err(failed)?;
+        parent.open_dir(path).map_err(failed)
+    }
+
+    fn open_own(&self, path: &str) -> Result<Dir> {
+        let folder = self.folder.as_ref().ok_or_else(no_folder)?;
+        folder.open_dir(path).map_err(|e| outside_folder(path, &e))
+    }
+
+    /// `read(dir, name)`.
+    fn read(&self, dir: usize, name: &str) -> Result<String> {
+        let held = self.held(dir)?;
+        let bytes = self.event("vac:script/read", Class::Read, &encode(&(&held.guest, name)), || {
+            let dir = held.dir.as_ref().ok_or_else(no_folder)?;
+            Ok((read_below(dir, name)?, Some(held.grant)))
+        })?;
+        String::from_utf8(bytes).map_err(|_| Usage::new(format!("`{}` is not text", quote(name))).into())
+    }
+
+    /// `write(dir, name, data)`: the CID of what was written.
+    fn write(&self, dir: usize, name: &str, data: &[u8]) -> Result<Cid> {
+        let held = self.held(dir)?;
+        if !held.rights.has(Rights::ALL) {
+            let message = format!("the directory `{}` was opened for reading", quote(&held.guest));
+            return Err(Usage::new(message).hint("open it with `dir(path, write = True)`").into());
+        }
+        let cid = self.session.keep(data)?;
+        let mut request = Writer::default();
+        request.array(3);
+        held.guest.encode(&mut request);
+        name.encode(&mut request);
+        cid.encode(&mut request);
+        self.event("vac:script/write", Class::Effect, &request.into_bytes(), || {
+            let dir = held.dir.as_ref().ok_or_else(no_folder)?;
+            dir.write(name, data).map_err(|e| HostAbort::io("write", format!("{}/{name}", held.guest), &e))?;
+            Ok((Vec::new(), Some(held.grant)))
+        })?;
+        Ok(cid)
+    }
+
+    /// `put(data)`.
+    fn put(&self, data: &[u8]) -> Result<Cid> {
+        let cid = self.session.keep(data)?;
+        self.event("vac:script/put", Class::Effect, &encode(&cid), || Ok((Vec::new(), None)))?;
+        Ok(cid)
+    }
+
+    fn held(&self, dir: usize) -> Result<&Held> {
+        self.dirs.get(dir).ok_or_else(|| Usage::new("this directory handle is of another script").into())
+    }
+
+    /// Calls an export of a kernel, which gets only the directories in `dirs`.
+    fn call(&mut self, kernel: usize, export: &str, args: &[Val], dirs: &[usize]) -> Result<Vec<Val>> {
+        let (name, compiled) = self.kernels.get(kernel).cloned().ok_or_else(|| Usage::new("this kernel is of another script"))?;
+        let with = With { preopens: self.preopens(dirs)?, stdin: None };
+        match self.session.kernel(&name, &compiled, &Ask::Call { export, args }, with)? {
+            Gave::Results(results) => Ok(results),
+            Gave::Ended(_) => Ok(Vec::new()),
+        }
+    }
+
+    fn preopens(&self, dirs: &[usize]) -> Result<Vec<Preopen>> {
+        let mut preopens = Vec::new();
+        for held in dirs.iter().map(|dir| self.held(*dir)) {
+            let held = held?;
+            // A replay has no directories and asks for none.
+            let Some(dir) = &held.dir else { continue };
+            let dir = dir.try_clone().map_err(|e| HostAbort::io("open again", &held.guest, &e))?;
+            preopens.push(Preopen { guest: held.guest.clone(), dir, only: Vec::new(), rights: held.rights, grant: held.grant });
+        }
+        Ok(preopens)
+    }
+
+    fn exports(&self, kernel: usize) -> Result<Vec<inspect::Export>> {
+        let (_, compiled) = self.kernels.get(kernel).ok_or_else(|| Usage::new("this kernel is of another script"))?;
+        Ok(inspect::exports(self.session.programs.engine()?, compiled))
+    }
+}
+
+fn no_folder() -> Error {
+    HostAbort::new(AbortKind::Machine, "a replay reached for a folder").into()
+}
+
+fn outside_folder(path: &str, error: &std::io::Error) -> Error {
+    let leads_out = Path::new(path).is_absolute() || Path::new(path).components().any(|part| part == Component::ParentDir);
+    if leads_out || error.kind() == std::io::ErrorKind::PermissionDenied {
+        let message = format!("a script reads only below its own folder, not `{}`", quote(path));
+        return HostAbort::new(AbortKind::Denied, message).hint(format!("grant it: `--grant dir:ro={path}`")).into();
+    }
+    match error.kind() {
+        std::io::ErrorKind::NotFound => Usage::new(format!("there is no `{}` below the script's folder", quote(path))).into(),
+        _ => HostAbort::io("open", path, error).into(),
+    }
+}
+
+/// The file `path` below `dir`, whole.
+fn read_below(dir: &Dir, path: &str) -> Result<Vec<u8>> {
+    let file = dir.open(path).map_err(|e| outside_folder(path, &e))?;
+    let mut bytes = Vec::new();
+    let mut limited = file.take(SCRIPT_FILE_MAX_BYTES + 1);
+    limited.read_to_end(&mut bytes).map_err(|e| HostAbort::io("read", path, &e))?;
+    if bytes.len() as u64 > SCRIPT_FILE_MAX_BYTES {
+        let message = format!("`{}` is longer than the {SCRIPT_FILE_MAX_BYTES} bytes that a script reads", quote(path));
+        return Err(HostAbort::new(AbortKind::Quota, message).into());
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,424 @@
+//! One run: the only writer of its ledger, live or replayed.
+//!
+//! A session starts kernels one after the other, counts what they use, and ends with an
+//! outcome. Its caller learns that outcome only after the last entry is durable.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use vac_core::canon::{Encode, Node, Writer};
+use vac_core::caps::{Quotas, Resource};
+use vac_core::cid::{Cid, Codec};
+use vac_core::fault::{Error, HostAbort, Result};
+use vac_core::ledger::{Body, Committer, Head, Header, Ledger, Outcome, RunId};
+use vac_core::store::Store;
+use vac_host::{Budget, Compiled, Console, Ending, Instance, NoConsole, Preopen, Setup, Val, Watch, value};
+
+use crate::clock::HostClock;
+use crate::home::Home;
+use crate::journal::{Journal, KernelRecorder, error_of, outcome_of};
+use crate::target::Programs;
+
+/// Name of the event in which a kernel runs.
+pub const KERNEL_EVENT: &str = "vac:run/kernel";
+
+/// Groups of the ledger are made durable this often.
+const GROUP_INTERVAL: Duration = Duration::from_millis(2);
+/// The first group waits longer: most runs are over by then and need only one.
+const FIRST_GROUP_AFTER: Duration = Duration::from_millis(20);
+
+/// What a run may use up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Ticks of all its kernels together; no limit if `None`.
+    pub ticks_max: Option<u64>,
+    /// Bytes of linear memory that one kernel may hold.
+    pub memory_max_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { ticks_max: None, memory_max_bytes: vac_host::limits::MEMORY_DEFAULT_BYTES }
+    }
+}
+
+/// Where a run takes its time, its end and its console from.
+pub struct Outside {
+    /// The host's clocks.
+    pub clock: Arc<dyn HostClock>,
+    /// Asked whether to stop.
+    pub watch: Arc<dyn Watch>,
+    /// The standard streams of every kernel and of the script.
+    pub console: Arc<Mutex<dyn Console>>,
+}
+
+/// What one kernel did, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelUse {
+    /// What it is called.
+    pub name: String,
+    /// Its CID.
+    pub cid: Cid,
+    /// The export that was called.
+    pub export: String,
+    /// Ticks it used.
+    pub ticks: u64,
+    /// Events that happened inside it.
+    pub events: u64,
+    /// Host time it took.
+    pub time_ns: u64,
+}
+
+/// How a run went.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// The run.
+    pub run: RunId,
+    /// The head of its ledger.
+    pub head: Head,
+    /// Ticks of all kernels.
+    pub ticks: u64,
+    /// Events.
+    pub events: u64,
+    /// Each kernel call, in order.
+    pub kernels: Vec<KernelUse>,
+    /// Host time from start to durable end.
+    pub time_ns: u64,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// What a kernel is asked to do.
+pub enum Ask<'a> {
+    /// Run as a command, with arguments and environment.
+    Command {
+        /// Arguments; the first is its name.
+        args: &'a [String],
+        /// Environment.
+        env: &'a [(String, String)],
+    },
+    /// Call a typed export.
+    Call {
+        /// The export.
+        export: &'a str,
+        /// The arguments.
+        args: &'a [Val],
+    },
+}
+
+/// What a kernel gave back.
+#[derive(Debug)]
+pub enum Gave {
+    /// It was a command.
+    Ended(Ending),
+    /// It was a call.
+    Results(Vec<Val>),
+}
+
+/// What a kernel is started with besides what it is asked.
+#[derive(Default)]
+pub struct With {
+    /// Directories. A replay has none and needs none.
+    pub preopens: Vec<Preopen>,
+    /// The grant of the standard input.
+    pub stdin: Option<u32>,
+}
+
+/// One run.
+pub struct Session<'h> {
+    /// The home it belongs to.
+    pub home: &'h Home,
+    /// Its programs.
+    pub programs: Programs,
+    journal: Arc<Journal>,
+    flusher: Option<Flusher>,
+    run: RunId,
+    seed: [u8; 32],
+    limits: Limits,
+    outside: Outside,
+    ticks: u64,
+    started_ns: u64,
+    kernels: Vec<KernelUse>,
+}
+
+impl<'h> Session<'h> {
+    /// Starts a run that touches the world and is recorded.
+    pub fn live(
+        home: &'h Home,
+        programs: Programs,
+        header: Header,
+        seed: [u8; 32],
+        limits: Limits,
+        outside: Outside,
+    ) -> Result<Self> {
+        let run = RunId::new(outside.clock.unix_ms(), outside.clock.random_u32());
+        let (ledger, committer) = Ledger::create(Arc::clone(home.storage()), run, header)?;
+        let journal = Arc::new(Journal::live(ledger, Arc::clone(home.store())));
+        let flusher = Flusher::start(Arc::clone(&journal), Arc::clone(home.store()), committer);
+        Ok(Self::new(home, programs, journal, Some(flusher), run, seed, limits, outside))
+    }
+
+    /// Starts a replay of `run` through `journal`.
+    pub fn replay(
+        home: &'h Home,
+        programs: Programs,
+        journal: Arc<Journal>,
+        run: RunId,
+        seed: [u8; 32],
+        limits: Limits,
+        outside: Outside,
+    ) -> Self {
+        Self::new(home, programs, journal, None, run, seed, limits, outside)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "private, and called twice with what a run is made of")]
+    fn new(
+        home: &'h Home,
+        programs: Programs,
+        journal: Arc<Journal>,
+        flusher: Option<Flusher>,
+        run: RunId,
+        seed: [u8; 32],
+        limits: Limits,
+        outside: Outside,
+    ) -> Self {
+        let started_ns = outside.clock.monotonic_ns();
+        Self { home, programs, journal, flusher, run, seed, limits, outside, ticks: 0, started_ns, kernels: Vec::new() }
+    }
+
+    /// Where events go.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
+    /// Whether the world is really touched.
+    pub fn is_live(&self) -> bool {
+        self.journal.is_live()
+    }
+
+    /// Ticks used so far.
+    pub fn ticks(&self) -> u64 {
+        self.ticks
+    }
+
+    /// The standard streams.
+    pub fn console(&self) -> &Arc<Mutex<dyn Console>> {
+        &self.outside.console
+    }
+
+    /// Whether to stop.
+    pub fn watch(&self) -> &Arc<dyn Watch> {
+        &self.outside.watch
+    }
+
+    /// Keeps an object that the ledger will name.
+    pub fn keep(&self, bytes: &[u8]) -> Result<Cid> {
+        match self.is_live() {
+            true => self.home.store().put(Codec::Raw, bytes),
+            false => Ok(Cid::of_raw(bytes)),
+        }
+    }
+
+    /// Runs a kernel. What it gives back is what it was recorded to give back.
+    pub fn kernel(&mut self, name: &str, program: &Arc<Compiled>, ask: &Ask<'_>, with: With) -> Result<Gave> {
+        let request = request_of(program, ask);
+        let open = self.journal.begin(KERNEL_EVENT, self.ticks, &request)?;
+        let (events, started_ns) = (self.journal.events(), self.outside.clock.monotonic_ns());
+        let (gave, ticks) = self.start_and_ask(program, ask, with);
+        let export = match ask {
+            Ask::Command { .. } => "wasi:cli/run",
+            Ask::Call { export, .. } => export,
+        };
+        self.kernels.push(KernelUse {
+            name: name.to_owned(),
+            cid: program.cid,
+            export: export.to_owned(),
+            ticks,
+            events: self.journal.events() - events,
+            time_ns: self.outside.clock.monotonic_ns().saturating_sub(started_ns),
+        });
+        self.ticks = self.ticks.saturating_add(ticks);
+        self.end_kernel(open, gave, ticks)
+    }
+
+    fn end_kernel(&mut self, open: crate::journal::Open, gave: Result<Gave>, ticks: u64) -> Result<Gave> {
+        match gave {
+            Ok(gave) => {
+                self.journal.end(open, Ok(&response_of(&gave, ticks)))?;
+                Ok(gave)
+            }
+            // A replay that went wrong has no answer to compare.
+            Err(error @ (Error::Divergence(_) | Error::Corrupt(_))) if !self.is_live() => Err(error),
+            Err(error) => {
+                let recorded = self.journal.recorded_abort(open);
+                let outcome = recorded.clone().unwrap_or_else(|| outcome_of(&error));
+                self.journal.end(open, Err(outcome))?;
+                Err(recorded.map_or(error, error_of))
+            }
+        }
+    }
+
+    fn start_and_ask(&mut self, program: &Arc<Compiled>, ask: &Ask<'_>, with: With) -> (Result<Gave>, u64) {
+        let ticks_max = self.limits.ticks_max.map_or(u64::MAX, |max| max.saturating_sub(self.ticks));
+        let budget = Budget { ticks_max, watch: Arc::clone(&self.outside.watch) };
+        let recorder = Box::new(KernelRecorder::new(Arc::clone(&self.journal), self.ticks));
+        let setup = self.setup(ask, with);
+        let engine = match self.programs.engine() {
+            Ok(engine) => engine,
+            Err(error) => return (Err(error), 0),
+        };
+        let (started, ticks) = Instance::start(engine, Arc::clone(program), setup, budget, recorder);
+        let mut instance = match started {
+            Ok(instance) => instance,
+            Err(error) => return (Err(error), ticks),
+        };
+        let gave = match ask {
+            Ask::Command { .. } => instance.run_command(engine).map(Gave::Ended),
+            Ask::Call { export, args } => instance.call(engine, export, args).map(Gave::Results),
+        };
+        (gave, instance.ticks())
+    }
+
+    fn setup(&self, ask: &Ask<'_>, with: With) -> Setup {
+        let (args, env) = match ask {
+            Ask::Command { args, env } => (args.to_vec(), env.to_vec()),
+            Ask::Call { .. } => (Vec::new(), Vec::new()),
+        };
+        let console: Box<dyn Console> = match self.is_live() {
+            true => Box::new(SharedConsole(Arc::clone(&self.outside.console))),
+            false => Box::new(NoConsole),
+        };
+        let quotas = Quotas::unlimited()
+            .with(Resource::MemoryBytes, self.limits.memory_max_bytes)
+            .with(Resource::TableElements, vac_host::limits::TABLE_ELEMENTS_MAX);
+        Setup { args, env, preopens: with.preopens, stdin: with.stdin, console, seed: self.seed, quotas, ..Setup::default() }
+    }
+
+    /// Ends the run. When this returns, everything about it is durable.
+    pub fn finish(self, outcome: Outcome) -> Result<Summary> {
+        self.journal.close(outcome.clone(), self.ticks)?;
+        let (head, entries, events) = (self.journal.head(), self.journal.entries(), self.journal.events());
+        let times = self.kernels.iter().map(|k| Node::Int(i128::from(k.time_ns))).collect();
+        self.journal.note(vec![
+            ("ended_unix_ms".into(), Node::Int(i128::from(self.outside.clock.unix_ms()))),
+            ("kernel_times_ns".into(), Node::List(times)),
+        ]);
+        if let Some(flusher) = self.flusher {
+            flusher.finish(head, entries)?;
+        }
+        let time_ns = self.outside.clock.monotonic_ns().saturating_sub(self.started_ns);
+        Ok(Summary { run: self.run, head, ticks: self.ticks, events, kernels: self.kernels, time_ns, outcome })
+    }
+
+    /// The result of a call as the outcome's body.
+    pub fn result_body(&self, bytes: &[u8]) -> Result<Body> {
+        if bytes.len() <= vac_core::limits::EVENT_INLINE_MAX_BYTES {
+            return Ok(Body::Inline(bytes.to_vec()));
+        }
+        Ok(Body::Stored { cid: self.keep(bytes)?, len_bytes: bytes.len() as u64 })
+    }
+}
+
+/// `[program, export, arguments, environment]`, the arguments of a command being text.
+fn request_of(program: &Compiled, ask: &Ask<'_>) -> Vec<u8> {
+    let mut to = Writer::default();
+    to.array(4);
+    to.link(&program.cid);
+    match ask {
+        Ask::Command { args, env } => {
+            to.text("wasi:cli/run");
+            args.to_vec().encode(&mut to);
+            env.to_vec().encode(&mut to);
+        }
+        Ask::Call { export, args } => {
+            to.text(export);
+            value::put_values(args, &mut to);
+            to.array(0);
+        }
+    }
+    to.into_bytes()
+}
+
+/// `[ticks, results]`, the result of a command being its status.
+fn response_of(gave: &Gave, ticks: u64) -> Vec<u8> {
+    let mut to = Writer::default();
+    to.array(2);
+    to.uint(ticks);
+    match gave {
+        Gave::Ended(Ending::Returned) => to.uint(0),
+        Gave::Ended(Ending::Exited(status)) => to.uint(u64::from(*status)),
+        Gave::Results(results) => value::put_values(results, &mut to),
+    }
+    to.into_bytes()
+}
+
+/// The console of the session, as one kernel has it.
+struct SharedConsole(Arc<Mutex<dyn Console>>);
+
+impl Console for SharedConsole {
+    fn read(&mut self, max: usize) -> std::io::Result<Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).read(max)
+    }
+    fn write(&mut self, to: vac_host::Out, bytes: &[u8]) -> std::io::Result<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(to, bytes)
+    }
+}
+
+/// Makes groups durable while the run goes on.
+struct Flusher {
+    journal: Arc<Journal>,
+    store: Arc<Store>,
+    ending: Arc<AtomicBool>,
+    thread: JoinHandle<(Committer, Option<HostAbort>)>,
+}
+
+impl Flusher {
+    fn start(journal: Arc<Journal>, store: Arc<Store>, committer: Committer) -> Self {
+        let ending = Arc::new(AtomicBool::new(false));
+        let (j, s, e) = (Arc::clone(&journal), Arc::clone(&store), Arc::clone(&ending));
+        let thread = std::thread::spawn(move || flush(&j, &s, &e, committer));
+        Self { journal, store, ending, thread }
+    }
+
+    /// The last group, and the close record.
+    fn finish(self, head: Head, entries: u64) -> Result<()> {
+        self.ending.store(true, Ordering::Release);
+        self.thread.thread().unpark();
+        let (mut committer, failed) = self.thread.join().map_err(|_| {
+            HostAbort::new(vac_core::fault::AbortKind::Machine, "the thread that writes the ledger ended early")
+        })?;
+        if let Some(failed) = failed {
+            return Err(failed.into());
+        }
+        commit(&self.journal, &self.store, &mut committer)?;
+        committer.close(head, entries)
+    }
+}
+
+fn flush(journal: &Journal, store: &Store, ending: &AtomicBool, mut committer: Committer) -> (Committer, Option<HostAbort>) {
+    std::thread::park_timeout(FIRST_GROUP_AFTER);
+    while !ending.load(Ordering::Acquire) {
+        if journal.has_group()
+            && let Err(error) = commit(journal, store, &mut committer)
+        {
+            let failed = match error {
+                Error::Abort(abort) => abort,
+                other => HostAbort::new(vac_core::fault::AbortKind::Machine, other.to_string()),
+            };
+            journal.fail(failed.clone());
+            return (committer, Some(failed));
+        }
+        std::thread::park_timeout(GROUP_INTERVAL);
+    }
+    (committer, None)
+}
+
+/// What a group names must be durable before the group is: a store without an entry is litter,
+/// an entry without its object is a loss.
+fn commit(journal: &Journal, store: &Store, committer: &mut Committer) -> Result<()> {
+    let group = journal.take_group(committer.durable_bytes(), Vec::new());
+    store.commit()?;
+    committer.commit(&group)
+}

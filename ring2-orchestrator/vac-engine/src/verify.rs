@@ -1,0 +1,110 @@
+//! Checking that everything a ledger names is there and is itself.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use vac_core::canon::Node;
+use vac_core::cid::Cid;
+use vac_core::fault::{Corrupt, Error, Result};
+use vac_core::ledger::{Body, Call, Entry, Head, Outcome, Reader, Return, RunId, Tail};
+
+use crate::home::Home;
+
+/// What was found of one run.
+#[derive(Debug)]
+pub struct Verified {
+    /// The run.
+    pub run: RunId,
+    /// The head of its chain.
+    pub head: Head,
+    /// Chained entries.
+    pub entries: u64,
+    /// Objects that were hashed again.
+    pub objects: u64,
+    /// How the record ends.
+    pub tail: Tail,
+    /// Everything that is wrong; empty if nothing is.
+    pub problems: Vec<Error>,
+}
+
+/// Checks the chain of `run`, and hashes every object that it names.
+pub fn verify(home: &Home, run: RunId) -> Result<Verified> {
+    let mut reader = Reader::open(Arc::clone(home.storage()), run)?;
+    let (mut cids, mut problems) = (BTreeSet::new(), Vec::new());
+    loop {
+        match reader.next() {
+            Ok(Some(entry)) => cids.extend(named(&entry)),
+            Ok(None) => break,
+            Err(error) => {
+                problems.push(error);
+                break;
+            }
+        }
+    }
+    problems.extend(cids.iter().filter_map(|cid| problem(home, run, cid)));
+    Ok(Verified {
+        run,
+        head: reader.head(),
+        entries: reader.entries(),
+        objects: cids.len() as u64,
+        tail: reader.tail().unwrap_or(Tail::Open { dropped_bytes: 0 }),
+        problems,
+    })
+}
+
+fn problem(home: &Home, run: RunId, cid: &Cid) -> Option<Error> {
+    match home.store().get(cid) {
+        Ok(Some(_)) => None,
+        Ok(None) => Some(Corrupt::new("run", format!("`{run}`"), format!("the object `{cid}` in the store"), "nothing").into()),
+        Err(error) => Some(error),
+    }
+}
+
+/// Every object that the runs of this home name: what garbage collection must keep.
+pub fn live_objects(home: &Home) -> Result<BTreeSet<Cid>> {
+    let mut live = BTreeSet::new();
+    for run in home.runs()? {
+        let mut reader = Reader::open(Arc::clone(home.storage()), run)?;
+        while let Some(entry) = reader.next()? {
+            live.extend(named(&entry));
+        }
+    }
+    Ok(live)
+}
+
+/// The objects that an entry names and the store must have.
+fn named(entry: &Entry) -> Vec<Cid> {
+    let call = |call: &Call| call.request.stored();
+    let ret = |ret: &Return| match &ret.answer {
+        Ok(body) => body.stored(),
+        Err(_) => None,
+    };
+    match entry {
+        Entry::Header(header) => header.fields.iter().flat_map(|(_, node)| links(node)).collect(),
+        Entry::Event(c, r) => call(c).into_iter().chain(ret(r)).collect(),
+        Entry::Begin(c) => call(c).into_iter().chain(kernel(c)).collect(),
+        Entry::End(_, r) => ret(r).into_iter().collect(),
+        Entry::Close { outcome: Outcome::Done(body), .. } => body.stored().into_iter().collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The program that a kernel's event runs, where its request is inline. Where it is not, the
+/// request is an object of its own, and the script that asked for the kernel kept its program
+/// with an event `vac:script/kernel`.
+fn kernel(call: &Call) -> Vec<Cid> {
+    let Body::Inline(bytes) = &call.request else { return Vec::new() };
+    match vac_core::canon::decode::<Node>(bytes, "request") {
+        Ok(node) => links(&node),
+        Err(_) => Vec::new(),
+    }
+}
+
+fn links(node: &Node) -> Vec<Cid> {
+    match node {
+        Node::Link(cid) => vec![*cid],
+        Node::List(items) => items.iter().flat_map(links).collect(),
+        Node::Map(entries) => entries.iter().flat_map(|(_, value)| links(value)).collect(),
+        _ => Vec::new(),
+    }
+}
