@@ -18,6 +18,18 @@ pub const STORE_PACK_MAX_BYTES: u64 = 256 << 20;
 /// The largest object the store keeps.
 pub const STORE_OBJECT_MAX_BYTES: u64 = 64 << 30;
 
+/// Packed objects wait in memory until this many bytes are worth one write.
+pub const STORE_BUFFER_BYTES: usize = 1 << 20;
+
+/// Packs of one store that are kept open at a time.
+pub const STORE_OPEN_PACKS_MAX: usize = 128;
+
+/// Bytes of a large object in memory while it is written, read or hashed.
+pub const STORE_CHUNK_BYTES: usize = 256 << 10;
+
+/// The longest name of a pin.
+pub const STORE_PIN_NAME_MAX_BYTES: usize = 1024;
+
 /// Handles that one run may hold at a time.
 pub const HANDLES_MAX: usize = 4096;
 
@@ -29,3 +41,6 @@ pub const LEDGER_SEGMENT_MAX_BYTES: u64 = 64 << 20;
 
 /// Events that may be open inside each other: calls of kernels by kernels.
 pub const EVENT_OPEN_MAX: usize = 256;
+// A record's place in its pack is kept as a u32.
+const _: () = assert!(STORE_PACK_MAX_BYTES + (STORE_LARGE_MIN_BYTES as u64) * 2 < u32::MAX as u64);
+const _: () = assert!(STORE_CHUNK_BYTES <= STORE_LARGE_MIN_BYTES);

@@ -1,6 +1,8 @@
 //! Reading a ledger: every frame's checksum, every entry's form, the chain, and the order of
 //! events are checked on the way. Reading changes nothing.
 
+use std::sync::Arc;
+
 use super::frame::{FRAME_HEAD_LEN, Frames};
 use super::{Body, ChainKey, Entry, Head, RUNS_DIR, RunId, Segment, Seq, close_path, segment_path};
 use crate::canon;
@@ -28,8 +30,8 @@ pub enum Tail {
 }
 
 /// Reads the entries of one run, in order.
-pub struct Reader<'s> {
-    storage: &'s dyn Storage,
+pub struct Reader {
+    storage: Arc<dyn Storage>,
     run: RunId,
     number: u32,
     bytes: Vec<u8>,
@@ -44,9 +46,10 @@ pub struct Reader<'s> {
     closed: Option<(Head, u64)>,
 }
 
-impl<'s> Reader<'s> {
+impl Reader {
     /// Opens the ledger of `run`.
-    pub fn open(storage: &'s dyn Storage, run: RunId) -> Result<Self> {
+    pub fn open(storage: Arc<dyn Storage>, run: RunId) -> Result<Self> {
+        let closed = close_record(&*storage, run)?;
         let mut reader = Self {
             storage,
             run,
@@ -60,7 +63,7 @@ impl<'s> Reader<'s> {
             events: 0,
             open: Vec::new(),
             tail: None,
-            closed: close_record(storage, run)?,
+            closed,
         };
         if !reader.load_segment(0)? {
             let hint = "`vac runs` lists the runs of this home";
@@ -79,6 +82,11 @@ impl<'s> Reader<'s> {
         self.entries
     }
 
+    /// The run.
+    pub fn run(&self) -> RunId {
+        self.run
+    }
+
     /// How the record ends; known once [`Reader::next`] has returned `None`.
     pub fn tail(&self) -> Option<Tail> {
         self.tail
@@ -90,7 +98,7 @@ impl<'s> Reader<'s> {
 
     fn load_segment(&mut self, number: u32) -> Result<bool> {
         let path = segment_path(self.run, number);
-        match read_file(self.storage, &path, SEGMENT_READ_MAX_BYTES) {
+        match read_file(&*self.storage, &path, SEGMENT_READ_MAX_BYTES) {
             Ok(bytes) => {
                 (self.number, self.bytes, self.at) = (number, bytes, Segment::LEN);
                 match (Segment { run: self.run, number }).check(&self.bytes, &self.place()) {
@@ -244,7 +252,7 @@ fn at_entry((expected, got): (String, String), place: &str, entry: u64) -> Error
 }
 
 impl Body {
-    /// The CID that the store must have for this body.
+    /// The CID that the store must have for this body, if it must.
     pub fn stored(&self) -> Option<crate::cid::Cid> {
         match self {
             Self::Stored { cid, .. } => Some(*cid),

@@ -13,7 +13,8 @@ use std::io;
 pub mod real;
 pub mod sim;
 
-
+pub use real::RealStorage;
+pub use sim::SimStorage;
 
 /// How to open a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,112 @@
+//! The disk fails as it says it does.
+
+use super::super::{LockMode, OpenMode, Storage, read_file};
+use super::*;
+
+fn outcomes(make: impl Fn(&SimStorage)) -> BTreeSet<Option<Vec<u8>>> {
+    let after = |seed| {
+        let sim = SimStorage::new(seed);
+        make(&sim);
+        sim.crash();
+        sim.peek("f")
+    };
+    (0..200).map(after).collect()
+}
+
+fn create(sim: &SimStorage) -> Box<dyn super::super::StorageFile> {
+    let file = sim.open("f", OpenMode::CreateNew).unwrap();
+    sim.sync_dir("").unwrap();
+    file
+}
+
+#[test]
+fn what_was_synced_stays() {
+    let synced = outcomes(|sim| {
+        let file = create(sim);
+        file.write_at(b"abc", 0).unwrap();
+        file.sync_data().unwrap();
+    });
+    assert_eq!(synced, BTreeSet::from([Some(b"abc".to_vec())]));
+}
+
+#[test]
+fn what_was_not_synced_is_kept_lost_or_torn() {
+    let torn = outcomes(|sim| create(sim).write_at(b"abc", 0).unwrap());
+    let prefixes = ["", "a", "ab", "abc"].map(|text| Some(text.as_bytes().to_vec()));
+    assert_eq!(torn, BTreeSet::from(prefixes));
+    let reordered = outcomes(|sim| create(sim).write_at(&[1; 1024], 0).unwrap());
+    let second_only = [[0; 512], [1; 512]].concat();
+    assert!(reordered.contains(&Some(second_only)), "a later sector may survive without an earlier one");
+}
+
+#[test]
+fn names_are_kept_or_lost() {
+    let named = outcomes(|sim| drop(sim.open("f", OpenMode::CreateNew).unwrap()));
+    assert_eq!(named, BTreeSet::from([None, Some(Vec::new())]));
+    let renamed = outcomes(|sim| {
+        let old = create(sim);
+        old.write_at(b"old", 0).unwrap();
+        old.sync_data().unwrap();
+        let new = sim.open("g", OpenMode::CreateNew).unwrap();
+        new.write_at(b"new", 0).unwrap();
+        new.sync_data().unwrap();
+        sim.rename("g", "f").unwrap();
+    });
+    assert_eq!(renamed, BTreeSet::from([b"old", b"new"].map(|text| Some(text.to_vec()))));
+}
+
+#[test]
+fn a_failed_sync_loses_the_bytes_even_if_the_next_one_works() {
+    let lost = outcomes(|sim| {
+        let file = create(sim);
+        file.write_at(b"abc", 0).unwrap();
+        sim.fail_sync(0);
+        assert!(file.sync_data().is_err());
+        file.sync_data().unwrap();
+    });
+    assert_eq!(lost, BTreeSet::from([Some(Vec::new())]));
+}
+
+#[test]
+fn a_full_disk_takes_a_part() {
+    let sim = SimStorage::new(0);
+    let file = create(&sim);
+    sim.set_capacity(Some(4));
+    file.write_at(b"abc", 0).unwrap();
+    assert_eq!(file.write_at(b"defg", 3).unwrap_err().kind(), io::ErrorKind::StorageFull);
+    assert_eq!(sim.peek("f").unwrap(), b"abcd");
+    file.write_at(b"xyz", 0).unwrap();
+    sim.remove("f").unwrap();
+    assert_eq!(sim.used(), 0);
+}
+
+#[test]
+fn the_chosen_operation_fails() {
+    let sim = SimStorage::new(0);
+    let file = create(&sim);
+    sim.fail_op(1);
+    file.write_at(b"a", 0).unwrap();
+    assert!(file.write_at(b"b", 0).is_err());
+    file.write_at(b"c", 0).unwrap();
+    sim.halt_at(0);
+    assert!(file.len().is_err() && file.len().is_err());
+    sim.crash();
+    assert!(file.len().is_err(), "a file that was open before the power cut is dead");
+    assert!(read_file(&sim, "f", 9).is_ok());
+    sim.set_read_only(true);
+    let err = sim.open("f", OpenMode::Write).err().unwrap();
+    assert_eq!(err.kind(), io::ErrorKind::ReadOnlyFilesystem);
+}
+
+#[test]
+fn a_power_cut_ends_locks() {
+    let sim = SimStorage::new(0);
+    let shared = sim.try_lock("l", LockMode::Shared).unwrap().unwrap();
+    assert!(sim.try_lock("l", LockMode::Exclusive).unwrap().is_none());
+    sim.crash();
+    let alone = sim.try_lock("l", LockMode::Exclusive).unwrap().unwrap();
+    drop(shared);
+    assert!(sim.try_lock("l", LockMode::Shared).unwrap().is_none());
+    drop(alone);
+    assert!(sim.try_lock("l", LockMode::Shared).unwrap().is_some());
+}

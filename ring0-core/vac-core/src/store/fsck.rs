@@ -1,0 +1,178 @@
+//! Checking everything: every byte is hashed again, and nothing stops at the first fault.
+
+use std::collections::BTreeSet;
+
+use crate::fault::{Corrupt, Error, Result};
+use crate::storage::{OpenMode, StorageFile};
+
+use super::Store;
+use super::catalog::View;
+use super::format::{FILE_HEAD_LEN, IndexEntry, RECORD_HEAD_LEN};
+use super::home::Home;
+use super::read::corrupt_packed;
+use super::scan::{Found, scan};
+
+/// What a check found.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct FsckReport {
+    /// Copies of objects that are whole.
+    pub objects: u64,
+    /// Their length in bytes.
+    pub bytes: u64,
+    /// Packs that were read.
+    pub packs: u64,
+    /// Large objects that are whole.
+    pub large: u64,
+    /// Pins that are whole.
+    pub pins: u64,
+    /// Bytes at the ends of packs that a power cut or a kill left behind, or that somebody is just
+    /// writing. No object that was committed.
+    pub torn_bytes: u64,
+    /// All that fails its check.
+    pub corrupt: Vec<Corrupt>,
+}
+
+impl FsckReport {
+    fn note(&mut self, what: &'static str, place: String, expected: &str, got: &str) {
+        self.corrupt.push(Corrupt::new(what, place, expected, got));
+    }
+}
+
+impl Store {
+    /// Hashes every object again. An object that fails is remembered, so the next
+    /// [`Store::put`] of it writes it anew. An error is a failure to read, not a finding.
+    pub fn fsck(&self) -> Result<FsckReport> {
+        let mut report = FsckReport::default();
+        self.state().refresh(&self.home)?;
+        for number in self.home.pack_numbers(".pack")? {
+            let path = self.home.pack(number);
+            let Some(file) = self.home.try_open(&path, OpenMode::Read)? else { continue };
+            report.packs += 1;
+            let checked = noted(&mut report, self.check_pack(number, &*file))?;
+            self.note_pack(number, checked.unwrap_or_default(), &mut report);
+        }
+        self.check_large(&mut report)?;
+        self.check_pins(&mut report)?;
+        Ok(report)
+    }
+
+    /// Reads a pack from its start, as if it had no index, and returns what is there, with what
+    /// the index says that is not.
+    fn check_pack(&self, number: u32, file: &dyn StorageFile) -> Result<Checked> {
+        let home = &self.home;
+        let view = View::read(home, number, file)?;
+        let (durable, len) = (view.pack.idx_end, view.pack.len);
+        let scan = home.named("read", &home.pack(number), scan(file, number, 0, durable, len))?;
+        let stretches: BTreeSet<(u32, u64)> =
+            scan.found.iter().map(|found| (found.entry.start, found.entry.end())).collect();
+        let is_missing = |entry: &&IndexEntry| !stretches.contains(&(entry.start, entry.end()));
+        Ok(Checked {
+            missing: view.indexed.iter().filter(is_missing).copied().collect(),
+            beyond: indexed_beyond(home, number, &view)?,
+            found: scan.found,
+            torn_bytes: len.saturating_sub(scan.end),
+            has_bad_head: !view.pack.has_head && scan.durable > FILE_HEAD_LEN as u64,
+        })
+    }
+
+    fn note_pack(&self, number: u32, checked: Checked, report: &mut FsckReport) {
+        let path = self.home.show(&self.home.pack(number));
+        let at = |byte: u64| format!("`{path}` at byte {byte}");
+        if checked.has_bad_head {
+            report.note("pack header", at(0), "a header with its checksum", "other bytes");
+        }
+        for found in &checked.found {
+            self.note_found(number, found, report);
+        }
+        for entry in &checked.missing {
+            let expected = entry.cid.map_or("a hole".to_owned(), |cid| cid.to_string());
+            report.note("record header", at(entry.start.into()), &expected, "other bytes");
+            self.mark_bad(number, entry);
+        }
+        if let Some(beyond) = checked.beyond {
+            let expected = format!("at least {beyond} bytes, as its index says");
+            report.note("pack length", format!("`{path}`"), &expected, "fewer");
+        }
+        report.torn_bytes += checked.torn_bytes;
+    }
+
+    fn note_found(&self, number: u32, found: &Found, report: &mut FsckReport) {
+        match (found.entry.cid, found.got) {
+            (Some(_), None) => {
+                report.objects += 1;
+                report.bytes += u64::from(found.entry.len);
+            }
+            (Some(cid), Some(got)) => {
+                let body = u64::from(found.entry.start) + RECORD_HEAD_LEN as u64;
+                report.corrupt.push(corrupt_packed(&self.home, &cid, number, body, &got));
+                self.mark_bad(number, &found.entry);
+            }
+            (None, _) => {
+                let path = self.home.show(&self.home.pack(number));
+                let place = format!("`{path}` at byte {}", found.entry.start);
+                report.note("record", place, "a record with its checksum", "other bytes");
+            }
+        }
+    }
+
+    fn mark_bad(&self, pack: u32, entry: &IndexEntry) {
+        self.state().catalog.index.mark_bad((pack, entry.start));
+    }
+
+    fn check_large(&self, report: &mut FsckReport) -> Result<()> {
+        for cid in self.large_cids()? {
+            let path = self.home.large(&cid);
+            let Some(file) = self.home.try_open(&path, OpenMode::Read)? else { continue };
+            let hashed = self.hash_large(&cid, &*file, &mut std::io::sink());
+            if let Some(len) = noted(report, hashed)? {
+                report.objects += 1;
+                report.large += 1;
+                report.bytes += len;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_pins(&self, report: &mut FsckReport) -> Result<()> {
+        for file in self.home.list(&self.home.pins())? {
+            let path = format!("{}/{file}", self.home.pins());
+            let pin = noted(report, self.read_pin(&path, &file))?;
+            report.pins += u64::from(pin.flatten().is_some());
+        }
+        Ok(())
+    }
+}
+
+/// What is in one pack.
+#[derive(Default)]
+struct Checked {
+    found: Vec<Found>,
+    missing: Vec<IndexEntry>,
+    /// How long the pack must be by its index, if it is shorter.
+    beyond: Option<u64>,
+    torn_bytes: u64,
+    has_bad_head: bool,
+}
+
+/// Whether good entries of the index name bytes after the end of the pack.
+fn indexed_beyond(home: &Home, number: u32, view: &View) -> Result<Option<u64>> {
+    let path = home.idx(number);
+    let Some(file) = home.try_open(&path, OpenMode::Read)? else { return Ok(None) };
+    let mut next = [0; super::format::ENTRY_LEN];
+    let place = view.pack.idx_len.max(FILE_HEAD_LEN as u64);
+    home.named("read", &path, file.read_at(&mut next, place))?;
+    let parsed = super::format::parse_entries(&next, number, view.pack.idx_end, u64::MAX);
+    Ok(parsed.entries.first().map(IndexEntry::end).filter(|end| *end > view.pack.len))
+}
+
+/// Puts a finding in the report; any other error goes on.
+fn noted<T>(report: &mut FsckReport, result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(Error::Corrupt(corrupt)) => {
+            report.corrupt.push(corrupt);
+            Ok(None)
+        }
+        Err(other) => Err(other),
+    }
+}

@@ -1,0 +1,336 @@
+//! Removing what nobody needs.
+//!
+//! Only alone: a collection holds `store/lock` exclusively, so no other process reads or writes
+//! through a lock meanwhile. Steps, each durable before the next begins:
+//!
+//! ```text
+//! copy the live objects of packs that hold garbage to new packs, verified   -> sync
+//! remove those packs' indexes                                               -> sync the folder
+//! remove those packs                                                        -> sync the folder
+//! remove large objects and left-over temporary files                        -> sync the folders
+//! ```
+//!
+//! An index goes before its pack, so a new pack never finds an old one's index. A crash between
+//! any two steps leaves an object twice, never not at all. A pack with a live object that cannot
+//! be read is left alone, with its garbage, and reported: removing it would destroy evidence.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError};
+
+use crate::cid::Cid;
+use crate::fault::{Corrupt, Result, Usage};
+use crate::storage::{LockMode, OpenMode, StorageFile};
+
+use super::Store;
+use super::catalog::View;
+use super::format::IndexEntry;
+use super::home::Home;
+use super::index::{Location, Standing};
+use super::read::{corrupt_packed, read_body};
+use super::state::{Added, State};
+use super::writer::Writer;
+
+/// What a collection did.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct GcReport {
+    /// Objects that are still there.
+    pub kept: u64,
+    /// Objects that are gone.
+    pub removed: u64,
+    /// Bytes on disk before minus after.
+    pub freed_bytes: u64,
+    /// Packs whose live objects were copied before they were removed.
+    pub packs_rewritten: u64,
+    /// Packs that were removed, also those that were rewritten.
+    pub packs_removed: u64,
+    /// Live objects that cannot be read. Their packs were left as they are.
+    pub corrupt: Vec<Corrupt>,
+}
+
+/// A collection that has begun: no other process can open the store, and whatever this process
+/// puts meanwhile is kept. Dropping it ends it without removing anything.
+pub struct Collection<'a> {
+    store: &'a Store,
+}
+
+impl Store {
+    /// Removes every object that is neither in `live` nor pinned. Fails with `Busy` while another
+    /// process has the store open.
+    ///
+    /// Only right if nothing was put since `live` was computed; otherwise use
+    /// [`Store::begin_gc`], which keeps that.
+    pub fn gc(&self, live: &BTreeSet<Cid>) -> Result<GcReport> {
+        self.begin_gc()?.collect(live)
+    }
+
+    /// Locks other processes out. Then compute what lives and call [`Collection::collect`].
+    pub fn begin_gc(&self) -> Result<Collection<'_>> {
+        let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        self.commit_batch()?;
+        let mut state = self.state();
+        state.check_writable(&self.home)?;
+        if state.touched.is_some() {
+            return Err(Usage::new("a collection of this store is running already").into());
+        }
+        state.release_writer();
+        state.lock = None;
+        match self.home.lock(LockMode::Exclusive) {
+            Ok(lock) => state.lock = Some(lock),
+            Err(err) => {
+                // If this fails too, the next write tries again.
+                state.lock = self.home.lock(LockMode::Shared).ok();
+                state.catalog.forget(None);
+                return Err(err);
+            }
+        }
+        // Another collector may have been quicker between the two locks.
+        state.catalog.forget(None);
+        state.touched = Some(BTreeSet::new());
+        drop(state);
+        Ok(Collection { store: self })
+    }
+}
+
+impl Collection<'_> {
+    /// Removes every object that is not in `live`, not pinned, and not put since
+    /// [`Store::begin_gc`].
+    pub fn collect(self, live: &BTreeSet<Cid>) -> Result<GcReport> {
+        let store = self.store;
+        let _alone = store.gate.write().unwrap_or_else(PoisonError::into_inner);
+        store.commit_batch()?;
+        let mut live = live.clone();
+        live.extend(store.pins()?.into_values());
+        let mut state = store.state();
+        state.check_writable(&store.home)?;
+        live.extend(state.touched.iter().flatten());
+        state.release_writer();
+        state.catalog.forget(None);
+        let mut report = GcReport::default();
+        let done = collect_packs(&store.home, &mut state, &live, &mut report);
+        // After a failure, copies in the buffer are nobody's loss: their originals are there.
+        state.writer = None;
+        state.catalog.forget(None);
+        state.catalog.index.forget_bad();
+        drop(state);
+        done?;
+        collect_large(store, &live, &mut report)?;
+        collect_temps(&store.home)?;
+        Ok(report)
+    }
+}
+
+impl Drop for Collection<'_> {
+    fn drop(&mut self) {
+        let mut state = self.store.state();
+        state.touched = None;
+        // The exclusive lock must go first. If others then are quicker, the next write tries again.
+        state.lock = None;
+        state.lock = self.store.home.lock(LockMode::Shared).ok();
+    }
+}
+
+/// One pack and what becomes of it.
+struct Plan {
+    number: u32,
+    len: u64,
+    file: Arc<dyn StorageFile>,
+    kept: Vec<IndexEntry>,
+    /// Objects that are gone when this pack is.
+    removed: u64,
+    /// Whether there are bytes that the kept objects do not need.
+    has_garbage: bool,
+    /// Why the pack must stay as it is.
+    unreadable: Option<Corrupt>,
+}
+
+/// An object in a pack.
+type Copy = (Cid, u32, IndexEntry);
+
+fn collect_packs(home: &Home, state: &mut State, live: &BTreeSet<Cid>, report: &mut GcReport) -> Result<()> {
+    let (mut plans, mut copies) = read_packs(home)?;
+    copies.sort_unstable_by_key(|(cid, pack, entry)| (*cid, *pack, entry.start));
+    for same in copies.chunk_by(|(a, ..), (b, ..)| a == b) {
+        plan_object(home, &mut plans, live, same, report)?;
+    }
+    for plan in plans.values_mut().filter(|plan| plan.has_garbage && plan.unreadable.is_none()) {
+        plan.unreadable = find_unreadable(home, plan)?;
+    }
+    let (doomed, stuck): (Vec<Plan>, Vec<Plan>) =
+        plans.into_values().filter(|plan| plan.has_garbage).partition(|plan| plan.unreadable.is_none());
+    report.corrupt.extend(stuck.into_iter().filter_map(|plan| plan.unreadable));
+    let copied_bytes = copy_kept(home, state, &doomed)?;
+    remove_packs(home, &doomed)?;
+    report.removed += doomed.iter().map(|plan| plan.removed).sum::<u64>();
+    report.packs_removed += doomed.len() as u64;
+    report.packs_rewritten += doomed.iter().filter(|plan| !plan.kept.is_empty()).count() as u64;
+    report.freed_bytes += doomed.iter().map(|plan| plan.len).sum::<u64>().saturating_sub(copied_bytes);
+    Ok(())
+}
+
+/// Every pack, with nothing kept yet, and every object in them.
+fn read_packs(home: &Home) -> Result<(BTreeMap<u32, Plan>, Vec<Copy>)> {
+    let mut plans = BTreeMap::new();
+    let mut copies = Vec::new();
+    for number in home.pack_numbers(".pack")? {
+        let path = home.pack(number);
+        let Some(file) = home.try_open(&path, OpenMode::Read)? else { continue };
+        let view = View::read(home, number, &*file)?;
+        let scanned = view.scanned.iter().map(|found| &found.entry);
+        let mut hole = None;
+        for entry in view.indexed.iter().chain(scanned) {
+            match entry.cid {
+                Some(cid) => copies.push((cid, number, *entry)),
+                None => hole = Some(entry.start),
+            }
+        }
+        // A hole may have been a live object.
+        let unreadable = hole.map(|start| {
+            let place = format!("`{}` at byte {start}", home.show(&path));
+            Corrupt::new("record", place, "a record with its checksum", "other bytes")
+        });
+        let has_garbage = hole.is_some() || view.pack.len > view.pack.idx_end.max(view.pack.seen_end);
+        let (len, file) = (view.pack.len, Arc::from(file));
+        let plan = Plan { number, len, file, kept: Vec::new(), removed: 0, has_garbage, unreadable };
+        plans.insert(number, plan);
+    }
+    Ok((plans, copies))
+}
+
+/// Decides about one object, all of whose copies are in `same`.
+fn plan_object(
+    home: &Home,
+    plans: &mut BTreeMap<u32, Plan>,
+    live: &BTreeSet<Cid>,
+    same: &[Copy],
+    report: &mut GcReport,
+) -> Result<()> {
+    let Some((cid, first, _)) = same.first() else { return Ok(()) };
+    if !live.contains(cid) {
+        plans.entry(*first).and_modify(|plan| plan.removed += 1);
+        same.iter().for_each(|(_, pack, _)| mark_garbage(plans, *pack));
+        return Ok(());
+    }
+    report.kept += 1;
+    let whole = match same {
+        [_] => Some(0),
+        _ => first_whole(home, plans, same)?,
+    };
+    for (i, (_, pack, entry)) in same.iter().enumerate() {
+        // Without a whole copy all are kept, for one may still help whoever repairs it.
+        if whole.is_none_or(|whole| whole == i) {
+            plans.entry(*pack).and_modify(|plan| plan.kept.push(*entry));
+        } else {
+            mark_garbage(plans, *pack);
+        }
+    }
+    Ok(())
+}
+
+fn mark_garbage(plans: &mut BTreeMap<u32, Plan>, pack: u32) {
+    plans.entry(pack).and_modify(|plan| plan.has_garbage = true);
+}
+
+/// Which of several copies can be read.
+fn first_whole(home: &Home, plans: &BTreeMap<u32, Plan>, same: &[Copy]) -> Result<Option<usize>> {
+    for (i, (cid, pack, entry)) in same.iter().enumerate() {
+        let Some(plan) = plans.get(pack) else { continue };
+        if read_kept(home, plan, entry, cid)?.is_ok() {
+            return Ok(Some(i));
+        }
+    }
+    Ok(None)
+}
+
+/// The first kept object of a pack that cannot be read.
+fn find_unreadable(home: &Home, plan: &Plan) -> Result<Option<Corrupt>> {
+    for entry in &plan.kept {
+        let Some(cid) = entry.cid else { continue };
+        if let Err(corrupt) = read_kept(home, plan, entry, &cid)? {
+            return Ok(Some(corrupt));
+        }
+    }
+    Ok(None)
+}
+
+fn read_kept(home: &Home, plan: &Plan, entry: &IndexEntry, cid: &Cid) -> Result<Result<Vec<u8>, Corrupt>> {
+    let (pack, standing) = (plan.number, Standing::Unsure);
+    let location = Location { pack, start: entry.start, len: entry.len, standing };
+    let bytes = read_body(home, &*plan.file, &location)?;
+    let got = Cid::of(cid.codec(), &bytes);
+    if got == *cid {
+        return Ok(Ok(bytes));
+    }
+    Ok(Err(corrupt_packed(home, cid, pack, location.body(), &got)))
+}
+
+/// Copies what is kept of the doomed packs to new ones, durably. Returns the new packs' length.
+fn copy_kept(home: &Home, state: &mut State, doomed: &[Plan]) -> Result<u64> {
+    let mut copied_bytes = 0;
+    for plan in doomed {
+        for entry in &plan.kept {
+            let Some(cid) = entry.cid else { continue };
+            let bytes = read_kept(home, plan, entry, &cid)??;
+            while state.push(home, cid, &bytes)? == Added::PackIsFull {
+                copied_bytes += finish_pack(home, state)?;
+                state.writer = Some(Writer::create(home, &mut state.catalog)?);
+            }
+        }
+    }
+    Ok(copied_bytes + finish_pack(home, state)?)
+}
+
+/// Commits the pack that is being written, if any, and returns its length.
+fn finish_pack(home: &Home, state: &mut State) -> Result<u64> {
+    if let Some(batch) = state.begin_commit(home)? {
+        let synced = batch.sync(home);
+        state.end_commit(home, &batch, synced)?;
+    }
+    let len = state.writer.as_ref().map_or(0, Writer::end);
+    state.release_writer();
+    Ok(len)
+}
+
+/// Removes packs, each index durably before its pack, and indexes without a pack.
+fn remove_packs(home: &Home, doomed: &[Plan]) -> Result<()> {
+    let packs = home.pack_numbers(".pack")?;
+    let idxs = home.pack_numbers(".idx")?;
+    let orphans = idxs.iter().filter(|number| packs.binary_search(number).is_err());
+    let idxs: Vec<u32> = orphans.copied().chain(doomed.iter().map(|plan| plan.number)).collect();
+    if idxs.is_empty() {
+        return Ok(());
+    }
+    for number in idxs {
+        home.remove(&home.idx(number))?;
+    }
+    home.sync_dir(&home.packs())?;
+    for plan in doomed {
+        home.remove(&home.pack(plan.number))?;
+    }
+    home.sync_dir(&home.packs())
+}
+
+fn collect_large(store: &Store, live: &BTreeSet<Cid>, report: &mut GcReport) -> Result<()> {
+    let mut touched_dirs = BTreeSet::new();
+    for cid in store.large_cids()? {
+        if live.contains(&cid) {
+            report.kept += 1;
+            continue;
+        }
+        let path = store.home.large(&cid);
+        if let Some(file) = store.home.try_open(&path, OpenMode::Read)? {
+            report.freed_bytes += store.home.named("read", &path, file.len())?;
+        }
+        store.home.remove(&path)?;
+        report.removed += 1;
+        touched_dirs.insert(store.home.large_part(&cid));
+    }
+    touched_dirs.iter().try_for_each(|dir| store.home.sync_dir(dir))
+}
+
+/// Removes what processes that were killed left in `tmp`.
+fn collect_temps(home: &Home) -> Result<()> {
+    for name in home.list(&home.temps())? {
+        home.remove(&format!("{}/{name}", home.temps()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! The store's folder: where things are in it, and how to do things to them with errors that
+//! name the path.
+//!
+//! ```text
+//! store/lock                    held shared by every writer, alone by a collector
+//! store/packs/00000001.pack     small objects, one after the other; the truth
+//! store/packs/00000001.idx      where they are; can be rebuilt
+//! store/large/ab/<cid>          a large object; `ab` is the first byte of its digest
+//! store/pins/<cid of the name>  a named root
+//! store/tmp/<number>            being written
+//! ```
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::cid::Cid;
+use crate::fault::{AbortKind, HostAbort, Result};
+use crate::limits::{STORE_BUFFER_BYTES, STORE_LARGE_MIN_BYTES, STORE_PACK_MAX_BYTES};
+use crate::storage::{Lock, LockMode, OpenMode, Storage, StorageFile};
+
+/// Sizes that tests make small.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tuning {
+    pub(super) large_min: usize,
+    pub(super) pack_max: u64,
+    pub(super) buffer: usize,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { large_min: STORE_LARGE_MIN_BYTES, pack_max: STORE_PACK_MAX_BYTES, buffer: STORE_BUFFER_BYTES }
+    }
+}
+
+/// The store's folder.
+pub(super) struct Home {
+    pub(super) storage: Arc<dyn Storage>,
+    pub(super) dir: String,
+    pub(super) tuning: Tuning,
+    /// Folders whose own names this process made durable.
+    made_dirs: Mutex<BTreeSet<String>>,
+    next_temp: AtomicU64,
+}
+
+/// A file that is being written under a name that nobody looks for.
+pub(super) struct Temp {
+    pub(super) path: String,
+    pub(super) file: Box<dyn StorageFile>,
+}
+
+impl Home {
+    pub(super) fn new(storage: Arc<dyn Storage>, dir: &str, tuning: Tuning) -> Self {
+        let made_dirs = Mutex::default();
+        Self { storage, dir: dir.to_owned(), tuning, made_dirs, next_temp: AtomicU64::new(0) }
+    }
+
+    pub(super) fn packs(&self) -> String {
+        format!("{}/packs", self.dir)
+    }
+
+    pub(super) fn pack(&self, number: u32) -> String {
+        format!("{}/packs/{number:08}.pack", self.dir)
+    }
+
+    pub(super) fn idx(&self, number: u32) -> String {
+        format!("{}/packs/{number:08}.idx", self.dir)
+    }
+
+    pub(super) fn large_dir(&self) -> String {
+        format!("{}/large", self.dir)
+    }
+
+    /// The folder that the large object `cid` is in.
+    pub(super) fn large_part(&self, cid: &Cid) -> String {
+        let [first, ..] = cid.digest();
+        format!("{}/large/{first:02x}", self.dir)
+    }
+
+    pub(super) fn large(&self, cid: &Cid) -> String {
+        format!("{}/{cid}", self.large_part(cid))
+    }
+
+    pub(super) fn pins(&self) -> String {
+        format!("{}/pins", self.dir)
+    }
+
+    pub(super) fn temps(&self) -> String {
+        format!("{}/tmp", self.dir)
+    }
+
+    pub(super) fn show(&self, path: &str) -> String {
+        self.storage.show(path)
+    }
+
+    /// Turns a failure to `what` the file at `path` into an error that says so.
+    pub(super) fn named<T>(&self, what: &str, path: &str, result: io::Result<T>) -> Result<T> {
+        result.map_err(|err| HostAbort::io(what, self.show(path), &err).into())
+    }
+
+    /// Opens a file, or `None` if there is none.
+    pub(super) fn try_open(&self, path: &str, mode: OpenMode) -> Result<Option<Box<dyn StorageFile>>> {
+        match self.storage.open(path, mode) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => self.named("open", path, opened).map(Some),
+        }
+    }
+
+    /// The names in a folder; none if there is no folder.
+    pub(super) fn list(&self, path: &str) -> Result<Vec<String>> {
+        match self.storage.list(path) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            names => self.named("list", path, names),
+        }
+    }
+
+    /// The numbers of the files in `packs/` that end in `suffix`, sorted.
+    pub(super) fn pack_numbers(&self, suffix: &str) -> Result<Vec<u32>> {
+        let number = |name: &String| {
+            let digits = name.strip_suffix(suffix)?;
+            let plain = digits.len() == 8 && digits.bytes().all(|b| b.is_ascii_digit());
+            if plain { digits.parse().ok() } else { None }
+        };
+        Ok(self.list(&self.packs())?.iter().filter_map(number).collect())
+    }
+
+    /// Makes sure the folder at `path` exists and outlives a power cut.
+    pub(super) fn make_dir(&self, path: &str) -> Result<()> {
+        if self.made_dirs().contains(path) {
+            return Ok(());
+        }
+        self.named("create the folder", path, self.storage.create_dir(path))?;
+        self.made_dirs().insert(path.to_owned());
+        Ok(())
+    }
+
+    pub(super) fn sync_dir(&self, path: &str) -> Result<()> {
+        self.named("sync the folder", path, self.storage.sync_dir(path))
+    }
+
+    /// Removes a file; no error if there is none.
+    pub(super) fn remove(&self, path: &str) -> Result<()> {
+        match self.storage.remove(path) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => self.named("remove", path, removed),
+        }
+    }
+
+    /// Takes `store/lock`, or fails with `Busy`.
+    pub(super) fn lock(&self, mode: LockMode) -> Result<Box<dyn Lock>> {
+        let path = format!("{}/lock", self.dir);
+        let taken = match self.storage.try_lock(&path, mode) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {
+                self.make_dir(&self.dir)?;
+                self.storage.try_lock(&path, mode)
+            }
+            taken => taken,
+        };
+        let busy = || {
+            let message = format!("another process is using the store in `{}`", self.show(&self.dir));
+            HostAbort::new(AbortKind::Busy, message).hint("try again when it ends").into()
+        };
+        self.named("lock", &path, taken)?.ok_or_else(busy)
+    }
+
+    /// A new temporary file. Its name was never used before, by this process or another.
+    pub(super) fn temp(&self) -> Result<Temp> {
+        self.make_dir(&self.temps())?;
+        loop {
+            let number = self.next_temp.fetch_add(1, Ordering::Relaxed);
+            let path = format!("{}/{number}", self.temps());
+            match self.storage.open(&path, OpenMode::CreateNew) {
+                Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {}
+                opened => return Ok(Temp { file: self.named("create", &path, opened)?, path }),
+            }
+        }
+    }
+
+    /// Gives a temporary file that was synced its name in the folder `dir`, durably.
+    pub(super) fn publish(&self, temp: &Temp, dir: &str, path: &str) -> Result<()> {
+        self.named("rename to", path, self.storage.rename(&temp.path, path))?;
+        self.sync_dir(dir)
+    }
+
+    fn made_dirs(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.made_dirs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,154 @@
+//! Large objects: one file each, named by CID, written beside and renamed.
+//!
+//! Invariant: a file under its final name was synced before it got that name. Its name may not be
+//! durable yet if another process gave it, so finding one is not enough: its folder is synced too.
+
+use std::io::{self, Read};
+
+use crate::cid::{Cid, Codec};
+use crate::fault::{AbortKind, HostAbort, Result};
+use crate::limits::{STORE_CHUNK_BYTES, STORE_OBJECT_MAX_BYTES};
+use crate::storage::OpenMode;
+
+use super::Store;
+use super::home::Temp;
+
+impl Store {
+    /// Adds an object from a stream and returns its CID and length, in constant memory. Fails
+    /// with `Quota` if the stream is longer than `max_bytes`. A large object is durable when this
+    /// returns, a small one after the next [`Store::commit`].
+    pub fn put_stream(&self, codec: Codec, from: &mut dyn Read, max_bytes: u64) -> Result<(Cid, u64)> {
+        let max_bytes = max_bytes.min(STORE_OBJECT_MAX_BYTES);
+        let large_min = self.home.tuning.large_min as u64;
+        let mut start = Vec::new();
+        let read = (&mut *from).take(large_min).read_to_end(&mut start);
+        read.map_err(|err| HostAbort::io("read", "the input", &err))?;
+        check_len(start.len() as u64, max_bytes)?;
+        if (start.len() as u64) < large_min {
+            return Ok((self.put(codec, &start)?, start.len() as u64));
+        }
+        let _open = self.gate();
+        self.state().check_writable(&self.home)?;
+        let temp = self.home.temp()?;
+        let filled = self.fill(&temp, codec, &mut start.as_slice().chain(from), max_bytes);
+        let kept = filled.and_then(|(cid, len)| self.keep(&temp, &cid, len).map(|()| (cid, len)));
+        if kept.is_err() {
+            self.discard(&temp);
+        }
+        kept
+    }
+
+    /// Adds a large object from memory.
+    pub(super) fn put_large(&self, cid: &Cid, bytes: &[u8]) -> Result<()> {
+        self.state().check_writable(&self.home)?;
+        if self.is_large_settled(cid, bytes.len() as u64)? {
+            return Ok(());
+        }
+        let temp = self.home.temp()?;
+        let written = self.home.named("write", &temp.path, temp.file.write_at(bytes, 0));
+        let kept = written.and_then(|()| self.keep(&temp, cid, bytes.len() as u64));
+        if kept.is_err() {
+            self.discard(&temp);
+        }
+        kept
+    }
+
+    /// Copies the stream to the file and hashes it.
+    fn fill(&self, temp: &Temp, codec: Codec, from: &mut dyn Read, max_bytes: u64) -> Result<(Cid, u64)> {
+        let mut hasher = blake3::Hasher::new();
+        let mut chunk = vec![0; STORE_CHUNK_BYTES];
+        let mut len = 0;
+        loop {
+            let read = match from.read(&mut chunk) {
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
+                read => read.map_err(|err| HostAbort::io("read", "the input", &err))?,
+            };
+            let Some(part) = chunk.get(..read).filter(|part| !part.is_empty()) else { break };
+            check_len(len + read as u64, max_bytes)?;
+            hasher.update(part);
+            self.home.named("write", &temp.path, temp.file.write_at(part, len))?;
+            len += read as u64;
+        }
+        Ok((Cid::new(codec, *hasher.finalize().as_bytes()), len))
+    }
+
+    /// Gives a written file the name of its object, unless that is there and whole.
+    fn keep(&self, temp: &Temp, cid: &Cid, len: u64) -> Result<()> {
+        if self.is_large_settled(cid, len)? {
+            self.discard(temp);
+            return Ok(());
+        }
+        let dir = self.home.large_part(cid);
+        self.home.make_dir(&dir)?;
+        let path = self.home.large(cid);
+        let synced = self.home.named("sync", &temp.path, temp.file.sync_data());
+        let kept = synced.and_then(|()| self.home.publish(temp, &dir, &path));
+        let mut state = self.state();
+        match &kept {
+            Ok(()) => _ = state.bad_large.remove(cid),
+            Err(why) => state.poison(why),
+        }
+        kept
+    }
+
+    /// Whether the object is here, not known to be corrupt, and will still be here after a power cut.
+    fn is_large_settled(&self, cid: &Cid, len: u64) -> Result<bool> {
+        {
+            let mut state = self.state();
+            state.touch(*cid);
+            if state.bad_large.contains(cid) {
+                return Ok(false);
+            }
+        }
+        let path = self.home.large(cid);
+        let Some(file) = self.home.try_open(&path, OpenMode::Read)? else { return Ok(false) };
+        if self.home.named("read", &path, file.len())? != len {
+            return Ok(false);
+        }
+        let dir = self.home.large_part(cid);
+        self.home.make_dir(&dir)?;
+        let synced = self.home.sync_dir(&dir);
+        if let Err(why) = &synced {
+            self.state().poison(why);
+        }
+        synced.map(|()| true)
+    }
+
+    /// Removes a file that nobody will ask for. A collection does it if this fails.
+    fn discard(&self, temp: &Temp) {
+        let _ = self.home.remove(&temp.path);
+    }
+
+    /// Every large object with its length.
+    pub(super) fn list_large(&self) -> Result<Vec<(Cid, u64)>> {
+        let mut all = Vec::new();
+        for cid in self.large_cids()? {
+            let path = self.home.large(&cid);
+            // A collector in another process may remove it meanwhile.
+            if let Some(file) = self.home.try_open(&path, OpenMode::Read)? {
+                all.push((cid, self.home.named("read", &path, file.len())?));
+            }
+        }
+        Ok(all)
+    }
+
+    /// The large objects by their files' names, sorted within each folder.
+    pub(super) fn large_cids(&self) -> Result<Vec<Cid>> {
+        let mut all = Vec::new();
+        for part in self.home.list(&self.home.large_dir())? {
+            let names = self.home.list(&format!("{}/{part}", self.home.large_dir()))?;
+            let cids = names.iter().filter_map(|name| name.parse::<Cid>().ok());
+            all.extend(
+                cids.filter(|cid| cid.digest().first().map(|b| format!("{b:02x}")).as_ref() == Some(&part)),
+            );
+        }
+        Ok(all)
+    }
+}
+
+fn check_len(len: u64, max_bytes: u64) -> Result<()> {
+    if len <= max_bytes {
+        return Ok(());
+    }
+    Err(HostAbort::new(AbortKind::Quota, format!("the input is longer than {max_bytes} bytes")).into())
+}

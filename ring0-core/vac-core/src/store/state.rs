@@ -1,0 +1,212 @@
+//! What a [`Store`](super::Store) guards with its lock.
+//!
+//! Invariants: after a failed write or sync nothing is written any more, and what had not been
+//! committed is forgotten, for nobody knows whether it is on the disk; an object whose standing is
+//! [`Standing::Mine`] is in the writer's pack and in one batch, taken or still pending.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+
+use crate::cid::Cid;
+use crate::fault::{AbortKind, Error, HostAbort, Result, Usage};
+use crate::storage::{Lock, LockMode, StorageFile};
+
+use super::catalog::Catalog;
+use super::home::Home;
+use super::index::{Location, Standing};
+use super::writer::{Batch, Writer};
+
+/// Whether an object found a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Added {
+    Done,
+    /// The pack is full: commit, then [`State::retire_writer`], then try again.
+    PackIsFull,
+}
+
+/// Where the bytes of a packed object are.
+pub(super) enum Source {
+    File(Arc<dyn StorageFile>, Location),
+    /// Not written yet.
+    Buffer(Vec<u8>, Location),
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) catalog: Catalog,
+    pub(super) writer: Option<Writer>,
+    /// `store/lock`. A reader never has it, and a writer lacks it if a collector was quicker.
+    pub(super) lock: Option<Box<dyn Lock>>,
+    pub(super) is_read_only: bool,
+    /// Why nothing may be written any more.
+    pub(super) poison: Option<String>,
+    /// Large objects whose bytes were read and did not match.
+    pub(super) bad_large: BTreeSet<Cid>,
+    /// Objects that were put since a collection began, while it does.
+    pub(super) touched: Option<BTreeSet<Cid>>,
+}
+
+impl State {
+    /// The pack this store writes to.
+    pub(super) fn own(&self) -> Option<u32> {
+        self.writer.as_ref().map(|writer| writer.number)
+    }
+
+    pub(super) fn load(&mut self, home: &Home) -> Result<()> {
+        let own = self.own();
+        self.catalog.load(home, own)
+    }
+
+    pub(super) fn refresh(&mut self, home: &Home) -> Result<()> {
+        let own = self.own();
+        self.catalog.refresh(home, own)
+    }
+
+    /// Reads everything again, as if the store had just been opened.
+    pub(super) fn reload(&mut self, home: &Home) -> Result<()> {
+        let own = self.own();
+        self.catalog.forget(own);
+        self.catalog.refresh(home, own)
+    }
+
+    /// Fails unless objects can be added.
+    pub(super) fn check_writable(&mut self, home: &Home) -> Result<()> {
+        self.check_poison(home)?;
+        if self.is_read_only {
+            let message = format!("cannot write to `{}`: it was opened to be read", home.show(&home.dir));
+            return Err(Usage::new(message).into());
+        }
+        if self.lock.is_none() {
+            self.lock = Some(home.lock(LockMode::Shared)?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_poison(&self, home: &Home) -> Result<()> {
+        let Some(why) = &self.poison else { return Ok(()) };
+        let dir = home.show(&home.dir);
+        let message = format!("cannot write to `{dir}` any more, because a write to it failed: {why}");
+        let hint = "what was committed is safe; check the disk, then run the command again";
+        Err(HostAbort::new(AbortKind::Machine, message).hint(hint).into())
+    }
+
+    /// Ends all writing. The first reason is kept.
+    pub(super) fn poison(&mut self, why: &Error) {
+        self.poison.get_or_insert_with(|| why.to_string());
+        self.catalog.index.forget_mine();
+        if let Some(writer) = self.writer.take() {
+            self.catalog.packs.remove(&writer.number);
+        }
+    }
+
+    pub(super) fn touch(&mut self, cid: Cid) {
+        if let Some(touched) = &mut self.touched {
+            touched.insert(cid);
+        }
+    }
+
+    /// Adds a small object, unless it is there and whole.
+    pub(super) fn add(&mut self, home: &Home, cid: Cid, bytes: &[u8]) -> Result<Added> {
+        self.check_writable(home)?;
+        self.touch(cid);
+        self.load(home)?;
+        if self.catalog.index.is_settled(&cid) {
+            return Ok(Added::Done);
+        }
+        if self.writer.is_none() {
+            self.writer = Some(Writer::acquire(home, &mut self.catalog)?);
+            // Taking over a pack may have settled the very object.
+            if self.catalog.index.is_settled(&cid) {
+                return Ok(Added::Done);
+            }
+        }
+        self.push(home, cid, bytes)
+    }
+
+    /// Adds a small object to the writer's pack.
+    pub(super) fn push(&mut self, home: &Home, cid: Cid, bytes: &[u8]) -> Result<Added> {
+        let Some(writer) = &self.writer else { return Ok(Added::PackIsFull) };
+        if writer.is_full(home) {
+            return Ok(Added::PackIsFull);
+        }
+        if writer.wants_flush(home) {
+            self.flush(home)?;
+        }
+        if let Some(writer) = &mut self.writer {
+            let entry = writer.push(cid, bytes);
+            self.catalog.index.insert(writer.number, &entry, Standing::Mine);
+        }
+        Ok(Added::Done)
+    }
+
+    /// Writes the buffer. A full disk leaves it for another try; any other failure is final.
+    fn flush(&mut self, home: &Home) -> Result<()> {
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        let path = home.pack(writer.number);
+        let Err(err) = writer.flush() else { return Ok(()) };
+        let is_full = matches!(err.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let failed = home.named("write", &path, Err(err));
+        if let (false, Err(why)) = (is_full, &failed) {
+            self.poison(why);
+        }
+        failed
+    }
+
+    /// What a commit must sync now, or `None` if nothing is new.
+    pub(super) fn begin_commit(&mut self, home: &Home) -> Result<Option<Batch>> {
+        self.check_poison(home)?;
+        if !self.writer.as_ref().is_some_and(Writer::has_pending) {
+            return Ok(None);
+        }
+        self.flush(home)?;
+        Ok(self.writer.as_mut().map(Writer::take_batch))
+    }
+
+    /// Notes how the sync of `batch` ended.
+    pub(super) fn end_commit(&mut self, home: &Home, batch: &Batch, synced: Result<()>) -> Result<()> {
+        if let Err(why) = synced {
+            self.poison(&why);
+            return Err(why);
+        }
+        // A flush may have failed meanwhile, which ended this writer.
+        self.check_poison(home)?;
+        if let Some(writer) = &mut self.writer {
+            writer.settle_batch(batch, &mut self.catalog);
+        }
+        Ok(())
+    }
+
+    /// Gives a full pack back after its last commit.
+    pub(super) fn retire_writer(&mut self, home: &Home) {
+        if self.writer.as_ref().is_some_and(|writer| writer.is_full(home) && !writer.has_pending()) {
+            self.release_writer();
+        }
+    }
+
+    /// Gives the pack back. Everything in it must have been committed.
+    pub(super) fn release_writer(&mut self) {
+        if let Some(mut writer) = self.writer.take() {
+            debug_assert!(!writer.has_pending());
+            writer.sync_idx();
+            writer.release(&mut self.catalog);
+        }
+    }
+
+    /// Where `cid` is among the packs, as far as is known.
+    pub(super) fn locate(&mut self, home: &Home, cid: &Cid) -> Result<Option<Source>> {
+        let Some(location) = self.catalog.index.get(cid) else { return Ok(None) };
+        let own = self.writer.as_ref().filter(|writer| writer.number == location.pack);
+        if let Some(bytes) = own.and_then(|writer| writer.buffered(&location)) {
+            return Ok(Some(Source::Buffer(bytes.to_vec(), location)));
+        }
+        if let Some(file) = self.catalog.file(home, location.pack)? {
+            return Ok(Some(Source::File(file, location)));
+        }
+        // A collector in another process moved it.
+        self.reload(home)?;
+        let Some(location) = self.catalog.index.get(cid) else { return Ok(None) };
+        let file = self.catalog.file(home, location.pack)?;
+        Ok(file.map(|file| Source::File(file, location)))
+    }
+}
