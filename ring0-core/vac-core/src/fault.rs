@@ -196,6 +196,11 @@ pub fn quote(value: &str) -> String {
     out
 }
 
+/// `value` with every control character escaped, at its whole length.
+pub fn quote_line(value: &str) -> String {
+    value.chars().flat_map(escape).collect()
+}
+
 fn escape(c: char) -> impl Iterator<Item = char> {
     let hidden = c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let escaped = if hidden { Some(c.escape_unicode()) } else { None };

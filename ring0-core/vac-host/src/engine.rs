@@ -151,7 +151,7 @@ impl Engine {
         unsafe { Component::deserialize(&self.engine, code) }.ok()
     }
 
-    fn link(&self, component: &Component, place: &str) -> Result<InstancePre<State>> {
+    pub(crate) fn link(&self, component: &Component, place: &str) -> Result<InstancePre<State>> {
         self.linker.instantiate_pre(component).map_err(|e| {
             let message = chain(&e);
             match named_import(&message) {

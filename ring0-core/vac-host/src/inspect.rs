@@ -1,10 +1,11 @@
 //! What a program imports and exports, and which grants each import would need.
 
-use vac_core::fault::{Result, Usage, quote};
+use vac_core::fault::{Corrupt, Result, Usage, quote};
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
-use wasmtime::component::{ComponentExportIndex, Type};
+use wasmtime::component::{Component, ComponentExportIndex, Type};
 
 use crate::engine::{Compiled, Engine};
+use crate::load::Loaded;
 use crate::value::{show_params, show_type};
 
 /// A function that a program exports.
@@ -43,7 +44,10 @@ pub struct Import {
 
 /// The functions that `compiled` exports.
 pub fn exports(engine: &Engine, compiled: &Compiled) -> Vec<Export> {
-    let component = &compiled.component;
+    exports_of(engine, &compiled.component)
+}
+
+fn exports_of(engine: &Engine, component: &Component) -> Vec<Export> {
     let ty = component.component_type();
     let mut found = Vec::new();
     for (name, item) in ty.exports(engine.inner()) {
@@ -102,7 +106,11 @@ pub fn find_function(engine: &Engine, compiled: &Compiled, name: &str) -> Result
 
 /// The newest `wasi:cli/run` that the program exports.
 pub(crate) fn command_interface(engine: &Engine, compiled: &Compiled) -> Option<String> {
-    let ty = compiled.component.component_type();
+    newest_command(engine, &compiled.component)
+}
+
+fn newest_command(engine: &Engine, component: &Component) -> Option<String> {
+    let ty = component.component_type();
     let names = ty.exports(engine.inner()).map(|(name, _)| name.to_owned());
     names.filter(|name| name == "wasi:cli/run" || name.starts_with("wasi:cli/run@0.2.")).max()
 }
@@ -112,13 +120,31 @@ pub fn is_command(engine: &Engine, compiled: &Compiled) -> bool {
     command_interface(engine, compiled).is_some()
 }
 
-/// What `component` imports. Works for programs that this host would refuse.
-pub fn imports(engine: &Engine, component: &[u8], place: &str) -> Result<Vec<Import>> {
-    let component = wasmtime::component::Component::from_binary(engine.inner(), component).map_err(|e| {
-        vac_core::fault::Corrupt::new("program", format!("`{place}`"), "a valid component", quote(&crate::engine::chain(&e)))
+/// What a program asks for and offers, whether or not this host would run it.
+pub struct Program {
+    /// Whether it can be run as a command.
+    pub is_command: bool,
+    /// The functions it exports, as WIT writes them.
+    pub exports: Vec<String>,
+    /// What it imports.
+    pub imports: Vec<Import>,
+    /// Why this host would refuse it, if so.
+    pub refused: Option<String>,
+}
+
+/// Looks at a program without running any of it.
+pub fn program(engine: &Engine, loaded: &Loaded<'_>) -> Result<Program> {
+    let bytes = loaded.component()?;
+    let component = wasmtime::component::Component::from_binary(engine.inner(), &bytes).map_err(|e| {
+        Corrupt::new("program", format!("`{}`", loaded.place), "a valid component", quote(&crate::engine::chain(&e)))
     })?;
     let ty = component.component_type();
-    Ok(ty.imports(engine.inner()).map(|(name, item)| import(engine, name, &item.ty)).collect())
+    Ok(Program {
+        is_command: newest_command(engine, &component).is_some(),
+        exports: exports_of(engine, &component).iter().map(Export::signature).collect(),
+        imports: ty.imports(engine.inner()).map(|(name, item)| import(engine, name, &item.ty)).collect(),
+        refused: engine.link(&component, loaded.place).err().map(|e| e.to_string()),
+    })
 }
 
 fn import(engine: &Engine, name: &str, item: &ComponentItem) -> Import {

@@ -4,7 +4,7 @@
 //! entries, checks each against the next one of the record, and answers from it. Both keep the
 //! chain, so that a replay that went well ends with the very head of the record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vac_core::cid::Codec;
@@ -28,6 +28,8 @@ struct Inner {
     functions: Vec<Option<NameId>>,
     open: Vec<Seq>,
     events: u64,
+    /// Grants that would have allowed what was refused.
+    denied: BTreeSet<String>,
     record: Option<Record>,
     /// Why nothing more can be written.
     failed: Option<HostAbort>,
@@ -67,6 +69,7 @@ impl Journal {
             functions: Vec::new(),
             open: Vec::new(),
             events: 0,
+            denied: BTreeSet::new(),
             record,
             failed: None,
         };
@@ -86,6 +89,11 @@ impl Journal {
     /// Events so far.
     pub fn events(&self) -> u64 {
         self.lock().events
+    }
+
+    /// Grants that would have allowed what was refused so far.
+    pub fn denied(&self) -> Vec<String> {
+        self.lock().denied.iter().cloned().collect()
     }
 
     /// The head so far.
@@ -258,6 +266,7 @@ impl Inner {
             Class::Computed => Body::digest(answered.response),
             _ => self.keep(answered.response)?,
         };
+        self.denied.extend(answered.denied.map(str::to_owned));
         let ret = Return { answer: Ok(answer), grant: answered.grant, denied: answered.denied.map(str::to_owned) };
         self.returned(name, class, tick, request, ret)
     }

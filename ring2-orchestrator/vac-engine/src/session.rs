@@ -86,6 +86,8 @@ pub struct Summary {
     pub kernels: Vec<KernelUse>,
     /// Host time from start to durable end.
     pub time_ns: u64,
+    /// Grants that would have allowed what was refused.
+    pub denied: Vec<String>,
     /// How it ended.
     pub outcome: Outcome,
 }
@@ -300,6 +302,7 @@ impl<'h> Session<'h> {
     pub fn finish(self, outcome: Outcome) -> Result<Summary> {
         self.journal.close(outcome.clone(), self.ticks)?;
         let (head, entries, events) = (self.journal.head(), self.journal.entries(), self.journal.events());
+        let denied = self.journal.denied();
         let times = self.kernels.iter().map(|k| Node::Int(i128::from(k.time_ns))).collect();
         self.journal.note(vec![
             ("ended_unix_ms".into(), Node::Int(i128::from(self.outside.clock.unix_ms()))),
@@ -309,7 +312,7 @@ impl<'h> Session<'h> {
             flusher.finish(head, entries)?;
         }
         let time_ns = self.outside.clock.monotonic_ns().saturating_sub(self.started_ns);
-        Ok(Summary { run: self.run, head, ticks: self.ticks, events, kernels: self.kernels, time_ns, outcome })
+        Ok(Summary { run: self.run, head, ticks: self.ticks, events, kernels: self.kernels, time_ns, denied, outcome })
     }
 
     /// The result of a call as the outcome's body.

@@ -1,2 +1,32 @@
-//! (being written)
-fn main() {}
+//! `vac`: the terminal's side of VAC. One file a command; nothing below this crate knows about
+//! terminals, JSON or the environment.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod cli;
+mod commands;
+mod exit;
+mod host;
+mod show;
+mod ui;
+
+fn main() -> ExitCode {
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            // Help and version are not mistakes.
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK });
+        }
+    };
+    let is_json = cli.global.json;
+    match commands::dispatch(cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            ui::error(&error, is_json);
+            ExitCode::from(exit::of_error(&error))
+        }
+    }
+}

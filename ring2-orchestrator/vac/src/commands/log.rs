@@ -1,0 +1,77 @@
+//! `vac log`: the events of a run, with filters.
+
+use serde_json::{Value, json};
+use vac_core::fault::Result;
+use vac_core::ledger::Body;
+use vac_engine::report::{self, EventInfo, Filter};
+
+use crate::cli::{Global, Log};
+use crate::{exit, show, ui};
+
+pub(crate) fn log(global: &Global, args: Log) -> Result<u8> {
+    let home = super::home_to_read(global)?;
+    let run = home.find_run(&args.run)?;
+    let filter = Filter { name: args.name, class: args.class, denied: args.denied, from: args.from, to: args.to };
+    let mut events = report::events(&home, run, &filter)?;
+    let found = events.len();
+    events.truncate(args.limit.unwrap_or(usize::MAX));
+    if global.json {
+        let shown: Vec<_> = events.iter().map(event_json).collect();
+        ui::print_json(&json!({ "run": run.to_string(), "found": found, "events": shown }));
+        return Ok(exit::OK);
+    }
+    let rows = events.iter().map(row).collect();
+    ui::print(ui::table(&[">EVENT", ">TICK", "CLASS", "FUNCTION", "REQUEST", "ANSWER"], rows));
+    if found > events.len() {
+        ui::note(ui::dim(format!("{} of {} events; `-n` shows more", events.len(), found)));
+    }
+    Ok(exit::OK)
+}
+
+fn row(event: &EventInfo) -> Vec<String> {
+    let mut answer = match &event.answer {
+        None => "(the process ended here)".to_owned(),
+        Some(Ok(body)) => report::show_body(body),
+        Some(Err(outcome)) => report::show_outcome(outcome),
+    };
+    if let Some(grant) = &event.denied {
+        answer = format!("denied; --grant {} would allow it", vac_core::fault::quote(grant));
+    }
+    vec![
+        event.seq.to_string(),
+        ui::count(event.tick),
+        event.class.word().to_owned(),
+        format!("{}{}", "  ".repeat(event.depth), vac_core::fault::quote(&event.name)),
+        show::shorten(&report::show_body(&event.request), 48),
+        show::shorten(&answer, 80),
+    ]
+}
+
+fn event_json(event: &EventInfo) -> Value {
+    json!({
+        "event": event.seq,
+        "parent": event.parent,
+        "tick": event.tick,
+        "class": event.class.word(),
+        "function": event.name,
+        "grant": event.grant,
+        "request": body_json(&event.request),
+        "answer": match &event.answer {
+            None => Value::Null,
+            Some(Ok(body)) => body_json(body),
+            Some(Err(outcome)) => json!({ "ended": report::show_outcome(outcome) }),
+        },
+        "denied": event.denied,
+    })
+}
+
+/// `{bytes, cid?, kept, shown}`: how long it is, its name if it is not inline, whether the store
+/// has it, and its value in a few words.
+fn body_json(body: &Body) -> Value {
+    let (cid, kept) = match body {
+        Body::Inline(_) => (None, true),
+        Body::Stored { cid, .. } => (Some(cid.to_string()), true),
+        Body::Digest { cid, .. } => (Some(cid.to_string()), false),
+    };
+    json!({ "bytes": body.len_bytes(), "cid": cid, "kept": kept, "shown": report::show_body(body) })
+}

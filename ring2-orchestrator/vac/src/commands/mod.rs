@@ -1,0 +1,41 @@
+//! One file a command. Each takes its part of the command line and gives an exit code.
+
+use vac_core::fault::Result;
+use vac_engine::Home;
+
+use crate::cli::{Cli, Command, Global};
+use crate::host;
+
+mod call;
+mod inspect;
+mod log;
+mod replay;
+mod run;
+mod runs;
+mod store;
+mod verify;
+
+/// Does what was typed.
+pub(crate) fn dispatch(cli: Cli) -> Result<u8> {
+    let global = cli.global;
+    match cli.command {
+        Command::Run(args) => run::run(&global, args),
+        Command::Call(args) => call::call(&global, args),
+        Command::Inspect(args) => inspect::inspect(&global, &args),
+        Command::Runs(args) => runs::runs(&global, &args),
+        Command::Log(args) => log::log(&global, args),
+        Command::Replay(args) => replay::replay(&global, &args),
+        Command::Verify(args) => verify::verify(&global, &args),
+        Command::Store(args) => store::store(&global, args),
+    }
+}
+
+/// The home, for commands that write to it.
+fn home(global: &Global) -> Result<Home> {
+    Home::open(&host::home_path(global.home.clone())?)
+}
+
+/// The home, for commands that only look.
+fn home_to_read(global: &Global) -> Result<Home> {
+    Home::open_read_only(&host::home_path(global.home.clone())?)
+}

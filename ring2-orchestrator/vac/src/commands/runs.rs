@@ -1,0 +1,48 @@
+//! `vac runs`: the runs of a home.
+
+use serde_json::json;
+use vac_core::fault::Result;
+use vac_engine::report::{self, RunInfo};
+
+use crate::cli::{Global, Runs};
+use crate::{exit, show, ui};
+
+pub(crate) fn runs(global: &Global, args: &Runs) -> Result<u8> {
+    let home = super::home_to_read(global)?;
+    let all = home.runs()?;
+    let skip = args.limit.map_or(0, |limit| all.len().saturating_sub(limit));
+    let infos: Vec<(String, Result<RunInfo>)> =
+        all.iter().skip(skip).map(|run| (run.to_string(), report::run_info(&home, *run))).collect();
+    if global.json {
+        let runs = infos.iter().map(|(run, info)| match info {
+            Ok(info) => show::run_json(info),
+            Err(error) => json!({ "run": run, "error": ui::error_json(error) }),
+        });
+        ui::print_json(&json!({ "runs": runs.collect::<Vec<_>>() }));
+        return Ok(exit::OK);
+    }
+    if infos.is_empty() {
+        ui::note("there are no runs yet; `vac run TARGET` makes one");
+        return Ok(exit::OK);
+    }
+    let rows = infos.into_iter().map(|(run, info)| match info {
+        Ok(info) => row(&info),
+        Err(error) => vec![run, String::new(), ui::red("damaged"), error.to_string()],
+    });
+    let head = ["RUN", "STARTED", "STATUS", "WHAT", ">EVENTS", ">TICKS", ">DENIED", "TARGET"];
+    ui::print(ui::table(&head, rows.collect()));
+    Ok(exit::OK)
+}
+
+fn row(info: &RunInfo) -> Vec<String> {
+    vec![
+        info.run.to_string(),
+        info.started_unix_ms.map(show::instant).unwrap_or_default(),
+        info.status().to_owned(),
+        info.what.clone(),
+        ui::count(info.events),
+        ui::count(info.ticks),
+        ui::count(info.denied),
+        vac_core::fault::quote(&info.target),
+    ]
+}

@@ -1,0 +1,159 @@
+//! `vac store`: objects by CID.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use vac_core::cid::{Cid, Codec};
+use vac_core::fault::{Error, HostAbort, Result, Usage};
+use vac_core::limits::STORE_OBJECT_MAX_BYTES;
+use vac_engine::Home;
+use vac_engine::verify::live_objects;
+
+use crate::cli::{Global, Store};
+use crate::ui::{self, Progress};
+use crate::exit;
+
+/// Objects that were put by hand are kept under this and their CID, until `rm`.
+const BY_HAND: &str = "put/";
+
+pub(crate) fn store(global: &Global, command: Store) -> Result<u8> {
+    match command {
+        Store::Put { files } => put(global, &files),
+        Store::Get { cid, output } => get(global, &cid, output.as_deref()),
+        Store::Ls => ls(global),
+        Store::Rm { cid } => rm(global, &cid),
+        Store::Gc => gc(global),
+        Store::Fsck => fsck(global),
+    }
+}
+
+fn put(global: &Global, files: &[PathBuf]) -> Result<u8> {
+    let home = super::home(global)?;
+    let mut objects = Vec::new();
+    for file in files {
+        let (cid, len) = home.store().put_stream(Codec::Raw, &mut *open(file)?, STORE_OBJECT_MAX_BYTES)?;
+        home.store().pin(&format!("{BY_HAND}{cid}"), &cid)?;
+        objects.push((cid, len, file));
+    }
+    home.store().commit()?;
+    if global.json {
+        let objects = objects.iter().map(|(cid, len, file)| json!({ "cid": cid.to_string(), "bytes": len, "file": file }));
+        ui::print_json(&json!({ "objects": objects.collect::<Vec<_>>() }));
+    } else {
+        objects.iter().for_each(|(cid, ..)| ui::print(format_args!("{cid}\n")));
+    }
+    Ok(exit::OK)
+}
+
+fn open(file: &Path) -> Result<Box<dyn Read>> {
+    if file == Path::new("-") {
+        return Ok(Box::new(io::stdin().lock()));
+    }
+    match File::open(file) {
+        Ok(open) => Ok(Box::new(open)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(Usage::new(format!("there is no file `{}`", file.display())).into()),
+        Err(e) => Err(HostAbort::io("open", file.display(), &e).into()),
+    }
+}
+
+fn get(global: &Global, cid: &str, output: Option<&Path>) -> Result<u8> {
+    let home = super::home_to_read(global)?;
+    let cid = parse(cid)?;
+    let found = match output {
+        Some(path) => {
+            let mut file = File::create(path).map_err(|e| HostAbort::io("create", path.display(), &e))?;
+            home.store().get_stream(&cid, &mut file)?
+        }
+        None if global.json => home.store().len_of(&cid)?,
+        None => home.store().get_stream(&cid, &mut io::stdout().lock())?,
+    };
+    let _ = io::stdout().flush();
+    let len = found.ok_or_else(|| missing(&cid))?;
+    if global.json {
+        ui::print_json(&json!({ "cid": cid.to_string(), "bytes": len, "output": output }));
+    }
+    Ok(exit::OK)
+}
+
+fn parse(text: &str) -> Result<Cid> {
+    text.parse().map_err(|e: vac_core::fault::Corrupt| {
+        Error::from(Usage::new(e.to_string()).hint("`vac store ls` lists the CIDs of all objects"))
+    })
+}
+
+fn missing(cid: &Cid) -> Error {
+    Usage::new(format!("the store has no object `{cid}`")).hint("`vac store ls` lists them").into()
+}
+
+fn ls(global: &Global) -> Result<u8> {
+    let home = super::home_to_read(global)?;
+    let objects = home.store().list()?;
+    if global.json {
+        let all = objects.iter().map(|(cid, len)| json!({ "cid": cid.to_string(), "bytes": len }));
+        ui::print_json(&json!({ "objects": all.collect::<Vec<_>>() }));
+        return Ok(exit::OK);
+    }
+    let rows = objects.iter().map(|(cid, len)| vec![cid.to_string(), ui::count(*len)]);
+    ui::print(ui::table(&["CID", ">BYTES"], rows.collect()));
+    Ok(exit::OK)
+}
+
+fn rm(global: &Global, cid: &str) -> Result<u8> {
+    let home = super::home(global)?;
+    let cid = parse(cid)?;
+    let was_kept = home.store().unpin(&format!("{BY_HAND}{cid}"))?;
+    if !was_kept {
+        let hint = "only `vac store put` keeps objects by hand; what runs name is kept as long as they are";
+        return Err(Usage::new(format!("`{cid}` was not put by hand")).hint(hint).into());
+    }
+    if global.json {
+        ui::print_json(&json!({ "cid": cid.to_string(), "kept": false }));
+    }
+    Ok(exit::OK)
+}
+
+fn gc(global: &Global) -> Result<u8> {
+    let home = super::home(global)?;
+    let progress = Progress::start("collecting", global.quiet || global.json);
+    let report = collect(&home);
+    progress.stop();
+    let report = report?;
+    if global.json {
+        ui::print_json(&json!({
+            "removed": report.removed,
+            "freed_bytes": report.freed_bytes,
+            "kept": report.kept,
+            "corrupt": report.corrupt.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        }));
+    } else {
+        let (removed, bytes, kept) = (ui::count(report.removed), ui::count(report.freed_bytes), ui::count(report.kept));
+        ui::print(format_args!("removed {removed} objects, freed {bytes} bytes, kept {kept} objects\n"));
+        report.corrupt.iter().for_each(|c| ui::print(format_args!("{} {c}\n", ui::red("damaged"))));
+    }
+    Ok(if report.corrupt.is_empty() { exit::OK } else { exit::INTEGRITY })
+}
+
+/// What is live is asked only after every other process is locked out.
+fn collect(home: &Home) -> Result<vac_core::store::GcReport> {
+    let collection = home.store().begin_gc()?;
+    collection.collect(&live_objects(home)?)
+}
+
+fn fsck(global: &Global) -> Result<u8> {
+    let home = super::home_to_read(global)?;
+    let progress = Progress::start("hashing", global.quiet || global.json);
+    let report = home.store().fsck();
+    progress.stop();
+    let report = report?;
+    let problems: Vec<String> = report.corrupt.iter().map(ToString::to_string).collect();
+    if global.json {
+        ui::print_json(&json!({ "ok": problems.is_empty(), "objects": report.objects, "bytes": report.bytes, "problems": problems }));
+    } else {
+        let word = if problems.is_empty() { ui::bold("ok") } else { ui::red("damaged") };
+        ui::print(format_args!("{word}: {} objects, {} bytes\n", ui::count(report.objects), ui::count(report.bytes)));
+        problems.iter().for_each(|p| ui::print(format_args!("  {p}\n")));
+    }
+    Ok(if problems.is_empty() { exit::OK } else { exit::INTEGRITY })
+}

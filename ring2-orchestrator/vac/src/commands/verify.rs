@@ -1,0 +1,69 @@
+//! `vac verify`: the chain, and everything it names.
+
+use serde_json::{Value, json};
+use vac_core::fault::{Corrupt, Error, Result};
+use vac_core::ledger::Tail;
+use vac_engine::verify::{self, Verified};
+
+use crate::cli::{Global, Verify};
+use crate::ui::{self, Progress};
+use crate::exit;
+
+pub(crate) fn verify(global: &Global, args: &Verify) -> Result<u8> {
+    let home = super::home_to_read(global)?;
+    let runs = match &args.run {
+        Some(run) => vec![home.find_run(run)?],
+        None => home.runs()?,
+    };
+    let progress = Progress::start("verifying", global.quiet || global.json);
+    let mut verified = runs.iter().map(|run| verify::verify(&home, *run)).collect::<Result<Vec<_>>>()?;
+    progress.stop();
+    if let (Some(head), [one]) = (&args.head, verified.as_mut_slice()) {
+        check_head(head, one);
+    }
+    if global.json {
+        ui::print_json(&json!({ "ok": verified.iter().all(|v| v.problems.is_empty()), "runs": verified.iter().map(as_json).collect::<Vec<_>>() }));
+    } else {
+        verified.iter().for_each(show);
+        if verified.is_empty() {
+            ui::note("there are no runs yet; `vac run TARGET` makes one");
+        }
+    }
+    let is_bad = verified.iter().any(|v| !v.problems.is_empty());
+    Ok(if is_bad { exit::INTEGRITY } else { exit::OK })
+}
+
+fn check_head(expected: &str, verified: &mut Verified) {
+    let got = verified.head.to_string();
+    if got != expected {
+        let place = format!("run `{}`", verified.run);
+        verified.problems.push(Error::from(Corrupt::new("head", place, vac_core::fault::quote(expected), got)));
+    }
+}
+
+fn show(v: &Verified) {
+    let word = match (v.problems.is_empty(), v.tail) {
+        (false, _) => ui::red("damaged"),
+        (true, Tail::Closed) => ui::bold("ok"),
+        (true, Tail::Open { .. }) => ui::bold("incomplete"),
+    };
+    ui::print(format_args!("{word} {}: {} entries, {} objects, head {}\n", v.run, ui::count(v.entries), ui::count(v.objects), v.head));
+    if let (true, Tail::Open { dropped_bytes }) = (v.problems.is_empty(), v.tail) {
+        ui::print(format_args!("  its process was killed or is still running; {dropped_bytes} bytes at the end were never acknowledged\n"));
+    }
+    for problem in &v.problems {
+        ui::print(format_args!("  {problem}\n"));
+    }
+}
+
+fn as_json(v: &Verified) -> Value {
+    json!({
+        "run": v.run.to_string(),
+        "ok": v.problems.is_empty(),
+        "complete": v.tail == Tail::Closed,
+        "head": v.head.to_string(),
+        "entries": v.entries,
+        "objects": v.objects,
+        "problems": v.problems.iter().map(ui::error_json).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,145 @@
+//! The host as ring 2 sees it: clocks, randomness, the environment, the standard streams.
+
+use std::hash::{BuildHasher, Hasher};
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use etcetera::BaseStrategy;
+use vac_core::fault::{Error, HostAbort, Result, Usage};
+use vac_engine::session::Outside;
+use vac_engine::{Deadline, HostClock};
+use vac_host::{Console, Out};
+
+use crate::exit;
+use crate::ui::Progress;
+
+/// The clocks of this machine.
+pub(crate) struct SystemClock {
+    #[expect(clippy::disallowed_types, reason = "this is where the host's time is injected")]
+    start: std::time::Instant,
+}
+
+impl SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is where the host's time is injected")]
+    pub(crate) fn new() -> Self {
+        Self { start: std::time::Instant::now() }
+    }
+}
+
+impl HostClock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is where the host's time is injected")]
+    fn unix_ms(&self) -> u64 {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn monotonic_ns(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// The standard library seeds its hash maps from the system's entropy.
+    fn random_u32(&self) -> u32 {
+        std::hash::RandomState::new().build_hasher().finish() as u32
+    }
+}
+
+/// A variable of the operator's environment.
+#[expect(clippy::disallowed_methods, reason = "this is where the environment is injected")]
+pub(crate) fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// The home that was asked for, or the platform's data directory.
+pub(crate) fn home_path(asked: Option<PathBuf>) -> Result<PathBuf> {
+    if let Some(path) = asked {
+        return Ok(path);
+    }
+    let base = etcetera::choose_base_strategy().map_err(|e| {
+        Usage::new(format!("cannot tell where your data directory is: {e}")).hint("name a home with `--home DIR` or `VAC_HOME`")
+    })?;
+    Ok(base.data_dir().join("vac"))
+}
+
+/// The folder this process was started in.
+pub(crate) fn working_folder() -> Result<PathBuf> {
+    std::env::current_dir().map_err(|e| Error::from(HostAbort::io("find", "the working folder", &e)))
+}
+
+/// What a live run takes from this process.
+pub(crate) fn outside(console: Arc<Mutex<dyn Console>>, limit: Option<Duration>) -> Outside {
+    let clock: Arc<dyn HostClock> = Arc::new(SystemClock::new());
+    let watch = Arc::new(Deadline::new(Arc::clone(&clock), limit, interrupt_flag()));
+    Outside { clock, watch, console }
+}
+
+/// Set by the first interrupt, so that the run ends in order; the second one ends the process.
+fn interrupt_flag() -> Arc<AtomicBool> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&flag);
+    let _ = ctrlc::set_handler(move || {
+        if seen.swap(true, Ordering::Relaxed) {
+            std::process::exit(i32::from(exit::INTERRUPTED));
+        }
+    });
+    flag
+}
+
+/// The standard streams of this process.
+pub(crate) struct Terminal {
+    pub(crate) progress: Progress,
+}
+
+impl Console for Terminal {
+    fn read(&mut self, max: usize) -> io::Result<Vec<u8>> {
+        read_stdin(max)
+    }
+
+    fn write(&mut self, to: Out, bytes: &[u8]) -> io::Result<()> {
+        self.progress.stop();
+        match to {
+            Out::Stdout => write_all(&mut io::stdout().lock(), bytes),
+            Out::Stderr => write_all(&mut io::stderr().lock(), bytes),
+        }
+    }
+}
+
+fn write_all(to: &mut dyn Write, bytes: &[u8]) -> io::Result<()> {
+    to.write_all(bytes)?;
+    to.flush()
+}
+
+fn read_stdin(max: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; max];
+    let n = io::stdin().lock().read(&mut bytes)?;
+    bytes.truncate(n);
+    Ok(bytes)
+}
+
+/// Keeps what a guest writes, for the one JSON object on the standard output.
+#[derive(Default)]
+pub(crate) struct Captured {
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+}
+
+/// Bytes of each stream that are kept; the ledger has the rest.
+const CAPTURED_MAX_BYTES: usize = 64 << 20;
+
+impl Console for Captured {
+    fn read(&mut self, max: usize) -> io::Result<Vec<u8>> {
+        read_stdin(max)
+    }
+
+    fn write(&mut self, to: Out, bytes: &[u8]) -> io::Result<()> {
+        let kept = match to {
+            Out::Stdout => &mut self.stdout,
+            Out::Stderr => &mut self.stderr,
+        };
+        let room = CAPTURED_MAX_BYTES.saturating_sub(kept.len());
+        kept.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
+        Ok(())
+    }
+}

@@ -1,0 +1,97 @@
+//! Runs as tables and as JSON.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use vac_core::fault::quote;
+use vac_engine::report::{RunInfo, show_outcome};
+use vac_engine::session::{KernelUse, Summary};
+
+use crate::ui;
+
+/// The end of a run: a table of its kernels if a script ran several, and one line.
+pub(crate) fn summary(summary: &Summary) {
+    if summary.kernels.len() > 1 {
+        let rows = summary.kernels.iter().map(kernel_row).collect();
+        ui::note(ui::table(&["KERNEL", "EXPORT", ">TICKS", ">EVENTS", ">TIME"], rows).trim_end());
+    }
+    let line = format!(
+        "run {}  head {}  {} ticks  {} events  {}",
+        summary.run,
+        summary.head,
+        ui::count(summary.ticks),
+        ui::count(summary.events),
+        ui::time(summary.time_ns)
+    );
+    ui::note(ui::dim(line));
+    for grant in summary.denied.iter().filter(|grant| is_worth_a_line(grant, summary)) {
+        ui::note(ui::dim(format!("denied  --grant {} would have allowed it", quote(grant))));
+    }
+}
+
+/// Many programs ask for all directories or the input at their start and never need them, so
+/// those refusals are news only if the program failed.
+fn is_worth_a_line(grant: &str, summary: &Summary) -> bool {
+    let is_general = matches!(grant, "dir:ro=DIR" | "stdin");
+    !is_general || !matches!(summary.outcome, vac_core::ledger::Outcome::Exit(0) | vac_core::ledger::Outcome::Done(_))
+}
+
+fn kernel_row(kernel: &KernelUse) -> Vec<String> {
+    let export = kernel.export.rsplit('#').next().unwrap_or_default();
+    vec![quote(&kernel.name), quote(export), ui::count(kernel.ticks), ui::count(kernel.events), ui::time(kernel.time_ns)]
+}
+
+/// A summary as JSON.
+pub(crate) fn summary_json(summary: &Summary) -> Value {
+    json!({
+        "run": summary.run.to_string(),
+        "head": summary.head.to_string(),
+        "outcome": show_outcome(&summary.outcome),
+        "ticks": summary.ticks,
+        "events": summary.events,
+        "time_ns": summary.time_ns,
+        "denied": summary.denied,
+        "kernels": summary.kernels.iter().map(kernel_json).collect::<Vec<_>>(),
+    })
+}
+
+fn kernel_json(kernel: &KernelUse) -> Value {
+    json!({
+        "name": kernel.name,
+        "cid": kernel.cid.to_string(),
+        "export": kernel.export,
+        "ticks": kernel.ticks,
+        "events": kernel.events,
+        "time_ns": kernel.time_ns,
+    })
+}
+
+/// One run of a list as JSON.
+pub(crate) fn run_json(info: &RunInfo) -> Value {
+    json!({
+        "run": info.run.to_string(),
+        "what": info.what,
+        "target": info.target,
+        "status": info.status(),
+        "outcome": info.outcome.as_ref().map(show_outcome),
+        "started": info.started_unix_ms.map(instant),
+        "ended": info.ended_unix_ms.map(instant),
+        "head": info.head.to_string(),
+        "events": info.events,
+        "ticks": info.ticks,
+        "denied": info.denied,
+    })
+}
+
+/// Milliseconds since 1970 as RFC 3339, in UTC.
+pub(crate) fn instant(unix_ms: u64) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(unix_ms)).to_string()
+}
+
+/// At most `max` characters.
+pub(crate) fn shorten(text: &str, max: usize) -> String {
+    match text.char_indices().nth(max) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+    }
+}

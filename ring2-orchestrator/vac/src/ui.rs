@@ -1,0 +1,178 @@
+//! What a person sees: colour only on a terminal and never under `NO_COLOR`, tables, a progress
+//! line for what takes longer than a second, and errors with what to type instead.
+
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use serde_json::{Value, json};
+use vac_core::fault::Error;
+
+use crate::exit;
+
+const RED: Style = AnsiColor::Red.on_default().bold();
+const CYAN: Style = AnsiColor::Cyan.on_default();
+const DIM: Style = Style::new().dimmed();
+const BOLD: Style = Style::new().bold();
+
+/// Prints text to the standard output. A reader that went away is no error of ours.
+pub(crate) fn print(text: impl Display) {
+    let mut out = anstream::stdout().lock();
+    let _ = write!(out, "{text}");
+    let _ = out.flush();
+}
+
+/// Prints a line to the standard error.
+pub(crate) fn note(text: impl Display) {
+    let _ = writeln!(anstream::stderr(), "{text}");
+}
+
+/// Prints the one JSON object of a command.
+pub(crate) fn print_json(value: &Value) {
+    print(format_args!("{value:#}\n"));
+}
+
+pub(crate) fn dim(text: impl Display) -> String {
+    format!("{DIM}{text}{DIM:#}")
+}
+
+pub(crate) fn bold(text: impl Display) -> String {
+    format!("{BOLD}{text}{BOLD:#}")
+}
+
+pub(crate) fn red(text: impl Display) -> String {
+    format!("{RED}{text}{RED:#}")
+}
+
+/// Lines of cells under a head, in columns. The columns whose head begins with `>` are numbers
+/// and stand to the right.
+pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::NOTHING);
+    table.set_header(head.iter().map(|h| h.trim_start_matches('>')));
+    table.add_rows(rows);
+    for (i, name) in head.iter().enumerate() {
+        if let Some(column) = table.column_mut(i) {
+            column.set_padding((0, 2));
+            if name.starts_with('>') {
+                column.set_cell_alignment(comfy_table::CellAlignment::Right);
+            }
+        }
+    }
+    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+/// `1234567` as `1,234,567`.
+pub(crate) fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Nanoseconds with three figures and a unit.
+pub(crate) fn time(ns: u64) -> String {
+    match ns {
+        0..1_000 => format!("{ns} ns"),
+        1_000..1_000_000 => format!("{:.1} us", ns as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} ms", ns as f64 / 1e6),
+        _ => format!("{:.2} s", ns as f64 / 1e9),
+    }
+}
+
+/// Prints an error and what to do about it.
+pub(crate) fn error(error: &Error, is_json: bool) {
+    let hint = hint(error);
+    if is_json {
+        print_json(&json!({ "error": error_json(error) }));
+    }
+    note(format_args!("{RED}error{RED:#}: {error}"));
+    if let Error::Divergence(d) = error {
+        note(format_args!("  recorded: {}", d.recorded));
+        note(format_args!("  replayed: {}", d.replayed));
+    }
+    if let Some(hint) = hint {
+        note(format_args!("{CYAN}hint{CYAN:#}: {hint}"));
+    }
+}
+
+/// An error as JSON: `{kind, message, hint, exit_code}`.
+pub(crate) fn error_json(error: &Error) -> Value {
+    let kind = match error {
+        Error::Fault(fault) => fault.kind,
+        Error::Abort(abort) => abort.kind.word(),
+        Error::Corrupt(_) => "corrupt",
+        Error::Divergence(_) => "divergence",
+        Error::Usage(_) => "usage",
+    };
+    json!({ "kind": kind, "message": error.to_string(), "hint": hint(error), "exit_code": exit::of_error(error) })
+}
+
+fn hint(error: &Error) -> Option<String> {
+    match error {
+        Error::Abort(abort) => abort.hint.clone(),
+        Error::Usage(usage) => usage.hint.clone(),
+        Error::Corrupt(_) => Some("`vac verify --all` and `vac store fsck` say what else is affected".into()),
+        Error::Fault(_) | Error::Divergence(_) => None,
+    }
+}
+
+/// A line that says what is going on, if it goes on for longer than a second and somebody looks.
+#[derive(Clone)]
+pub(crate) struct Progress(Arc<Mutex<Option<Running>>>);
+
+struct Running {
+    stop: Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Progress {
+    /// Shows `what` until it is stopped or dropped.
+    pub(crate) fn start(what: &str, is_quiet: bool) -> Self {
+        if is_quiet || !std::io::stderr().is_terminal() {
+            return Self(Arc::default());
+        }
+        let what = what.to_owned();
+        let (stop, stopped) = channel();
+        let thread = std::thread::spawn(move || {
+            let mut seconds = 0;
+            while stopped.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
+                seconds += 1;
+                let _ = write!(anstream::stderr(), "\r{DIM}{what} … {seconds} s{DIM:#}");
+            }
+            if seconds > 0 {
+                let _ = write!(anstream::stderr(), "\r\x1b[2K");
+            }
+        });
+        Self(Arc::new(Mutex::new(Some(Running { stop, thread }))))
+    }
+
+    /// Takes the line away.
+    pub(crate) fn stop(&self) {
+        let running = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Running { stop, thread }) = running {
+            drop(stop);
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_times_are_readable() {
+        assert_eq!([count(0), count(999), count(1_000), count(1_234_567)], ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([time(12), time(1_500), time(2_000_000), time(3_210_000_000)], ["12 ns", "1.5 us", "2.0 ms", "3.21 s"]);
+    }
+}
