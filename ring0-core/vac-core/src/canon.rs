@@ -745,7 +745,7 @@ mod tests {
     }
 
     mod ipld {
-        pub use ipld_core::ipld::Ipld;
+        pub(super) use ipld_core::ipld::Ipld;
     }
 
     #[test]

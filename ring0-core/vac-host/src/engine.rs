@@ -15,10 +15,11 @@ use wasmtime::{Config, OptLevel};
 use crate::limits::{NATIVE_STACK_BYTES, WASM_STACK_BYTES};
 use crate::load::{Kind, Loaded, uncovered};
 use crate::wall::{State, Wall};
-use crate::{kernel_files, wasi};
+use crate::{adapt, kernel_files, wasi};
 
-/// Name and version of the engine, as a run's header records it.
-pub const ENGINE: &str = "wasmtime 48.0.8";
+/// Name and version of the engine and of the way WASI 0.1 modules are adapted, as a run's header
+/// records it.
+pub const ENGINE: &str = "wasmtime 48.0.8, adapter 48.0.8.1";
 /// The profile of determinism, as a run's header records it.
 pub const PROFILE: &str = "det-1";
 
@@ -84,7 +85,7 @@ impl Engine {
         let engine = wasmtime::Engine::new(config).map_err(|e| machine("start the engine", &e))?;
         let mut linker = Linker::new(&engine);
         let mut wall = Wall::new(&mut linker);
-        let defined = wasi::define(&mut wall).and_then(|()| kernel_files::define(&mut wall)).and_then(|()| extra(&mut wall));
+        let defined = wasi::define(&mut wall).and_then(|()| kernel_files::define(&mut wall)).and_then(|()| adapt::define(&mut wall)).and_then(|()| extra(&mut wall));
         defined.map_err(|e| machine("define the wall", &e))?;
         let fingerprint = fingerprint(&engine);
         Ok(Self { engine, linker, fingerprint })

@@ -12,6 +12,7 @@
 //! - [`host`]: what stands behind the wall; [`fs`] for files
 //! - [`limits`]: every bound
 
+mod adapt;
 mod clock;
 pub mod engine;
 mod entropy;

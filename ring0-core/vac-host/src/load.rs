@@ -8,12 +8,9 @@ use std::borrow::Cow;
 
 use vac_core::cid::Cid;
 use vac_core::fault::{AbortKind, Corrupt, Error, HostAbort, Result, Usage};
-use wasi_preview1_component_adapter_provider::{
-    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
-    WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
-};
 use wasmparser::{Encoding, Parser, Payload};
 
+use crate::adapt::{WASI_01, adapt};
 use crate::limits::MODULE_MAX_BYTES;
 
 /// What kind of program a file holds.
@@ -117,7 +114,7 @@ fn module_kind(bytes: &[u8], place: &str) -> Result<Kind> {
             Payload::ImportSection(imports) => {
                 for import in imports.into_imports() {
                     let import = import.map_err(|e| malformed(&e, place))?;
-                    if import.module != WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME {
+                    if import.module != WASI_01 {
                         return Err(uncovered(&format!("{}.{}", import.module, import.name), place));
                     }
                 }
@@ -141,22 +138,4 @@ pub(crate) fn uncovered(import: &str, place: &str) -> Error {
     HostAbort::new(AbortKind::Denied, format!("`{place}` imports `{import}`, which this host does not provide"))
         .hint("`vac inspect` lists all imports; nothing is passed through that cannot be recorded")
         .into()
-}
-
-fn adapt(bytes: &[u8], kind: Kind, place: &str) -> Result<Vec<u8>> {
-    let adapter = match kind {
-        Kind::Command => WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
-        Kind::Reactor | Kind::Component => WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
-    };
-    let encode = || {
-        wit_component::ComponentEncoder::default()
-            .module(bytes)?
-            .adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, adapter)?
-            .validate(true)
-            .encode()
-    };
-    encode().map_err(|e| {
-        let why = e.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
-        Corrupt::new("program", format!("`{place}`"), "a module that WASI 0.1 can adapt", vac_core::fault::quote(&why)).into()
-    })
 }

@@ -146,11 +146,11 @@ impl Interface<'_> {
     }
 
     /// Defines a function that ends the kernel with a status.
-    pub(crate) fn exit<P>(&mut self, name: &str, status: fn(&P) -> u32) -> wasmtime::Result<()>
+    pub(crate) fn exit<P>(&mut self, name: &str, class: Class, status: fn(&P) -> u32) -> wasmtime::Result<()>
     where
         P: ComponentNamedList + Lift + Wire + 'static,
     {
-        let function = self.function(name, Class::Local);
+        let function = self.function(name, class);
         self.linker.func_wrap(name, move |mut store: StoreContextMut<'_, State>, params: P| {
             let status = status(&params);
             let end = |_: &mut Host, _: P| Ok(());

@@ -368,7 +368,7 @@ impl Encode for Entry {
                 call.encode_fields(to);
             }
             Self::End(seq, ret) => {
-                start(kind::END, 5);
+                start(kind::END, 1 + Return::FIELDS);
                 to.uint(*seq);
                 ret.encode_fields(to);
             }

@@ -42,6 +42,8 @@ pub struct Reader {
     names: u32,
     events: u64,
     open: Vec<Seq>,
+    /// Whether the last chained entry was read; only marks and notes may follow.
+    is_closed: bool,
     tail: Option<Tail>,
     closed: Option<(Head, u64)>,
 }
@@ -62,6 +64,7 @@ impl Reader {
             names: 0,
             events: 0,
             open: Vec::new(),
+            is_closed: false,
             tail: None,
             closed,
         };
@@ -168,6 +171,10 @@ impl Reader {
     }
 
     fn end(&mut self, dropped_bytes: u64) -> Result<Option<Entry>> {
+        if self.is_closed {
+            self.tail = Some(Tail::Closed);
+            return Ok(None);
+        }
         if let Some((head, entries)) = self.closed {
             return Err(Corrupt::new(
                 "ledger",
@@ -186,6 +193,9 @@ impl Reader {
         let differs = |expected: String, got: String| Err((expected, got));
         if (self.entries == 1) != matches!(entry, Entry::Header(_)) && entry.is_chained() {
             return differs("one header, first".into(), format!("entry {}", self.entries - 1));
+        }
+        if self.is_closed && entry.is_chained() {
+            return differs("nothing after the outcome".into(), "another entry".into());
         }
         match entry {
             Entry::Name(id, _) if *id != self.names => differs(format!("name {}", self.names), format!("name {id}")),
@@ -242,7 +252,7 @@ impl Reader {
                 format!("{} after {}", self.head, self.entries),
             ));
         }
-        self.tail = Some(Tail::Closed);
+        self.is_closed = true;
         Ok(())
     }
 }
