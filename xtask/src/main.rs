@@ -1,2 +1,48 @@
-//! (being written)
-fn main() {}
+//! `cargo xtask`: what a contributor and CI run, beside cargo itself.
+//!
+//! - [`kernels`]: builds the prebuilt kernels, or proves them
+//! - [`tidy`]: rules of the sources that no compiler checks
+//! - [`fuzz`]: every decoder of foreign bytes, for a time
+//! - [`bench`]: figures beside their baselines
+//! - [`ci`]: all that CI runs, in order
+
+mod bench;
+mod ci;
+mod fuzz;
+mod kernels;
+mod repo;
+mod tidy;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  kernels [--check]                build the kernels into ring1-kernels/prebuilt, or prove what is there
+  tidy                             check the rules of the sources that no compiler checks
+  fuzz [--seconds N] [TARGET...]   run each fuzz target for N seconds (default 60)
+  bench [--json] [NAME...]         measure, in release, beside baselines from the same run
+  ci                               run all that CI runs, in order, and say how long each step took";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (command, rest) = args.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+    let done = match command {
+        "kernels" => kernels::run(rest),
+        "tidy" => tidy::run(rest),
+        "fuzz" => fuzz::run(rest),
+        "bench" => bench::run(rest),
+        "ci" => ci::run(rest),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask {command}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

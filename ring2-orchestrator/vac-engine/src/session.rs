@@ -401,7 +401,11 @@ impl Flusher {
 }
 
 fn flush(journal: &Journal, store: &Store, ending: &AtomicBool, mut committer: Committer) -> (Committer, Option<HostAbort>) {
-    std::thread::park_timeout(FIRST_GROUP_AFTER);
+    // If this fails, so does the first commit, which reports it.
+    let _ = committer.sync_name();
+    if !ending.load(Ordering::Acquire) {
+        std::thread::park_timeout(FIRST_GROUP_AFTER);
+    }
     while !ending.load(Ordering::Acquire) {
         if journal.has_group()
             && let Err(error) = commit(journal, store, &mut committer)

@@ -152,12 +152,19 @@ impl Committer {
     fn write(&mut self, group: &[u8]) -> std::io::Result<()> {
         self.file.write_at(group, self.written_bytes)?;
         self.file.sync_data()?;
-        if !self.is_named {
-            self.storage.sync_dir(RUNS_DIR)?;
-            self.is_named = true;
-        }
+        self.sync_name()?;
         self.written_bytes += group.len() as u64;
         self.durable_bytes = self.written_bytes;
+        Ok(())
+    }
+
+    /// Makes the name of the current segment durable. A commit does it too; done before, it can
+    /// go on beside the run.
+    pub fn sync_name(&mut self) -> std::io::Result<()> {
+        if !self.is_named {
+            self.storage.sync_dir(RUNS_DIR).inspect_err(|_| self.is_poisoned = true)?;
+            self.is_named = true;
+        }
         Ok(())
     }
 

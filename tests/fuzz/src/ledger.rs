@@ -1,0 +1,140 @@
+//! Promises: the reader of frames and the reader of a run take any bytes, say what is wrong or give
+//! entries whose canonical form is what they read, and end.
+//!
+//! The first byte of an input says what the rest is: an odd one, the frames of a segment as they are; an
+//! even one, payloads that get correct checksums here, without which no mutation would get further:
+//!
+//! ```text
+//!   length: u16 LE | payload | length | payload | ...
+//! ```
+
+use std::sync::Arc;
+
+use vac_core::canon::{self, Node};
+use vac_core::cid::Cid;
+use vac_core::fault::AbortKind;
+use vac_core::ledger::{
+    Body, Call, ChainKey, Class, Entry, Frames, Head, Header, Outcome, RUNS_DIR, Reader, Return, RunId, Segment,
+};
+use vac_core::storage::SimStorage;
+
+/// More entries than an input has bytes for.
+const ENTRIES_MAX: usize = 1 << 20;
+
+/// Reads `data` as a segment.
+pub fn target(data: &[u8]) {
+    let Some((kind, rest)) = data.split_first() else { return };
+    let frames = if kind % 2 == 1 { rest.to_vec() } else { framed(rest) };
+    read_frames(&frames);
+    read_run(&frames);
+}
+
+fn read_frames(bytes: &[u8]) {
+    let mut frames = Frames::new(bytes, 0, "data");
+    loop {
+        let before = frames.at();
+        match frames.next_entry() {
+            Ok(Some((payload, entry))) => {
+                assert_eq!(canon::encode(&entry), payload, "accepted, but not the canonical form");
+                assert!(frames.at() > before, "no progress");
+            }
+            Ok(None) => return,
+            Err(_) => {
+                assert_eq!(frames.at(), before, "a bad frame was stepped over");
+                return;
+            }
+        }
+    }
+}
+
+fn read_run(frames: &[u8]) {
+    let storage = SimStorage::new(0);
+    let segment = [&Segment { run: run(), number: 0 }.to_bytes(), frames].concat();
+    storage.plant(&format!("{RUNS_DIR}/{}.0000", run()), &segment);
+    let Ok(mut reader) = Reader::open(Arc::new(storage), run()) else { return };
+    for _ in 0..ENTRIES_MAX {
+        match reader.next() {
+            Ok(Some(_)) => {}
+            Ok(None) => return assert!(reader.tail().is_some(), "ended without an end"),
+            Err(_) => return,
+        }
+    }
+    panic!("more than {ENTRIES_MAX} entries in {} bytes", frames.len());
+}
+
+fn run() -> RunId {
+    RunId::new(1_700_000_000_000, 0x5eed_5eed)
+}
+
+/// The payloads of `rest` as frames: length, CRC-32 of length and payload, payload.
+fn framed(mut rest: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    while let Some((len, after)) = rest.split_first_chunk::<2>() {
+        let len = usize::from(u16::from_le_bytes(*len)).min(after.len());
+        let (payload, after) = after.split_at(len);
+        push_frame(&mut out, payload);
+        rest = after;
+    }
+    out
+}
+
+fn push_frame(out: &mut Vec<u8>, payload: &[u8]) {
+    let len = u32::try_from(payload.len()).unwrap_or_default().to_le_bytes();
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&len);
+    crc.update(payload);
+    out.extend(len);
+    out.extend(crc.finalize().to_le_bytes());
+    out.extend(payload);
+}
+
+/// A run in both forms, and one that was cut off.
+pub fn seeds() -> Vec<Vec<u8>> {
+    let payloads: Vec<Vec<u8>> = entries().iter().map(canon::encode).collect();
+    let (mut raw, mut loose) = (vec![1], vec![0]);
+    for payload in &payloads {
+        push_frame(&mut raw, payload);
+        loose.extend(u16::try_from(payload.len()).unwrap_or_default().to_le_bytes());
+        loose.extend(payload);
+    }
+    let cut = loose[..loose.len() / 2].to_vec();
+    vec![raw, loose, cut]
+}
+
+/// One whole run that has every kind of entry, body and outcome.
+pub(crate) fn entries() -> Vec<Entry> {
+    let text = |text: &str| Node::Text(text.to_owned());
+    let header = Header::new(vec![
+        ("what".to_owned(), text("call")),
+        ("seed".to_owned(), Node::Int(-1)),
+        ("target".to_owned(), Node::Link(Cid::of_raw(b"program"))),
+        ("grants".to_owned(), Node::List(vec![Node::Null, Node::Bytes(vec![0; 3])])),
+    ]);
+    let call = |seq, parent, class, request| Call { seq, parent, name: 0, class, tick: 1 << seq, request };
+    let stored = Body::Stored { cid: Cid::of_raw(&[1; 65]), len_bytes: 65 };
+    let done = Return { answer: Ok(stored.clone()), grant: Some(2), denied: None };
+    let denied = Return { answer: Ok(Body::Inline(vec![1])), grant: None, denied: Some("dir:ro=data".to_owned()) };
+    let stopped = |outcome| Return { answer: Err(outcome), grant: None, denied: None };
+    let abort = Outcome::Abort { kind: AbortKind::Quota, message: "too much".to_owned() };
+    let fault = Outcome::Fault { kind: "trap".to_owned(), message: "unreachable".to_owned() };
+    let mut entries = vec![
+        Entry::Header(header),
+        Entry::Note(vec![("started_unix_ms".to_owned(), Node::Int(1))]),
+        Entry::Name(0, "wasi:io/streams#[method]output-stream.write".to_owned()),
+        Entry::Begin(call(0, None, Class::Kernel, stored)),
+        Entry::Event(call(1, Some(0), Class::Read, Body::digest(&[2; 65])), done.clone()),
+        Entry::Event(call(2, Some(0), Class::Computed, Body::Inline(vec![3; 64])), denied),
+        Entry::Event(call(3, Some(0), Class::Local, Body::Inline(vec![])), stopped(fault)),
+        Entry::Begin(call(4, Some(0), Class::Effect, Body::Inline(vec![4]))),
+        Entry::End(4, done),
+        Entry::End(0, stopped(abort)),
+    ];
+    let mut head = Head::START;
+    for entry in entries.iter().filter(|entry| entry.is_chained()) {
+        head = head.after(&ChainKey::default(), &canon::encode(entry));
+    }
+    let chained = entries.iter().filter(|entry| entry.is_chained()).count() as u64;
+    entries.push(Entry::Mark { entries: chained, head, durable_bytes: 32 });
+    entries.push(Entry::Close { outcome: Outcome::Exit(3), ticks: u64::MAX, events: 5 });
+    entries
+}

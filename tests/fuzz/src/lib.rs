@@ -1,0 +1,36 @@
+//! Fuzz targets: each takes any bytes, and panics if a decoder of VAC breaks a promise about them.
+//!
+//! A target is one function, run by libFuzzer (`fuzz_targets/`) and, with the mutations of [`mutate`],
+//! by `cargo xtask fuzz` and `cargo test`. What it promises is in its module:
+//!
+//! - [`canon`]: what decodes is what would be encoded
+//! - [`ledger`]: frames, and the reader of a whole run
+//! - [`index`]: the index of a pack
+//! - `loader`: programs (feature `loader`)
+
+pub mod canon;
+pub mod index;
+pub mod ledger;
+#[cfg(feature = "loader")]
+pub mod loader;
+pub mod mutate;
+
+/// A target, with what a corpus begins with.
+#[derive(Clone, Copy)]
+pub struct Target {
+    /// What it is called.
+    pub name: &'static str,
+    /// Panics if a promise is broken.
+    pub run: fn(&[u8]),
+    /// Valid encodings, to begin with.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+/// All targets of this build.
+pub const TARGETS: &[Target] = &[
+    Target { name: "canon", run: canon::target, seeds: canon::seeds },
+    Target { name: "index", run: index::target, seeds: index::seeds },
+    Target { name: "ledger", run: ledger::target, seeds: ledger::seeds },
+    #[cfg(feature = "loader")]
+    Target { name: "loader", run: loader::target, seeds: loader::seeds },
+];

@@ -1,0 +1,34 @@
+//! One binary, one module a topic. Every test types commands and asserts what a user would see.
+//!
+//! - [`support`]: a sandbox of one test: its home, its folder, a cleared environment
+//! - [`guest`]: guests, written down as a list of things to do
+//!
+//! The `vac` that is tested is the one that `cargo build` makes for the profile of this binary,
+//! or the one that `VAC_TEST_BIN` names.
+
+mod bad_input;
+mod call;
+mod determinism;
+mod durability;
+mod golden;
+mod grants;
+mod guest;
+mod help;
+mod hostile_wasm;
+mod store_cli;
+mod study;
+mod support;
+
+use std::collections::BTreeSet;
+
+/// A file that is not listed above would compile nowhere and fail never.
+#[test]
+fn every_file_in_this_folder_is_a_module_of_this_binary() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let found: BTreeSet<String> = files.filter_map(|name| Some(name.strip_suffix(".rs")?.to_owned())).collect();
+    let source = include_str!("main.rs");
+    let listed = source.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'));
+    let listed: BTreeSet<String> = listed.map(str::to_owned).chain(["main".to_owned()]).collect();
+    assert_eq!(found, listed, "list every module in tests/main.rs");
+}
