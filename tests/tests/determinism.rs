@@ -26,18 +26,18 @@ fn the_study_has_one_head_everywhere() {
     let same = |what: &str, other: String| assert_eq!(other, cold, "{what}");
     same("warm cache", head(&sandbox, relative, |_| {}));
     same("absolute path", head(&sandbox, &absolute, |_| {}));
-    same("folder", head(&sandbox, "study.star", |c| drop(c.current_dir(&elsewhere))));
+    same("folder", head(&sandbox, "study.star", |c| _ = c.current_dir(&elsewhere)));
     for zone in ["Pacific/Kiritimati", "America/St_Johns", ":/nonexistent"] {
-        same(zone, head(&sandbox, relative, |c| drop(c.env("TZ", zone))));
+        same(zone, head(&sandbox, relative, |c| _ = c.env("TZ", zone)));
     }
     for locale in ["C", "de_DE.UTF-8", "tr_TR.UTF-8", "ar_EG"] {
-        same(locale, head(&sandbox, relative, |c| drop(c.env("LANG", locale).env("LC_ALL", locale))));
+        same(locale, head(&sandbox, relative, |c| _ = c.env("LANG", locale).env("LC_ALL", locale)));
     }
     for threads in ["1", "2", "7"] {
-        same(threads, head(&sandbox, relative, |c| drop(c.env("RAYON_NUM_THREADS", threads))));
+        same(threads, head(&sandbox, relative, |c| _ = c.env("RAYON_NUM_THREADS", threads)));
     }
     std::fs::remove_dir_all(sandbox.home().join("code")).unwrap();
-    same("cold cache, one thread", head(&sandbox, relative, |c| drop(c.env("RAYON_NUM_THREADS", "1"))));
+    same("cold cache, one thread", head(&sandbox, relative, |c| _ = c.env("RAYON_NUM_THREADS", "1")));
     let other_home = Sandbox::new();
     same("another home", head(&other_home, &absolute, |_| {}));
 }
@@ -51,7 +51,10 @@ fn the_study_has_one_head_under_every_umask() {
         let home = sandbox.home().display().to_string();
         let program = crate::support::program().display();
         let mut shell = sandbox.bare("/bin/sh");
-        shell.args(["-c", &format!("umask {umask}; '{program}' --home '{home}' --json run keeling/study.star")]);
+        shell.args([
+            "-c",
+            &format!("umask {umask}; '{program}' --home '{home}' --json run keeling/study.star"),
+        ]);
         heads.push(text(&run(shell).ok().json(), "head").to_owned());
     }
     assert!(heads.iter().all(|head| *head == heads[0]), "{heads:?}");
@@ -59,7 +62,14 @@ fn the_study_has_one_head_under_every_umask() {
 
 /// A guest that shows all that it can see.
 fn curious() -> Vec<u8> {
-    let guest = Guest::new().args_and_env().clocks().random().preopen(ROOT).list(ROOT).stat(ROOT, ".").stat(ROOT, "b");
+    let guest = Guest::new()
+        .args_and_env()
+        .clocks()
+        .random()
+        .preopen(ROOT)
+        .list(ROOT)
+        .stat(ROOT, ".")
+        .stat(ROOT, "b");
     let guest = guest.open(ROOT, "b", "r").read().open(ROOT, "sub", "rd").list(Fd::Last).random().clocks();
     guest.open(ROOT, "new", "rwc").write("new").stat(ROOT, "new").list(ROOT).wasm()
 }
@@ -75,7 +85,20 @@ fn fill(sandbox: &Sandbox, folder: &str, names: &[&str]) {
 
 /// Runs the curious guest in a folder, in which it sees `d`.
 fn look(sandbox: &Sandbox, folder: &str, seed: &str) -> Ran {
-    let args = ["--json", "run", "../curious.wasm", "--grant", "dir:rw=d", "--env", "A=1", "--seed", seed, "--", "x", "y z"];
+    let args = [
+        "--json",
+        "run",
+        "../curious.wasm",
+        "--grant",
+        "dir:rw=d",
+        "--env",
+        "A=1",
+        "--seed",
+        seed,
+        "--",
+        "x",
+        "y z",
+    ];
     let mut command = sandbox.command(&args);
     command.current_dir(sandbox.path(folder));
     run(command).ok()
@@ -113,7 +136,8 @@ fn what_a_guest_sees_is_sorted_and_says_nothing_of_the_host() {
     assert_eq!(lines[..4], ["curious.wasm", "x", "y z", "A=1"]);
     // The wall clock starts in 2000, and both count ticks.
     assert!(lines[4].starts_with("9466848000"), "{}", lines[4]);
-    let names: Vec<&str> = lines.iter().filter(|l| l.split(' ').count() == 3).map(|l| l.split(' ').next().unwrap()).collect();
+    let names: Vec<&str> =
+        lines.iter().filter(|l| l.split(' ').count() == 3).map(|l| l.split(' ').next().unwrap()).collect();
     let listed: Vec<&&str> = names.iter().filter(|name| !name.starts_with("write")).collect();
     assert_eq!(listed[..7], [&".", &"..", &"Z", &"a", &"b", &"c", &"sub"], "{lines:#?}");
     // Inode, type, links, size and three times of `b`.

@@ -12,7 +12,9 @@ const SECRET: &str = "the secret";
 /// A sandbox with `data/a`, `data/b`, `data/sub/c` and, outside, `secret/s`.
 fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new();
-    for (name, content) in [("data/a", "text of a"), ("data/b", "text of b"), ("data/sub/c", "text of c"), ("secret/s", SECRET)] {
+    for (name, content) in
+        [("data/a", "text of a"), ("data/b", "text of b"), ("data/sub/c", "text of c"), ("secret/s", SECRET)]
+    {
         sandbox.write(name, content);
     }
     sandbox
@@ -26,10 +28,12 @@ fn out(sandbox: &Sandbox, guest: Guest, args: &[&str]) -> String {
     ran.out()
 }
 
-/// The grants that would have allowed what the last run was denied.
+/// The grants that would have allowed what the last run was denied. Every WASI 0.1 command asks
+/// for its standard input at its start, so that refusal is left out.
 fn denied(sandbox: &Sandbox) -> Vec<String> {
     let log = sandbox.json(&["log", "last", "--denied"]);
-    log["events"].as_array().unwrap().iter().map(|event| text(event, "denied").to_owned()).collect()
+    let grants = log["events"].as_array().unwrap().iter().map(|event| text(event, "denied").to_owned());
+    grants.filter(|grant| grant != "stdin").collect()
 }
 
 #[track_caller]
@@ -41,10 +45,19 @@ fn assert_lines(out: &str, expected: &[String]) {
 #[test]
 fn without_a_grant_there_is_no_file_system() {
     let sandbox = sandbox();
-    let guest = Guest::new().list(ROOT).open(ROOT, "/", "rd").open(ROOT, "/etc/passwd", "r").open(ROOT, ".", "rd");
+    let guest =
+        Guest::new().list(ROOT).open(ROOT, "/", "rd").open(ROOT, "/etc/passwd", "r").open(ROOT, ".", "rd");
     let seen = out(&sandbox, guest, &[]);
     let bad = errno::BADF;
-    assert_lines(&seen, &[format!("read: {bad}"), format!("open /={bad}"), format!("open /etc/passwd={bad}"), format!("open .={bad}")]);
+    assert_lines(
+        &seen,
+        &[
+            format!("read: {bad}"),
+            format!("open /={bad}"),
+            format!("open /etc/passwd={bad}"),
+            format!("open .={bad}"),
+        ],
+    );
     assert_eq!(denied(&sandbox), ["dir:ro=DIR"]);
     let log = sandbox.vac(&["log", "last", "--denied"]).ok().out();
     assert!(log.contains("denied; --grant dir:ro=DIR would allow it"), "{log}");
@@ -55,7 +68,8 @@ fn a_directory_to_read_can_be_read_and_not_written() {
     let sandbox = sandbox();
     let guest = Guest::new().open(ROOT, "a", "r").read().open(ROOT, "sub/c", "r").read().open(ROOT, "a", "w");
     let guest = guest.open(ROOT, "new", "wc").open(ROOT, "a", "rt").at("path_unlink_file", ROOT, "a");
-    let guest = guest.at("path_create_directory", ROOT, "d").rename((ROOT, "a"), (ROOT, "z")).symlink("b", ROOT, "l");
+    let guest =
+        guest.at("path_create_directory", ROOT, "d").rename((ROOT, "a"), (ROOT, "z")).symlink("b", ROOT, "l");
     let seen = out(&sandbox, guest, &["--grant", "dir:ro=data"]);
     assert!(seen.contains("read: text of a\n") && seen.contains("read: text of c\n"), "{seen}");
     let refused = seen.lines().filter(|line| line.ends_with("=63")).count();
@@ -69,9 +83,19 @@ fn a_directory_to_read_can_be_read_and_not_written() {
 #[test]
 fn a_directory_to_write_can_be_written() {
     let sandbox = sandbox();
-    let guest = Guest::new().open(ROOT, "new", "wcx").write("fresh").open(ROOT, "new", "wcx").open(ROOT, "a", "wt").write("now");
-    let guest = guest.at("path_create_directory", ROOT, "d").rename((ROOT, "b"), (ROOT, "d/b")).at("path_unlink_file", ROOT, "sub/c");
-    let guest = guest.at("path_remove_directory", ROOT, "sub").symlink("d/b", ROOT, "l").open(ROOT, "l", "r").read();
+    let guest = Guest::new()
+        .open(ROOT, "new", "wcx")
+        .write("fresh")
+        .open(ROOT, "new", "wcx")
+        .open(ROOT, "a", "wt")
+        .write("now");
+    let guest = guest.at("path_create_directory", ROOT, "d").rename((ROOT, "b"), (ROOT, "d/b")).at(
+        "path_unlink_file",
+        ROOT,
+        "sub/c",
+    );
+    let guest =
+        guest.at("path_remove_directory", ROOT, "sub").symlink("d/b", ROOT, "l").open(ROOT, "l", "r").read();
     let seen = out(&sandbox, guest, &["--grant", "dir:rw=data"]);
     assert!(seen.contains(&format!("open new=0\nwrite=0\nopen new={}\n", errno::EXIST)), "{seen}");
     assert!(seen.ends_with("read: text of b\n"), "{seen}");
@@ -83,12 +107,19 @@ fn a_directory_to_write_can_be_written() {
 #[test]
 fn a_single_file_has_no_siblings() {
     let sandbox = sandbox();
-    let guest = Guest::new().list(ROOT).open(ROOT, "a", "r").read().open(ROOT, "b", "r").open(ROOT, "sub/c", "r");
-    let guest = guest.open(ROOT, "./b", "r").open(ROOT, "a/../b", "r").open(ROOT, ".", "rd").open(ROOT, "a", "w").stat(ROOT, "b");
+    let guest =
+        Guest::new().list(ROOT).open(ROOT, "a", "r").read().open(ROOT, "b", "r").open(ROOT, "sub/c", "r");
+    let guest = guest
+        .open(ROOT, "./b", "r")
+        .open(ROOT, "a/../b", "r")
+        .open(ROOT, ".", "rd")
+        .open(ROOT, "a", "w")
+        .stat(ROOT, "b");
     let seen = out(&sandbox, guest, &["--grant", "file:ro=data/a"]);
     assert!(seen.contains("open a=0\nread: text of a\n"), "{seen}");
     assert!(!seen.contains("text of b") && !seen.lines().any(|line| line.starts_with("b ")), "{seen}");
-    let opened: Vec<&str> = seen.lines().filter(|line| line.starts_with("open ") && line.ends_with("=0")).collect();
+    let opened: Vec<&str> =
+        seen.lines().filter(|line| line.starts_with("open ") && line.ends_with("=0")).collect();
     assert_eq!(opened, ["open a=0"], "{seen}");
 }
 
@@ -100,7 +131,8 @@ fn a_single_file_to_write_does_not_become_another() {
     sandbox.write("data/s", SECRET);
     let guest = Guest::new().open(ROOT, "a", "wt").write("mine").open(ROOT, "a", "r").read();
     let guest = guest.at("path_unlink_file", ROOT, "a").symlink("s", ROOT, "a").open(ROOT, "a", "r").read();
-    let guest = guest.at("path_unlink_file", ROOT, "a").link((ROOT, "s"), (ROOT, "a")).open(ROOT, "a", "r").read();
+    let guest =
+        guest.at("path_unlink_file", ROOT, "a").link((ROOT, "s"), (ROOT, "a")).open(ROOT, "a", "r").read();
     let guest = guest.rename((ROOT, "s"), (ROOT, "a")).open(ROOT, "a", "r").read();
     let seen = out(&sandbox, guest, &["--grant", "file:rw=data/a"]);
     assert!(seen.contains("write=0\n") && seen.contains("read: mine\n"), "{seen}");
@@ -134,15 +166,20 @@ fn standard_input_needs_a_grant() {
     assert!(replayed.out().starts_with("equal"), "{}", replayed.out());
     let without = sandbox.vac_with_input(&["run", "guest.wasm"], b"typed").ok();
     assert_eq!(without.out(), "read: \n");
-    assert!(denied(&sandbox).contains(&"stdin".to_owned()));
+    let log = sandbox.json(&["log", "last", "--denied"]);
+    assert_eq!(text(&log["events"][0], "denied"), "stdin");
 }
 
 #[test]
 fn a_grant_can_have_another_name() {
     let sandbox = sandbox();
-    let guest = Guest::new().preopen(ROOT).preopen(ROOT_2).open(ROOT, "a", "r").read().open(ROOT_2, "c", "r").read();
+    let guest =
+        Guest::new().preopen(ROOT).preopen(ROOT_2).open(ROOT, "a", "r").read().open(ROOT_2, "c", "r").read();
     let seen = out(&sandbox, guest, &["--grant", "dir:ro=./data::/in", "--grant", "dir:ro=data/sub"]);
-    assert_eq!(seen, "prestat=0\n/in\nprestat=0\ndata/sub\nopen a=0\nread: text of a\nopen c=0\nread: text of c\n");
+    assert_eq!(
+        seen,
+        "prestat=0\n/in\nprestat=0\ndata/sub\nopen a=0\nread: text of a\nopen c=0\nread: text of c\n"
+    );
 }
 
 #[test]
@@ -150,16 +187,34 @@ fn no_path_leads_out() {
     let sandbox = sandbox();
     let secret = sandbox.path("secret/s").display().to_string();
     let deep = format!("{}etc/passwd", "../".repeat(40));
-    let paths = ["../secret/s", "sub/../../secret/s", "..", "./..", "sub/../..", &secret, &deep, "/", "//etc", "a/../../secret/s"];
+    let paths = [
+        "../secret/s",
+        "sub/../../secret/s",
+        "..",
+        "./..",
+        "sub/../..",
+        &secret,
+        &deep,
+        "/",
+        "//etc",
+        "a/../../secret/s",
+    ];
     for how in ["r", "rd", "rw", "wc", "rn"] {
         let guest = paths.iter().fold(Guest::new(), |guest, path| guest.open(ROOT, path, how));
         let guest = guest.open(ROOT, "sub", "rd").open(Fd::Last, "../../secret/s", how);
         let seen = out(&sandbox, guest, &["--grant", "dir:rw=data"]);
-        let opened: Vec<&str> = seen.lines().filter(|line| line.ends_with("=0") && *line != "open sub=0").collect();
+        let opened: Vec<&str> =
+            seen.lines().filter(|line| line.ends_with("=0") && *line != "open sub=0").collect();
         assert_eq!(opened, [""; 0], "{how}");
     }
-    let guest = Guest::new().open(ROOT, "../secret/s", "r").stat(ROOT, "../secret/s").rename((ROOT, "../secret/s"), (ROOT, "x"));
-    let guest = guest.rename((ROOT, "a"), (ROOT, "../x")).at("path_unlink_file", ROOT, "../secret/s").link((ROOT, "../secret/s"), (ROOT, "x"));
+    let guest = Guest::new()
+        .open(ROOT, "../secret/s", "r")
+        .stat(ROOT, "../secret/s")
+        .rename((ROOT, "../secret/s"), (ROOT, "x"));
+    let guest = guest
+        .rename((ROOT, "a"), (ROOT, "../x"))
+        .at("path_unlink_file", ROOT, "../secret/s")
+        .link((ROOT, "../secret/s"), (ROOT, "x"));
     let guest = guest.at("path_create_directory", ROOT, "../x").symlink("a", ROOT, "../x");
     let seen = out(&sandbox, guest, &["--grant", "dir:rw=data"]);
     assert!(seen.lines().all(|line| !line.ends_with("=0")), "{seen}");
@@ -171,21 +226,36 @@ fn no_path_leads_out() {
 fn no_link_leads_out() {
     let sandbox = sandbox();
     let outside = sandbox.path("secret");
-    let links = [("abs", outside.clone()), ("rel", "../secret".into()), ("proc", "/proc/self/root".into()), ("fd", "/proc/self/fd".into())];
+    let links = [
+        ("abs", outside.clone()),
+        ("rel", "../secret".into()),
+        ("proc", "/proc/self/root".into()),
+        ("fd", "/proc/self/fd".into()),
+    ];
     for (name, target) in &links {
         std::os::unix::fs::symlink(target, sandbox.path("data").join(name)).unwrap();
     }
     std::os::unix::fs::symlink(outside.join("s"), sandbox.path("data/file")).unwrap();
     let guest = links.iter().fold(Guest::new(), |guest, (name, _)| {
-        guest.open(ROOT, name, "rd").open(ROOT, &format!("{name}/s"), "r").open(ROOT, &format!("{name}/new"), "wc").stat(ROOT, &format!("{name}/s"))
+        guest
+            .open(ROOT, name, "rd")
+            .open(ROOT, &format!("{name}/s"), "r")
+            .open(ROOT, &format!("{name}/new"), "wc")
+            .stat(ROOT, &format!("{name}/s"))
     });
-    let guest = guest.open(ROOT, "file", "r").read().open(ROOT, "file", "wt").open(ROOT, "file", "rn").open(ROOT, "fd/0", "r");
+    let guest = guest
+        .open(ROOT, "file", "r")
+        .read()
+        .open(ROOT, "file", "wt")
+        .open(ROOT, "file", "rn")
+        .open(ROOT, "fd/0", "r");
     // And links that the guest makes itself.
     let guest = guest.symlink("../secret/s", ROOT, "own").open(ROOT, "own", "r").read();
     let guest = guest.symlink("sub/../../secret", ROOT, "own2").open(ROOT, "own2/s", "r").read();
     let guest = guest.symlink("own4", ROOT, "own3").symlink("own3", ROOT, "own4").open(ROOT, "own3", "r");
     let seen = out(&sandbox, guest, &["--grant", "dir:rw=data"]);
-    let opened: Vec<&str> = seen.lines().filter(|line| !line.starts_with("symlink") && line.ends_with("=0")).collect();
+    let opened: Vec<&str> =
+        seen.lines().filter(|line| !line.starts_with("symlink") && line.ends_with("=0")).collect();
     assert_eq!(opened, [""; 0], "{seen}");
     assert!(seen.ends_with(&format!("open own3={}\n", errno::LOOP)), "{seen}");
     assert_eq!(sandbox.read("secret/s"), SECRET);
@@ -223,7 +293,10 @@ fn a_link_that_is_swapped_during_the_run_does_not_lead_out() {
     });
     assert!(!seen.contains(SECRET));
     assert!(seen.contains("read: harmless"), "the door was never open: the test shows nothing");
-    assert!(seen.lines().any(|line| line.starts_with("open ") && line != "open door/s=0"), "the door was never a link");
+    assert!(
+        seen.lines().any(|line| line.starts_with("open ") && line != "open door/s=0"),
+        "the door was never a link"
+    );
     sandbox.vac(&["replay", "last"]).ok();
 }
 
@@ -231,10 +304,19 @@ fn a_link_that_is_swapped_during_the_run_does_not_lead_out() {
 fn strange_paths_are_errors_and_nothing_more() {
     let sandbox = sandbox();
     let (long_name, long_path) = ("x".repeat(300), "sub/".repeat(2000));
-    let guest = Guest::new().open(ROOT, &long_name, "r").open(ROOT, &long_path, "r").open(ROOT, "", "r").open(ROOT, "a\0b", "r");
-    let guest = guest.open(ROOT, "a/", "r").open(ROOT, "no/such", "r").open(ROOT, "a/x", "r").open(ROOT, "new\u{202e}\u{1b}[31m", "wc");
+    let guest = Guest::new()
+        .open(ROOT, &long_name, "r")
+        .open(ROOT, &long_path, "r")
+        .open(ROOT, "", "r")
+        .open(ROOT, "a\0b", "r");
+    let guest = guest.open(ROOT, "a/", "r").open(ROOT, "no/such", "r").open(ROOT, "a/x", "r").open(
+        ROOT,
+        "new\u{202e}\u{1b}[31m",
+        "wc",
+    );
     let seen = out(&sandbox, guest, &["--grant", "dir:rw=data"]);
-    let codes: Vec<u32> = seen.lines().map(|line| line.rsplit('=').next().unwrap().parse().unwrap()).collect();
+    let codes: Vec<u32> =
+        seen.lines().map(|line| line.rsplit('=').next().unwrap().parse().unwrap()).collect();
     assert_eq!(codes[0], errno::NAMETOOLONG, "{seen}");
     assert!(codes[..7].iter().all(|code| *code != 0), "{seen}");
     assert_eq!((codes[2], codes[3], codes[5]), (errno::NOENT, errno::INVAL, errno::NOENT), "{seen}");
@@ -265,9 +347,14 @@ fn a_pipe_in_a_directory_does_not_hang() {
     let sandbox = sandbox();
     assert!(std::process::Command::new("mkfifo").arg(sandbox.path("data/pipe")).status().unwrap().success());
     std::os::unix::net::UnixListener::bind(sandbox.path("data/socket")).unwrap();
-    let guest = Guest::new().open(ROOT, "pipe", "r").open(ROOT, "pipe", "w").open(ROOT, "pipe", "rw").open(ROOT, "socket", "r");
+    let guest = Guest::new()
+        .open(ROOT, "pipe", "r")
+        .open(ROOT, "pipe", "w")
+        .open(ROOT, "pipe", "rw")
+        .open(ROOT, "socket", "r");
     let seen = out(&sandbox, guest.stat(ROOT, "pipe"), &["--grant", "dir:rw=data"]);
-    let opened: Vec<&str> = seen.lines().filter(|line| line.starts_with("open") && line.ends_with("=0")).collect();
+    let opened: Vec<&str> =
+        seen.lines().filter(|line| line.starts_with("open") && line.ends_with("=0")).collect();
     assert_eq!(opened, [""; 0], "a pipe is a way to other programs: {seen}");
 }
 
@@ -277,7 +364,10 @@ fn a_pipe_in_a_directory_does_not_hang() {
 fn a_link_from_read_only_to_writable_is_refused() {
     let sandbox = sandbox();
     sandbox.write("out/own", "own");
-    let guest = Guest::new().link((ROOT, "a"), (ROOT_2, "a")).link((ROOT_2, "own"), (ROOT, "own")).rename((ROOT, "a"), (ROOT_2, "a"));
+    let guest = Guest::new()
+        .link((ROOT, "a"), (ROOT_2, "a"))
+        .link((ROOT_2, "own"), (ROOT, "own"))
+        .rename((ROOT, "a"), (ROOT_2, "a"));
     let guest = guest.link((ROOT_2, "own"), (ROOT_2, "own2")).open(ROOT_2, "a", "w");
     let seen = out(&sandbox, guest, &["--grant", "dir:ro=data", "--grant", "dir:rw=out"]);
     let perm = errno::PERM;

@@ -89,9 +89,9 @@ impl Guest {
 
     pub(crate) fn open_bytes(mut self, at: Fd, path: &[u8], how: &str) -> Self {
         let has = |c: char| u32::from(how.contains(c));
-        let flags = has('c') | has('d') << 1 | has('x') << 2 | has('t') << 3;
+        let flags = has('c') + 2 * has('d') + 4 * has('x') + 8 * has('t');
         // fd_read and fd_readdir, fd_write
-        let rights = u64::from(has('r')) * (1 << 1 | 1 << 14) | u64::from(has('w')) * (1 << 6);
+        let rights = u64::from(has('r')) * 0x4002 + u64::from(has('w')) * 0x40;
         let label = format!("open {}", String::from_utf8_lossy(path).chars().take(40).collect::<String>());
         let path = self.bytes(path);
         let call = format!(
@@ -157,12 +157,18 @@ impl Guest {
     pub(crate) fn link(mut self, from: (Fd, &str), to: (Fd, &str)) -> Self {
         let label = format!("link {}", from.1);
         let (old, new) = (self.bytes(from.1.as_bytes()), self.bytes(to.1.as_bytes()));
-        self.ask(&label, &format!("(call $path_link {} (i32.const 0) {old} {} {new})", from.0.wat(), to.0.wat()))
+        self.ask(
+            &label,
+            &format!("(call $path_link {} (i32.const 0) {old} {} {new})", from.0.wat(), to.0.wat()),
+        )
     }
 
     /// The name of a preopened directory.
     pub(crate) fn preopen(self, fd: Fd) -> Self {
-        let call = format!("(call $fd_prestat_dir_name {} (i32.const {BUFFER_AT}) (i32.load (i32.const 36)))", fd.wat());
+        let call = format!(
+            "(call $fd_prestat_dir_name {} (i32.const {BUFFER_AT}) (i32.load (i32.const 36)))",
+            fd.wat()
+        );
         self.ask("prestat", &format!("(call $fd_prestat_get {} (i32.const 32))", fd.wat()))
             .raw(&format!("(if (i32.eqz {call}) (then (call $say (i32.const {BUFFER_AT}) (i32.load (i32.const 36))) (call $line)))"))
     }
@@ -176,7 +182,8 @@ impl Guest {
                  (call $strings (i32.const {BUFFER_AT}) (i32.load (i32.const 36)))"
             )
         };
-        let code = [strings("args_sizes_get", "args_get"), strings("environ_sizes_get", "environ_get")].concat();
+        let code =
+            [strings("args_sizes_get", "args_get"), strings("environ_sizes_get", "environ_get")].concat();
         self.raw(&code)
     }
 
@@ -276,14 +283,15 @@ const PRELUDE: &str = r#"
   (call $say (local.get $at) (local.get $len))
   (call $number (i64.extend_i32_u (local.get $errno)))
   (call $line))
-(func $read (param $fd i32) (local $errno i32)
+(func $read (param $fd i32) (local $errno i32) (local $len i32)
   (i32.store (i32.const 0) (i32.const 65536))
   (i32.store (i32.const 4) (i32.const 65536))
   (local.set $errno (call $fd_read (local.get $fd) (i32.const 0) (i32.const 1) (i32.const 8)))
+  (local.set $len (i32.load (i32.const 8)))
   (call $say (i32.const 515) (i32.const 6))
   (if (local.get $errno)
     (then (call $say (i32.const 513) (i32.const 1)) (call $number (i64.extend_i32_u (local.get $errno))))
-    (else (call $say (i32.const 65536) (i32.load (i32.const 8)))))
+    (else (call $say (i32.const 65536) (local.get $len))))
   (call $line))
 (func $list (param $fd i32) (local $errno i32) (local $at i32) (local $end i32) (local $len i32)
   (local.set $errno (call $fd_readdir (local.get $fd) (i32.const 65536) (i32.const 65536) (i64.const 0) (i32.const 8)))

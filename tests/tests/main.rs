@@ -25,8 +25,10 @@ use std::collections::BTreeSet;
 #[test]
 fn every_file_in_this_folder_is_a_module_of_this_binary() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let found: BTreeSet<String> = files.filter_map(|name| Some(name.strip_suffix(".rs")?.to_owned())).collect();
+    let files =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let found: BTreeSet<String> =
+        files.filter_map(|name| Some(name.strip_suffix(".rs")?.to_owned())).collect();
     let source = include_str!("main.rs");
     let listed = source.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'));
     let listed: BTreeSet<String> = listed.map(str::to_owned).chain(["main".to_owned()]).collect();

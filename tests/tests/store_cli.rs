@@ -1,1 +1,183 @@
-//! (being written)
+//! The content-addressed store, as typed.
+
+use crate::guest::{Guest, ROOT};
+use crate::support::{Numbers, Sandbox, number, text};
+
+const USAGE: i32 = 2;
+const INTEGRITY: i32 = 6;
+
+/// Bytes that do not compress and differ by seed.
+fn noise(len: usize, seed: u64) -> Vec<u8> {
+    let mut numbers = Numbers(seed);
+    (0..len.div_ceil(8)).flat_map(|_| numbers.next().to_le_bytes()).take(len).collect()
+}
+
+fn put(sandbox: &Sandbox, bytes: &[u8]) -> String {
+    if bytes.is_empty() {
+        sandbox.write("empty", "");
+        return sandbox.vac(&["store", "put", "empty"]).ok().out().trim().to_owned();
+    }
+    sandbox.vac_with_input(&["store", "put", "-"], bytes).ok().out().trim().to_owned()
+}
+
+/// The sizes stand on both sides of every border: inline, packed, a file of its own, chunks.
+#[test]
+fn what_is_put_is_got() {
+    let sandbox = Sandbox::new();
+    for len in [0, 1, 63, 64, 65, 4096, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 20 << 20] {
+        let bytes = noise(len, len as u64);
+        let cid = put(&sandbox, &bytes);
+        assert_eq!(
+            cid,
+            vac_core::cid::Cid::of_raw(&bytes).to_string(),
+            "the name is that of the bytes alone"
+        );
+        let got = sandbox.vac(&["store", "get", &cid]).ok();
+        assert!(got.stdout == bytes, "{len} bytes came back as {}", got.stdout.len());
+        sandbox.vac(&["store", "get", &cid, "-o", "file"]).ok();
+        assert!(std::fs::read(sandbox.path("file")).unwrap() == bytes);
+        assert_eq!(number(&sandbox.json(&["store", "get", &cid]), "bytes"), len as u64);
+    }
+    let listed = sandbox.json(&["store", "ls"]);
+    assert_eq!(listed["objects"].as_array().unwrap().len(), 10);
+    let checked = sandbox.json(&["store", "fsck"]);
+    assert_eq!((number(&checked, "objects"), &checked["ok"]), (10, &true.into()));
+}
+
+#[test]
+fn the_same_bytes_are_kept_once() {
+    let sandbox = Sandbox::new();
+    let bytes = noise(3 << 20, 1);
+    sandbox.write("a", &bytes);
+    sandbox.write("b", &bytes);
+    let out = sandbox.vac(&["store", "put", "a", "b"]).ok().out();
+    let cids: Vec<&str> = out.lines().collect();
+    assert!(cids.len() == 2 && cids[0] == cids[1], "{out}");
+    put(&sandbox, &bytes);
+    assert_eq!(sandbox.json(&["store", "ls"])["objects"].as_array().unwrap().len(), 1);
+    let total: u64 = sandbox.home_files("store").iter().map(|file| file.metadata().unwrap().len()).sum();
+    assert!(total < 4 << 20, "{total} bytes on the disk");
+}
+
+#[test]
+fn what_is_removed_is_collected_and_the_rest_is_not() {
+    let sandbox = Sandbox::new();
+    let (small, large) = (put(&sandbox, b"small"), put(&sandbox, &noise(2 << 20, 2)));
+    let kept = put(&sandbox, b"kept");
+    for cid in [&small, &large] {
+        sandbox.vac(&["store", "rm", cid]).ok();
+        sandbox.vac(&["store", "get", cid]).ok();
+        sandbox.vac(&["store", "rm", cid]).fails(USAGE, &["was not put by hand"]);
+    }
+    let collected = sandbox.json(&["store", "gc"]);
+    assert_eq!((number(&collected, "removed"), number(&collected, "kept")), (2, 1));
+    assert!(number(&collected, "freed_bytes") >= 2 << 20);
+    for cid in [&small, &large] {
+        sandbox.vac(&["store", "get", cid]).fails(USAGE, &["no object"]);
+    }
+    assert_eq!(sandbox.vac(&["store", "get", &kept]).ok().out(), "kept");
+    assert_eq!(number(&sandbox.json(&["store", "gc"]), "removed"), 0);
+    assert_eq!(put(&sandbox, b"small"), small);
+    assert_eq!(sandbox.vac(&["store", "get", &small]).ok().out(), "small");
+}
+
+#[test]
+fn collection_keeps_what_runs_name() {
+    let sandbox = Sandbox::new();
+    sandbox.write("d/input", noise(3000, 9));
+    let guest = Guest::new().open(ROOT, "input", "r").read().say(&"a long answer ".repeat(20));
+    sandbox.write("guest.wasm", guest.wasm());
+    let run = sandbox.json(&["run", "guest.wasm", "--grant", "dir:ro=d"]);
+    let extra = put(&sandbox, b"not of a run");
+    sandbox.vac(&["store", "rm", &extra]).ok();
+    std::fs::remove_dir_all(sandbox.path("d")).unwrap();
+    std::fs::remove_file(sandbox.path("guest.wasm")).unwrap();
+    let collected = sandbox.json(&["store", "gc"]);
+    assert_eq!(number(&collected, "removed"), 1);
+    sandbox.vac(&["verify", "--all"]).ok();
+    assert_eq!(text(&sandbox.json(&["replay", "last"]), "head"), text(&run, "head"));
+}
+
+/// A program that a script took from its folder is part of its record too.
+#[test]
+fn collection_keeps_the_kernels_of_a_script() {
+    let sandbox = Sandbox::new();
+    let kernels = crate::support::repository().join("ring1-kernels/prebuilt/bench.wasm");
+    std::fs::copy(kernels, sandbox.path("bench.wasm")).unwrap();
+    sandbox.write(
+        "s.star",
+        "k = kernel('bench.wasm')\nprint(k.sieve(100), k.json(1))\nput('kept by the run')\n",
+    );
+    assert!(sandbox.vac(&["run", "s.star"]).ok().out().starts_with("25 "));
+    std::fs::remove_file(sandbox.path("bench.wasm")).unwrap();
+    sandbox.vac(&["store", "gc"]).ok();
+    sandbox.vac(&["verify", "last"]).ok();
+    sandbox.vac(&["replay", "last"]).ok();
+}
+
+/// The file that holds most of the store.
+fn largest(sandbox: &Sandbox) -> std::path::PathBuf {
+    sandbox.home_files("store").into_iter().max_by_key(|file| file.metadata().unwrap().len()).unwrap()
+}
+
+#[test]
+fn a_corrupt_object_is_an_error_and_not_an_answer() {
+    for len in [5000, 3 << 20] {
+        let sandbox = Sandbox::new();
+        let right = noise(len, 4);
+        let cid = put(&sandbox, &right);
+        let file = largest(&sandbox);
+        let mut bytes = std::fs::read(&file).unwrap();
+        let at = len / 2;
+        bytes[at] ^= 4;
+        std::fs::write(&file, &bytes).unwrap();
+        let got = sandbox.vac(&["store", "get", &cid]).fails(INTEGRITY, &["corrupt"]);
+        assert!(right.starts_with(&got.stdout), "what was written before the error is right");
+        sandbox.vac(&["store", "get", &cid, "-o", "file"]).fails(INTEGRITY, &["corrupt"]);
+        let written = std::fs::read(sandbox.path("file")).unwrap_or_default();
+        assert!(right.starts_with(&written), "a wrong file was left behind");
+        let fsck = sandbox.vac(&["store", "fsck"]);
+        assert_eq!(fsck.code(), INTEGRITY, "{fsck:?}");
+        assert!(fsck.out().starts_with("damaged"), "{}", fsck.out());
+        sandbox.vac(&["run", &cid]).fails(INTEGRITY, &["corrupt"]);
+    }
+}
+
+/// Putting the right bytes again is how a person repairs an object.
+#[test]
+fn a_corrupt_object_can_be_put_again() {
+    for len in [5000, 3 << 20] {
+        let sandbox = Sandbox::new();
+        let right = noise(len, 5);
+        let cid = put(&sandbox, &right);
+        let file = largest(&sandbox);
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes[len / 2] ^= 1;
+        std::fs::write(&file, &bytes).unwrap();
+        assert_eq!(sandbox.vac(&["store", "get", &cid]).code(), INTEGRITY);
+        assert_eq!(put(&sandbox, &right), cid);
+        assert!(sandbox.vac(&["store", "get", &cid]).ok().stdout == right, "{len} bytes");
+    }
+}
+
+#[test]
+fn a_program_can_be_run_by_its_name() {
+    let sandbox = Sandbox::new();
+    sandbox.write("guest.wasm", Guest::new().say("by name\n").wasm());
+    let cid = sandbox.vac(&["store", "put", "guest.wasm"]).ok().out().trim().to_owned();
+    std::fs::remove_file(sandbox.path("guest.wasm")).unwrap();
+    assert_eq!(sandbox.vac(&["run", &cid]).ok().out(), "by name\n");
+    sandbox.write("s.star", "print(kernel('builtin:bench'))\n");
+    assert_eq!(text(&sandbox.json(&["inspect", &cid]), "cid"), cid);
+}
+
+#[test]
+fn putting_what_is_not_there_is_an_error() {
+    let sandbox = Sandbox::new();
+    sandbox.write("a", "x");
+    sandbox.vac(&["store", "put", "a", "missing"]).fails(USAGE, &["no file `missing`"]);
+    let ran = sandbox.vac(&["store", "put", "."]);
+    assert!([1, USAGE].contains(&ran.code()), "{ran:?}");
+    assert!(!ran.error_line().is_empty());
+    sandbox.vac(&["store", "put"]).fails(USAGE, &[]);
+}

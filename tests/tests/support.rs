@@ -172,7 +172,14 @@ impl Ran {
     /// It went well.
     #[track_caller]
     pub(crate) fn ok(self) -> Self {
-        assert_eq!(self.code(), 0, "{}\n{}\n{}", self.typed, String::from_utf8_lossy(&self.stdout), self.stderr);
+        assert_eq!(
+            self.code(),
+            0,
+            "{}\n{}\n{}",
+            self.typed,
+            String::from_utf8_lossy(&self.stdout),
+            self.stderr
+        );
         self
     }
 
@@ -189,20 +196,32 @@ impl Ran {
         self
     }
 
-    /// The line with the error: the only one that says so, and the first after a run's summary.
+    /// The line with the error: the first line, or the first after the summary of a run.
     #[track_caller]
     pub(crate) fn error_line(&self) -> &str {
-        let lines: Vec<&str> = self.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
-        assert_eq!(lines.len(), 1, "expected one error\n{}\n{}", self.typed, self.stderr);
-        assert!(lines[0].len() > "error: ".len(), "an empty error: {}", self.typed);
-        lines[0]
+        let is_summary = |line: &&str| {
+            let first = line.split("  ").next().unwrap_or_default();
+            first.starts_with("run 0")
+                || first == "denied"
+                || first == "KERNEL"
+                || first.starts_with("builtin:")
+        };
+        let line = self.stderr.lines().find(|line| !is_summary(line)).unwrap_or_default();
+        assert!(
+            line.starts_with("error: ") && line.len() > "error: ".len(),
+            "no error\n{}\n{}",
+            self.typed,
+            self.stderr
+        );
+        line
     }
 
     /// The one JSON object on the standard output.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
-        let value: Value = serde_json::from_slice(&self.stdout)
-            .unwrap_or_else(|e| panic!("{}: {e}\n{}\n{}", self.typed, String::from_utf8_lossy(&self.stdout), self.stderr));
+        let value: Value = serde_json::from_slice(&self.stdout).unwrap_or_else(|e| {
+            panic!("{}: {e}\n{}\n{}", self.typed, String::from_utf8_lossy(&self.stdout), self.stderr)
+        });
         assert!(value.is_object(), "expected one object: {value}");
         value
     }

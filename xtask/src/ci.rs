@@ -27,9 +27,12 @@ const STEPS: [Step; 9] = [
     Step { name: "cargo xtask tidy", run: |_| tidy::run(&[]) },
     Step { name: "cargo clippy --workspace --all-targets -- -D warnings", run: clippy },
     Step { name: "cargo deny check", run: deny },
-    Step { name: "cargo test --workspace", run: |root| repo::execute(repo::cargo(root).args(["test", "--workspace"])) },
+    Step {
+        name: "cargo test --workspace",
+        run: |root| repo::execute(repo::cargo(root).args(["test", "--workspace"])),
+    },
     Step { name: "cargo xtask kernels --check", run: |_| kernels::run(&["--check".to_owned()]) },
-    Step { name: "cargo test --workspace (ring1-kernels)", run: test_kernels },
+    Step { name: "cargo test --workspace, in ring1-kernels", run: test_kernels },
     Step { name: "cargo run --release --bin vac -- run examples/keeling/study.star", run: study },
     Step { name: "cargo xtask fuzz", run: |_| fuzz::run(&[]) },
 ];
@@ -64,16 +67,24 @@ fn format(root: &Path) -> Result<()> {
 }
 
 fn clippy(root: &Path) -> Result<()> {
-    repo::execute(repo::cargo(root).args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))
+    repo::execute(repo::cargo(root).args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "-D",
+        "warnings",
+    ]))
 }
 
-/// The kernels' own tests run on the host: their folder's settings are for another target.
+/// The kernels' own tests, which run on the host.
 fn test_kernels(root: &Path) -> Result<()> {
     let version = repo::output(Command::new("rustc").arg("-vV").current_dir(root))?;
-    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).ok_or("`rustc -vV` names no host")?;
+    let host =
+        version.lines().find_map(|line| line.strip_prefix("host: ")).ok_or("`rustc -vV` names no host")?;
     let mut cargo = repo::cargo(&root.join(GUESTS));
-    // The compiler that the folder names makes WebAssembly only.
-    cargo.env("RUSTC", "rustc").args(["test", "--workspace", "--locked", "--target", host]);
+    cargo.args(["test", "--workspace", "--locked", "--target", host]);
     repo::execute(&mut cargo)
 }
 
@@ -83,7 +94,16 @@ fn study(root: &Path) -> Result<()> {
     repo::execute(repo::cargo(root).args(["build", "--quiet", "--release", "--bin", "vac"]))?;
     let mut cargo = repo::cargo(root);
     cargo.env("VAC_HOME", folder.path());
-    repo::execute(cargo.args(["run", "--quiet", "--release", "--bin", "vac", "--", "run", "examples/keeling/study.star"]))
+    repo::execute(cargo.args([
+        "run",
+        "--quiet",
+        "--release",
+        "--bin",
+        "vac",
+        "--",
+        "run",
+        "examples/keeling/study.star",
+    ]))
 }
 
 /// Licences, bans and sources need nothing; advisories need their database, and are left out where it
@@ -93,7 +113,14 @@ fn deny(root: &Path) -> Result<()> {
     let installed = repo::output(version.args(["deny", "--version"]));
     if installed.is_err() {
         let mut install = repo::cargo(root);
-        repo::execute(install.args(["install", "--quiet", "--locked", "cargo-deny", "--version", CARGO_DENY]))?;
+        repo::execute(install.args([
+            "install",
+            "--quiet",
+            "--locked",
+            "cargo-deny",
+            "--version",
+            CARGO_DENY,
+        ]))?;
     }
     repo::execute(repo::cargo(root).args(["deny", "--workspace", "check", "bans", "licenses", "sources"]))?;
     let fetched = repo::output(repo::cargo(root).args(["deny", "fetch", "db"]));

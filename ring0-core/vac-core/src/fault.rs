@@ -29,14 +29,25 @@ pub enum Error {
 }
 
 /// The guest did something that ends it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{kind}: {message}")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// A short stable word: `trap`, `exit`, `stack`.
     pub kind: &'static str,
     /// What happened, with the guest's own names where it has them.
     pub message: String,
 }
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            // A script's message says itself what it is about, and where.
+            "script" => f.write_str(&self.message),
+            kind => write!(f, "{kind}: {}", self.message),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
 
 /// Why the host stopped a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

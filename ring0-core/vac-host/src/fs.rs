@@ -342,7 +342,22 @@ impl OpenDir {
         self.only.iter().find(|(only, ..)| only == name).map(|(_, rights, grant)| (*rights, *grant))
     }
 
+    /// The rights that opening `path` like this uses. A granted file is there already, so to
+    /// "create" it needs no right to names.
+    pub(crate) fn needs(&self, how: How) -> Rights {
+        self.only_itself(how).needs()
+    }
+
+    /// In a directory that shows granted files only, a link would lead to its other files.
+    fn only_itself(&self, how: How) -> How {
+        match self.only.is_empty() {
+            true => how,
+            false => How { follow: false, create: how.create && how.exclusive, ..how },
+        }
+    }
+
     pub(crate) fn open(&self, path: &str, how: How) -> FsResult<Opened> {
+        let how = self.only_itself(how);
         // A directory opened for writing alone is an error only once it is known to be one.
         let mut options = OpenOptions::new();
         options.maybe_dir(true).read(how.read || !how.write).write(how.write || how.truncate);
@@ -372,7 +387,7 @@ impl OpenDir {
     }
 
     pub(crate) fn metadata(&self, path: &str, follow_links: bool) -> FsResult<Metadata> {
-        let metadata = if follow_links { self.dir.metadata(path) } else { self.dir.symlink_metadata(path) };
+        let metadata = if follow_links && self.only.is_empty() { self.dir.metadata(path) } else { self.dir.symlink_metadata(path) };
         metadata.map_err(|e| ErrorCode::from(&e))
     }
 

@@ -15,6 +15,9 @@ pub const WHOLE_FILE_MAX_BYTES: u64 = 256 << 20;
 /// Random bytes that one call gives at most.
 pub const RANDOM_MAX_BYTES: usize = 1 << 20;
 
+/// Nesting of WAVE text.
+pub const WAVE_DEPTH_MAX: usize = 200;
+
 /// Pollables that one call waits for at most.
 pub const POLL_MAX: usize = 4096;
 

@@ -2,9 +2,12 @@
 
 use vac_core::canon::Writer;
 use vac_core::fault::{Fault, Result, Usage, quote};
+use wasm_wave::ast::Node;
 use wasm_wave::parser::ParserError;
 use wasm_wave::untyped::UntypedFuncCall;
 use wasmtime::component::{Type, Val};
+
+use crate::limits::WAVE_DEPTH_MAX;
 
 /// Splits `export(args)` at its first parenthesis. The export may be qualified, as in
 /// `ns:pkg/interface#f(1)`.
@@ -22,6 +25,7 @@ pub fn split_call(text: &str) -> Result<(&str, &str)> {
 /// Reads `(args)` as the parameters of a function.
 pub fn parse_args(args: &str, params: &[(String, Type)]) -> Result<Vec<Val>> {
     // WAVE reads calls of a plain name; ours may be qualified, so it gets a stand-in.
+    check_depth(args)?;
     let source = format!("f{args}");
     let call = UntypedFuncCall::parse(&source).map_err(|e| bad_args(args, params, &e))?;
     let given = call.params_node().and_then(|node| node.as_tuple().ok().map(Iterator::count)).unwrap_or_default();
@@ -30,7 +34,64 @@ pub fn parse_args(args: &str, params: &[(String, Type)]) -> Result<Vec<Val>> {
         return Err(Usage::new(message).into());
     }
     let types: Vec<Type> = params.iter().map(|(_, ty)| ty.clone()).collect();
+    if let Some(Ok(nodes)) = call.params_node().map(Node::as_tuple) {
+        nodes.zip(&types).try_for_each(|(node, ty)| check_fields(node, ty, &source))?;
+    }
     call.to_wasm_params::<Val>(&types).map_err(|e| bad_args(args, params, &e))
+}
+
+/// The reader of WAVE text passes over fields that a record does not have, so that a typo in the
+/// name of an optional one would be another call than was meant. Here it is an error.
+fn check_fields(node: &Node, ty: &Type, source: &str) -> Result<()> {
+    let all = |nodes: &mut dyn Iterator<Item = &Node>, ty: &Type| nodes.try_for_each(|n| check_fields(n, ty, source));
+    match ty {
+        Type::Record(record) => node.as_record(source).into_iter().flatten().try_for_each(|(name, value)| {
+            match record.fields().find(|field| field.name == name) {
+                Some(field) => check_fields(value, &field.ty, source),
+                None => Err(Usage::new(format!("`{}` is not a field of `{}`", quote(name), show_type(ty))).into()),
+            }
+        }),
+        Type::List(list) => all(&mut node.as_list().into_iter().flatten(), &list.ty()),
+        Type::Tuple(tuple) => {
+            let mut pairs = node.as_tuple().into_iter().flatten().zip(tuple.types());
+            pairs.try_for_each(|(node, ty)| check_fields(node, &ty, source))
+        }
+        // `some(…)` may be left out, and then the value stands for itself.
+        Type::Option(option) => match node.as_option() {
+            Ok(inner) => all(&mut inner.into_iter(), &option.ty()),
+            Err(_) => check_fields(node, &option.ty(), source),
+        },
+        Type::Result(result) => match node.as_result() {
+            Ok(Ok(Some(value))) => result.ok().map_or(Ok(()), |ty| check_fields(value, &ty, source)),
+            Ok(Err(Some(value))) => result.err().map_or(Ok(()), |ty| check_fields(value, &ty, source)),
+            _ => Ok(()),
+        },
+        Type::Variant(variant) => match node.as_variant(source) {
+            Ok((name, Some(value))) => match variant.cases().find(|case| case.name == name).and_then(|case| case.ty) {
+                Some(ty) => check_fields(value, &ty, source),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// The reader of WAVE text calls itself for every level, so a limit keeps it off the stack's end.
+fn check_depth(args: &str) -> Result<()> {
+    let mut depth = 0usize;
+    for c in args.chars() {
+        match c {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > WAVE_DEPTH_MAX {
+            let message = format!("`{}` is nested deeper than {WAVE_DEPTH_MAX} levels", quote(args));
+            return Err(Usage::new(message).into());
+        }
+    }
+    Ok(())
 }
 
 fn bad_args(args: &str, params: &[(String, Type)], error: &ParserError) -> vac_core::fault::Error {
@@ -182,6 +243,12 @@ mod tests {
         for bad in ["add", "add(", "(1)", "", "add)"] {
             assert!(split_call(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn text_that_is_nested_too_deep_is_refused() {
+        let deep = format!("({}", "[".repeat(100_000));
+        assert!(parse_args(&deep, &[("n".to_owned(), Type::U8)]).is_err());
     }
 
     #[test]

@@ -66,7 +66,8 @@ impl Grant {
             }
             ("file:ro" | "file:rw", Some(path)) => {
                 let (host, guest) = paths(text, path)?;
-                Ok(Self::File { host, guest, rights: rights(spec) })
+                // A file's holder may change its bytes, not its name.
+                Ok(Self::File { host, guest, rights: rights(spec).and(Rights::READ.or(Rights::WRITE)) })
             }
             (spec, None) if spec.starts_with("env:") => Self::parse_env(text, &spec[4..], env),
             (spec, Some(_)) if spec.starts_with("env:") => {
@@ -174,7 +175,7 @@ fn not_there(host: &Path, error: &std::io::Error) -> vac_core::fault::Error {
                 .hint("`dir:` grants a directory and `file:` one file; both must exist")
                 .into()
         }
-        _ => HostAbort::io("open the grant of", host.display(), error).into(),
+        _ => HostAbort { hint: None, ..HostAbort::io("open the grant of", host.display(), error) }.into(),
     }
 }
 

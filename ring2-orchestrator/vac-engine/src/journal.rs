@@ -121,6 +121,20 @@ impl Journal {
         self.lock().ledger.waiting_bytes() > 0
     }
 
+    /// In a replay, why it need not go on: the record has no more events, because its process was
+    /// killed there or its operator ended it.
+    pub fn record_is_over(&self) -> Option<HostAbort> {
+        let inner = self.lock();
+        let record = inner.record.as_ref()?;
+        if record.next.is_none() {
+            return Some(HostAbort::new(AbortKind::Interrupt, RECORD_ENDS));
+        }
+        match error_of(inner.recorded_abort(*inner.open.last()?)?) {
+            Error::Abort(abort) => Some(abort),
+            _ => None,
+        }
+    }
+
     /// Writes an unchained note.
     pub fn note(&self, fields: Vec<vac_core::ledger::Field>) {
         if self.is_live {
@@ -221,6 +235,10 @@ impl Inner {
     /// The asking half of the next event. What an effect asks for is kept; any other request is
     /// only named, because a replay makes it again.
     fn call(&mut self, name: NameId, class: Class, tick: u64, request: &[u8]) -> Result<Call> {
+        if let Some(outcome) = self.open.last().and_then(|seq| self.recorded_abort(*seq)) {
+            // The operator ended the recorded run here, which the replay cannot know by itself.
+            return Err(error_of(outcome));
+        }
         let request = match class {
             Class::Effect | Class::Kernel => self.keep(request)?,
             Class::Computed | Class::Local | Class::Read => Body::digest(request),

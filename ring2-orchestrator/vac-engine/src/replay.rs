@@ -6,6 +6,7 @@ use vac_core::canon::Node;
 use vac_core::cid::Cid;
 use vac_core::fault::{AbortKind, Corrupt, Divergence, Error, HostAbort, Result};
 use vac_core::ledger::{Entry, Head, Header, Outcome, Reader, RunId, Tail};
+use vac_host::Watch;
 use vac_host::engine::ENGINE;
 
 use crate::home::Home;
@@ -55,6 +56,7 @@ pub fn replay(home: &Home, run: RunId, mut outside: Outside) -> Result<Replayed>
     let started_ns = outside.clock.monotonic_ns();
     let clock = Arc::clone(&outside.clock);
     outside.console = Arc::new(std::sync::Mutex::new(vac_host::NoConsole));
+    outside.watch = Arc::new(RecordWatch { journal: Arc::clone(&journal), operator: outside.watch });
     let replayed = run_again(home, run, &record, &journal, outside);
     let time_ns = clock.monotonic_ns().saturating_sub(started_ns);
     let done = |events, ticks| Replayed {
@@ -76,6 +78,19 @@ pub fn replay(home: &Home, run: RunId, mut outside: Outside) -> Result<Replayed>
         }
         Err(Error::Abort(abort)) if abort.message == RECORD_ENDS => Ok(done(journal.events(), 0)),
         Err(error) => Err(error),
+    }
+}
+
+/// Stops a replay where its record stops: what ended the recorded run came from outside, and
+/// nothing inside would end a loop that makes no calls.
+struct RecordWatch {
+    journal: Arc<Journal>,
+    operator: Arc<dyn Watch>,
+}
+
+impl Watch for RecordWatch {
+    fn stop(&self) -> Option<HostAbort> {
+        self.operator.stop().or_else(|| self.journal.record_is_over())
     }
 }
 

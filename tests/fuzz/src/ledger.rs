@@ -14,7 +14,8 @@ use vac_core::canon::{self, Node};
 use vac_core::cid::Cid;
 use vac_core::fault::AbortKind;
 use vac_core::ledger::{
-    Body, Call, ChainKey, Class, Entry, Frames, Head, Header, Outcome, RUNS_DIR, Reader, Return, RunId, Segment,
+    Body, Call, ChainKey, Class, Entry, Frames, Head, Header, Outcome, RUNS_DIR, Reader, Return, RunId,
+    Segment,
 };
 use vac_core::storage::SimStorage;
 
@@ -113,7 +114,8 @@ pub(crate) fn entries() -> Vec<Entry> {
     let call = |seq, parent, class, request| Call { seq, parent, name: 0, class, tick: 1 << seq, request };
     let stored = Body::Stored { cid: Cid::of_raw(&[1; 65]), len_bytes: 65 };
     let done = Return { answer: Ok(stored.clone()), grant: Some(2), denied: None };
-    let denied = Return { answer: Ok(Body::Inline(vec![1])), grant: None, denied: Some("dir:ro=data".to_owned()) };
+    let denied =
+        Return { answer: Ok(Body::Inline(vec![1])), grant: None, denied: Some("dir:ro=data".to_owned()) };
     let stopped = |outcome| Return { answer: Err(outcome), grant: None, denied: None };
     let abort = Outcome::Abort { kind: AbortKind::Quota, message: "too much".to_owned() };
     let fault = Outcome::Fault { kind: "trap".to_owned(), message: "unreachable".to_owned() };

@@ -1,5 +1,8 @@
 //! A typed call into a component that is warm.
 
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
 use vac_host::Val;
 use wasmtime::Config;
 
@@ -40,10 +43,12 @@ fn measure<'a>(
     let index = vac.find(name)?;
     let mut plain = Plain::start(&Config::new(), bytes)?;
     let func = plain.func(name)?;
+    let mut on_stack = Plain::start(&Config::new(), bytes)?;
+    let func_on_stack = on_stack.func(name)?;
     let results = func.ty(&plain.store).results().len();
     // The benchmark ends soon after; a leak lets the typed side borrow its store for as long as it likes.
     let typed_plain = Box::leak(Box::new(Plain::start(&Config::new(), bytes)?));
-    let mut sides: [Side<'_>; 3] = [
+    let mut sides: [Side<'_>; 4] = [
         Box::new(|| batch(|| vac.instance.call_index(&index, args).map_err(|stopped| text(into(stopped))))),
         Box::new(|| {
             batch(|| {
@@ -53,19 +58,37 @@ fn measure<'a>(
             })
         }),
         typed(typed_plain)?,
+        Box::new(|| {
+            batch(|| {
+                let mut results = vec![Val::Bool(false); results];
+                ready(func_on_stack.call_async(&mut on_stack.store, args, &mut results))?;
+                Ok(results)
+            })
+        }),
     ];
     let medians = medians(BATCHES, &mut sides)?;
     let figure = |baseline| Figure::new(format!("call `{name}`, p50"), "ns", medians[0], baseline);
     let goal = Goal::RatioAtMost(RATIO_GOAL);
     Ok(vec![
         figure(("plain, dynamic values", medians[1])).goal(goal),
+        figure(("plain, on its own stack", medians[3]))
+            .note("`call_async`: a kernel that can be stopped runs on a stack of its own"),
         figure(("plain, static types", medians[2]))
             .note("static types are for hosts that know the component when they are built; VAC does not"),
     ])
 }
 
+/// The result of a future that never waits.
+fn ready<T>(future: impl Future<Output = wasmtime::Result<T>>) -> Result<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result.map_err(text),
+        Poll::Pending => Err("expected a call that does not wait".to_owned()),
+    }
+}
+
 /// Nanoseconds a call, over one batch.
 fn batch<T>(mut call: impl FnMut() -> Result<T>) -> Result<f64> {
-    let ns = time(|| (0..BATCH_CALLS).try_for_each(|_| call().map(|value| drop(std::hint::black_box(value)))))?;
+    let ns =
+        time(|| (0..BATCH_CALLS).try_for_each(|_| call().map(|value| drop(std::hint::black_box(value)))))?;
     Ok(ns / BATCH_CALLS as f64)
 }

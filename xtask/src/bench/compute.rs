@@ -19,10 +19,10 @@ const NOTE: &str = "nothing crosses the wall while a loop runs, so no recorder i
 /// Exports of `bench` and arguments that take about a tenth of a second.
 fn kernels() -> [(&'static str, Vec<Val>); 7] {
     [
-        ("sieve", vec![Val::U64(40_000_000)]),
-        ("sum-squares", vec![Val::U64(60_000_000)]),
-        ("float-loop", vec![Val::U64(20_000_000)]),
-        ("matmul-naive", vec![Val::U32(512)]),
+        ("sieve", vec![Val::U64(20_000_000)]),
+        ("sum-squares", vec![Val::U64(200_000_000)]),
+        ("float-loop", vec![Val::U64(10_000_000)]),
+        ("matmul-naive", vec![Val::U32(400)]),
         ("matmul-blocked", vec![Val::U32(512)]),
         ("sha256", vec![Val::U32(1 << 20), Val::U32(20)]),
         ("json", vec![Val::U32(200)]),
@@ -43,7 +43,9 @@ pub(super) fn run() -> Result<Vec<Figure>> {
         let index = vac.find(kernel)?;
         let mut sides = [
             plain_side(&mut plain, kernel, &args)?,
-            Box::new(|| time(|| vac.instance.call_index(&index, &args).map_err(|stopped| text(into(stopped))))),
+            Box::new(|| {
+                time(|| vac.instance.call_index(&index, &args).map_err(|stopped| text(into(stopped))))
+            }),
             plain_side(&mut fuel, kernel, &args)?,
             plain_side(&mut nan, kernel, &args)?,
         ];
@@ -88,7 +90,7 @@ impl Vac {
 
     pub(super) fn find(&self, export: &str) -> Result<wasmtime::component::ComponentExportIndex> {
         let export = inspect::find_function(&self.engine, &self.compiled, export).map_err(text)?;
-        Ok(export.index().clone())
+        Ok(*export.index())
     }
 }
 

@@ -32,7 +32,12 @@ pub(super) enum Goal {
 
 impl Figure {
     /// A figure without goal or note.
-    pub(super) fn new(name: impl Into<String>, unit: &'static str, value: f64, baseline: (&str, f64)) -> Self {
+    pub(super) fn new(
+        name: impl Into<String>,
+        unit: &'static str,
+        value: f64,
+        baseline: (&str, f64),
+    ) -> Self {
         let (baseline_name, baseline) = (baseline.0.to_owned(), baseline.1);
         Self { name: name.into(), value, unit, baseline_name, baseline, goal: None, note: String::new() }
     }
@@ -89,7 +94,15 @@ impl Figure {
             None => "",
         };
         let baseline = with_unit(self.baseline);
-        [self.name.clone(), with_unit(self.value), self.baseline_name.clone(), baseline, ratio, self.goal_text(), met.into()]
+        [
+            self.name.clone(),
+            with_unit(self.value),
+            self.baseline_name.clone(),
+            baseline,
+            ratio,
+            self.goal_text(),
+            met.into(),
+        ]
     }
 
     fn json(&self) -> Value {
@@ -131,7 +144,8 @@ const HEADS: [&str; 7] = ["figure", "value", "baseline", "", "ratio", "goal", ""
 
 /// The figures as aligned text, notes below.
 pub(super) fn table(figures: &[Figure]) -> String {
-    let rows: Vec<_> = std::iter::once(HEADS.map(str::to_owned)).chain(figures.iter().map(Figure::cells)).collect();
+    let rows: Vec<_> =
+        std::iter::once(HEADS.map(str::to_owned)).chain(figures.iter().map(Figure::cells)).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<_> = (0..HEADS.len()).map(width).collect();
     let mut out = String::new();
@@ -144,7 +158,12 @@ pub(super) fn table(figures: &[Figure]) -> String {
         out.truncate(out.trim_end().len());
         out.push('\n');
     }
+    let mut said = Vec::new();
     for figure in figures.iter().filter(|figure| !figure.note.is_empty()) {
+        if said.contains(&&figure.note) {
+            continue;
+        }
+        said.push(&figure.note);
         let _ = writeln!(out, "  {}: {}", figure.name, figure.note);
     }
     out
@@ -159,7 +178,8 @@ pub(super) fn json(figures: &[Figure]) -> Value {
 pub(super) fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpuinfo = read("/proc/cpuinfo");
-    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown processor");
+    let model =
+        cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown processor");
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let kernel = read("/proc/sys/kernel/osrelease");
     let load = read("/proc/loadavg");

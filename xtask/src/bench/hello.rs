@@ -42,12 +42,16 @@ pub(super) fn run() -> Result<Vec<Figure>> {
         Err(why) => {
             let ns = medians(ROUNDS, &mut [Box::new(|| time(|| run_quietly(ours())))])?[0];
             let figure = Figure::new(name, "ms", ns / 1e6, ("not available", f64::NAN));
-            return Ok(vec![figure.goal(Goal::RatioAtMost(RATIO_GOAL)).note(format!("no `wasmtime`: {why}"))]);
+            return Ok(vec![
+                figure.goal(Goal::RatioAtMost(RATIO_GOAL)).note(format!("no `wasmtime`: {why}")),
+            ]);
         }
     };
     let theirs = || {
         let mut command = Command::new(&wasmtime);
-        command.env("XDG_CACHE_HOME", folder.path().join("cache")).env("XDG_CONFIG_HOME", folder.path().join("config"));
+        command
+            .env("XDG_CACHE_HOME", folder.path().join("cache"))
+            .env("XDG_CONFIG_HOME", folder.path().join("config"));
         command.args(["run", "-C", "cache=y"]).arg(&program);
         command
     };

@@ -51,9 +51,12 @@ pub(super) fn run() -> Result<Vec<Figure>> {
     let medians = medians(ROUNDS, &mut sides)?;
     drop(sides);
     recording.finish()?;
-    let figure = |name: &str, value, baseline| Figure::new(format!("host call, {name}, p50"), "ns", value, baseline);
+    let figure =
+        |name: &str, value, baseline| Figure::new(format!("host call, {name}, p50"), "ns", value, baseline);
     Ok(vec![
-        figure("recorded", medians[2], ("not recorded", medians[1])).goal(Goal::MoreByAtMost(MORE_NS_GOAL)).note(NOTE),
+        figure("recorded", medians[2], ("not recorded", medians[1]))
+            .goal(Goal::MoreByAtMost(MORE_NS_GOAL))
+            .note(NOTE),
         figure("not recorded", medians[1], ("plain wasmtime", medians[0])),
     ])
 }
@@ -82,7 +85,7 @@ fn start(
     let export = inspect::find_function(engine, compiled, "host-loop").map_err(text)?;
     let (started, _) =
         Instance::start(engine, Arc::clone(compiled), Setup::default(), Budget::default(), recorder);
-    Ok((started.map_err(text)?, export.index().clone()))
+    Ok((started.map_err(text)?, *export.index()))
 }
 
 fn host_loop(instance: &mut Instance, index: &ComponentExportIndex) -> Result<Val> {

@@ -23,8 +23,11 @@ use std::path::Path;
 use crate::repo::{self, Result};
 use figure::Figure;
 
+/// Measures some figures.
+type Bench = fn() -> Result<Vec<Figure>>;
+
 /// What is measured, by name.
-const BENCHES: [(&str, fn() -> Result<Vec<Figure>>); 7] = [
+const BENCHES: [(&str, Bench); 7] = [
     ("compute", compute::run),
     ("call", calls::run),
     ("host-call", host_call::run),
@@ -93,7 +96,10 @@ fn vac() -> Result<std::path::PathBuf> {
 fn scratch() -> Result<tempfile::TempDir> {
     let own = std::env::current_exe().map_err(|e| format!("this program: {e}"))?;
     let folder = own.parent().unwrap_or(Path::new("."));
-    tempfile::Builder::new().prefix("bench-").tempdir_in(folder).map_err(|e| format!("{}: {e}", folder.display()))
+    tempfile::Builder::new()
+        .prefix("bench-")
+        .tempdir_in(folder)
+        .map_err(|e| format!("{}: {e}", folder.display()))
 }
 
 /// Any error as the text that it is reported with.

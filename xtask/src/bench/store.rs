@@ -154,7 +154,9 @@ fn gets(folder: &Path, objects: &[Vec<u8>]) -> Result<Vec<f64>> {
         Box::new(|| {
             time(|| {
                 let store = open(&folder.join("vac"))?;
-                each(&|at| store.get(&cids[at]).map_err(text)?.ok_or_else(|| format!("{}: not found", cids[at])))
+                each(&|at| {
+                    store.get(&cids[at]).map_err(text)?.ok_or_else(|| format!("{}: not found", cids[at]))
+                })
             })
         }),
         Box::new(|| time(|| each(&|at| read_verified(&raw_path(&raw, at), &cids[at])))),
@@ -168,7 +170,11 @@ fn gets(folder: &Path, objects: &[Vec<u8>]) -> Result<Vec<f64>> {
 
 fn read_verified(path: &Path, cid: &Cid) -> Result<Vec<u8>> {
     let bytes = std::fs::read(path).map_err(text)?;
-    if blake3::hash(&bytes).as_bytes() == cid.digest() { Ok(bytes) } else { Err(format!("{cid}: other bytes")) }
+    if blake3::hash(&bytes).as_bytes() == cid.digest() {
+        Ok(bytes)
+    } else {
+        Err(format!("{cid}: other bytes"))
+    }
 }
 
 fn cacache_key(object: &[u8]) -> cacache::Integrity {

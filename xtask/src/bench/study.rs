@@ -36,7 +36,12 @@ pub(super) fn run() -> Result<Vec<Figure>> {
     ];
     let medians = medians(ROUNDS, &mut sides)?;
     let figure = |baseline: (&str, f64)| {
-        Figure::new("replay of the study, whole process", "ms", medians[1] / 1e6, (baseline.0, baseline.1 / 1e6))
+        Figure::new(
+            "replay of the study, whole process",
+            "ms",
+            medians[1] / 1e6,
+            (baseline.0, baseline.1 / 1e6),
+        )
     };
     Ok(vec![
         figure(("first run", medians[0]))

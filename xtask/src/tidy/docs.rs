@@ -65,9 +65,12 @@ fn check_rows(file: &File, functions: &BTreeMap<&str, &str>, found: &mut Found) 
 fn rows(text: &str) -> Vec<(usize, &str)> {
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     let is_row = |at: usize| lines.get(at).is_some_and(|line| line.starts_with('|'));
-    let is_rule = |at: usize| is_row(at) && lines.get(at).is_some_and(|line| line.chars().all(|c| "|-: ".contains(c)));
+    let is_rule =
+        |at: usize| is_row(at) && lines.get(at).is_some_and(|line| line.chars().all(|c| "|-: ".contains(c)));
     let is_body = |at: &usize| is_row(*at) && !is_rule(*at) && !is_rule(at + 1);
-    let last = |at: usize| lines.get(at).and_then(|line| line.trim_end_matches('|').rsplit('|').next()).unwrap_or("");
+    let last = |at: usize| {
+        lines.get(at).and_then(|line| line.trim_end_matches('|').rsplit('|').next()).unwrap_or("")
+    };
     (0..lines.len()).filter(is_body).map(|at| (at, last(at))).collect()
 }
 

@@ -58,7 +58,16 @@ const BANS: &[Ban] = &[
         folders: &["ring0-core/vac-core/"],
         except: &[],
         words: &[
-            "wasmtime", "async", "await", "tokio", "std::time", "std::env", "println!", "eprintln!", "print!", "eprint!",
+            "wasmtime",
+            "async",
+            "await",
+            "tokio",
+            "std::time",
+            "std::env",
+            "println!",
+            "eprintln!",
+            "print!",
+            "eprint!",
         ],
         why: "vac-core knows no engine, async, clock, environment or terminal",
     },
@@ -74,12 +83,7 @@ const BANS: &[Ban] = &[
         words: &["clap", "crossterm", "ratatui", "IsTerminal", "is_terminal"],
         why: "only the binary knows terminals and command lines",
     },
-    Ban {
-        folders: &[""],
-        except: &[],
-        words: &["todo!", "unimplemented!", "dbg!"],
-        why: "not finished",
-    },
+    Ban { folders: &[""], except: &[], words: &["todo!", "unimplemented!", "dbg!"], why: "not finished" },
 ];
 
 /// Suffixes of files that people edit.
@@ -117,7 +121,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 
 fn read() -> Result<Vec<File>> {
     let root = repo::root()?;
-    let paths = repo::files(&root)?.into_iter().filter(|path| TEXTS.iter().any(|suffix| path.ends_with(suffix)));
+    let paths =
+        repo::files(&root)?.into_iter().filter(|path| TEXTS.iter().any(|suffix| path.ends_with(suffix)));
     paths
         .map(|path| {
             let text = std::fs::read_to_string(root.join(&path)).map_err(|e| format!("{path}: {e}"))?;
@@ -174,11 +179,13 @@ fn check_bans(file: &File, found: &mut Found) {
 fn check_rust(file: &File, found: &mut Found) {
     let code: Vec<&str> = file.code.lines().collect();
     for (at, line) in code.iter().enumerate() {
-        let is_exception = ["#[allow(", "#![allow(", "#[expect(", "#![expect("].iter().any(|a| line.contains(a));
+        let is_exception =
+            ["#[allow(", "#![allow(", "#[expect(", "#![expect("].iter().any(|a| line.contains(a));
         if is_exception && !has_reason(code.get(at..).unwrap_or_default()) {
             found.add(file, at, "an exception says its reason: `reason = \"…\"`");
         }
-        let is_unsafe = ["unsafe {", "unsafe impl", "unsafe fn", "unsafe extern"].iter().any(|u| has_word(line, u));
+        let is_unsafe =
+            ["unsafe {", "unsafe impl", "unsafe fn", "unsafe extern"].iter().any(|u| has_word(line, u));
         if is_unsafe && !has_safety(file, &code, at) {
             found.add(file, at, "`unsafe` without a comment `SAFETY:` above it");
         }

@@ -32,7 +32,10 @@ fn ring_of(path: &str) -> usize {
 fn members(files: &[File]) -> BTreeMap<String, String> {
     let root = files.iter().find(|file| file.path == "Cargo.toml");
     let lines = root.map(|file| dependencies(&file.text)).unwrap_or_default();
-    lines.iter().filter_map(|(_, line)| Some((name_of(line).to_owned(), quoted_path(line)?.to_owned()))).collect()
+    lines
+        .iter()
+        .filter_map(|(_, line)| Some((name_of(line).to_owned(), quoted_path(line)?.to_owned())))
+        .collect()
 }
 
 /// The lines of a manifest that name dependencies, from 0.
@@ -83,9 +86,15 @@ mod tests {
 
     #[test]
     fn a_ring_depends_on_lower_rings_only() {
-        let root = manifest("Cargo.toml", "[workspace.dependencies]\na = { path = \"ring0-core/a\" }\nb = { path = \"ring2-orchestrator/b\" }\n");
+        let root = manifest(
+            "Cargo.toml",
+            "[workspace.dependencies]\na = { path = \"ring0-core/a\" }\nb = { path = \"ring2-orchestrator/b\" }\n",
+        );
         let found = |path: &str, line: &str| {
-            let files = [manifest("Cargo.toml", &root.text), manifest(path, &format!("[dev-dependencies]\n{line}\n"))];
+            let files = [
+                manifest("Cargo.toml", &root.text),
+                manifest(path, &format!("[dev-dependencies]\n{line}\n")),
+            ];
             let mut found = Found::default();
             check(&files, &mut found);
             found.0

@@ -84,7 +84,7 @@ pub(super) fn has_word(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| {
         let before = line.get(..at).unwrap_or_default().ends_with(is_part);
         let after = line.get(at + word.len()..).unwrap_or_default().starts_with(is_part);
-        !before && !(after && word.ends_with(is_part))
+        !(before || after && word.ends_with(is_part))
     })
 }
 

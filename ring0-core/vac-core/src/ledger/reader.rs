@@ -1,6 +1,7 @@
 //! Reading a ledger: every frame's checksum, every entry's form, the chain, and the order of
 //! events are checked on the way. Reading changes nothing.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::frame::{FRAME_HEAD_LEN, Frames};
@@ -106,7 +107,7 @@ impl Reader {
                 (self.number, self.bytes, self.at) = (number, bytes, Segment::LEN);
                 match (Segment { run: self.run, number }).check(&self.bytes, &self.place()) {
                     // The process died before its first group was durable.
-                    Err(_) if self.closed.is_none() && self.bytes.iter().all(|b| *b == 0) => {
+                    Err(_) if number == 0 && self.closed.is_none() && self.was_never_committed() => {
                         self.at = self.bytes.len();
                         Ok(true)
                     }
@@ -116,6 +117,11 @@ impl Reader {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
             Err(e) => Err(HostAbort::io("read", self.storage.show(&path), &e).into()),
         }
+    }
+
+    /// Whether the segment is what a process leaves that was killed before its first commit.
+    fn was_never_committed(&self) -> bool {
+        self.bytes.len() < Segment::LEN || self.bytes.iter().all(|b| *b == 0)
     }
 
     /// The next entry, or `None` at the end, when [`Reader::tail`] says which end it was.
@@ -292,6 +298,8 @@ pub fn is_running(storage: &dyn Storage, run: RunId) -> Result<bool> {
     let last = segments(storage, run).pop().unwrap_or_else(|| segment_path(run, 0));
     match storage.try_lock(&last, LockMode::Shared) {
         Ok(lock) => Ok(lock.is_none()),
+        // Nobody writes where nobody can.
+        Err(e) if matches!(e.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied) => Ok(false),
         Err(e) => Err(HostAbort::io("lock", storage.show(&last), &e).into()),
     }
 }

@@ -561,12 +561,16 @@ fn open_at(host: &mut Host, d: &D, path: &str, how: How) -> Answer<D> {
     if how.create && how.directory {
         return Ok(Err(ErrorCode::Invalid));
     }
-    let dir = guest!(allowed(host, d, path, how.needs())?);
+    let needs = match node(host, d, Rights::NONE)? {
+        Node::Dir(dir) => dir.needs(how),
+        Node::File(_) => Rights::NONE,
+    };
+    let dir = guest!(allowed(host, d, path, needs)?);
     let opened = match dir.open(path, how) {
         Ok(opened) => opened,
         Err(code) => {
             if code == ErrorCode::NotPermitted {
-                deny(host, &dir.place, path, how.needs());
+                deny(host, &dir.place, path, needs);
             }
             return Ok(Err(code));
         }
@@ -574,7 +578,7 @@ fn open_at(host: &mut Host, d: &D, path: &str, how: How) -> Answer<D> {
     let held = dir.rights_on(path).map_or(Rights::NONE, |(held, _)| held);
     let parent = handle_of(d);
     match opened {
-        Opened::File(file) => derive(host, parent, Object::File(Arc::new(file)), held.and(how.needs())),
+        Opened::File(file) => derive(host, parent, Object::File(Arc::new(file)), held.and(needs)),
         Opened::Dir(dir) => derive(host, parent, Object::Dir(Arc::new(dir)), held),
     }
 }

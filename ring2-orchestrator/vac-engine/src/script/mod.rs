@@ -49,6 +49,15 @@ use functions::functions;
 pub const SCRIPT_EVENT: &str = "vac:run/script";
 /// The folder that a script may write to.
 pub const OUT_DIR: &str = "out";
+/// A traceback of one call has three lines and says nothing that the place does not.
+const MANY_CALL_LINES: usize = 3;
+/// The longest script. Its reader calls itself for every level of nesting, so the length bounds
+/// the stack that it needs.
+const SCRIPT_MAX_BYTES: usize = 64 << 10;
+/// Signs in a row: the one way to nest a level with every byte.
+const SIGNS_MAX: usize = 100;
+/// The stack of a script's thread: only what is used of it takes memory.
+const SCRIPT_STACK_BYTES: usize = 1 << 30;
 /// The largest file that a script reads whole.
 const SCRIPT_FILE_MAX_BYTES: u64 = 64 << 20;
 
@@ -82,14 +91,28 @@ pub(crate) struct Shared<'h>(RefCell<Context<'h>>);
 
 /// Runs the script `target`.
 pub fn run(home: &Home, target: &Target, request: &Request, outside: Outside) -> Result<Finished> {
+    on_deep_stack(|| run_here(home, target, request, outside))
+}
+
+/// Runs `work` on a thread whose stack no script of the permitted length can exhaust.
+fn on_deep_stack<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let failed = |e| Error::from(failed_io("start a thread for", "the script", &e));
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("script".into()).stack_size(SCRIPT_STACK_BYTES);
+        let thread = thread.spawn_scoped(scope, work).map_err(failed)?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn run_here(home: &Home, target: &Target, request: &Request, outside: Outside) -> Result<Finished> {
     let mut request = request.clone();
     request.grants.extend(own_grants(target, &request));
     let ast = parse(target)?;
     let args = strings(&request.args);
     let header = header(What::Script, &target.cid, &request, vec![("args".into(), args)]);
-    let session = start(home, Programs::default(), target, header, &request, outside)?;
     let folder = target.folder.as_deref().map(open_folder).transpose()?;
     let out_parent = Some(open_folder(&request.folder)?);
+    let session = start(home, Programs::default(), target, header, &request, outside)?;
     evaluate(session, target, ast, folder, out_parent, request.grants, &request.args)
 }
 
@@ -106,7 +129,7 @@ fn own_grants(target: &Target, request: &Request) -> Vec<Grant> {
 pub(crate) fn replay(session: Session<'_>, target: &Target, header: &Header) -> Result<Finished> {
     let args = crate::replay::texts(header, "args")?;
     let grants = recorded_grants(header);
-    evaluate(session, target, parse(target)?, None, None, grants, &args)
+    on_deep_stack(|| evaluate(session, target, parse(target)?, None, None, grants, &args))
 }
 
 /// Names and rights of the grants, as the header has them; where they led does not matter now.
@@ -130,10 +153,18 @@ fn strings(items: &[String]) -> Node {
 }
 
 fn open_folder(path: &Path) -> Result<Dir> {
-    Dir::open_ambient_dir(path, ambient_authority()).map_err(|e| HostAbort::io("open", path.display(), &e).into())
+    Dir::open_ambient_dir(path, ambient_authority()).map_err(|e| failed_io("open", path.display(), &e).into())
 }
 
 fn parse(target: &Target) -> Result<AstModule> {
+    if target.bytes.len() > SCRIPT_MAX_BYTES {
+        let message = format!("`{}` has {} bytes; the limit for a script is {SCRIPT_MAX_BYTES}", target.place, target.bytes.len());
+        return Err(HostAbort::new(AbortKind::Quota, message).into());
+    }
+    let is_sign = |b: &u8| matches!(b, b'-' | b'+' | b'~');
+    if target.bytes.chunk_by(|a, b| is_sign(a) && is_sign(b)).any(|signs| signs.len() > SIGNS_MAX) {
+        return Err(Usage::new(format!("`{}` has more than {SIGNS_MAX} signs in a row", target.place)).into());
+    }
     let text = std::str::from_utf8(&target.bytes).map_err(|e| {
         Usage::new(format!("`{}` is neither WebAssembly nor a script: {e}", target.place))
             .hint("a target is a `.star` script, a `.wasm` file, a CID or `builtin:NAME`")
@@ -146,17 +177,39 @@ fn dialect() -> Dialect {
 }
 
 fn globals() -> Globals {
-    use LibraryExtension::{Debug, EnumType, Filter, Json, Map, Partial, Print, RecordType, StructType, Typing};
-    let _ = Debug;
+    use LibraryExtension::{EnumType, Filter, Json, Map, Partial, Print, RecordType, StructType, Typing};
     GlobalsBuilder::extended_by(&[StructType, RecordType, EnumType, Map, Filter, Partial, Print, Json, Typing])
         .with(functions)
         .build()
 }
 
-/// The script's mistake, with the place in its source.
+/// The script's mistake: what it is, then the place in its source, then who called that.
 fn script_error(error: &starlark::Error) -> Error {
-    let shown = format!("{error}");
-    Fault { kind: "script", message: shown.trim_start_matches("error: ").trim_end().to_owned() }.into()
+    let mut message = error.without_diagnostic().to_string();
+    let shown = error.to_string();
+    if let Some(place) = shown.find("-->") {
+        message.push_str("\n ");
+        message.push_str(shown.get(place..).unwrap_or_default().trim_end());
+    }
+    let calls = error.call_stack().to_string();
+    if calls.lines().count() > MANY_CALL_LINES {
+        message.push('\n');
+        message.push_str(calls.trim_end());
+    }
+    Fault { kind: "script", message }.into()
+}
+
+/// What ended a script: `stopped` if that was not the script's own mistake. A kernel's fault keeps
+/// its kind, and gets the place in the script.
+fn why(shown: &starlark::Error, stopped: Option<Error>) -> Error {
+    match stopped {
+        Some(Error::Fault(fault)) => match script_error(shown) {
+            Error::Fault(Fault { message, .. }) => Fault { kind: fault.kind, message }.into(),
+            other => other,
+        },
+        Some(error @ (Error::Abort(_) | Error::Divergence(_) | Error::Corrupt(_))) => error,
+        Some(Error::Usage(_)) | None => script_error(shown),
+    }
 }
 
 fn evaluate(
@@ -174,13 +227,13 @@ fn evaluate(
     let shared = Shared(RefCell::new(context));
     let evaluated = execute(&shared, ast, args);
     let Context { session, stopped, .. } = shared.0.into_inner();
-    let error = match (evaluated, stopped) {
-        (_, Some(Error::Divergence(d))) => return Err(Error::Divergence(d)),
-        (_, Some(Error::Corrupt(c))) => return Err(Error::Corrupt(c)),
-        (Ok(()), _) => None,
-        (Err(_), Some(stopped @ Error::Abort(_))) => Some(stopped),
-        (Err(error), _) => Some(script_error(&error)),
+    let error = match evaluated {
+        Ok(()) => None,
+        Err(shown) => Some(why(&shown, stopped.or_else(|| session.watch().stop().map(Error::from)))),
     };
+    if let Some(error @ (Error::Divergence(_) | Error::Corrupt(_))) = error {
+        return Err(error);
+    }
     let (answer, outcome): (std::result::Result<&[u8], Outcome>, Outcome) = match &error {
         None => (Ok(&[]), Outcome::Exit(0)),
         Some(error) => (Err(outcome_of(error)), outcome_of(error)),
@@ -214,7 +267,7 @@ impl PrintHandler for Printer<'_, '_> {
             let line = format!("{text}\n");
             context.event("vac:script/print", Class::Effect, &encode(text), || {
                 let mut console = console.lock().unwrap_or_else(PoisonError::into_inner);
-                console.write(Out::Stdout, line.as_bytes()).map_err(|e| HostAbort::io("write to", "the standard output", &e))?;
+                console.write(Out::Stdout, line.as_bytes()).map_err(|e| failed_io("write to", "the standard output", &e))?;
                 Ok((Vec::new(), None))
             })?;
             Ok(())
@@ -303,7 +356,7 @@ impl Context<'_> {
 
     fn open_out(&self, path: &str) -> Result<Dir> {
         let parent = self.out_parent.as_ref().ok_or_else(no_folder)?;
-        let failed = |e| Error::from(HostAbort::io("create the folder", path, &e));
+        let failed = |e| Error::from(failed_io("create the folder", path, &e));
         parent.create_dir_all(path).map_err(failed)?;
         parent.open_dir(path).map_err(failed)
     }
@@ -338,7 +391,7 @@ impl Context<'_> {
         cid.encode(&mut request);
         self.event("vac:script/write", Class::Effect, &request.into_bytes(), || {
             let dir = held.dir.as_ref().ok_or_else(no_folder)?;
-            dir.write(name, data).map_err(|e| HostAbort::io("write", format!("{}/{name}", held.guest), &e))?;
+            dir.write(name, data).map_err(|e| not_written(&held.guest, name, &e))?;
             Ok((Vec::new(), Some(held.grant)))
         })?;
         Ok(cid)
@@ -371,7 +424,7 @@ impl Context<'_> {
             let held = held?;
             // A replay has no directories and asks for none.
             let Some(dir) = &held.dir else { continue };
-            let dir = dir.try_clone().map_err(|e| HostAbort::io("open again", &held.guest, &e))?;
+            let dir = dir.try_clone().map_err(|e| failed_io("open again", &held.guest, &e))?;
             preopens.push(Preopen { guest: held.guest.clone(), dir, only: Vec::new(), rights: held.rights, grant: held.grant });
         }
         Ok(preopens)
@@ -383,19 +436,35 @@ impl Context<'_> {
     }
 }
 
+/// A failure on a file that is not of the home.
+fn failed_io(what: &str, path: impl std::fmt::Display, error: &std::io::Error) -> HostAbort {
+    HostAbort { hint: None, ..HostAbort::io(what, path, error) }
+}
+
 fn no_folder() -> Error {
     HostAbort::new(AbortKind::Machine, "a replay reached for a folder").into()
 }
 
+fn not_written(folder: &str, name: &str, error: &std::io::Error) -> Error {
+    if leads_out(name) || error.kind() == std::io::ErrorKind::PermissionDenied {
+        let message = format!("a script writes only below `{}`, not to `{}`", quote(folder), quote(name));
+        return HostAbort::new(AbortKind::Denied, message).into();
+    }
+    failed_io("write", format!("{folder}/{name}"), error).into()
+}
+
+fn leads_out(path: &str) -> bool {
+    Path::new(path).is_absolute() || Path::new(path).components().any(|part| part == Component::ParentDir)
+}
+
 fn outside_folder(path: &str, error: &std::io::Error) -> Error {
-    let leads_out = Path::new(path).is_absolute() || Path::new(path).components().any(|part| part == Component::ParentDir);
-    if leads_out || error.kind() == std::io::ErrorKind::PermissionDenied {
+    if leads_out(path) || error.kind() == std::io::ErrorKind::PermissionDenied {
         let message = format!("a script reads only below its own folder, not `{}`", quote(path));
         return HostAbort::new(AbortKind::Denied, message).hint(format!("grant it: `--grant dir:ro={path}`")).into();
     }
     match error.kind() {
         std::io::ErrorKind::NotFound => Usage::new(format!("there is no `{}` below the script's folder", quote(path))).into(),
-        _ => HostAbort::io("open", path, error).into(),
+        _ => failed_io("open", path, error).into(),
     }
 }
 
@@ -404,7 +473,7 @@ fn read_below(dir: &Dir, path: &str) -> Result<Vec<u8>> {
     let file = dir.open(path).map_err(|e| outside_folder(path, &e))?;
     let mut bytes = Vec::new();
     let mut limited = file.take(SCRIPT_FILE_MAX_BYTES + 1);
-    limited.read_to_end(&mut bytes).map_err(|e| HostAbort::io("read", path, &e))?;
+    limited.read_to_end(&mut bytes).map_err(|e| failed_io("read", path, &e))?;
     if bytes.len() as u64 > SCRIPT_FILE_MAX_BYTES {
         let message = format!("`{}` is longer than the {SCRIPT_FILE_MAX_BYTES} bytes that a script reads", quote(path));
         return Err(HostAbort::new(AbortKind::Quota, message).into());

@@ -33,7 +33,7 @@ fn put(global: &Global, files: &[PathBuf]) -> Result<u8> {
     let home = super::home(global)?;
     let mut objects = Vec::new();
     for file in files {
-        let (cid, len) = home.store().put_stream(Codec::Raw, &mut *open(file)?, STORE_OBJECT_MAX_BYTES)?;
+        let (cid, len) = put_checked(&home, file)?;
         home.store().pin(&format!("{BY_HAND}{cid}"), &cid)?;
         objects.push((cid, len, file));
     }
@@ -45,6 +45,18 @@ fn put(global: &Global, files: &[PathBuf]) -> Result<u8> {
         objects.iter().for_each(|(cid, ..)| ui::print(format_args!("{cid}\n")));
     }
     Ok(exit::OK)
+}
+
+/// Puts a file. A copy that the store already has is read first: if it is damaged, the file
+/// takes its place.
+fn put_checked(home: &Home, file: &Path) -> Result<(Cid, u64)> {
+    let put = || home.store().put_stream(Codec::Raw, &mut *open(file)?, STORE_OBJECT_MAX_BYTES);
+    let (cid, len) = put()?;
+    match home.store().get_stream(&cid, &mut io::sink()) {
+        Err(Error::Corrupt(_)) if file != Path::new("-") => put(),
+        Err(error) => Err(error),
+        Ok(_) => Ok((cid, len)),
+    }
 }
 
 fn open(file: &Path) -> Result<Box<dyn Read>> {
