@@ -43,7 +43,6 @@ pub fn parse_args(args: &str, params: &[(String, Type)]) -> Result<Vec<Val>> {
 /// The reader of WAVE text passes over fields that a record does not have, so that a typo in the
 /// name of an optional one would be another call than was meant. Here it is an error.
 fn check_fields(node: &Node, ty: &Type, source: &str) -> Result<()> {
-    let all = |nodes: &mut dyn Iterator<Item = &Node>, ty: &Type| nodes.try_for_each(|n| check_fields(n, ty, source));
     match ty {
         Type::Record(record) => node.as_record(source).into_iter().flatten().try_for_each(|(name, value)| {
             match record.fields().find(|field| field.name == name) {
@@ -51,14 +50,14 @@ fn check_fields(node: &Node, ty: &Type, source: &str) -> Result<()> {
                 None => Err(Usage::new(format!("`{}` is not a field of `{}`", quote(name), show_type(ty))).into()),
             }
         }),
-        Type::List(list) => all(&mut node.as_list().into_iter().flatten(), &list.ty()),
+        Type::List(list) => node.as_list().into_iter().flatten().try_for_each(|n| check_fields(n, &list.ty(), source)),
         Type::Tuple(tuple) => {
             let mut pairs = node.as_tuple().into_iter().flatten().zip(tuple.types());
             pairs.try_for_each(|(node, ty)| check_fields(node, &ty, source))
         }
         // `some(…)` may be left out, and then the value stands for itself.
         Type::Option(option) => match node.as_option() {
-            Ok(inner) => all(&mut inner.into_iter(), &option.ty()),
+            Ok(inner) => inner.map_or(Ok(()), |n| check_fields(n, &option.ty(), source)),
             Err(_) => check_fields(node, &option.ty(), source),
         },
         Type::Result(result) => match node.as_result() {
