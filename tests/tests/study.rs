@@ -142,3 +142,35 @@ fn assert_filters(sandbox: &Sandbox, events: u64) {
         log(&["--from", "3", "--to", "9", "-n", "4"]).iter().map(|e| number(e, "event")).collect();
     assert_eq!(few, [3, 4, 5, 6]);
 }
+
+/// One figure of the data is another: another head, another figure, and the old run still stands.
+#[test]
+fn a_changed_measurement_is_another_run_and_the_old_one_still_replays() {
+    let sandbox = Sandbox::new();
+    copy_folder(&repository().join("examples/keeling"), &sandbox.path("keeling"));
+    let first = sandbox.json(&["run", "keeling/study.star"]);
+    let data = sandbox.read("keeling/data/weekly.csv");
+    let line = data.lines().nth(200).unwrap();
+    let digit = if line.ends_with('9') { "8" } else { "9" };
+    let changed = format!("{}{digit}", &line[..line.len() - 1]);
+    sandbox.write("keeling/data/weekly.csv", data.replacen(line, &changed, 1));
+    let second = sandbox.json(&["run", "keeling/study.star"]);
+    assert_ne!(text(&first, "head"), text(&second, "head"));
+    for run in [&first, &second] {
+        assert_eq!(text(&sandbox.json(&["replay", text(run, "run")]), "head"), text(run, "head"));
+    }
+}
+
+/// Every number the study prints comes from integers, so a limit or another seed changes none.
+#[test]
+fn limits_and_seeds_do_not_change_the_study() {
+    let sandbox = Sandbox::new();
+    let plain = sandbox.vac(&["run", "-q", &script()]).ok().out();
+    let limited = sandbox
+        .vac(&["run", "-q", &script(), "--ticks", "100000000", "--seed", "9", "--memory", "64MiB"])
+        .ok();
+    assert_eq!(limited.out(), plain);
+    sandbox.vac(&["run", &script(), "--ticks", "1000000"]).fails(4, &["ticks"]);
+    sandbox.vac(&["replay", "last"]).ok();
+    sandbox.vac(&["run", &script(), "--memory", "100KiB"]).fails(4, &["memory"]);
+}

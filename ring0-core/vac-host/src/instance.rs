@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 
 use vac_core::canon::Writer;
 use vac_core::caps::{Quotas, Resource as Quota};
@@ -128,11 +128,21 @@ impl Instance {
 
     /// Calls an export that was looked up before.
     pub fn call_index(&mut self, index: &ComponentExportIndex, args: &[Val]) -> Result<Vec<Val>, Stopped> {
-        let Some(func) = self.instance.get_func(&mut self.store, index) else {
-            return Err(Stopped::Error(Usage::new("this export is not a function").into()));
-        };
-        let mut results = vec![Val::Bool(false); func.ty(&self.store).results().len()];
-        let called = call(&func, &mut self.store, args, &mut results, &*self.budget.watch);
+        let callee = self.callee(index).map_err(Stopped::Error)?;
+        self.call_callee(&callee, args)
+    }
+
+    /// The function behind an export, for calling it many times.
+    pub fn callee(&mut self, index: &ComponentExportIndex) -> Result<Callee> {
+        let func = self.instance.get_func(&mut self.store, index);
+        let func = func.ok_or_else(|| Usage::new("this export is not a function"))?;
+        Ok(Callee { func, results: func.ty(&self.store).results().len() })
+    }
+
+    /// Calls a function of this instance.
+    pub fn call_callee(&mut self, callee: &Callee, args: &[Val]) -> Result<Vec<Val>, Stopped> {
+        let mut results = vec![Val::Bool(false); callee.results];
+        let called = run(callee.func.call_async(&mut self.store, args, &mut results), &*self.budget.watch);
         match called {
             Ok(()) => Ok(results),
             Err(error) => match error.downcast_ref::<Exit>() {
@@ -141,6 +151,13 @@ impl Instance {
             },
         }
     }
+}
+
+/// A function of an instance.
+#[derive(Debug, Clone, Copy)]
+pub struct Callee {
+    func: Func,
+    results: usize,
 }
 
 /// Why a call did not return.
@@ -163,19 +180,10 @@ impl From<Stopped> for Error {
     }
 }
 
-fn call(func: &Func, store: &mut Store<State>, args: &[Val], results: &mut [Val], watch: &dyn Watch) -> wasmtime::Result<()> {
-    run(func.call_async(store, args, results), watch)
-}
-
 /// Drives a future of the engine to its end. It is pending only after every
 /// [`TICKS_BETWEEN_CHECKS`], when the watch is asked; nothing else ever waits.
 fn run<T>(future: impl Future<Output = wasmtime::Result<T>>, watch: &dyn Watch) -> wasmtime::Result<T> {
-    struct Nothing;
-    impl Wake for Nothing {
-        fn wake(self: Arc<Self>) {}
-    }
-    let waker = Waker::from(Arc::new(Nothing));
-    let mut context = Context::from_waker(&waker);
+    let mut context = Context::from_waker(Waker::noop());
     let mut future = pin!(future);
     loop {
         if let Poll::Ready(result) = future.as_mut().poll(&mut context) {
