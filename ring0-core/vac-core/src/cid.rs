@@ -115,7 +115,12 @@ impl FromStr for Cid {
 
     fn from_str(text: &str) -> Result<Self, Corrupt> {
         let bad = |got: &str| {
-            Corrupt::new("CID", format!("`{}`", quote(text)), "base32 CIDv1 with BLAKE3-256, raw or dag-cbor", got)
+            Corrupt::new(
+                "CID",
+                format!("`{}`", quote(text)),
+                "base32 CIDv1 with BLAKE3-256, raw or dag-cbor",
+                got,
+            )
         };
         let parsed = cid::Cid::try_from(text).map_err(|e| bad(&e.to_string()))?;
         let cid = Self::try_from_bytes(&parsed.to_bytes()).ok_or_else(|| bad("another kind of CID"))?;

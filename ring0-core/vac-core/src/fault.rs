@@ -151,12 +151,7 @@ impl Corrupt {
         expected: impl fmt::Display,
         got: impl fmt::Display,
     ) -> Self {
-        Self {
-            what,
-            place: place.to_string(),
-            expected: expected.to_string(),
-            got: got.to_string(),
-        }
+        Self { what, place: place.to_string(), expected: expected.to_string(), got: got.to_string() }
     }
 }
 
@@ -213,7 +208,8 @@ pub fn quote_line(value: &str) -> String {
 }
 
 fn escape(c: char) -> impl Iterator<Item = char> {
-    let hidden = c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let hidden = c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let escaped = if hidden { Some(c.escape_unicode()) } else { None };
     let plain = if hidden { None } else { Some(c) };
     escaped.into_iter().flatten().chain(plain)

@@ -1,7 +1,12 @@
 //! Every bound of ring 0, in one place, tied together where they depend on each other.
 
-/// A request or response of at most this many bytes stays inline in its event.
-pub const EVENT_INLINE_MAX_BYTES: usize = 64;
+/// A request or response of at most this many bytes stays inline in its event: 64 bytes of a
+/// guest's, and what their canonical form and a handle beside them take.
+pub const EVENT_INLINE_MAX_BYTES: usize = 80;
+
+/// A link of a ledger's hash chain ends with the entry that brings it to this length. Long enough
+/// for BLAKE3 to hash at its full speed, which for single entries it does not reach by far.
+pub const CHAIN_LINK_MIN_BYTES: usize = 16 << 10;
 
 /// Nesting that the canonical decoder follows before it refuses.
 pub const CANON_DEPTH_MAX: usize = 64;

@@ -29,7 +29,9 @@ const EXIT_VERSION: &str = "@0.1.0";
 
 /// Defines what adapted modules import besides WASI.
 pub(crate) fn define(wall: &mut Wall<'_>) -> wasmtime::Result<()> {
-    wall.interface(EXIT_INTERFACE, EXIT_VERSION, |i| i.exit("exit", Class::Local, |(status,): &(u32,)| *status))
+    wall.interface(EXIT_INTERFACE, EXIT_VERSION, |i| {
+        i.exit("exit", Class::Local, |(status,): &(u32,)| *status)
+    })
 }
 
 /// The component that does what `module` does.

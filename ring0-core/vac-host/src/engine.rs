@@ -85,7 +85,10 @@ impl Engine {
         let engine = wasmtime::Engine::new(config).map_err(|e| machine("start the engine", &e))?;
         let mut linker = Linker::new(&engine);
         let mut wall = Wall::new(&mut linker);
-        let defined = wasi::define(&mut wall).and_then(|()| kernel_files::define(&mut wall)).and_then(|()| adapt::define(&mut wall)).and_then(|()| extra(&mut wall));
+        let defined = wasi::define(&mut wall)
+            .and_then(|()| kernel_files::define(&mut wall))
+            .and_then(|()| adapt::define(&mut wall))
+            .and_then(|()| extra(&mut wall));
         defined.map_err(|e| machine("define the wall", &e))?;
         let fingerprint = fingerprint(&engine);
         Ok(Self { engine, linker, fingerprint })
@@ -109,7 +112,12 @@ impl Engine {
 
     fn compile_now(&self, loaded: &Loaded<'_>, storage: Option<&dyn Storage>) -> Result<Component> {
         let component = Component::from_binary(&self.engine, &loaded.component()?).map_err(|e| {
-            Corrupt::new("program", format!("`{}`", loaded.place), "a valid component", vac_core::fault::quote(&chain(&e)))
+            Corrupt::new(
+                "program",
+                format!("`{}`", loaded.place),
+                "a valid component",
+                vac_core::fault::quote(&chain(&e)),
+            )
         })?;
         if let (Some(storage), Ok(code)) = (storage, component.serialize()) {
             let path = self.code_path(&loaded.cid);

@@ -101,11 +101,43 @@ pub enum ErrorCode {
     CrossDevice,
 }
 cases!(ErrorCode {
-    Access, WouldBlock, Already, BadDescriptor, Busy, Deadlock, Quota, Exist, FileTooLarge,
-    IllegalByteSequence, InProgress, Interrupted, Invalid, Io, IsDirectory, Loop, TooManyLinks,
-    MessageSize, NameTooLong, NoDevice, NoEntry, NoLock, InsufficientMemory, InsufficientSpace,
-    NotDirectory, NotEmpty, NotRecoverable, Unsupported, NoTty, NoSuchDevice, Overflow,
-    NotPermitted, Pipe, ReadOnly, InvalidSeek, TextFileBusy, CrossDevice,
+    Access,
+    WouldBlock,
+    Already,
+    BadDescriptor,
+    Busy,
+    Deadlock,
+    Quota,
+    Exist,
+    FileTooLarge,
+    IllegalByteSequence,
+    InProgress,
+    Interrupted,
+    Invalid,
+    Io,
+    IsDirectory,
+    Loop,
+    TooManyLinks,
+    MessageSize,
+    NameTooLong,
+    NoDevice,
+    NoEntry,
+    NoLock,
+    InsufficientMemory,
+    InsufficientSpace,
+    NotDirectory,
+    NotEmpty,
+    NotRecoverable,
+    Unsupported,
+    NoTty,
+    NoSuchDevice,
+    Overflow,
+    NotPermitted,
+    Pipe,
+    ReadOnly,
+    InvalidSeek,
+    TextFileBusy,
+    CrossDevice,
 });
 
 impl ErrorCode {
@@ -387,7 +419,11 @@ impl OpenDir {
     }
 
     pub(crate) fn metadata(&self, path: &str, follow_links: bool) -> FsResult<Metadata> {
-        let metadata = if follow_links && self.only.is_empty() { self.dir.metadata(path) } else { self.dir.symlink_metadata(path) };
+        let metadata = if follow_links && self.only.is_empty() {
+            self.dir.metadata(path)
+        } else {
+            self.dir.symlink_metadata(path)
+        };
         metadata.map_err(|e| ErrorCode::from(&e))
     }
 

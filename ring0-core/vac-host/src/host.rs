@@ -161,13 +161,23 @@ impl Host {
     }
 
     /// A new handle for `object`.
-    pub(crate) fn open<T: 'static>(&mut self, object: Object, rights: Rights, grant: Option<u32>) -> Result<Resource<T>> {
+    pub(crate) fn open<T: 'static>(
+        &mut self,
+        object: Object,
+        rights: Rights,
+        grant: Option<u32>,
+    ) -> Result<Resource<T>> {
         let handle = self.table.mint(object, rights, grant).map_err(refused)?;
         Ok(Resource::new_own(handle.to_rep()))
     }
 
     /// A new handle for `object` that ends when `parent` is revoked.
-    pub(crate) fn derive<T: 'static>(&mut self, parent: Handle, object: Object, rights: Rights) -> Result<Resource<T>> {
+    pub(crate) fn derive<T: 'static>(
+        &mut self,
+        parent: Handle,
+        object: Object,
+        rights: Rights,
+    ) -> Result<Resource<T>> {
         let handle = self.table.derive(parent, object, rights).map_err(refused)?;
         Ok(Resource::new_own(handle.to_rep()))
     }
@@ -190,8 +200,12 @@ impl Host {
 /// A refusal of the table: too many handles are a quota, the rest is the guest's doing.
 pub(crate) fn refused(refusal: Refusal) -> Error {
     match refusal {
-        Refusal::Full(max) => HostAbort::new(AbortKind::Quota, format!("the guest wants more than {max} open handles")).into(),
-        Refusal::Stale(_) | Refusal::Rights { .. } => Fault { kind: "trap", message: refusal.to_string() }.into(),
+        Refusal::Full(max) => {
+            HostAbort::new(AbortKind::Quota, format!("the guest wants more than {max} open handles")).into()
+        }
+        Refusal::Stale(_) | Refusal::Rights { .. } => {
+            Fault { kind: "trap", message: refusal.to_string() }.into()
+        }
     }
 }
 

@@ -53,7 +53,9 @@ fn exports_of(engine: &Engine, component: &Component) -> Vec<Export> {
     for (name, item) in ty.exports(engine.inner()) {
         match item.ty {
             ComponentItem::ComponentFunc(func) => {
-                found.extend(component.get_export_index(None, name).map(|index| export(name.to_owned(), &func, index)));
+                found.extend(
+                    component.get_export_index(None, name).map(|index| export(name.to_owned(), &func, index)),
+                );
             }
             ComponentItem::ComponentInstance(instance) => {
                 let parent = component.get_export_index(None, name);
@@ -95,11 +97,19 @@ pub fn find_function(engine: &Engine, compiled: &Compiled, name: &str) -> Result
         0 => {
             let usage = Usage::new(format!("there is no export `{}`", quote(name)));
             let listed: Vec<_> = names.iter().take(8).map(|n| format!("`{}`", quote(n))).collect();
-            Err(usage.hint(if listed.is_empty() { "this program exports no functions".into() } else { format!("it exports {}", listed.join(", ")) }).into())
+            Err(usage
+                .hint(if listed.is_empty() {
+                    "this program exports no functions".into()
+                } else {
+                    format!("it exports {}", listed.join(", "))
+                })
+                .into())
         }
         n => {
             let listed: Vec<_> = meant.iter().map(|e| format!("`{}`", quote(&e.name))).collect();
-            Err(Usage::new(format!("{n} exports end in `{}`", quote(name))).hint(format!("name one of {}", listed.join(", "))).into())
+            Err(Usage::new(format!("{n} exports end in `{}`", quote(name)))
+                .hint(format!("name one of {}", listed.join(", ")))
+                .into())
         }
     }
 }
@@ -136,7 +146,12 @@ pub struct Program {
 pub fn program(engine: &Engine, loaded: &Loaded<'_>) -> Result<Program> {
     let bytes = loaded.component()?;
     let component = wasmtime::component::Component::from_binary(engine.inner(), &bytes).map_err(|e| {
-        Corrupt::new("program", format!("`{}`", loaded.place), "a valid component", quote(&crate::engine::chain(&e)))
+        Corrupt::new(
+            "program",
+            format!("`{}`", loaded.place),
+            "a valid component",
+            quote(&crate::engine::chain(&e)),
+        )
     })?;
     let ty = component.component_type();
     Ok(Program {
@@ -156,7 +171,11 @@ fn import(engine: &Engine, name: &str, item: &ComponentItem) -> Import {
         ComponentItem::ComponentFunc(f) => vec![func(name, f)],
         ComponentItem::ComponentInstance(instance) => {
             let inner = instance.exports(engine.inner());
-            inner.filter_map(|(n, item)| if let ComponentItem::ComponentFunc(f) = item.ty { Some(func(n, &f)) } else { None }).collect()
+            inner
+                .filter_map(|(n, item)| {
+                    if let ComponentItem::ComponentFunc(f) = item.ty { Some(func(n, &f)) } else { None }
+                })
+                .collect()
         }
         _ => Vec::new(),
     };

@@ -115,7 +115,9 @@ impl Instance {
         });
         found.ok_or_else(|| {
             Usage::new("this program is not a command: it does not export `wasi:cli/run`")
-                .hint("`vac inspect` shows what it exports; `vac call TARGET 'export(args)'` calls one of them")
+                .hint(
+                    "`vac inspect` shows what it exports; `vac call TARGET 'export(args)'` calls one of them",
+                )
                 .into()
         })
     }
@@ -172,9 +174,11 @@ pub enum Stopped {
 impl From<Stopped> for Error {
     fn from(stopped: Stopped) -> Self {
         match stopped {
-            Stopped::Exit(status) => {
-                Fault { kind: "exit", message: format!("the kernel exited with status {status} instead of returning") }.into()
+            Stopped::Exit(status) => Fault {
+                kind: "exit",
+                message: format!("the kernel exited with status {status} instead of returning"),
             }
+            .into(),
             Stopped::Error(error) => error,
         }
     }
@@ -211,7 +215,12 @@ fn ticks(store: &Store<State>) -> u64 {
 /// module itself rules out fails as WebAssembly says; one that only this host or its operator
 /// cannot give ends the run, because a -1 that the guest sees would differ between machines.
 impl ResourceLimiter for State {
-    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         grow(&mut self.host.quotas, Quota::MemoryBytes, current, desired, maximum)
     }
 
@@ -219,7 +228,12 @@ impl ResourceLimiter for State {
         grow_failed(&error, "memory")
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         grow(&mut self.host.quotas, Quota::TableElements, current, desired, maximum)
     }
 
@@ -238,16 +252,25 @@ impl ResourceLimiter for State {
     }
 }
 
-fn grow(quotas: &mut Quotas, kind: Quota, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+fn grow(
+    quotas: &mut Quotas,
+    kind: Quota,
+    current: usize,
+    desired: usize,
+    maximum: Option<usize>,
+) -> wasmtime::Result<bool> {
     if maximum.is_some_and(|maximum| desired > maximum) {
         return Ok(false);
     }
-    quotas.charge(kind, desired.saturating_sub(current) as u64).map_err(|e| wasmtime::Error::new(Error::from(e)))?;
+    quotas
+        .charge(kind, desired.saturating_sub(current) as u64)
+        .map_err(|e| wasmtime::Error::new(Error::from(e)))?;
     Ok(true)
 }
 
 /// What the engine calls a growth that the type itself rules out, whatever the host has.
-const BEYOND_TYPE: [&str; 2] = ["memory growth exceeds memory type's limits", "overflow calculating new table size"];
+const BEYOND_TYPE: [&str; 2] =
+    ["memory growth exceeds memory type's limits", "overflow calculating new table size"];
 
 /// Called when a growth that was allowed did not happen, and when the type rules one out.
 fn grow_failed(error: &wasmtime::Error, what: &str) -> wasmtime::Result<()> {
@@ -269,7 +292,11 @@ fn classify(error: wasmtime::Error, budget: &Budget) -> Error {
         Some(Trap::OutOfFuel) => out_of_ticks(budget.ticks_max),
         Some(Trap::StackOverflow) => {
             let limit = crate::limits::WASM_STACK_BYTES;
-            HostAbort::new(AbortKind::Quota, format!("the guest's calls are too deep: its stack is {limit} bytes")).into()
+            HostAbort::new(
+                AbortKind::Quota,
+                format!("the guest's calls are too deep: its stack is {limit} bytes"),
+            )
+            .into()
         }
         Some(trap) => Fault { kind: "trap", message: trap.to_string() }.into(),
         None => match error.downcast_ref::<Exit>() {

@@ -119,7 +119,8 @@ fn file(opened: Opened) -> std::result::Result<OpenFile, ErrorCode> {
 
 /// Opens what `path` names in the grant that it begins with.
 fn open(host: &mut Host, path: &str, how: How) -> std::result::Result<Opened, ErrorCode> {
-    let found = host.mounts.iter().find_map(|m| Some((std::sync::Arc::clone(&m.root), rest_of(path, &m.guest)?)));
+    let found =
+        host.mounts.iter().find_map(|m| Some((std::sync::Arc::clone(&m.root), rest_of(path, &m.guest)?)));
     let kind = if Rights::READ.has(how.needs()) { "ro" } else { "rw" };
     let Some((root, rest)) = found else {
         host.deny(format!("dir:{kind}={path}"));

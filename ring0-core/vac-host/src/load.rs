@@ -70,7 +70,8 @@ impl Loaded<'_> {
 /// Looks at the bytes of a program; `place` says in errors where they are from.
 pub fn load<'a>(bytes: &'a [u8], place: &'a str) -> Result<Loaded<'a>> {
     if bytes.len() as u64 > MODULE_MAX_BYTES {
-        let message = format!("`{place}` has {} bytes; the limit for a program is {MODULE_MAX_BYTES}", bytes.len());
+        let message =
+            format!("`{place}` has {} bytes; the limit for a program is {MODULE_MAX_BYTES}", bytes.len());
         return Err(HostAbort::new(AbortKind::Quota, message).into());
     }
     let kind = match encoding(bytes, place)? {
@@ -82,7 +83,10 @@ pub fn load<'a>(bytes: &'a [u8], place: &'a str) -> Result<Loaded<'a>> {
 
 fn encoding(bytes: &[u8], place: &str) -> Result<Encoding> {
     if bytes.get(..4) != Some(b"\0asm") {
-        let usage = Usage::new(format!("`{place}` is not WebAssembly: expected it to begin with `\\0asm`, got {}", start_of(bytes)));
+        let usage = Usage::new(format!(
+            "`{place}` is not WebAssembly: expected it to begin with `\\0asm`, got {}",
+            start_of(bytes)
+        ));
         let hint = if bytes.starts_with(b"(module") || bytes.starts_with(b"(component") {
             "this is the text form; `wasm-tools parse` makes the binary one"
         } else {
@@ -103,7 +107,13 @@ fn start_of(bytes: &[u8]) -> String {
 }
 
 fn malformed(error: &wasmparser::BinaryReaderError, place: &str) -> Error {
-    Corrupt::new("program", format!("`{place}` at byte {:#x}", error.offset()), "valid WebAssembly", error.message()).into()
+    Corrupt::new(
+        "program",
+        format!("`{place}` at byte {:#x}", error.offset()),
+        "valid WebAssembly",
+        error.message(),
+    )
+    .into()
 }
 
 /// Which adapter a core module needs. Its imports must be those of WASI 0.1.
@@ -135,7 +145,10 @@ fn module_kind(bytes: &[u8], place: &str) -> Result<Kind> {
 /// An import that this host does not have: refused at load, by name.
 pub(crate) fn uncovered(import: &str, place: &str) -> Error {
     let import = vac_core::fault::quote(import);
-    HostAbort::new(AbortKind::Denied, format!("`{place}` imports `{import}`, which this host does not provide"))
-        .hint("`vac inspect` lists all imports; nothing is passed through that cannot be recorded")
-        .into()
+    HostAbort::new(
+        AbortKind::Denied,
+        format!("`{place}` imports `{import}`, which this host does not provide"),
+    )
+    .hint("`vac inspect` lists all imports; nothing is passed through that cannot be recorded")
+    .into()
 }

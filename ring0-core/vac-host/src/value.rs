@@ -28,9 +28,15 @@ pub fn parse_args(args: &str, params: &[(String, Type)]) -> Result<Vec<Val>> {
     check_depth(args)?;
     let source = format!("f{args}");
     let call = UntypedFuncCall::parse(&source).map_err(|e| bad_args(args, params, &e))?;
-    let given = call.params_node().and_then(|node| node.as_tuple().ok().map(Iterator::count)).unwrap_or_default();
+    let given =
+        call.params_node().and_then(|node| node.as_tuple().ok().map(Iterator::count)).unwrap_or_default();
     if given > params.len() {
-        let message = format!("`{}` has {given} arguments, expected {}: {}", quote(args), params.len(), show_params(params));
+        let message = format!(
+            "`{}` has {given} arguments, expected {}: {}",
+            quote(args),
+            params.len(),
+            show_params(params)
+        );
         return Err(Usage::new(message).into());
     }
     let types: Vec<Type> = params.iter().map(|(_, ty)| ty.clone()).collect();
@@ -47,10 +53,14 @@ fn check_fields(node: &Node, ty: &Type, source: &str) -> Result<()> {
         Type::Record(record) => node.as_record(source).into_iter().flatten().try_for_each(|(name, value)| {
             match record.fields().find(|field| field.name == name) {
                 Some(field) => check_fields(value, &field.ty, source),
-                None => Err(Usage::new(format!("`{}` is not a field of `{}`", quote(name), show_type(ty))).into()),
+                None => {
+                    Err(Usage::new(format!("`{}` is not a field of `{}`", quote(name), show_type(ty))).into())
+                }
             }
         }),
-        Type::List(list) => node.as_list().into_iter().flatten().try_for_each(|n| check_fields(n, &list.ty(), source)),
+        Type::List(list) => {
+            node.as_list().into_iter().flatten().try_for_each(|n| check_fields(n, &list.ty(), source))
+        }
         Type::Tuple(tuple) => {
             let mut pairs = node.as_tuple().into_iter().flatten().zip(tuple.types());
             pairs.try_for_each(|(node, ty)| check_fields(node, &ty, source))
@@ -66,10 +76,12 @@ fn check_fields(node: &Node, ty: &Type, source: &str) -> Result<()> {
             _ => Ok(()),
         },
         Type::Variant(variant) => match node.as_variant(source) {
-            Ok((name, Some(value))) => match variant.cases().find(|case| case.name == name).and_then(|case| case.ty) {
-                Some(ty) => check_fields(value, &ty, source),
-                None => Ok(()),
-            },
+            Ok((name, Some(value))) => {
+                match variant.cases().find(|case| case.name == name).and_then(|case| case.ty) {
+                    Some(ty) => check_fields(value, &ty, source),
+                    None => Ok(()),
+                }
+            }
             _ => Ok(()),
         },
         _ => Ok(()),
@@ -96,8 +108,11 @@ fn check_depth(args: &str) -> Result<()> {
 fn bad_args(args: &str, params: &[(String, Type)], error: &ParserError) -> vac_core::fault::Error {
     let start = error.span().start.saturating_sub(1).min(args.len());
     let at = args.get(..start).map_or(start, |before| before.chars().count());
-    let message = format!("`{}` does not fit `{}`: at character {}: {error}", quote(args), show_params(params), at + 1);
-    Usage::new(message).hint("arguments are WAVE text: 1, \"text\", [1, 2], {field: 1}, some(1), ok(1), name-of-case").into()
+    let message =
+        format!("`{}` does not fit `{}`: at character {}: {error}", quote(args), show_params(params), at + 1);
+    Usage::new(message)
+        .hint("arguments are WAVE text: 1, \"text\", [1, 2], {field: 1}, some(1), ok(1), name-of-case")
+        .into()
 }
 
 /// Parameters as a person reads them: `(name: type, …)`.
@@ -120,7 +135,9 @@ pub fn show_type(ty: &Type) -> String {
             let part = |ty: Option<Type>| ty.map_or("_".to_owned(), |ty| show_type(&ty));
             format!("result<{}, {}>", part(result.ok()), part(result.err()))
         }
-        Type::Tuple(tuple) => format!("tuple<{}>", tuple.types().map(|ty| show_type(&ty)).collect::<Vec<_>>().join(", ")),
+        Type::Tuple(tuple) => {
+            format!("tuple<{}>", tuple.types().map(|ty| show_type(&ty)).collect::<Vec<_>>().join(", "))
+        }
         Type::Record(record) => {
             let fields = record.fields().map(|f| format!("{}: {}", f.name, show_type(&f.ty)));
             format!("record {{ {} }}", fields.collect::<Vec<_>>().join(", "))
@@ -140,9 +157,8 @@ pub fn show_type(ty: &Type) -> String {
 
 /// A value as WAVE text. A handle has none.
 pub fn show(value: &Val) -> Result<String> {
-    wasm_wave::to_string(value).map_err(|e| {
-        Fault { kind: "value", message: format!("the result has no text form: {e}") }.into()
-    })
+    wasm_wave::to_string(value)
+        .map_err(|e| Fault { kind: "value", message: format!("the result has no text form: {e}") }.into())
 }
 
 /// Results as WAVE text: nothing, a value, or a tuple.

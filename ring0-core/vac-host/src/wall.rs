@@ -164,7 +164,8 @@ impl Interface<'_> {
     pub(crate) fn resource<T: 'static>(&mut self, name: &str) -> wasmtime::Result<()> {
         let function = self.function(&format!("[drop]{name}"), Class::Local);
         self.linker.resource(name, ResourceType::host::<T>(), move |mut store, rep| {
-            let drop = |host: &mut Host, (handle,): (Resource<T>,)| host.release(Handle::from_rep(handle.rep()));
+            let drop =
+                |host: &mut Host, (handle,): (Resource<T>,)| host.release(Handle::from_rep(handle.rep()));
             cross(&mut store, &function, (Resource::<T>::new_own(rep),), &drop).map_err(wasmtime::Error::new)
         })
     }

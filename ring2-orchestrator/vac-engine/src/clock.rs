@@ -30,7 +30,8 @@ impl Deadline {
     /// A deadline `limit` from now, if there is one, and a flag that an interrupt sets.
     pub fn new(clock: Arc<dyn HostClock>, limit: Option<Duration>, interrupted: Arc<AtomicBool>) -> Self {
         let now = clock.monotonic_ns();
-        let end_ns = limit.map(|limit| now.saturating_add(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)));
+        let end_ns =
+            limit.map(|limit| now.saturating_add(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)));
         Self { clock, end_ns, limit: limit.unwrap_or_default(), interrupted }
     }
 }

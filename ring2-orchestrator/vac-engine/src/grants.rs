@@ -72,7 +72,9 @@ impl Grant {
             (spec, None) if spec.starts_with("env:") => Self::parse_env(text, &spec[4..], env),
             (spec, Some(_)) if spec.starts_with("env:") => {
                 let hint = format!("`--env {}` sets a value of your own", &text[4..]);
-                Err(Usage::new(format!("`{}` gives a value, and a grant of `env` takes yours", quote(text))).hint(hint).into())
+                Err(Usage::new(format!("`{}` gives a value, and a grant of `env` takes yours", quote(text)))
+                    .hint(hint)
+                    .into())
             }
             _ => {
                 let usage = Usage::new(format!("`{}` is not a grant: expected {KINDS}", quote(text)));
@@ -86,7 +88,9 @@ impl Grant {
 
     fn parse_env(text: &str, name: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
         if name.is_empty() {
-            return Err(Usage::new(format!("`{}` names no variable", quote(text))).hint("for example `env:LANG`").into());
+            return Err(Usage::new(format!("`{}` names no variable", quote(text)))
+                .hint("for example `env:LANG`")
+                .into());
         }
         let value = env(name).ok_or_else(|| {
             Usage::new(format!("the variable `{}` is not set", quote(name)))
@@ -122,7 +126,9 @@ fn rights(spec: &str) -> Rights {
 fn paths(text: &str, value: &str) -> Result<(PathBuf, String)> {
     let (host, guest) = value.split_once("::").unwrap_or((value, value));
     if host.is_empty() || guest.is_empty() {
-        return Err(Usage::new(format!("`{}` names no path", quote(text))).hint("for example `dir:ro=./data`").into());
+        return Err(Usage::new(format!("`{}` names no path", quote(text)))
+            .hint("for example `dir:ro=./data`")
+            .into());
     }
     Ok((PathBuf::from(host), guest.to_owned()))
 }
@@ -180,23 +186,41 @@ fn not_there(host: &Path, error: &std::io::Error) -> vac_core::fault::Error {
 }
 
 /// WASI gives a guest directories only, so a file is shown as the one name in its folder.
-fn open_file(preopens: &mut Vec<Preopen>, host: &Path, guest: &str, rights: Rights, number: u32) -> Result<()> {
+fn open_file(
+    preopens: &mut Vec<Preopen>,
+    host: &Path,
+    guest: &str,
+    rights: Rights,
+    number: u32,
+) -> Result<()> {
     // Links are followed now, once: later they could lead elsewhere.
     let real = host.canonicalize().map_err(|e| not_there(host, &e))?;
     let (Some(folder), Some(name)) = (real.parent(), real.file_name().and_then(|n| n.to_str())) else {
         return Err(Usage::new(format!("`{}` is not a file", host.display())).into());
     };
     if !real.is_file() {
-        return Err(Usage::new(format!("`{}` is not a file", host.display())).hint("`dir:` grants a directory").into());
+        return Err(Usage::new(format!("`{}` is not a file", host.display()))
+            .hint("`dir:` grants a directory")
+            .into());
     }
     let (guest_folder, guest_name) = guest.rsplit_once('/').unwrap_or((".", guest));
     if guest_name != name {
-        let message = format!("a granted file keeps its name: expected a guest path that ends in `{}`, got `{}`", quote(name), quote(guest));
+        let message = format!(
+            "a granted file keeps its name: expected a guest path that ends in `{}`, got `{}`",
+            quote(name),
+            quote(guest)
+        );
         return Err(Usage::new(message).into());
     }
     let guest_folder = if guest_folder.is_empty() { "/" } else { guest_folder };
     let only = (name.to_owned(), rights, number);
-    preopens.push(Preopen { guest: guest_folder.to_owned(), dir: open_dir(folder)?, only: vec![only], rights, grant: number });
+    preopens.push(Preopen {
+        guest: guest_folder.to_owned(),
+        dir: open_dir(folder)?,
+        only: vec![only],
+        rights,
+        grant: number,
+    });
     Ok(())
 }
 
@@ -236,7 +260,19 @@ mod tests {
 
     #[test]
     fn what_is_no_grant_says_what_to_type() {
-        for bad in ["", "dir", "dir:ro", "dir:ro=", "dir:xx=/", "env:", "env:NOPE", "env:LANG=x", "stdin=1", "net:x", "dir:ro=::x"] {
+        for bad in [
+            "",
+            "dir",
+            "dir:ro",
+            "dir:ro=",
+            "dir:xx=/",
+            "env:",
+            "env:NOPE",
+            "env:LANG=x",
+            "stdin=1",
+            "net:x",
+            "dir:ro=::x",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

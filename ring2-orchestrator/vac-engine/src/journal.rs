@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vac_core::cid::Codec;
 use vac_core::fault::{AbortKind, Corrupt, Divergence, Error, HostAbort, Result};
-use vac_core::ledger::{Body, Call, Class, Entry, Header, Ledger, NameId, Outcome, Reader, Return, Seq, Tail};
+use vac_core::ledger::{
+    Body, Call, Class, Entry, Header, Ledger, NameId, Outcome, Reader, Return, Seq, Tail,
+};
 use vac_core::limits::EVENT_INLINE_MAX_BYTES;
 use vac_core::store::Store;
 use vac_host::{Answered, Crossing, Function, Recorder};
@@ -279,13 +281,21 @@ impl Inner {
         }
     }
 
-    fn answered(&mut self, name: NameId, class: Class, tick: u64, request: &[u8], answered: &Answered<'_>) -> Result<()> {
+    fn answered(
+        &mut self,
+        name: NameId,
+        class: Class,
+        tick: u64,
+        request: &[u8],
+        answered: &Answered<'_>,
+    ) -> Result<()> {
         let answer = match class {
             Class::Computed => Body::digest(answered.response),
             _ => self.keep(answered.response)?,
         };
         self.denied.extend(answered.denied.map(str::to_owned));
-        let ret = Return { answer: Ok(answer), grant: answered.grant, denied: answered.denied.map(str::to_owned) };
+        let ret =
+            Return { answer: Ok(answer), grant: answered.grant, denied: answered.denied.map(str::to_owned) };
         self.returned(name, class, tick, request, ret)
     }
 
@@ -372,8 +382,11 @@ impl Inner {
     }
 
     fn diverged(&self, recorded: &Entry, replayed: &Entry) -> Error {
-        let names: BTreeMap<NameId, &str> = self.names.iter().map(|(name, id)| (*id, name.as_str())).collect();
-        let show = |entry: &Entry| crate::report::one_line(entry, &|id| names.get(&id).map_or("?", |n| n).to_owned());
+        let names: BTreeMap<NameId, &str> =
+            self.names.iter().map(|(name, id)| (*id, name.as_str())).collect();
+        let show = |entry: &Entry| {
+            crate::report::one_line(entry, &|id| names.get(&id).map_or("?", |n| n).to_owned())
+        };
         Box::new(Divergence { seq: self.events, recorded: show(recorded), replayed: show(replayed) }).into()
     }
 }
@@ -408,14 +421,19 @@ impl Record {
         match (recorded, replayed) {
             (Entry::Begin(a), Entry::Begin(b)) => self.agrees_call(a, b),
             (Entry::Event(a, ret_a), Entry::Event(b, ret_b)) => self.agrees_call(a, b) && ret_a == ret_b,
-            (Entry::Close { outcome: a, events: n, .. }, Entry::Close { outcome: b, events: m, .. }) if !self.same_engine => {
+            (Entry::Close { outcome: a, events: n, .. }, Entry::Close { outcome: b, events: m, .. })
+                if !self.same_engine =>
+            {
                 a == b && n == m
             }
-            (Entry::End(a, ra), Entry::End(b, rb)) if !self.same_engine => a == b && ra.answer.is_ok() == rb.answer.is_ok(),
-            // An operator's interrupt comes at no fixed tick.
-            (Entry::Close { outcome: a @ Outcome::Abort { kind, .. }, .. }, Entry::Close { outcome: b, .. }) if is_outside(*kind) => {
-                a == b
+            (Entry::End(a, ra), Entry::End(b, rb)) if !self.same_engine => {
+                a == b && ra.answer.is_ok() == rb.answer.is_ok()
             }
+            // An operator's interrupt comes at no fixed tick.
+            (
+                Entry::Close { outcome: a @ Outcome::Abort { kind, .. }, .. },
+                Entry::Close { outcome: b, .. },
+            ) if is_outside(*kind) => a == b,
             _ => recorded == replayed,
         }
     }
@@ -444,7 +462,8 @@ fn record_ends(events: u64, tail: Option<Tail>) -> Error {
         Some(Tail::Open { .. }) => RECORD_ENDS.to_owned(),
         _ => {
             let replayed = "another event".to_owned();
-            return Box::new(Divergence { seq: events, recorded: "the end of the run".into(), replayed }).into();
+            return Box::new(Divergence { seq: events, recorded: "the end of the run".into(), replayed })
+                .into();
         }
     };
     HostAbort::new(AbortKind::Interrupt, message).into()
@@ -473,7 +492,9 @@ pub fn error_of(outcome: Outcome) -> Error {
             vac_core::fault::Fault { kind, message }.into()
         }
         Outcome::Abort { kind, message } => HostAbort::new(kind, message).into(),
-        Outcome::Done(_) | Outcome::Exit(_) => HostAbort::new(AbortKind::Machine, "the record has a result where it ended").into(),
+        Outcome::Done(_) | Outcome::Exit(_) => {
+            HostAbort::new(AbortKind::Machine, "the record has a result where it ended").into()
+        }
     }
 }
 

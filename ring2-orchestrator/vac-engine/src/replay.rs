@@ -123,15 +123,27 @@ fn check_format(header: &Header) -> Result<()> {
     }
 }
 
-fn run_again(home: &Home, run: RunId, record: &Record, journal: &Arc<Journal>, outside: Outside) -> Result<(Head, u64)> {
+fn run_again(
+    home: &Home,
+    run: RunId,
+    record: &Record,
+    journal: &Arc<Journal>,
+    outside: Outside,
+) -> Result<(Head, u64)> {
     let header = &record.header;
     let target = Target::from_store(home, &link(header, "target")?).map_err(|_| {
         let cid = header.get("target").cloned();
-        Corrupt::new("record", format!("run `{run}`"), "its program in the store", format!("no object {cid:?}"))
+        Corrupt::new(
+            "record",
+            format!("run `{run}`"),
+            "its program in the store",
+            format!("no object {cid:?}"),
+        )
     })?;
     let seed = seed_bytes(int(header, "seed")?);
     let limits = Limits { ticks_max: ticks_max(record)?, memory_max_bytes: int(header, "memory_max_bytes")? };
-    let mut session = Session::replay(home, Programs::default(), Arc::clone(journal), run, seed, limits, outside);
+    let mut session =
+        Session::replay(home, Programs::default(), Arc::clone(journal), run, seed, limits, outside);
     let what = text(header, "what")?;
     let finished = match What::from_word(&what) {
         Some(What::Script) => script::replay(session, &target, header)?,
@@ -139,14 +151,20 @@ fn run_again(home: &Home, run: RunId, record: &Record, journal: &Arc<Journal>, o
             let compiled = session.programs.compile(home, &target)?;
             let (args, env) = (texts(header, "args")?, pairs(header, "env")?);
             let name = args.first().cloned().unwrap_or_default();
-            let gave = session.kernel(&name, &compiled, &Ask::Command { args: &args, env: &env }, With::default());
+            let gave =
+                session.kernel(&name, &compiled, &Ask::Command { args: &args, env: &env }, With::default());
             finish(session, gave)?
         }
         Some(What::Call) => {
             let compiled = session.programs.compile(home, &target)?;
             let export = text(header, "export")?;
             let args = recorded_args(&session.programs, &compiled, &export, &text(header, "arguments")?)?;
-            let gave = session.kernel(&target.name, &compiled, &Ask::Call { export: &export, args: &args }, With::default());
+            let gave = session.kernel(
+                &target.name,
+                &compiled,
+                &Ask::Call { export: &export, args: &args },
+                With::default(),
+            );
             finish(session, gave)?
         }
         None => return Err(wrong("what", "run, call or script", header.get("what"))),
@@ -157,7 +175,10 @@ fn run_again(home: &Home, run: RunId, record: &Record, journal: &Arc<Journal>, o
 /// The limit of the record; where its operator ended it, the tick at which that happened, since
 /// nothing else would end a replay there.
 fn ticks_max(record: &Record) -> Result<Option<u64>> {
-    if let Some(Outcome::Abort { kind: AbortKind::Time | AbortKind::Interrupt | AbortKind::Machine, .. }) = &record.outcome {
+    if let Some(Outcome::Abort {
+        kind: AbortKind::Time | AbortKind::Interrupt | AbortKind::Machine, ..
+    }) = &record.outcome
+    {
         return Ok(record.ticks);
     }
     match record.header.get("ticks_max") {
@@ -195,9 +216,10 @@ fn int(header: &Header, field: &str) -> Result<u64> {
 pub(crate) fn texts(header: &Header, field: &str) -> Result<Vec<String>> {
     let bad = || wrong(field, "a list of text", header.get(field));
     match header.get(field) {
-        Some(Node::List(items)) => {
-            items.iter().map(|item| if let Node::Text(text) = item { Ok(text.clone()) } else { Err(bad()) }).collect()
-        }
+        Some(Node::List(items)) => items
+            .iter()
+            .map(|item| if let Node::Text(text) = item { Ok(text.clone()) } else { Err(bad()) })
+            .collect(),
         _ => Err(bad()),
     }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use vac_core::canon::{self, Node};
 use vac_core::fault::{Result, quote};
-use vac_core::ledger::{self, Body, Call, Class, Entry, Head, NameId, Outcome, Reader, Return, RunId, Seq, Tail};
+use vac_core::ledger::{
+    self, Body, Call, Class, Entry, Head, NameId, Outcome, Reader, Return, RunId, Seq, Tail,
+};
 
 use crate::home::Home;
 
@@ -219,7 +221,9 @@ impl EventInfo {
 
 /// An entry in one line, for the two sides of a divergence.
 pub fn one_line(entry: &Entry, name: &dyn Fn(NameId) -> String) -> String {
-    let call = |call: &Call| format!("`{}`{} at tick {}", quote(&name(call.name)), show_body(&call.request), call.tick);
+    let call = |call: &Call| {
+        format!("`{}`{} at tick {}", quote(&name(call.name)), show_body(&call.request), call.tick)
+    };
     match entry {
         Entry::Header(_) => "a header".into(),
         Entry::Name(_, name) => format!("the first call of `{}`", quote(name)),
@@ -254,11 +258,15 @@ pub fn show_outcome(outcome: &Outcome) -> String {
 pub fn show_body(body: &Body) -> String {
     match body {
         Body::Inline(bytes) => match canon::decode::<Node>(bytes, "body") {
-            Ok(Node::List(items)) => format!("({})", items.iter().map(show_node).collect::<Vec<_>>().join(", ")),
+            Ok(Node::List(items)) => {
+                format!("({})", items.iter().map(show_node).collect::<Vec<_>>().join(", "))
+            }
             Ok(node) => show_node(&node),
             Err(_) => quote(&String::from_utf8_lossy(bytes)),
         },
-        Body::Stored { cid, len_bytes } | Body::Digest { cid, len_bytes } => format!("[{len_bytes} bytes …{}]", cid.short()),
+        Body::Stored { cid, len_bytes } | Body::Digest { cid, len_bytes } => {
+            format!("[{len_bytes} bytes …{}]", cid.short())
+        }
     }
 }
 
@@ -276,7 +284,10 @@ pub fn show_node(node: &Node) -> String {
         Node::Text(text) => format!("\"{}\"", quote(text)),
         Node::List(items) => format!("[{}]", joined(items.iter().map(show_node).collect())),
         Node::Map(entries) => {
-            format!("{{{}}}", joined(entries.iter().map(|(k, v)| format!("{}: {}", quote(k), show_node(v))).collect()))
+            format!(
+                "{{{}}}",
+                joined(entries.iter().map(|(k, v)| format!("{}: {}", quote(k), show_node(v))).collect())
+            )
         }
         Node::Link(cid) => format!("…{}", cid.short()),
     }

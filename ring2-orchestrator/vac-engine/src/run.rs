@@ -88,7 +88,8 @@ pub fn run(home: &Home, target: &Target, request: &Request, outside: Outside) ->
     if !inspect::is_command(programs.engine()?, &compiled) {
         return Err(not_a_command(&programs, &compiled, target)?);
     }
-    let args: Vec<String> = std::iter::once(target.name.clone()).chain(request.args.iter().cloned()).collect();
+    let args: Vec<String> =
+        std::iter::once(target.name.clone()).chain(request.args.iter().cloned()).collect();
     let env = grants::environment(&request.grants, &request.env);
     let with = With { preopens: grants::open(&request.grants)?, stdin: grants::stdin(&request.grants) };
     let header = header(What::Run, &target.cid, request, command_fields(&args, &env));
@@ -108,7 +109,13 @@ fn not_a_command(programs: &Programs, compiled: &Compiled, target: &Target) -> R
 }
 
 /// Calls `text`, which is `export(args)` in WAVE, in `target`.
-pub fn call(home: &Home, target: &Target, text: &str, request: &Request, outside: Outside) -> Result<Finished> {
+pub fn call(
+    home: &Home,
+    target: &Target,
+    text: &str,
+    request: &Request,
+    outside: Outside,
+) -> Result<Finished> {
     let (name, args) = value::split_call(text)?;
     let mut programs = Programs::default();
     let compiled = programs.compile(home, target)?;
@@ -121,7 +128,8 @@ pub fn call(home: &Home, target: &Target, text: &str, request: &Request, outside
     ];
     let header = header(What::Call, &target.cid, request, fields);
     let mut session = start(home, programs, target, header, request, outside)?;
-    let gave = session.kernel(&target.name, &compiled, &Ask::Call { export: &export.name, args: &values }, with);
+    let gave =
+        session.kernel(&target.name, &compiled, &Ask::Call { export: &export.name, args: &values }, with);
     finish(session, gave)
 }
 
@@ -135,7 +143,8 @@ pub(crate) fn start<'h>(
     outside: Outside,
 ) -> Result<Session<'h>> {
     let started = outside.clock.unix_ms();
-    let session = Session::live(home, programs, header, seed_bytes(request.seed), request.limits.clone(), outside)?;
+    let session =
+        Session::live(home, programs, header, seed_bytes(request.seed), request.limits.clone(), outside)?;
     session.keep(&target.bytes)?;
     session.journal().note(note(started, target, request));
     Ok(session)
@@ -144,7 +153,9 @@ pub(crate) fn start<'h>(
 /// What may differ between equal runs.
 fn note(started_unix_ms: u64, target: &Target, request: &Request) -> Vec<Field> {
     let hosts = request.grants.iter().map(|g| match g.host_path() {
-        Some(path) => Node::Text(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()),
+        Some(path) => {
+            Node::Text(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string())
+        }
         None => Node::Null,
     });
     vec![
@@ -196,7 +207,12 @@ pub(crate) fn finish(session: Session<'_>, gave: Result<Gave>) -> Result<Finishe
 }
 
 /// The typed arguments of a recorded call.
-pub(crate) fn recorded_args(programs: &Programs, compiled: &Compiled, export: &str, args: &str) -> Result<Vec<Val>> {
+pub(crate) fn recorded_args(
+    programs: &Programs,
+    compiled: &Compiled,
+    export: &str,
+    args: &str,
+) -> Result<Vec<Val>> {
     let export = inspect::find_function(programs.engine()?, compiled, export)?;
     value::parse_args(args, &export.params)
 }

@@ -187,7 +187,19 @@ impl<'h> Session<'h> {
         outside: Outside,
     ) -> Self {
         let started_ns = outside.clock.monotonic_ns();
-        Self { home, programs, journal, flusher, run, seed, limits, outside, ticks: 0, started_ns, kernels: Vec::new() }
+        Self {
+            home,
+            programs,
+            journal,
+            flusher,
+            run,
+            seed,
+            limits,
+            outside,
+            ticks: 0,
+            started_ns,
+            kernels: Vec::new(),
+        }
     }
 
     /// Where events go.
@@ -295,7 +307,16 @@ impl<'h> Session<'h> {
         let quotas = Quotas::unlimited()
             .with(Resource::MemoryBytes, self.limits.memory_max_bytes)
             .with(Resource::TableElements, vac_host::limits::TABLE_ELEMENTS_MAX);
-        Setup { args, env, preopens: with.preopens, stdin: with.stdin, console, seed: self.seed, quotas, ..Setup::default() }
+        Setup {
+            args,
+            env,
+            preopens: with.preopens,
+            stdin: with.stdin,
+            console,
+            seed: self.seed,
+            quotas,
+            ..Setup::default()
+        }
     }
 
     /// Ends the run. When this returns, everything about it is durable.
@@ -312,7 +333,16 @@ impl<'h> Session<'h> {
             flusher.finish(head, entries)?;
         }
         let time_ns = self.outside.clock.monotonic_ns().saturating_sub(self.started_ns);
-        Ok(Summary { run: self.run, head, ticks: self.ticks, events, kernels: self.kernels, time_ns, denied, outcome })
+        Ok(Summary {
+            run: self.run,
+            head,
+            ticks: self.ticks,
+            events,
+            kernels: self.kernels,
+            time_ns,
+            denied,
+            outcome,
+        })
     }
 
     /// The result of a call as the outcome's body.
@@ -390,7 +420,10 @@ impl Flusher {
         self.ending.store(true, Ordering::Release);
         self.thread.thread().unpark();
         let (mut committer, failed) = self.thread.join().map_err(|_| {
-            HostAbort::new(vac_core::fault::AbortKind::Machine, "the thread that writes the ledger ended early")
+            HostAbort::new(
+                vac_core::fault::AbortKind::Machine,
+                "the thread that writes the ledger ended early",
+            )
         })?;
         if let Some(failed) = failed {
             return Err(failed.into());
@@ -400,7 +433,12 @@ impl Flusher {
     }
 }
 
-fn flush(journal: &Journal, store: &Store, ending: &AtomicBool, mut committer: Committer) -> (Committer, Option<HostAbort>) {
+fn flush(
+    journal: &Journal,
+    store: &Store,
+    ending: &AtomicBool,
+    mut committer: Committer,
+) -> (Committer, Option<HostAbort>) {
     // If this fails, so does the first commit, which reports it.
     let _ = committer.sync_name();
     if !ending.load(Ordering::Acquire) {

@@ -57,14 +57,16 @@ impl Target {
     pub fn from_file(path: &Path) -> Result<Self> {
         let bytes = read_program(path)?;
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        let folder = path.parent().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p }.to_owned());
+        let folder =
+            path.parent().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p }.to_owned());
         Ok(Self { cid: Cid::of_raw(&bytes), bytes, name, place: path.display().to_string(), folder })
     }
 
     /// The object `cid`.
     pub fn from_store(home: &Home, cid: &Cid) -> Result<Self> {
         let bytes = home.store().get(cid)?.ok_or_else(|| {
-            Usage::new(format!("the store has no object `{cid}`")).hint("`vac store ls` lists them, `vac store put FILE` adds one")
+            Usage::new(format!("the store has no object `{cid}`"))
+                .hint("`vac store ls` lists them, `vac store put FILE` adds one")
         })?;
         Ok(Self { bytes, cid: *cid, name: cid.to_string(), place: cid.to_string(), folder: None })
     }
@@ -74,10 +76,17 @@ fn builtin(name: &str) -> Result<Target> {
     let found = BUILTINS.iter().find(|(known, _)| *known == name);
     let (name, bytes) = found.ok_or_else(|| {
         let known: Vec<_> = BUILTINS.iter().map(|(name, _)| format!("`{BUILTIN_PREFIX}{name}`")).collect();
-        Usage::new(format!("there is no built-in kernel `{}`", quote(name))).hint(format!("there are {}", known.join(", ")))
+        Usage::new(format!("there is no built-in kernel `{}`", quote(name)))
+            .hint(format!("there are {}", known.join(", ")))
     })?;
     let text = format!("{BUILTIN_PREFIX}{name}");
-    Ok(Target { bytes: bytes.to_vec(), cid: Cid::of_raw(bytes), name: text.clone(), place: text, folder: None })
+    Ok(Target {
+        bytes: bytes.to_vec(),
+        cid: Cid::of_raw(bytes),
+        name: text.clone(),
+        place: text,
+        folder: None,
+    })
 }
 
 fn read_program(path: &Path) -> Result<Vec<u8>> {
@@ -86,7 +95,9 @@ fn read_program(path: &Path) -> Result<Vec<u8>> {
             std::io::ErrorKind::NotFound => Usage::new(format!("there is no file `{}`", path.display()))
                 .hint("a target is a `.star` script, a `.wasm` file, a CID or `builtin:NAME`")
                 .into(),
-            std::io::ErrorKind::IsADirectory => Usage::new(format!("`{}` is a directory", path.display())).into(),
+            std::io::ErrorKind::IsADirectory => {
+                Usage::new(format!("`{}` is a directory", path.display())).into()
+            }
             _ => HostAbort::io("read", path.display(), &e).into(),
         }
     };
@@ -95,7 +106,11 @@ fn read_program(path: &Path) -> Result<Vec<u8>> {
         return Err(Usage::new(format!("`{}` is a directory, expected a program", path.display())).into());
     }
     if metadata.len() > MODULE_MAX_BYTES {
-        let message = format!("`{}` has {} bytes; the limit for a program is {MODULE_MAX_BYTES}", path.display(), metadata.len());
+        let message = format!(
+            "`{}` has {} bytes; the limit for a program is {MODULE_MAX_BYTES}",
+            path.display(),
+            metadata.len()
+        );
         return Err(HostAbort::new(vac_core::fault::AbortKind::Quota, message).into());
     }
     std::fs::read(path).map_err(failed)
@@ -114,7 +129,9 @@ impl Programs {
         if self.engine.get().is_none() {
             let _ = self.engine.set(Engine::new()?);
         }
-        self.engine.get().ok_or_else(|| HostAbort::new(vac_core::fault::AbortKind::Machine, "the engine did not start").into())
+        self.engine.get().ok_or_else(|| {
+            HostAbort::new(vac_core::fault::AbortKind::Machine, "the engine did not start").into()
+        })
     }
 
     /// The compiled form of `target`.

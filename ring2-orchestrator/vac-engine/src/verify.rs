@@ -55,7 +55,10 @@ pub fn verify(home: &Home, run: RunId) -> Result<Verified> {
 fn problem(home: &Home, run: RunId, cid: &Cid) -> Option<Error> {
     match home.store().get(cid) {
         Ok(Some(_)) => None,
-        Ok(None) => Some(Corrupt::new("run", format!("`{run}`"), format!("the object `{cid}` in the store"), "nothing").into()),
+        Ok(None) => Some(
+            Corrupt::new("run", format!("`{run}`"), format!("the object `{cid}` in the store"), "nothing")
+                .into(),
+        ),
         Err(error) => Some(error),
     }
 }

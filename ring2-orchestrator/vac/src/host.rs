@@ -18,7 +18,6 @@ use crate::ui::Progress;
 
 /// The clocks of this machine.
 pub(crate) struct SystemClock {
-    #[expect(clippy::disallowed_types, reason = "this is where the host's time is injected")]
     start: std::time::Instant,
 }
 
@@ -58,7 +57,8 @@ pub(crate) fn home_path(asked: Option<PathBuf>) -> Result<PathBuf> {
         return Ok(path);
     }
     let base = etcetera::choose_base_strategy().map_err(|e| {
-        Usage::new(format!("cannot tell where your data directory is: {e}")).hint("name a home with `--home DIR` or `VAC_HOME`")
+        Usage::new(format!("cannot tell where your data directory is: {e}"))
+            .hint("name a home with `--home DIR` or `VAC_HOME`")
     })?;
     Ok(base.data_dir().join("vac"))
 }

@@ -33,12 +33,19 @@ pub(crate) fn summary(summary: &Summary) {
 /// those refusals are news only if the program failed.
 fn is_worth_a_line(grant: &str, summary: &Summary) -> bool {
     let is_general = matches!(grant, "dir:ro=DIR" | "stdin");
-    !is_general || !matches!(summary.outcome, vac_core::ledger::Outcome::Exit(0) | vac_core::ledger::Outcome::Done(_))
+    !is_general
+        || !matches!(summary.outcome, vac_core::ledger::Outcome::Exit(0) | vac_core::ledger::Outcome::Done(_))
 }
 
 fn kernel_row(kernel: &KernelUse) -> Vec<String> {
     let export = kernel.export.rsplit('#').next().unwrap_or_default();
-    vec![quote(&kernel.name), quote(export), ui::count(kernel.ticks), ui::count(kernel.events), ui::time(kernel.time_ns)]
+    vec![
+        quote(&kernel.name),
+        quote(export),
+        ui::count(kernel.ticks),
+        ui::count(kernel.events),
+        ui::time(kernel.time_ns),
+    ]
 }
 
 /// A summary as JSON.

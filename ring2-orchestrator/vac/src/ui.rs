@@ -174,7 +174,13 @@ mod tests {
 
     #[test]
     fn numbers_and_times_are_readable() {
-        assert_eq!([count(0), count(999), count(1_000), count(1_234_567)], ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!([time(12), time(1_500), time(2_000_000), time(3_210_000_000)], ["12 ns", "1.5 us", "2.0 ms", "3.21 s"]);
+        assert_eq!(
+            [count(0), count(999), count(1_000), count(1_234_567)],
+            ["0", "999", "1,000", "1,234,567"]
+        );
+        assert_eq!(
+            [time(12), time(1_500), time(2_000_000), time(3_210_000_000)],
+            ["12 ns", "1.5 us", "2.0 ms", "3.21 s"]
+        );
     }
 }

@@ -14,8 +14,7 @@ use vac_core::canon::{self, Node};
 use vac_core::cid::Cid;
 use vac_core::fault::AbortKind;
 use vac_core::ledger::{
-    Body, Call, ChainKey, Class, Entry, Frames, Head, Header, Outcome, RUNS_DIR, Reader, Return, RunId,
-    Segment,
+    Body, Call, Class, Entry, Frames, Header, Ledger, Outcome, RUNS_DIR, Reader, Return, RunId, Segment,
 };
 use vac_core::storage::SimStorage;
 
@@ -120,7 +119,7 @@ pub(crate) fn entries() -> Vec<Entry> {
     let abort = Outcome::Abort { kind: AbortKind::Quota, message: "too much".to_owned() };
     let fault = Outcome::Fault { kind: "trap".to_owned(), message: "unreachable".to_owned() };
     let mut entries = vec![
-        Entry::Header(header),
+        Entry::Header(header.clone()),
         Entry::Note(vec![("started_unix_ms".to_owned(), Node::Int(1))]),
         Entry::Name(0, "wasi:io/streams#[method]output-stream.write".to_owned()),
         Entry::Begin(call(0, None, Class::Kernel, stored)),
@@ -131,12 +130,9 @@ pub(crate) fn entries() -> Vec<Entry> {
         Entry::End(4, done),
         Entry::End(0, stopped(abort)),
     ];
-    let mut head = Head::START;
-    for entry in entries.iter().filter(|entry| entry.is_chained()) {
-        head = head.after(&ChainKey::default(), &canon::encode(entry));
-    }
-    let chained = entries.iter().filter(|entry| entry.is_chained()).count() as u64;
-    entries.push(Entry::Mark { entries: chained, head, durable_bytes: 32 });
+    let mut ledger = Ledger::in_memory(header.clone());
+    entries.iter().skip(1).for_each(|entry| ledger.append(entry));
+    entries.push(Entry::Mark { entries: ledger.entries(), head: ledger.head(), durable_bytes: 32 });
     entries.push(Entry::Close { outcome: Outcome::Exit(3), ticks: u64::MAX, events: 5 });
     entries
 }

@@ -41,6 +41,7 @@ fn measure<'a>(
 ) -> Result<Vec<Figure>> {
     let mut vac = Vac::start(bytes)?;
     let index = vac.find(name)?;
+    let callee = vac.instance.callee(&index).map_err(text)?;
     let mut plain = Plain::start(&Config::new(), bytes)?;
     let func = plain.func(name)?;
     let mut on_stack = Plain::start(&Config::new(), bytes)?;
@@ -49,7 +50,7 @@ fn measure<'a>(
     // The benchmark ends soon after; a leak lets the typed side borrow its store for as long as it likes.
     let typed_plain = Box::leak(Box::new(Plain::start(&Config::new(), bytes)?));
     let mut sides: [Side<'_>; 4] = [
-        Box::new(|| batch(|| vac.instance.call_index(&index, args).map_err(|stopped| text(into(stopped))))),
+        Box::new(|| batch(|| vac.instance.call_callee(&callee, args).map_err(|stopped| text(into(stopped))))),
         Box::new(|| {
             batch(|| {
                 let mut results = vec![Val::Bool(false); results];

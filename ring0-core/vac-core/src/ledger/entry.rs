@@ -51,7 +51,7 @@ impl Class {
 /// The bytes of a request or response, or their name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
-    /// At most 64 bytes, in place.
+    /// At most [`EVENT_INLINE_MAX_BYTES`], in place.
     Inline(Vec<u8>),
     /// In the store.
     Stored {
@@ -135,7 +135,11 @@ impl Return {
     }
 
     fn decode_fields(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
-        Ok(Self { answer: Result::decode(from)?, grant: Option::decode(from)?, denied: Option::decode(from)? })
+        Ok(Self {
+            answer: Result::decode(from)?,
+            grant: Option::decode(from)?,
+            denied: Option::decode(from)?,
+        })
     }
 }
 
@@ -317,7 +321,9 @@ impl Decode for Outcome {
             ("done", 2) => Ok(Self::Done(Body::decode(from)?)),
             ("exit", 2) => Ok(Self::Exit(u32::decode(from)?)),
             ("fault", 3) => Ok(Self::Fault { kind: String::decode(from)?, message: String::decode(from)? }),
-            ("abort", 3) => Ok(Self::Abort { kind: decode_abort_kind(from)?, message: String::decode(from)? }),
+            ("abort", 3) => {
+                Ok(Self::Abort { kind: decode_abort_kind(from)?, message: String::decode(from)? })
+            }
             (word, len) => Err(from.wrong("an outcome", format!("{len} items that begin with `{word}`"))),
         }
     }
@@ -399,9 +405,7 @@ impl Decode for Entry {
         match (kind, len) {
             (kind::HEADER, 2) => Ok(Self::Header(Header { fields: fields(from)? })),
             (kind::NAME, 3) => Ok(Self::Name(NameId::decode(from)?, String::decode(from)?)),
-            (kind::EVENT, 10) => {
-                Ok(Self::Event(Call::decode_fields(from)?, Return::decode_fields(from)?))
-            }
+            (kind::EVENT, 10) => Ok(Self::Event(Call::decode_fields(from)?, Return::decode_fields(from)?)),
             (kind::BEGIN, 7) => Ok(Self::Begin(Call::decode_fields(from)?)),
             (kind::END, 5) => Ok(Self::End(from.uint()?, Return::decode_fields(from)?)),
             (kind::CLOSE, 4) => {

@@ -2,7 +2,7 @@
 //!
 //! A run is a list of [`Entry`]s under a BLAKE3 hash chain. The entries stand, each in a
 //! checksummed frame, in segment files `runs/ID.0000`, `runs/ID.0001`, … and bodies longer than
-//! 64 bytes stand in the store. After the outcome is durable, a small file `runs/ID.close`
+//! 80 bytes stand in the store. After the outcome is durable, a small file `runs/ID.close`
 //! repeats the final head, so that a ledger which lost its end is not taken for a crashed run.
 //!
 //! What differs between two equal runs (wall time, host paths, when groups were committed) is
@@ -15,6 +15,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::fault::{Usage, quote};
+use crate::limits::CHAIN_LINK_MIN_BYTES;
 
 mod entry;
 mod frame;
@@ -84,16 +85,6 @@ impl Head {
     /// Before the first entry.
     pub const START: Self = Self([0; 32]);
 
-    /// The head after an entry with this payload:
-    /// `BLAKE3-keyed(key, head || payload)`, the key being
-    /// `BLAKE3-derive-key("vac ledger chain 1", "")`.
-    #[must_use]
-    pub fn after(&self, key: &ChainKey, payload: &[u8]) -> Self {
-        let mut hasher = blake3::Hasher::new_keyed(&key.0);
-        hasher.update(&self.0).update(payload);
-        Self(*hasher.finalize().as_bytes())
-    }
-
     /// The 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -117,13 +108,45 @@ impl fmt::Debug for Head {
     }
 }
 
-/// The key that separates ledger chains from every other use of BLAKE3.
+/// The hash chain over the payloads of a run's chained entries, in links.
+///
+/// A link is a run of entries, each as its length (u32, little-endian) and its payload; it ends
+/// with the entry that brings it to [`CHAIN_LINK_MIN_BYTES`], which depends on nothing but the
+/// entries. Its head is `BLAKE3-keyed(key, head before || link)`, the key being
+/// `BLAKE3-derive-key("vac ledger chain 1", "")`. The head of a link that has not ended yet is
+/// computed the same way; that of an empty one is the head before.
 #[derive(Debug, Clone)]
-pub struct ChainKey([u8; 32]);
+struct Chain {
+    key: [u8; 32],
+    head: Head,
+    link: Vec<u8>,
+    entries: u64,
+}
 
-impl Default for ChainKey {
-    fn default() -> Self {
-        Self(blake3::derive_key("vac ledger chain 1", b""))
+impl Chain {
+    fn new() -> Self {
+        let key = blake3::derive_key("vac ledger chain 1", b"");
+        Self { key, head: Head::START, link: Vec::with_capacity(2 * CHAIN_LINK_MIN_BYTES), entries: 0 }
+    }
+
+    fn add(&mut self, payload: &[u8]) {
+        self.link.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+        self.link.extend_from_slice(payload);
+        self.entries += 1;
+        if self.link.len() >= CHAIN_LINK_MIN_BYTES {
+            self.head = self.head();
+            self.link.clear();
+        }
+    }
+
+    /// The head after the entries so far.
+    fn head(&self) -> Head {
+        if self.link.is_empty() {
+            return self.head;
+        }
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        hasher.update(&self.head.0).update(&self.link);
+        Head(*hasher.finalize().as_bytes())
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::frame::{FRAME_HEAD_LEN, Frames};
-use super::{Body, ChainKey, Entry, Head, RUNS_DIR, RunId, Segment, Seq, close_path, segment_path};
+use super::{Body, Chain, Entry, Head, RUNS_DIR, RunId, Segment, Seq, close_path, segment_path};
 use crate::canon;
 use crate::fault::{Corrupt, Error, HostAbort, Result, Usage};
 use crate::limits::{EVENT_OPEN_MAX, LEDGER_SEGMENT_MAX_BYTES};
@@ -37,9 +37,7 @@ pub struct Reader {
     number: u32,
     bytes: Vec<u8>,
     at: usize,
-    key: ChainKey,
-    head: Head,
-    entries: u64,
+    chain: Chain,
     names: u32,
     events: u64,
     open: Vec<Seq>,
@@ -59,9 +57,7 @@ impl Reader {
             number: 0,
             bytes: Vec::new(),
             at: 0,
-            key: ChainKey::default(),
-            head: Head::START,
-            entries: 0,
+            chain: Chain::new(),
             names: 0,
             events: 0,
             open: Vec::new(),
@@ -78,12 +74,12 @@ impl Reader {
 
     /// The head after the entries read so far.
     pub fn head(&self) -> Head {
-        self.head
+        self.chain.head()
     }
 
     /// Chained entries read so far.
     pub fn entries(&self) -> u64 {
-        self.entries
+        self.chain.entries
     }
 
     /// The run.
@@ -125,25 +121,27 @@ impl Reader {
     }
 
     /// The next entry, or `None` at the end, when [`Reader::tail`] says which end it was.
-    #[expect(clippy::should_implement_trait, reason = "an iterator of results would hide that the first error is final")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an iterator of results would hide that the first error is final"
+    )]
     pub fn next(&mut self) -> Result<Option<Entry>> {
         if self.tail.is_some() {
             return Ok(None);
         }
         let place = self.place();
         let mut frames = Frames::new(&self.bytes, self.at, &place);
-        let step = frames.next_entry().map(|step| {
-            step.map(|(payload, entry)| {
-                let head = if entry.is_chained() { self.head.after(&self.key, payload) } else { self.head };
-                (entry, head)
-            })
-        });
+        let step = frames.next_entry();
         let at = frames.at();
-        match step {
-            Ok(Some((entry, head))) => {
-                (self.head, self.at) = (head, at);
-                self.entries += u64::from(entry.is_chained());
-                self.check(&entry).map_err(|e| at_entry(e, &place, self.entries))?;
+        if let Ok(Some((payload, entry))) = &step
+            && entry.is_chained()
+        {
+            self.chain.add(payload);
+        }
+        match step.map(|step| step.map(|(_, entry)| entry)) {
+            Ok(Some(entry)) => {
+                self.at = at;
+                self.check(&entry).map_err(|e| at_entry(e, &place, self.entries()))?;
                 Ok(Some(entry))
             }
             Ok(None) if self.load_segment(self.number + 1)? => self.next(),
@@ -186,7 +184,7 @@ impl Reader {
                 "ledger",
                 self.place(),
                 format!("{entries} entries and the head {head}"),
-                format!("{} entries and no outcome", self.entries),
+                format!("{} entries and no outcome", self.entries()),
             )
             .into());
         }
@@ -197,14 +195,16 @@ impl Reader {
     /// The rules that hold between entries.
     fn check(&mut self, entry: &Entry) -> std::result::Result<(), (String, String)> {
         let differs = |expected: String, got: String| Err((expected, got));
-        if (self.entries == 1) != matches!(entry, Entry::Header(_)) && entry.is_chained() {
-            return differs("one header, first".into(), format!("entry {}", self.entries - 1));
+        if (self.entries() == 1) != matches!(entry, Entry::Header(_)) && entry.is_chained() {
+            return differs("one header, first".into(), format!("entry {}", self.entries() - 1));
         }
         if self.is_closed && entry.is_chained() {
             return differs("nothing after the outcome".into(), "another entry".into());
         }
         match entry {
-            Entry::Name(id, _) if *id != self.names => differs(format!("name {}", self.names), format!("name {id}")),
+            Entry::Name(id, _) if *id != self.names => {
+                differs(format!("name {}", self.names), format!("name {id}"))
+            }
             Entry::Name(..) => {
                 self.names += 1;
                 Ok(())
@@ -224,15 +224,22 @@ impl Reader {
                 None => differs("no open event".into(), format!("the end of event {seq}")),
             },
             Entry::Close { events, .. } => self.check_close(*events),
-            Entry::Mark { entries, head, .. } if *entries != self.entries || *head != self.head => differs(
-                format!("{} entries and the head {}", self.entries, self.head),
-                format!("a mark of {entries} entries and the head {head}"),
-            ),
+            Entry::Mark { entries, head, .. } if *entries != self.entries() || *head != self.head() => {
+                differs(
+                    format!("{} entries and the head {}", self.entries(), self.head()),
+                    format!("a mark of {entries} entries and the head {head}"),
+                )
+            }
             Entry::Header(_) | Entry::Mark { .. } | Entry::Note(_) => Ok(()),
         }
     }
 
-    fn check_call(&mut self, seq: Seq, parent: Option<Seq>, name: u32) -> std::result::Result<(), (String, String)> {
+    fn check_call(
+        &mut self,
+        seq: Seq,
+        parent: Option<Seq>,
+        name: u32,
+    ) -> std::result::Result<(), (String, String)> {
         if seq != self.events {
             return Err((format!("event {}", self.events), format!("event {seq}")));
         }
@@ -251,11 +258,11 @@ impl Reader {
             return Err((format!("{} events", self.events), format!("{events} events")));
         }
         if let Some((head, entries)) = self.closed
-            && (head, entries) != (self.head, self.entries)
+            && (head, entries) != (self.head(), self.entries())
         {
             return Err((
                 format!("the head {head} after {entries} entries, as its close record says"),
-                format!("{} after {}", self.head, self.entries),
+                format!("{} after {}", self.head(), self.entries()),
             ));
         }
         self.is_closed = true;
@@ -299,7 +306,9 @@ pub fn is_running(storage: &dyn Storage, run: RunId) -> Result<bool> {
     match storage.try_lock(&last, LockMode::Shared) {
         Ok(lock) => Ok(lock.is_none()),
         // Nobody writes where nobody can.
-        Err(e) if matches!(e.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied) => Ok(false),
+        Err(e) if matches!(e.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied) => {
+            Ok(false)
+        }
         Err(e) => Err(HostAbort::io("lock", storage.show(&last), &e).into()),
     }
 }

@@ -144,7 +144,9 @@ fn a_flipped_bit_anywhere_is_noticed() {
         match read(&storage) {
             Err(Error::Corrupt(_)) => {}
             // A mark or a note is not covered by the chain; its frame's checksum is the guard.
-            Ok((_, read_head, _)) => panic!("flip at {at} gave the head {read_head}, expected an error instead of {head}"),
+            Ok((_, read_head, _)) => {
+                panic!("flip at {at} gave the head {read_head}, expected an error instead of {head}")
+            }
             Err(other) => panic!("flip at {at}: {other}"),
         }
     }
@@ -179,7 +181,9 @@ fn after_a_power_cut_every_acknowledged_entry_is_there() {
 /// Writes like [`write`], and counts the entries whose commit returned.
 fn write_until_it_fails(storage: &Arc<dyn Storage>, group: usize) -> usize {
     let mut acknowledged = 0;
-    let Ok((mut ledger, mut committer)) = Ledger::create(Arc::clone(storage), run_id(), header()) else { return 0 };
+    let Ok((mut ledger, mut committer)) = Ledger::create(Arc::clone(storage), run_id(), header()) else {
+        return 0;
+    };
     let all = entries();
     for some in all.chunks(group) {
         some.iter().for_each(|entry| ledger.append(entry));

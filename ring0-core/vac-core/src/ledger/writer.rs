@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::frame::{push_entry, push_frame};
-use super::{ChainKey, Entry, Head, Header, RUNS_DIR, RunId, Segment, close_path, segment_path};
+use super::{Chain, Entry, Head, Header, RUNS_DIR, RunId, Segment, close_path, segment_path};
 use crate::canon::{self, Writer};
 use crate::fault::{HostAbort, Result};
 use crate::limits::LEDGER_SEGMENT_MAX_BYTES;
@@ -13,9 +13,7 @@ use crate::storage::{Lock, LockMode, OpenMode, Storage, StorageFile};
 
 /// The appending half: entries become frames in memory, and the chain advances.
 pub struct Ledger {
-    key: ChainKey,
-    head: Head,
-    entries: u64,
+    chain: Chain,
     group: Vec<u8>,
     scratch: Writer,
 }
@@ -23,13 +21,7 @@ pub struct Ledger {
 impl Ledger {
     /// Starts the ledger of `run` in `storage`. Nothing is durable before the first commit.
     pub fn create(storage: Arc<dyn Storage>, run: RunId, header: Header) -> Result<(Self, Committer)> {
-        let mut ledger = Self {
-            key: ChainKey::default(),
-            head: Head::START,
-            entries: 0,
-            group: Vec::new(),
-            scratch: Writer::default(),
-        };
+        let mut ledger = Self { chain: Chain::new(), group: Vec::new(), scratch: Writer::default() };
         let committer = Committer::create(storage, run)?;
         ledger.append(&Entry::Header(header));
         Ok((ledger, committer))
@@ -37,13 +29,7 @@ impl Ledger {
 
     /// A ledger that is kept nowhere: for a replay, which needs only the head.
     pub fn in_memory(header: Header) -> Self {
-        let mut ledger = Self {
-            key: ChainKey::default(),
-            head: Head::START,
-            entries: 0,
-            group: Vec::new(),
-            scratch: Writer::default(),
-        };
+        let mut ledger = Self { chain: Chain::new(), group: Vec::new(), scratch: Writer::default() };
         ledger.append(&Entry::Header(header));
         ledger
     }
@@ -52,19 +38,18 @@ impl Ledger {
     pub fn append(&mut self, entry: &Entry) {
         push_entry(&mut self.group, &mut self.scratch, entry);
         if entry.is_chained() {
-            self.head = self.head.after(&self.key, self.scratch.bytes_so_far());
-            self.entries += 1;
+            self.chain.add(self.scratch.bytes_so_far());
         }
     }
 
     /// The head after everything appended.
     pub fn head(&self) -> Head {
-        self.head
+        self.chain.head()
     }
 
     /// Chained entries appended.
     pub fn entries(&self) -> u64 {
-        self.entries
+        self.chain.entries
     }
 
     /// Bytes that wait for a commit.
@@ -77,7 +62,7 @@ impl Ledger {
     pub fn take_group(&mut self, durable_bytes: u64, spare: Vec<u8>) -> Vec<u8> {
         debug_assert!(spare.is_empty());
         if !self.group.is_empty() {
-            let mark = Entry::Mark { entries: self.entries, head: self.head, durable_bytes };
+            let mark = Entry::Mark { entries: self.entries(), head: self.head(), durable_bytes };
             self.append(&mark);
         }
         std::mem::replace(&mut self.group, spare)
@@ -108,7 +93,9 @@ impl Committer {
         let folder = |e| HostAbort::io("create the folder", storage.show(RUNS_DIR), &e);
         match storage.list(RUNS_DIR) {
             Ok(_) => {}
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => storage.create_dir(RUNS_DIR).map_err(folder)?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                storage.create_dir(RUNS_DIR).map_err(folder)?
+            }
             Err(e) => return Err(folder(e).into()),
         }
         let (file, lock) = start_segment(&*storage, run, 0)?;
@@ -196,12 +183,21 @@ impl Committer {
     }
 }
 
-fn start_segment(storage: &dyn Storage, run: RunId, number: u32) -> Result<(Box<dyn StorageFile>, Box<dyn Lock>)> {
+fn start_segment(
+    storage: &dyn Storage,
+    run: RunId,
+    number: u32,
+) -> Result<(Box<dyn StorageFile>, Box<dyn Lock>)> {
     let path = segment_path(run, number);
     let failed = |e| HostAbort::io("create", storage.show(&path), &e);
     let file = storage.open(&path, OpenMode::CreateNew).map_err(failed)?;
     let lock = storage.try_lock(&path, LockMode::Exclusive).map_err(failed)?;
-    let lock = lock.ok_or_else(|| HostAbort::new(crate::fault::AbortKind::Busy, format!("run `{run}` is being written by another process")))?;
+    let lock = lock.ok_or_else(|| {
+        HostAbort::new(
+            crate::fault::AbortKind::Busy,
+            format!("run `{run}` is being written by another process"),
+        )
+    })?;
     file.write_at(&Segment { run, number }.to_bytes(), 0).map_err(failed)?;
     Ok((file, lock))
 }

@@ -94,7 +94,10 @@ pub fn read_file(storage: &dyn Storage, path: &str, max: u64) -> io::Result<Vec<
     let file = storage.open(path, OpenMode::Read)?;
     let len = file.len()?;
     if len > max {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("{len} bytes, expected at most {max}")));
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("{len} bytes, expected at most {max}"),
+        ));
     }
     let mut buf = vec![0; len as usize];
     let n = file.read_at(&mut buf, 0)?;

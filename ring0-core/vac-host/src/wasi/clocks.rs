@@ -32,7 +32,9 @@ pub(super) fn define(wall: &mut Wall<'_>) -> wasmtime::Result<()> {
     })?;
     wall.interface("wasi:clocks/wall-clock", VERSION, |i| {
         i.func("now", Local, |h, (): ()| Ok(wall_now(h)))?;
-        i.func("resolution", Local, |_, (): ()| Ok(Datetime { seconds: 0, nanoseconds: RESOLUTION_NS as u32 }))
+        i.func("resolution", Local, |_, (): ()| {
+            Ok(Datetime { seconds: 0, nanoseconds: RESOLUTION_NS as u32 })
+        })
     })
 }
 

@@ -115,7 +115,16 @@ enum DescriptorType {
     #[component(name = "socket")]
     Socket,
 }
-cases!(DescriptorType { Unknown, BlockDevice, CharacterDevice, Directory, Fifo, SymbolicLink, RegularFile, Socket });
+cases!(DescriptorType {
+    Unknown,
+    BlockDevice,
+    CharacterDevice,
+    Directory,
+    Fifo,
+    SymbolicLink,
+    RegularFile,
+    Socket
+});
 
 impl From<FileType> for DescriptorType {
     fn from(kind: FileType) -> Self {
@@ -279,18 +288,28 @@ pub(super) fn define(wall: &mut Wall<'_>) -> wasmtime::Result<()> {
             }
         })
     })?;
-    wall.interface("wasi:filesystem/preopens", VERSION, |i| i.func("get-directories", Local, |h, (): ()| preopens(h)))
+    wall.interface("wasi:filesystem/preopens", VERSION, |i| {
+        i.func("get-directories", Local, |h, (): ()| preopens(h))
+    })
 }
 
 fn define_streams(i: &mut Interface<'_>) -> wasmtime::Result<()> {
-    i.func("[method]descriptor.read-via-stream", Local, |h, (d, offset): (D, u64)| -> Answer<Resource<InputStream>> {
-        let file = guest!(file(h, &d, Rights::READ)?);
-        h.derive(handle_of(&d), file_input(file, offset), Rights::READ).map(Ok)
-    })?;
-    i.func("[method]descriptor.write-via-stream", Local, |h, (d, offset): (D, u64)| -> Answer<Resource<OutputStream>> {
-        let file = guest!(file(h, &d, Rights::WRITE)?);
-        h.derive(handle_of(&d), file_output(file, Some(offset)), Rights::WRITE).map(Ok)
-    })?;
+    i.func(
+        "[method]descriptor.read-via-stream",
+        Local,
+        |h, (d, offset): (D, u64)| -> Answer<Resource<InputStream>> {
+            let file = guest!(file(h, &d, Rights::READ)?);
+            h.derive(handle_of(&d), file_input(file, offset), Rights::READ).map(Ok)
+        },
+    )?;
+    i.func(
+        "[method]descriptor.write-via-stream",
+        Local,
+        |h, (d, offset): (D, u64)| -> Answer<Resource<OutputStream>> {
+            let file = guest!(file(h, &d, Rights::WRITE)?);
+            h.derive(handle_of(&d), file_output(file, Some(offset)), Rights::WRITE).map(Ok)
+        },
+    )?;
     i.func("[method]descriptor.append-via-stream", Local, |h, (d,): (D,)| -> Answer<Resource<OutputStream>> {
         let file = guest!(file(h, &d, Rights::WRITE)?);
         h.derive(handle_of(&d), file_output(file, None), Rights::WRITE).map(Ok)
@@ -313,14 +332,18 @@ fn define_files(i: &mut Interface<'_>) -> wasmtime::Result<()> {
         let file = guest!(file(h, &d, Rights::WRITE)?);
         Ok(file.set_len(size))
     })?;
-    i.func("[method]descriptor.read", Read, |h, (d, len, offset): (D, u64, u64)| -> Answer<(Vec<u8>, bool)> {
-        let file = guest!(file(h, &d, Rights::READ)?);
-        let max = usize::try_from(len).unwrap_or(usize::MAX).min(READ_MAX_BYTES);
-        let bytes = guest!(file.read(max, offset));
-        h.take_in(bytes.len())?;
-        let is_end = bytes.len() < max;
-        Ok(Ok((bytes, is_end)))
-    })?;
+    i.func(
+        "[method]descriptor.read",
+        Read,
+        |h, (d, len, offset): (D, u64, u64)| -> Answer<(Vec<u8>, bool)> {
+            let file = guest!(file(h, &d, Rights::READ)?);
+            let max = usize::try_from(len).unwrap_or(usize::MAX).min(READ_MAX_BYTES);
+            let bytes = guest!(file.read(max, offset));
+            h.take_in(bytes.len())?;
+            let is_end = bytes.len() < max;
+            Ok(Ok((bytes, is_end)))
+        },
+    )?;
     i.func("[method]descriptor.write", Effect, |h, (d, bytes, offset): (D, Vec<u8>, u64)| -> Answer<u64> {
         let file = guest!(file(h, &d, Rights::WRITE)?);
         h.give_out(bytes.len())?;
@@ -358,11 +381,15 @@ fn define_directories(i: &mut Interface<'_>) -> wasmtime::Result<()> {
         let dir = guest!(allowed(h, &d, &path, Rights::NAMES)?);
         Ok(dir.remove_file(&path))
     })?;
-    i.func("[method]descriptor.rename-at", Effect, |h, (d, from, to_d, to): (D, String, D, String)| -> Answer<()> {
-        let from_dir = guest!(allowed(h, &d, &from, Rights::NAMES)?);
-        let to_dir = guest!(allowed(h, &to_d, &to, Rights::NAMES)?);
-        Ok(from_dir.rename(&from, &to_dir, &to))
-    })?;
+    i.func(
+        "[method]descriptor.rename-at",
+        Effect,
+        |h, (d, from, to_d, to): (D, String, D, String)| -> Answer<()> {
+            let from_dir = guest!(allowed(h, &d, &from, Rights::NAMES)?);
+            let to_dir = guest!(allowed(h, &to_d, &to, Rights::NAMES)?);
+            Ok(from_dir.rename(&from, &to_dir, &to))
+        },
+    )?;
     i.func(
         "[method]descriptor.link-at",
         Effect,
@@ -376,10 +403,14 @@ fn define_directories(i: &mut Interface<'_>) -> wasmtime::Result<()> {
             Ok(from_dir.hard_link(&from, &to_dir, &to))
         },
     )?;
-    i.func("[method]descriptor.symlink-at", Effect, |h, (d, target, link): (D, String, String)| -> Answer<()> {
-        let dir = guest!(allowed(h, &d, &link, Rights::NAMES)?);
-        Ok(dir.symlink(&target, &link))
-    })?;
+    i.func(
+        "[method]descriptor.symlink-at",
+        Effect,
+        |h, (d, target, link): (D, String, String)| -> Answer<()> {
+            let dir = guest!(allowed(h, &d, &link, Rights::NAMES)?);
+            Ok(dir.symlink(&target, &link))
+        },
+    )?;
     i.func("[method]descriptor.readlink-at", Read, |h, (d, path): (D, String)| -> Answer<String> {
         let dir = guest!(allowed(h, &d, &path, Rights::READ)?);
         Ok(dir.read_link(&path))
@@ -400,7 +431,10 @@ fn define_metadata(i: &mut Interface<'_>) -> wasmtime::Result<()> {
         let pairs = [
             (Rights::READ, DescriptorFlags::READ),
             (Rights::WRITE, if is_dir { DescriptorFlags::default() } else { DescriptorFlags::WRITE }),
-            (Rights::NAMES, if is_dir { DescriptorFlags::MUTATE_DIRECTORY } else { DescriptorFlags::default() }),
+            (
+                Rights::NAMES,
+                if is_dir { DescriptorFlags::MUTATE_DIRECTORY } else { DescriptorFlags::default() },
+            ),
         ];
         let held = pairs.into_iter().filter(|(right, _)| rights.has(*right));
         Ok(Ok(held.fold(DescriptorFlags::default(), |flags, (_, flag)| flags | flag)))
@@ -413,11 +447,15 @@ fn define_metadata(i: &mut Interface<'_>) -> wasmtime::Result<()> {
         let metadata = guest!(node.metadata());
         Ok(Ok(stat(h, &metadata, node.place())))
     })?;
-    i.func("[method]descriptor.stat-at", Read, |h, (d, flags, path): (D, PathFlags, String)| -> Answer<Stat> {
-        let dir = guest!(allowed(h, &d, &path, Rights::READ)?);
-        let metadata = guest!(dir.metadata(&path, flags.contains(PathFlags::SYMLINK_FOLLOW)));
-        Ok(Ok(stat(h, &metadata, &dir.place.join(&path))))
-    })?;
+    i.func(
+        "[method]descriptor.stat-at",
+        Read,
+        |h, (d, flags, path): (D, PathFlags, String)| -> Answer<Stat> {
+            let dir = guest!(allowed(h, &d, &path, Rights::READ)?);
+            let metadata = guest!(dir.metadata(&path, flags.contains(PathFlags::SYMLINK_FOLLOW)));
+            Ok(Ok(stat(h, &metadata, &dir.place.join(&path))))
+        },
+    )?;
     i.func(
         "[method]descriptor.set-times",
         Effect,
@@ -434,7 +472,9 @@ fn define_metadata(i: &mut Interface<'_>) -> wasmtime::Result<()> {
     i.func(
         "[method]descriptor.set-times-at",
         Effect,
-        |h, (d, _, path, accessed, modified): (D, PathFlags, String, NewTimestamp, NewTimestamp)| -> Answer<()> {
+        |h,
+         (d, _, path, accessed, modified): (D, PathFlags, String, NewTimestamp, NewTimestamp)|
+         -> Answer<()> {
             let dir = guest!(allowed(h, &d, &path, Rights::WRITE)?);
             guest!(dir.metadata(&path, false));
             set_times(h, &dir.place.join(&path), accessed, modified);
@@ -485,7 +525,9 @@ fn node(host: &mut Host, d: &D, needed: Rights) -> Result<Node> {
 /// The file behind `d`. Without the right it was opened for, `bad-descriptor`, as POSIX has it.
 fn file(host: &mut Host, d: &D, needed: Rights) -> Answer<Arc<OpenFile>> {
     Ok(match node(host, d, Rights::NONE)? {
-        Node::File(_) if !host.table.rights(handle_of(d)).map_err(refused)?.has(needed) => Err(ErrorCode::BadDescriptor),
+        Node::File(_) if !host.table.rights(handle_of(d)).map_err(refused)?.has(needed) => {
+            Err(ErrorCode::BadDescriptor)
+        }
         Node::File(file) => Ok(file),
         Node::Dir(_) => Err(ErrorCode::IsDirectory),
     })
@@ -493,7 +535,9 @@ fn file(host: &mut Host, d: &D, needed: Rights) -> Answer<Arc<OpenFile>> {
 
 fn dir(host: &mut Host, d: &D, needed: Rights) -> Answer<Arc<OpenDir>> {
     Ok(match node(host, d, Rights::NONE)? {
-        Node::Dir(_) if !host.table.rights(handle_of(d)).map_err(refused)?.has(needed) => Err(ErrorCode::NotPermitted),
+        Node::Dir(_) if !host.table.rights(handle_of(d)).map_err(refused)?.has(needed) => {
+            Err(ErrorCode::NotPermitted)
+        }
         Node::Dir(dir) => Ok(dir),
         Node::File(_) => Err(ErrorCode::NotDirectory),
     })
@@ -535,7 +579,8 @@ fn leaves(from: &Place, path: &str) -> bool {
 
 fn deny(host: &mut Host, from: &Place, path: &str, needed: Rights) {
     let kind = if Rights::READ.has(needed) { "ro" } else { "rw" };
-    let mount = host.mounts.iter().find(|m| m.root.place.grant == from.grant).map_or("", |m| m.guest.as_str());
+    let mount =
+        host.mounts.iter().find(|m| m.root.place.grant == from.grant).map_or("", |m| m.guest.as_str());
     let grant = match (path.starts_with('/'), leaves(from, path)) {
         (true, _) => format!("dir:{kind}={path}"),
         (false, true) => format!("dir:{kind}={mount}/{path}"),
@@ -590,7 +635,8 @@ fn derive(host: &mut Host, parent: Handle, object: Object, rights: Rights) -> An
 }
 
 fn stat(host: &Host, metadata: &Metadata, place: &Place) -> Stat {
-    let times = host.mounts.iter().find(|m| m.root.place.grant == place.grant).and_then(|m| m.times.get(&place.path));
+    let times =
+        host.mounts.iter().find(|m| m.root.place.grant == place.grant).and_then(|m| m.times.get(&place.path));
     let ((a_s, a_ns), (m_s, m_ns)) = times.copied().unwrap_or_default();
     let modified = Some(Datetime { seconds: m_s, nanoseconds: m_ns });
     Stat {

@@ -120,15 +120,21 @@ pub(super) fn define(wall: &mut Wall<'_>) -> wasmtime::Result<()> {
                 Ok(Ok::<(), StreamError>(()))
             })?;
         }
-        for name in ["[method]output-stream.write-zeroes", "[method]output-stream.blocking-write-zeroes-and-flush"] {
+        for name in
+            ["[method]output-stream.write-zeroes", "[method]output-stream.blocking-write-zeroes-and-flush"]
+        {
             i.func(name, Effect, |h, (s, len): (Resource<OutputStream>, u64)| {
                 write(h, &s, &vec![0; write_len(len)?])
             })?;
         }
         for name in ["[method]output-stream.splice", "[method]output-stream.blocking-splice"] {
-            i.func(name, Effect, |h, (to, from, len): (Resource<OutputStream>, Resource<InputStream>, u64)| {
-                splice(h, &to, &from, len)
-            })?;
+            i.func(
+                name,
+                Effect,
+                |h, (to, from, len): (Resource<OutputStream>, Resource<InputStream>, u64)| {
+                    splice(h, &to, &from, len)
+                },
+            )?;
         }
         Ok(())
     })
@@ -152,7 +158,8 @@ fn define_poll(wall: &mut Wall<'_>) -> wasmtime::Result<()> {
 /// The numbers of the pollables that are ready, in order, after waiting for the first of them.
 fn poll(host: &mut Host, pollables: &[Resource<Pollable>]) -> Result<Vec<u32>> {
     if pollables.len() > POLL_MAX {
-        let message = format!("the guest waits for {} pollables at once; the limit is {POLL_MAX}", pollables.len());
+        let message =
+            format!("the guest waits for {} pollables at once; the limit is {POLL_MAX}", pollables.len());
         return Err(HostAbort::new(AbortKind::Quota, message).into());
     }
     let instants = pollables.iter().map(|p| instant(host, p)).collect::<Result<Vec<_>>>()?;
@@ -193,7 +200,9 @@ fn read(host: &mut Host, stream: &Resource<InputStream>, len: u64) -> Streamed<V
         Err(code) => return failed(host, code),
     };
     host.take_in(bytes.len())?;
-    if let Object::Input(Input::File { offset, .. }) = host.table.get_mut(handle, Rights::READ).map_err(refused)? {
+    if let Object::Input(Input::File { offset, .. }) =
+        host.table.get_mut(handle, Rights::READ).map_err(refused)?
+    {
         *offset = offset.saturating_add(bytes.len() as u64);
     }
     Ok(Ok(bytes))
@@ -223,7 +232,12 @@ fn write(host: &mut Host, stream: &Resource<OutputStream>, bytes: &[u8]) -> Stre
     Ok(Ok(()))
 }
 
-fn splice(host: &mut Host, to: &Resource<OutputStream>, from: &Resource<InputStream>, len: u64) -> Streamed<u64> {
+fn splice(
+    host: &mut Host,
+    to: &Resource<OutputStream>,
+    from: &Resource<InputStream>,
+    len: u64,
+) -> Streamed<u64> {
     let bytes = match read(host, from, len)? {
         Ok(bytes) => bytes,
         Err(error) => return Ok(Err(error)),
@@ -258,4 +272,3 @@ pub(super) fn file_input(file: Arc<OpenFile>, offset: u64) -> Object {
 pub(super) fn file_output(file: Arc<OpenFile>, offset: Option<u64>) -> Object {
     Object::Output(Output::File { file, offset })
 }
-

@@ -11,7 +11,9 @@ use super::handles::{DirHandle, KernelHandle};
 /// What the functions work on.
 pub(super) fn shared<'a, 'e>(evaluator: &Evaluator<'_, 'a, 'e>) -> starlark::Result<&'a Shared<'e>> {
     let found = evaluator.extra.and_then(|extra| extra.downcast_ref::<Shared<'e>>());
-    found.ok_or_else(|| starlark::Error::new_other(std::io::Error::other("this function works only inside a run")))
+    found.ok_or_else(|| {
+        starlark::Error::new_other(std::io::Error::other("this function works only inside a run"))
+    })
 }
 
 #[starlark_module]

@@ -4,8 +4,8 @@ use std::fmt;
 
 use starlark::any::ProvidesStaticType;
 use starlark::eval::{Arguments, Evaluator};
-use starlark::values::{Heap, NoSerialize, StarlarkValue, Value, ValueLike, starlark_value};
 use starlark::starlark_simple_value;
+use starlark::values::{Heap, NoSerialize, StarlarkValue, Value, ValueLike, starlark_value};
 use vac_core::fault::{Usage, quote};
 use vac_host::inspect::Export;
 
@@ -57,7 +57,11 @@ impl fmt::Display for KernelHandle {
 impl<'v> StarlarkValue<'v> for KernelHandle {
     /// Whether the export exists is known when it is called: only then the kernel is at hand.
     fn get_attr(&self, attribute: &str, heap: Heap<'v>) -> Option<Value<'v>> {
-        Some(heap.alloc(BoundExport { kernel: self.index, kernel_name: self.name.clone(), export: attribute.to_owned() }))
+        Some(heap.alloc(BoundExport {
+            kernel: self.index,
+            kernel_name: self.name.clone(),
+            export: attribute.to_owned(),
+        }))
     }
 }
 
@@ -78,10 +82,16 @@ impl fmt::Display for BoundExport {
 
 #[starlark_value(type = "export")]
 impl<'v> StarlarkValue<'v> for BoundExport {
-    fn invoke(&self, _me: Value<'v>, args: &Arguments<'v, '_>, eval: &mut Evaluator<'v, '_, '_>) -> starlark::Result<Value<'v>> {
+    fn invoke(
+        &self,
+        _me: Value<'v>,
+        args: &Arguments<'v, '_>,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<Value<'v>> {
         let heap = eval.heap();
         let shared = shared(eval)?;
-        let export = shared.with(|context| find(context.exports(self.kernel)?, &self.kernel_name, &self.export))?;
+        let export =
+            shared.with(|context| find(context.exports(self.kernel)?, &self.kernel_name, &self.export))?;
         let (given, dirs) = arguments(args, heap, &export)?;
         let vals = shared.with(|_| values::to_vals(&export, &given))?;
         let results = shared.with(|context| context.call(self.kernel, &export.name, &vals, &dirs))?;
@@ -90,12 +100,20 @@ impl<'v> StarlarkValue<'v> for BoundExport {
 }
 
 /// Positional arguments, and the directories in `grants`.
-fn arguments<'v>(args: &Arguments<'v, '_>, heap: Heap<'v>, export: &Export) -> starlark::Result<(Vec<Value<'v>>, Vec<usize>)> {
+fn arguments<'v>(
+    args: &Arguments<'v, '_>,
+    heap: Heap<'v>,
+    export: &Export,
+) -> starlark::Result<(Vec<Value<'v>>, Vec<usize>)> {
     let given: Vec<Value<'v>> = args.positions(heap)?.collect();
     let mut dirs = Vec::new();
     for (name, value) in args.names_map()? {
         if name.as_str() != "grants" {
-            let message = format!("`{}` has no keyword argument `{}`, did you mean `grants`?", export.name, quote(name.as_str()));
+            let message = format!(
+                "`{}` has no keyword argument `{}`, did you mean `grants`?",
+                export.name,
+                quote(name.as_str())
+            );
             return Err(starlark::Error::new_other(std::io::Error::other(message)));
         }
         for dir in value.iterate(heap)? {
@@ -116,7 +134,10 @@ fn find(exports: Vec<Export>, kernel: &str, name: &str) -> vac_core::fault::Resu
             let nearest = names.iter().min_by_key(|known| distance(known, name));
             Err(match nearest {
                 Some(near) if distance(near, name) <= 3 => usage.hint(format!("did you mean `{near}`?")),
-                _ => usage.hint(format!("it has {}", names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", "))),
+                _ => usage.hint(format!(
+                    "it has {}",
+                    names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
+                )),
             }
             .into())
         }
@@ -145,7 +166,14 @@ mod tests {
 
     #[test]
     fn distance_counts_edits() {
-        for (a, b, d) in [("", "", 0), ("abc", "abc", 0), ("abc", "abd", 1), ("monthly", "montly", 1), ("", "xy", 2), ("kitten", "sitting", 3)] {
+        for (a, b, d) in [
+            ("", "", 0),
+            ("abc", "abc", 0),
+            ("abc", "abd", 1),
+            ("monthly", "montly", 1),
+            ("", "xy", 2),
+            ("kitten", "sitting", 3),
+        ] {
             assert_eq!(distance(a, b), d, "{a} {b}");
         }
     }

@@ -158,7 +158,11 @@ fn open_folder(path: &Path) -> Result<Dir> {
 
 fn parse(target: &Target) -> Result<AstModule> {
     if target.bytes.len() > SCRIPT_MAX_BYTES {
-        let message = format!("`{}` has {} bytes; the limit for a script is {SCRIPT_MAX_BYTES}", target.place, target.bytes.len());
+        let message = format!(
+            "`{}` has {} bytes; the limit for a script is {SCRIPT_MAX_BYTES}",
+            target.place,
+            target.bytes.len()
+        );
         return Err(HostAbort::new(AbortKind::Quota, message).into());
     }
     let is_sign = |b: &u8| matches!(b, b'-' | b'+' | b'~');
@@ -178,9 +182,11 @@ fn dialect() -> Dialect {
 
 fn globals() -> Globals {
     use LibraryExtension::{EnumType, Filter, Json, Map, Partial, Print, RecordType, StructType, Typing};
-    GlobalsBuilder::extended_by(&[StructType, RecordType, EnumType, Map, Filter, Partial, Print, Json, Typing])
-        .with(functions)
-        .build()
+    GlobalsBuilder::extended_by(&[
+        StructType, RecordType, EnumType, Map, Filter, Partial, Print, Json, Typing,
+    ])
+    .with(functions)
+    .build()
 }
 
 /// The script's mistake: what it is, then the place in its source, then who called that.
@@ -223,7 +229,8 @@ fn evaluate(
 ) -> Result<Finished> {
     let request = encode(&(&target.cid, args.to_vec()));
     let open = session.journal().begin(SCRIPT_EVENT, 0, &request)?;
-    let context = Context { session, folder, out_parent, grants, kernels: Vec::new(), dirs: Vec::new(), stopped: None };
+    let context =
+        Context { session, folder, out_parent, grants, kernels: Vec::new(), dirs: Vec::new(), stopped: None };
     let shared = Shared(RefCell::new(context));
     let evaluated = execute(&shared, ast, args);
     let Context { session, stopped, .. } = shared.0.into_inner();
@@ -267,7 +274,9 @@ impl PrintHandler for Printer<'_, '_> {
             let line = format!("{text}\n");
             context.event("vac:script/print", Class::Effect, &encode(text), || {
                 let mut console = console.lock().unwrap_or_else(PoisonError::into_inner);
-                console.write(Out::Stdout, line.as_bytes()).map_err(|e| failed_io("write to", "the standard output", &e))?;
+                console
+                    .write(Out::Stdout, line.as_bytes())
+                    .map_err(|e| failed_io("write to", "the standard output", &e))?;
                 Ok((Vec::new(), None))
             })?;
             Ok(())
@@ -278,7 +287,9 @@ impl PrintHandler for Printer<'_, '_> {
 impl<'h> Shared<'h> {
     /// Does `work`, and remembers an error that Starlark would only show as text.
     fn with<T>(&self, work: impl FnOnce(&mut Context<'h>) -> Result<T>) -> starlark::Result<T> {
-        let mut context = self.0.try_borrow_mut().map_err(|_| starlark::Error::new_other(std::io::Error::other("a script function was entered twice")))?;
+        let mut context = self.0.try_borrow_mut().map_err(|_| {
+            starlark::Error::new_other(std::io::Error::other("a script function was entered twice"))
+        })?;
         work(&mut context).map_err(|error| {
             let shown = match &error {
                 Error::Usage(Usage { message, hint: Some(hint) }) => format!("{message}; {hint}"),
@@ -326,7 +337,9 @@ impl Context<'_> {
     /// `dir(path, write)`.
     fn dir(&mut self, path: &str, write: bool) -> Result<usize> {
         let granted = (0..).zip(&self.grants).find_map(|(number, grant)| match grant {
-            Grant::Dir { host, guest, rights } if guest == path && path != "." => Some((number, host.clone(), *rights)),
+            Grant::Dir { host, guest, rights } if guest == path && path != "." => {
+                Some((number, host.clone(), *rights))
+            }
             _ => None,
         });
         let own = path == OUT_DIR || path.starts_with("out/");
@@ -356,6 +369,10 @@ impl Context<'_> {
 
     fn open_out(&self, path: &str) -> Result<Dir> {
         let parent = self.out_parent.as_ref().ok_or_else(no_folder)?;
+        if leads_out(path) {
+            let message = format!("a script writes only below `{OUT_DIR}`, not to `{}`", quote(path));
+            return Err(HostAbort::new(AbortKind::Denied, message).into());
+        }
         let failed = |e| Error::from(failed_io("create the folder", path, &e));
         parent.create_dir_all(path).map_err(failed)?;
         parent.open_dir(path).map_err(failed)
@@ -410,7 +427,11 @@ impl Context<'_> {
 
     /// Calls an export of a kernel, which gets only the directories in `dirs`.
     fn call(&mut self, kernel: usize, export: &str, args: &[Val], dirs: &[usize]) -> Result<Vec<Val>> {
-        let (name, compiled) = self.kernels.get(kernel).cloned().ok_or_else(|| Usage::new("this kernel is of another script"))?;
+        let (name, compiled) = self
+            .kernels
+            .get(kernel)
+            .cloned()
+            .ok_or_else(|| Usage::new("this kernel is of another script"))?;
         let with = With { preopens: self.preopens(dirs)?, stdin: None };
         match self.session.kernel(&name, &compiled, &Ask::Call { export, args }, with)? {
             Gave::Results(results) => Ok(results),
@@ -425,13 +446,20 @@ impl Context<'_> {
             // A replay has no directories and asks for none.
             let Some(dir) = &held.dir else { continue };
             let dir = dir.try_clone().map_err(|e| failed_io("open again", &held.guest, &e))?;
-            preopens.push(Preopen { guest: held.guest.clone(), dir, only: Vec::new(), rights: held.rights, grant: held.grant });
+            preopens.push(Preopen {
+                guest: held.guest.clone(),
+                dir,
+                only: Vec::new(),
+                rights: held.rights,
+                grant: held.grant,
+            });
         }
         Ok(preopens)
     }
 
     fn exports(&self, kernel: usize) -> Result<Vec<inspect::Export>> {
-        let (_, compiled) = self.kernels.get(kernel).ok_or_else(|| Usage::new("this kernel is of another script"))?;
+        let (_, compiled) =
+            self.kernels.get(kernel).ok_or_else(|| Usage::new("this kernel is of another script"))?;
         Ok(inspect::exports(self.session.programs.engine()?, compiled))
     }
 }
@@ -460,10 +488,14 @@ fn leads_out(path: &str) -> bool {
 fn outside_folder(path: &str, error: &std::io::Error) -> Error {
     if leads_out(path) || error.kind() == std::io::ErrorKind::PermissionDenied {
         let message = format!("a script reads only below its own folder, not `{}`", quote(path));
-        return HostAbort::new(AbortKind::Denied, message).hint(format!("grant it: `--grant dir:ro={path}`")).into();
+        return HostAbort::new(AbortKind::Denied, message)
+            .hint(format!("grant it: `--grant dir:ro={path}`"))
+            .into();
     }
     match error.kind() {
-        std::io::ErrorKind::NotFound => Usage::new(format!("there is no `{}` below the script's folder", quote(path))).into(),
+        std::io::ErrorKind::NotFound => {
+            Usage::new(format!("there is no `{}` below the script's folder", quote(path))).into()
+        }
         _ => failed_io("open", path, error).into(),
     }
 }
@@ -475,7 +507,8 @@ fn read_below(dir: &Dir, path: &str) -> Result<Vec<u8>> {
     let mut limited = file.take(SCRIPT_FILE_MAX_BYTES + 1);
     limited.read_to_end(&mut bytes).map_err(|e| failed_io("read", path, &e))?;
     if bytes.len() as u64 > SCRIPT_FILE_MAX_BYTES {
-        let message = format!("`{}` is longer than the {SCRIPT_FILE_MAX_BYTES} bytes that a script reads", quote(path));
+        let message =
+            format!("`{}` is longer than the {SCRIPT_FILE_MAX_BYTES} bytes that a script reads", quote(path));
         return Err(HostAbort::new(AbortKind::Quota, message).into());
     }
     Ok(bytes)

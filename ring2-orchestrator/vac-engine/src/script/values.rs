@@ -37,7 +37,8 @@ pub(super) fn data(value: Value<'_>) -> starlark::Result<Vec<u8>> {
 /// The arguments of `export` from what a script gave.
 pub(super) fn to_vals(export: &Export, given: &[Value<'_>]) -> Result<Vec<Val>> {
     if given.len() != export.params.len() {
-        let message = format!("`{}` takes {} arguments, got {}", export.signature(), export.params.len(), given.len());
+        let message =
+            format!("`{}` takes {} arguments, got {}", export.signature(), export.params.len(), given.len());
         return Err(Usage::new(message).into());
     }
     let pairs = export.params.iter().zip(given);
@@ -47,7 +48,9 @@ pub(super) fn to_vals(export: &Export, given: &[Value<'_>]) -> Result<Vec<Val>> 
 /// Says in which argument or field an error is.
 fn at(name: &str, error: Error) -> Error {
     match error {
-        Error::Usage(usage) => Usage { message: format!("`{name}`: {}", usage.message), hint: usage.hint }.into(),
+        Error::Usage(usage) => {
+            Usage { message: format!("`{name}`: {}", usage.message), hint: usage.hint }.into()
+        }
         other => other,
     }
 }
@@ -93,7 +96,11 @@ fn to_val(ty: &Type, value: Value<'_>) -> Result<Val> {
         Type::Record(record) => {
             let fields = record.fields().map(|field| {
                 let inner = field_of(value, field.name).ok_or_else(|| {
-                    Error::from(Usage::new(format!("the field `{}` is missing in `{}`", field.name, quote(&value.to_str()))))
+                    Error::from(Usage::new(format!(
+                        "the field `{}` is missing in `{}`",
+                        field.name,
+                        quote(&value.to_str())
+                    )))
                 })?;
                 Ok((field.name.to_owned(), to_val(&field.ty, inner).map_err(|e| at(field.name, e))?))
             });
@@ -117,7 +124,9 @@ fn to_val(ty: &Type, value: Value<'_>) -> Result<Val> {
             let case = variant.cases().find(|c| c.name == name).ok_or_else(|| wrong(ty, value))?;
             match (&case.ty, parts.get(1), parts.len()) {
                 (None, None, 1) => Val::Variant(name.into(), None),
-                (Some(inner), Some(payload), 2) => Val::Variant(name.into(), Some(Box::new(to_val(inner, *payload)?))),
+                (Some(inner), Some(payload), 2) => {
+                    Val::Variant(name.into(), Some(Box::new(to_val(inner, *payload)?)))
+                }
                 _ => return Err(wrong(ty, value)),
             }
         }
@@ -157,7 +166,12 @@ fn tuple_items(types: &[Type], ty: &Type, value: Value<'_>) -> Result<Vec<Val>> 
     types.iter().zip(items).map(|(ty, v)| to_val(ty, v)).collect()
 }
 
-fn named<'n>(mut names: impl Iterator<Item = &'n str>, given: &str, ty: &Type, value: Value<'_>) -> Result<String> {
+fn named<'n>(
+    mut names: impl Iterator<Item = &'n str>,
+    given: &str,
+    ty: &Type,
+    value: Value<'_>,
+) -> Result<String> {
     let found = names.find(|name| *name == given || name.replace('-', "_") == given);
     found.map(str::to_owned).ok_or_else(|| wrong(ty, value))
 }
@@ -166,7 +180,10 @@ fn named<'n>(mut names: impl Iterator<Item = &'n str>, given: &str, ty: &Type, v
 fn field_of<'v>(value: Value<'v>, name: &str) -> Option<Value<'v>> {
     let plain = name.replace('-', "_");
     if let Some(dict) = DictRef::from_value(value) {
-        return dict.iter().find(|(key, _)| key.unpack_str().is_some_and(|k| k == plain || k == name)).map(|(_, v)| v);
+        return dict
+            .iter()
+            .find(|(key, _)| key.unpack_str().is_some_and(|k| k == plain || k == name))
+            .map(|(_, v)| v);
     }
     use starlark::values::structs::StructRef;
     let fields = StructRef::from_value(value)?;
@@ -186,7 +203,9 @@ pub(super) fn result(export: &Export, results: Vec<Val>) -> Result<FromKernel> {
                 Some(other) => quote(&show(other)?),
                 None => "an error".into(),
             };
-            return Err(Fault { kind: "script", message: format!("`{}` failed: {shown}", export.name) }.into());
+            return Err(
+                Fault { kind: "script", message: format!("`{}` failed: {shown}", export.name) }.into()
+            );
         }
         other => other,
     };

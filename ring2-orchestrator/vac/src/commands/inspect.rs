@@ -7,8 +7,8 @@ use vac_host::inspect::{self, Import};
 use vac_host::load;
 
 use crate::cli::{Global, Inspect};
-use crate::ui::{self, Progress};
 use crate::exit;
+use crate::ui::{self, Progress};
 
 pub(crate) fn inspect(global: &Global, args: &Inspect) -> Result<u8> {
     let home = super::home(global)?;
@@ -32,7 +32,12 @@ pub(crate) fn inspect(global: &Global, args: &Inspect) -> Result<u8> {
         return Ok(exit::OK);
     }
     ui::print(format_args!("{}  {}\n", ui::bold("cid"), loaded.cid));
-    ui::print(format_args!("{} {}, {} bytes\n", ui::bold("kind"), loaded.kind.words(), ui::count(target.bytes.len() as u64)));
+    ui::print(format_args!(
+        "{} {}, {} bytes\n",
+        ui::bold("kind"),
+        loaded.kind.words(),
+        ui::count(target.bytes.len() as u64)
+    ));
     if program.is_command {
         ui::print(format_args!("{}  vac run {} -- ARGS\n", ui::bold("run"), target.place));
     }
@@ -65,5 +70,9 @@ fn show_import(import: &Import) {
         grants => ui::dim(format!("  works on --grant {}", grants.join(" or "))),
     };
     let functions = import.functions.len();
-    ui::print(format_args!("  {} {}{needs}\n", vac_core::fault::quote(&import.name), ui::dim(format!("({functions} functions)"))));
+    ui::print(format_args!(
+        "  {} {}{needs}\n",
+        vac_core::fault::quote(&import.name),
+        ui::dim(format!("({functions} functions)"))
+    ));
 }

@@ -11,7 +11,8 @@ use crate::{exit, show, ui};
 pub(crate) fn log(global: &Global, args: Log) -> Result<u8> {
     let home = super::home_to_read(global)?;
     let run = home.find_run(&args.run)?;
-    let filter = Filter { name: args.name, class: args.class, denied: args.denied, from: args.from, to: args.to };
+    let filter =
+        Filter { name: args.name, class: args.class, denied: args.denied, from: args.from, to: args.to };
     let mut events = report::events(&home, run, &filter)?;
     let found = events.len();
     events.truncate(args.limit.unwrap_or(usize::MAX));

@@ -15,7 +15,8 @@ pub(crate) fn replay(global: &Global, args: &Replay) -> Result<u8> {
     let home = super::home(global)?;
     let run = home.find_run(&args.run)?;
     let progress = Progress::start(&format!("replaying {run}"), global.quiet || global.json);
-    let replayed = vac_engine::replay::replay(&home, run, host::outside(Arc::new(Mutex::new(NoConsole)), None));
+    let replayed =
+        vac_engine::replay::replay(&home, run, host::outside(Arc::new(Mutex::new(NoConsole)), None));
     progress.stop();
     let replayed = replayed?;
     let outcome = replayed.outcome.as_ref().map(show_outcome);
@@ -33,7 +34,12 @@ pub(crate) fn replay(global: &Global, args: &Replay) -> Result<u8> {
         }));
         return Ok(exit::OK);
     }
-    ui::print(format_args!("{} {run}: {} events in {}\n", ui::bold("equal"), ui::count(replayed.events), ui::time(replayed.time_ns)));
+    ui::print(format_args!(
+        "{} {run}: {} events in {}\n",
+        ui::bold("equal"),
+        ui::count(replayed.events),
+        ui::time(replayed.time_ns)
+    ));
     ui::print(format_args!("head  {}\n", replayed.head));
     match outcome {
         Some(outcome) => ui::print(format_args!("ended {outcome}\n")),

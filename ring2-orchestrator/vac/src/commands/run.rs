@@ -26,7 +26,8 @@ pub(crate) fn run(global: &Global, args: Run) -> Result<u8> {
 
 /// What the operator gave, and the limit of wall time.
 pub(super) fn request(given: Given, args: Vec<String>) -> Result<(Request, Option<std::time::Duration>)> {
-    let grants = given.grants.iter().map(|text| Grant::parse(text, &host::env)).collect::<Result<Vec<_>>>()?;
+    let grants =
+        given.grants.iter().map(|text| Grant::parse(text, &host::env)).collect::<Result<Vec<_>>>()?;
     let env = given.env.iter().map(|text| variable(text)).collect::<Result<Vec<_>>>()?;
     let mut limits = Limits { ticks_max: given.ticks, ..Limits::default() };
     limits.memory_max_bytes = given.memory.unwrap_or(limits.memory_max_bytes);

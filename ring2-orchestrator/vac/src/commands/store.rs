@@ -12,11 +12,13 @@ use vac_engine::Home;
 use vac_engine::verify::live_objects;
 
 use crate::cli::{Global, Store};
-use crate::ui::{self, Progress};
 use crate::exit;
+use crate::ui::{self, Progress};
 
 /// Objects that were put by hand are kept under this and their CID, until `rm`.
 const BY_HAND: &str = "put/";
+/// Bytes of the standard input that are kept for a second try.
+const INPUT_KEPT_BYTES: u64 = 64 << 20;
 
 pub(crate) fn store(global: &Global, command: Store) -> Result<u8> {
     match command {
@@ -39,7 +41,9 @@ fn put(global: &Global, files: &[PathBuf]) -> Result<u8> {
     }
     home.store().commit()?;
     if global.json {
-        let objects = objects.iter().map(|(cid, len, file)| json!({ "cid": cid.to_string(), "bytes": len, "file": file }));
+        let objects = objects
+            .iter()
+            .map(|(cid, len, file)| json!({ "cid": cid.to_string(), "bytes": len, "file": file }));
         ui::print_json(&json!({ "objects": objects.collect::<Vec<_>>() }));
     } else {
         objects.iter().for_each(|(cid, ..)| ui::print(format_args!("{cid}\n")));
@@ -50,22 +54,45 @@ fn put(global: &Global, files: &[PathBuf]) -> Result<u8> {
 /// Puts a file. A copy that the store already has is read first: if it is damaged, the file
 /// takes its place.
 fn put_checked(home: &Home, file: &Path) -> Result<(Cid, u64)> {
+    if file == Path::new("-") {
+        return put_input(home);
+    }
     let put = || home.store().put_stream(Codec::Raw, &mut *open(file)?, STORE_OBJECT_MAX_BYTES);
     let (cid, len) = put()?;
-    match home.store().get_stream(&cid, &mut io::sink()) {
-        Err(Error::Corrupt(_)) if file != Path::new("-") => put(),
+    if is_damaged(home, &cid)? { put() } else { Ok((cid, len)) }
+}
+
+/// Puts the standard input, which can be read only once: so much of it is kept in memory for a
+/// second try as [`INPUT_KEPT_BYTES`] says.
+fn put_input(home: &Home) -> Result<(Cid, u64)> {
+    let mut start = Vec::new();
+    let failed = |e| HostAbort::io("read", "the standard input", &e);
+    io::stdin().lock().take(INPUT_KEPT_BYTES).read_to_end(&mut start).map_err(failed)?;
+    let mut all = start.as_slice().chain(io::stdin().lock());
+    let (cid, len) = home.store().put_stream(Codec::Raw, &mut all, STORE_OBJECT_MAX_BYTES)?;
+    match is_damaged(home, &cid)? {
+        true if len <= INPUT_KEPT_BYTES => home.store().put_stream(Codec::Raw, &mut start.as_slice(), len),
+        true => Err(Usage::new(format!("the copy of `{cid}` that the store has is damaged"))
+            .hint("put it from a file")
+            .into()),
+        false => Ok((cid, len)),
+    }
+}
+
+fn is_damaged(home: &Home, cid: &Cid) -> Result<bool> {
+    match home.store().get_stream(cid, &mut io::sink()) {
+        Err(Error::Corrupt(_)) => Ok(true),
         Err(error) => Err(error),
-        Ok(_) => Ok((cid, len)),
+        Ok(_) => Ok(false),
     }
 }
 
 fn open(file: &Path) -> Result<Box<dyn Read>> {
-    if file == Path::new("-") {
-        return Ok(Box::new(io::stdin().lock()));
-    }
     match File::open(file) {
         Ok(open) => Ok(Box::new(open)),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(Usage::new(format!("there is no file `{}`", file.display())).into()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            Err(Usage::new(format!("there is no file `{}`", file.display())).into())
+        }
         Err(e) => Err(HostAbort::io("open", file.display(), &e).into()),
     }
 }
@@ -140,7 +167,8 @@ fn gc(global: &Global) -> Result<u8> {
             "corrupt": report.corrupt.iter().map(ToString::to_string).collect::<Vec<_>>(),
         }));
     } else {
-        let (removed, bytes, kept) = (ui::count(report.removed), ui::count(report.freed_bytes), ui::count(report.kept));
+        let (removed, bytes, kept) =
+            (ui::count(report.removed), ui::count(report.freed_bytes), ui::count(report.kept));
         ui::print(format_args!("removed {removed} objects, freed {bytes} bytes, kept {kept} objects\n"));
         report.corrupt.iter().for_each(|c| ui::print(format_args!("{} {c}\n", ui::red("damaged"))));
     }
@@ -161,10 +189,16 @@ fn fsck(global: &Global) -> Result<u8> {
     let report = report?;
     let problems: Vec<String> = report.corrupt.iter().map(ToString::to_string).collect();
     if global.json {
-        ui::print_json(&json!({ "ok": problems.is_empty(), "objects": report.objects, "bytes": report.bytes, "problems": problems }));
+        ui::print_json(
+            &json!({ "ok": problems.is_empty(), "objects": report.objects, "bytes": report.bytes, "problems": problems }),
+        );
     } else {
         let word = if problems.is_empty() { ui::bold("ok") } else { ui::red("damaged") };
-        ui::print(format_args!("{word}: {} objects, {} bytes\n", ui::count(report.objects), ui::count(report.bytes)));
+        ui::print(format_args!(
+            "{word}: {} objects, {} bytes\n",
+            ui::count(report.objects),
+            ui::count(report.bytes)
+        ));
         problems.iter().for_each(|p| ui::print(format_args!("  {p}\n")));
     }
     Ok(if problems.is_empty() { exit::OK } else { exit::INTEGRITY })

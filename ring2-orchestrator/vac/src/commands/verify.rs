@@ -6,8 +6,8 @@ use vac_core::ledger::Tail;
 use vac_engine::verify::{self, Verified};
 
 use crate::cli::{Global, Verify};
-use crate::ui::{self, Progress};
 use crate::exit;
+use crate::ui::{self, Progress};
 
 pub(crate) fn verify(global: &Global, args: &Verify) -> Result<u8> {
     let home = super::home_to_read(global)?;
@@ -22,7 +22,9 @@ pub(crate) fn verify(global: &Global, args: &Verify) -> Result<u8> {
         check_head(head, one);
     }
     if global.json {
-        ui::print_json(&json!({ "ok": verified.iter().all(|v| v.problems.is_empty()), "runs": verified.iter().map(as_json).collect::<Vec<_>>() }));
+        ui::print_json(
+            &json!({ "ok": verified.iter().all(|v| v.problems.is_empty()), "runs": verified.iter().map(as_json).collect::<Vec<_>>() }),
+        );
     } else {
         verified.iter().for_each(show);
         if verified.is_empty() {
@@ -37,7 +39,12 @@ fn check_head(expected: &str, verified: &mut Verified) {
     let got = verified.head.to_string();
     if got != expected {
         let place = format!("run `{}`", verified.run);
-        verified.problems.push(Error::from(Corrupt::new("head", place, vac_core::fault::quote(expected), got)));
+        verified.problems.push(Error::from(Corrupt::new(
+            "head",
+            place,
+            vac_core::fault::quote(expected),
+            got,
+        )));
     }
 }
 
@@ -47,9 +54,17 @@ fn show(v: &Verified) {
         (true, Tail::Closed) => ui::bold("ok"),
         (true, Tail::Open { .. }) => ui::bold("incomplete"),
     };
-    ui::print(format_args!("{word} {}: {} entries, {} objects, head {}\n", v.run, ui::count(v.entries), ui::count(v.objects), v.head));
+    ui::print(format_args!(
+        "{word} {}: {} entries, {} objects, head {}\n",
+        v.run,
+        ui::count(v.entries),
+        ui::count(v.objects),
+        v.head
+    ));
     if let (true, Tail::Open { dropped_bytes }) = (v.problems.is_empty(), v.tail) {
-        ui::print(format_args!("  its process was killed or is still running; {dropped_bytes} bytes at the end were never acknowledged\n"));
+        ui::print(format_args!(
+            "  its process was killed or is still running; {dropped_bytes} bytes at the end were never acknowledged\n"
+        ));
     }
     for problem in &v.problems {
         ui::print(format_args!("  {problem}\n"));
