@@ -253,7 +253,7 @@ fn an_export_can_be_named_in_full_or_by_its_last_part() {
     }
     let refused = sandbox.vac(&["call", "builtin:series", full]).ok();
     assert!(
-        refused.out().starts_with("err(") && refused.stderr.contains("--grant dir:ro=data"),
+        refused.out().starts_with("err(") && refused.stderr.contains("--grant file:ro=data"),
         "{refused:?}"
     );
     sandbox.vac(&["call", "builtin:series", "weekly(\"x\")"]).fails(USAGE, &["no export `weekly`"]);

@@ -202,6 +202,11 @@ pub fn quote(value: &str) -> String {
     out
 }
 
+/// The start of `value` that fits in `max_bytes`, whole characters only.
+pub fn cut(value: &str, max_bytes: usize) -> &str {
+    value.get(..value.floor_char_boundary(max_bytes)).unwrap_or_default()
+}
+
 /// `value` with every control character escaped, at its whole length.
 pub fn quote_line(value: &str) -> String {
     value.chars().flat_map(escape).collect()

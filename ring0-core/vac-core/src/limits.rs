@@ -4,6 +4,9 @@
 /// guest's, and what their canonical form and a handle beside them take.
 pub const EVENT_INLINE_MAX_BYTES: usize = 80;
 
+/// Text in an event that a guest or a script may have chosen: a refused path, a message.
+pub const EVENT_TEXT_MAX_BYTES: usize = 4096;
+
 /// A link of a ledger's hash chain ends with the entry that brings it to this length. Long enough
 /// for BLAKE3 to hash at its full speed, which for single entries it does not reach by far.
 pub const CHAIN_LINK_MIN_BYTES: usize = 16 << 10;

@@ -408,7 +408,9 @@ impl OpenDir {
                 return Err(ErrorCode::IsDirectory);
             }
             let dir = Dir::from_std_file(file.into_std());
-            return Ok(Opened::Dir(Self { dir, place, only: Vec::new(), rights: self.rights }));
+            // Opened again by another spelling, it still shows what was granted of it and no more.
+            let only = if place == self.place { self.only.clone() } else { Vec::new() };
+            return Ok(Opened::Dir(Self { dir, place, only, rights: self.rights }));
         }
         match (how.directory, kind.is_file()) {
             (true, _) => Err(ErrorCode::NotDirectory),

@@ -298,7 +298,11 @@ fn classify(error: wasmtime::Error, budget: &Budget) -> Error {
             )
             .into()
         }
-        Some(trap) => Fault { kind: "trap", message: trap.to_string() }.into(),
+        Some(trap) => {
+            let words = trap.to_string();
+            Fault { kind: "trap", message: words.strip_prefix("wasm trap: ").unwrap_or(&words).to_owned() }
+                .into()
+        }
         None => match error.downcast_ref::<Exit>() {
             Some(Exit(status)) => Stopped::Exit(*status).into(),
             None => Fault { kind: "trap", message: chain(&error) }.into(),

@@ -119,16 +119,20 @@ fn file(opened: Opened) -> std::result::Result<OpenFile, ErrorCode> {
 
 /// Opens what `path` names in the grant that it begins with.
 fn open(host: &mut Host, path: &str, how: How) -> std::result::Result<Opened, ErrorCode> {
-    let found =
-        host.mounts.iter().find_map(|m| Some((std::sync::Arc::clone(&m.root), rest_of(path, &m.guest)?)));
-    let kind = if Rights::READ.has(how.needs()) { "ro" } else { "rw" };
+    // Of the grants that fit, one that shows the path; of those, the one with the longest name.
+    let fitting = host.mounts.iter().filter_map(|m| Some((m, rest_of(path, &m.guest)?)));
+    let found = fitting
+        .max_by_key(|(m, rest)| (m.root.rights_on(rest).is_some(), m.guest.len()))
+        .map(|(m, rest)| (std::sync::Arc::clone(&m.root), rest));
+    let kind = if how.directory { "dir" } else { "file" };
+    let rights = if Rights::READ.has(how.needs()) { "ro" } else { "rw" };
     let Some((root, rest)) = found else {
-        host.deny(format!("dir:{kind}={path}"));
+        host.deny(format!("{kind}:{rights}={path}"));
         return Err(ErrorCode::NotPermitted);
     };
     let opened = open_in(host, &root, rest, how);
     if opened.as_ref().err() == Some(&ErrorCode::NotPermitted) {
-        host.deny(format!("dir:{kind}={path}"));
+        host.deny(format!("{kind}:{rights}={path}"));
     }
     opened
 }
@@ -147,6 +151,9 @@ fn open_in(host: &mut Host, root: &OpenDir, path: &str, how: How) -> std::result
 fn rest_of<'a>(path: &'a str, guest: &str) -> Option<&'a str> {
     let clean = |text: &'a str| text.strip_prefix("./").unwrap_or(text);
     let guest = guest.strip_prefix("./").unwrap_or(guest).trim_end_matches('/');
+    if guest == "." || guest.is_empty() {
+        return (!path.starts_with('/')).then(|| clean(path));
+    }
     let rest = clean(path).strip_prefix(guest)?;
     match rest.strip_prefix('/') {
         Some(rest) => Some(rest),

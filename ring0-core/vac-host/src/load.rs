@@ -149,6 +149,6 @@ pub(crate) fn uncovered(import: &str, place: &str) -> Error {
         AbortKind::Denied,
         format!("`{place}` imports `{import}`, which this host does not provide"),
     )
-    .hint("`vac inspect` lists all imports; nothing is passed through that cannot be recorded")
+    .hint("nothing is passed through that cannot be recorded")
     .into()
 }

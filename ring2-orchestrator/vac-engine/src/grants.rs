@@ -214,6 +214,13 @@ fn open_file(
     }
     let guest_folder = if guest_folder.is_empty() { "/" } else { guest_folder };
     let only = (name.to_owned(), rights, number);
+    // Two files of one folder are two names in it.
+    let same = |p: &&mut Preopen| p.guest == guest_folder && !p.only.is_empty() && is_folder(&p.dir, folder);
+    if let Some(preopen) = preopens.iter_mut().find(same) {
+        preopen.only.push(only);
+        preopen.rights = preopen.rights.or(rights);
+        return Ok(());
+    }
     preopens.push(Preopen {
         guest: guest_folder.to_owned(),
         dir: open_dir(folder)?,
@@ -222,6 +229,17 @@ fn open_file(
         grant: number,
     });
     Ok(())
+}
+
+/// Whether `dir` is the folder at `path`.
+fn is_folder(dir: &Dir, path: &Path) -> bool {
+    use cap_fs_ext::MetadataExt;
+    match (dir.dir_metadata(), std::fs::metadata(path)) {
+        (Ok(a), Ok(b)) => {
+            (MetadataExt::dev(&a), MetadataExt::ino(&a)) == (MetadataExt::dev(&b), MetadataExt::ino(&b))
+        }
+        _ => false,
+    }
 }
 
 /// The number of the grant of the standard input.

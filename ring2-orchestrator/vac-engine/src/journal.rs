@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vac_core::cid::Codec;
-use vac_core::fault::{AbortKind, Corrupt, Divergence, Error, HostAbort, Result};
+use vac_core::fault::{AbortKind, Corrupt, Divergence, Error, HostAbort, Result, cut};
 use vac_core::ledger::{
     Body, Call, Class, Entry, Header, Ledger, NameId, Outcome, Reader, Return, Seq, Tail,
 };
-use vac_core::limits::EVENT_INLINE_MAX_BYTES;
+use vac_core::limits::{EVENT_INLINE_MAX_BYTES, EVENT_TEXT_MAX_BYTES};
 use vac_core::store::Store;
 use vac_host::{Answered, Crossing, Function, Recorder};
 
@@ -293,9 +293,8 @@ impl Inner {
             Class::Computed => Body::digest(answered.response),
             _ => self.keep(answered.response)?,
         };
-        self.denied.extend(answered.denied.map(str::to_owned));
-        let ret =
-            Return { answer: Ok(answer), grant: answered.grant, denied: answered.denied.map(str::to_owned) };
+        self.denied.extend(answered.denied.map(bounded));
+        let ret = Return { answer: Ok(answer), grant: answered.grant, denied: answered.denied.map(bounded) };
         self.returned(name, class, tick, request, ret)
     }
 
@@ -325,8 +324,10 @@ impl Inner {
             if !record.agrees(&expected, &entry) {
                 return Err(self.diverged(&expected, &entry));
             }
-            // Ticks of another engine are taken over, so that everything else still compares.
-            self.ledger.append(&expected);
+            // Ticks of another engine are taken over, so that everything else still compares, and
+            // so is an end that came from outside.
+            let is_own = record.same_engine && !matches!(entry, Entry::Close { .. });
+            self.ledger.append(if is_own { &entry } else { &expected });
             self.ledger.discard_group();
             return Ok(());
         }
@@ -357,7 +358,12 @@ impl Inner {
             }
             _ => return Err(self.diverged(&expected, &Entry::Begin(call))),
         };
-        self.ledger.append(&expected);
+        let own = Entry::Event(call, ret.clone());
+        self.ledger.append(if self.record.as_ref().is_some_and(|r| r.same_engine) {
+            &own
+        } else {
+            &expected
+        });
         self.ledger.discard_group();
         Ok(ret)
     }
@@ -473,13 +479,18 @@ fn missing(cid: &vac_core::cid::Cid) -> Error {
     Corrupt::new("record", "the store", format!("the object `{cid}`"), "nothing").into()
 }
 
+/// What a guest or a script may have made as long as it likes, at the length that an entry holds.
+fn bounded(text: &str) -> String {
+    cut(text, EVENT_TEXT_MAX_BYTES).to_owned()
+}
+
 /// How an error ends a run, as the ledger has it.
 pub fn outcome_of(error: &Error) -> Outcome {
     match error {
-        Error::Fault(fault) => Outcome::Fault { kind: fault.kind.into(), message: fault.message.clone() },
-        Error::Abort(abort) => Outcome::Abort { kind: abort.kind, message: abort.message.clone() },
-        Error::Usage(usage) => Outcome::Fault { kind: "usage".into(), message: usage.message.clone() },
-        other => Outcome::Abort { kind: AbortKind::Machine, message: other.to_string() },
+        Error::Fault(fault) => Outcome::Fault { kind: fault.kind.into(), message: bounded(&fault.message) },
+        Error::Abort(abort) => Outcome::Abort { kind: abort.kind, message: bounded(&abort.message) },
+        Error::Usage(usage) => Outcome::Fault { kind: "usage".into(), message: bounded(&usage.message) },
+        other => Outcome::Abort { kind: AbortKind::Machine, message: bounded(&other.to_string()) },
     }
 }
 

@@ -76,7 +76,9 @@ pub fn replay(home: &Home, run: RunId, mut outside: Outside) -> Result<Replayed>
             }
             Ok(done(record.events, ticks))
         }
-        Err(Error::Abort(abort)) if abort.message == RECORD_ENDS => Ok(done(journal.events(), 0)),
+        Err(Error::Abort(abort)) if record.outcome.is_none() && abort.message == RECORD_ENDS => {
+            Ok(done(journal.events(), 0))
+        }
         Err(error) => Err(error),
     }
 }

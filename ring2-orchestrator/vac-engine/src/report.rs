@@ -247,6 +247,8 @@ fn show_answer(answer: &std::result::Result<Body, Outcome>) -> String {
 /// An outcome in words.
 pub fn show_outcome(outcome: &Outcome) -> String {
     match outcome {
+        // The result of a call is its WAVE text, not a canonical form.
+        Outcome::Done(Body::Inline(text)) => format!("done {}", quote(&String::from_utf8_lossy(text))),
         Outcome::Done(body) => format!("done {}", show_body(body)),
         Outcome::Exit(status) => format!("exit {status}"),
         Outcome::Fault { kind, message } => format!("{}: {}", quote(kind), quote(message)),

@@ -229,9 +229,16 @@ impl<'h> Session<'h> {
 
     /// Keeps an object that the ledger will name.
     pub fn keep(&self, bytes: &[u8]) -> Result<Cid> {
-        match self.is_live() {
-            true => self.home.store().put(Codec::Raw, bytes),
-            false => Ok(Cid::of_raw(bytes)),
+        let cid = Cid::of_raw(bytes);
+        if !self.is_live() {
+            return Ok(cid);
+        }
+        // A copy that was kept before is read: if it is damaged, the store learns it, and the put
+        // writes a good one.
+        match self.home.store().get(&cid) {
+            Ok(Some(_)) => Ok(cid),
+            Ok(None) | Err(Error::Corrupt(_)) => self.home.store().put(Codec::Raw, bytes),
+            Err(error) => Err(error),
         }
     }
 

@@ -79,25 +79,24 @@ pub fn live_objects(home: &Home) -> Result<BTreeSet<Cid>> {
 fn named(entry: &Entry) -> Vec<Cid> {
     let call = |call: &Call| call.request.stored();
     let ret = |ret: &Return| match &ret.answer {
-        Ok(body) => body.stored(),
-        Err(_) => None,
+        Ok(body) => body.stored().into_iter().chain(inline_links(body)).collect(),
+        Err(_) => Vec::new(),
     };
     match entry {
         Entry::Header(header) => header.fields.iter().flat_map(|(_, node)| links(node)).collect(),
         Entry::Event(c, r) => call(c).into_iter().chain(ret(r)).collect(),
-        Entry::Begin(c) => call(c).into_iter().chain(kernel(c)).collect(),
-        Entry::End(_, r) => ret(r).into_iter().collect(),
+        Entry::Begin(c) => call(c).into_iter().chain(inline_links(&c.request)).collect(),
+        Entry::End(_, r) => ret(r),
         Entry::Close { outcome: Outcome::Done(body), .. } => body.stored().into_iter().collect(),
         _ => Vec::new(),
     }
 }
 
-/// The program that a kernel's event runs, where its request is inline. Where it is not, the
-/// request is an object of its own, and the script that asked for the kernel kept its program
-/// with an event `vac:script/kernel`.
-fn kernel(call: &Call) -> Vec<Cid> {
-    let Body::Inline(bytes) = &call.request else { return Vec::new() };
-    match vac_core::canon::decode::<Node>(bytes, "request") {
+/// The objects that an inline body links to: the program that a kernel's event runs, what a script
+/// wrote. A request that is not inline links to nothing that an answer does not name, too.
+fn inline_links(body: &Body) -> Vec<Cid> {
+    let Body::Inline(bytes) = body else { return Vec::new() };
+    match vac_core::canon::decode::<Node>(bytes, "body") {
         Ok(node) => links(&node),
         Err(_) => Vec::new(),
     }

@@ -66,7 +66,7 @@ pub(crate) struct Given {
     /// The seed of all entropy.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
-    /// Stop after this many ticks.
+    /// Stop after this many ticks of kernels; a script's own loops have none, see --time.
     #[arg(long, value_name = "N")]
     pub(crate) ticks: Option<u64>,
     /// Linear memory that a kernel may hold, for example 512MiB [default: 4GiB].

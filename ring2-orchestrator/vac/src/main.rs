@@ -17,6 +17,11 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
+            if error.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
+                let message = error.to_string().lines().next().unwrap_or_default().to_owned();
+                let error = ui::error_json(&vac_core::fault::Usage::new(message).into());
+                ui::print_json(&serde_json::json!({ "error": error }));
+            }
             // Help and version are not mistakes.
             return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK });
         }

@@ -103,7 +103,7 @@ impl Reader {
                 (self.number, self.bytes, self.at) = (number, bytes, Segment::LEN);
                 match (Segment { run: self.run, number }).check(&self.bytes, &self.place()) {
                     // The process died before its first group was durable.
-                    Err(_) if number == 0 && self.closed.is_none() && self.was_never_committed() => {
+                    Err(_) if self.closed.is_none() && self.was_never_committed() => {
                         self.at = self.bytes.len();
                         Ok(true)
                     }

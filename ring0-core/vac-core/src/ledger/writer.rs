@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::frame::{push_entry, push_frame};
 use super::{Chain, Entry, Head, Header, RUNS_DIR, RunId, Segment, close_path, segment_path};
 use crate::canon::{self, Writer};
-use crate::fault::{HostAbort, Result};
-use crate::limits::LEDGER_SEGMENT_MAX_BYTES;
+use crate::fault::{HostAbort, Result, Usage};
+use crate::limits::{FRAME_PAYLOAD_MAX_BYTES, LEDGER_SEGMENT_MAX_BYTES};
 use crate::storage::{Lock, LockMode, OpenMode, Storage, StorageFile};
 
 /// The appending half: entries become frames in memory, and the chain advances.
@@ -22,8 +22,16 @@ impl Ledger {
     /// Starts the ledger of `run` in `storage`. Nothing is durable before the first commit.
     pub fn create(storage: Arc<dyn Storage>, run: RunId, header: Header) -> Result<(Self, Committer)> {
         let mut ledger = Self { chain: Chain::new(), group: Vec::new(), scratch: Writer::default() };
+        let header = Entry::Header(header);
+        let len = canon::encode(&header).len();
+        if len > FRAME_PAYLOAD_MAX_BYTES {
+            let message = format!(
+                "the arguments and grants of the run take {len} bytes; the limit is {FRAME_PAYLOAD_MAX_BYTES}"
+            );
+            return Err(Usage::new(message).hint("pass what is long in a file").into());
+        }
         let committer = Committer::create(storage, run)?;
-        ledger.append(&Entry::Header(header));
+        ledger.append(&header);
         Ok((ledger, committer))
     }
 
@@ -128,10 +136,11 @@ impl Committer {
             return Ok(());
         }
         self.is_poisoned = true;
+        self.write(group).map_err(|e| self.failed("write", &e))?;
+        // Now, so that the mark of the next group speaks of the segment that it is in.
         if self.written_bytes >= LEDGER_SEGMENT_MAX_BYTES {
             self.roll()?;
         }
-        self.write(group).map_err(|e| self.failed("write", &e))?;
         self.is_poisoned = false;
         Ok(())
     }

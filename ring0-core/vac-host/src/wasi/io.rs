@@ -190,7 +190,10 @@ fn read(host: &mut Host, stream: &Resource<InputStream>, len: u64) -> Streamed<V
         return Ok(Ok(Vec::new()));
     }
     let got = match &input {
-        Input::Closed => Ok(Vec::new()),
+        Input::Closed => {
+            host.deny("stdin");
+            Ok(Vec::new())
+        }
         Input::Stdin => host.console.read(max).map_err(|e| ErrorCode::from(&e)),
         Input::File { file, offset } => file.read(max, *offset),
     };

@@ -19,6 +19,7 @@ use std::io::Read as _;
 use std::path::{Component, Path};
 use std::sync::{Arc, PoisonError};
 
+use cap_fs_ext::DirExt;
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use starlark::PrintHandler;
@@ -47,6 +48,8 @@ use functions::functions;
 
 /// Name of the event in which a script runs.
 pub const SCRIPT_EVENT: &str = "vac:run/script";
+/// The last grants of a script's run are its own.
+const OWN_GRANTS: usize = 2;
 /// The folder that a script may write to.
 pub const OUT_DIR: &str = "out";
 /// A traceback of one call has three lines and says nothing that the place does not.
@@ -109,7 +112,12 @@ fn run_here(home: &Home, target: &Target, request: &Request, outside: Outside) -
     request.grants.extend(own_grants(target, &request));
     let ast = parse(target)?;
     let args = strings(&request.args);
-    let header = header(What::Script, &target.cid, &request, vec![("args".into(), args)]);
+    let header = header(
+        What::Script,
+        &target.cid,
+        &request,
+        vec![("args".into(), args), ("name".into(), Node::Text(target.name.clone()))],
+    );
     let folder = target.folder.as_deref().map(open_folder).transpose()?;
     let out_parent = Some(open_folder(&request.folder)?);
     let session = start(home, Programs::default(), target, header, &request, outside)?;
@@ -128,6 +136,8 @@ fn own_grants(target: &Target, request: &Request) -> Vec<Grant> {
 /// Runs a recorded script again in `session`.
 pub(crate) fn replay(session: Session<'_>, target: &Target, header: &Header) -> Result<Finished> {
     let args = crate::replay::texts(header, "args")?;
+    // Errors name the script as it was called then.
+    let target = &Target { name: crate::replay::text(header, "name")?, ..target.clone() };
     let grants = recorded_grants(header);
     on_deep_stack(|| evaluate(session, target, parse(target)?, None, None, grants, &args))
 }
@@ -210,7 +220,11 @@ fn script_error(error: &starlark::Error) -> Error {
 fn why(shown: &starlark::Error, stopped: Option<Error>) -> Error {
     match stopped {
         Some(Error::Fault(fault)) => match script_error(shown) {
-            Error::Fault(Fault { message, .. }) => Fault { kind: fault.kind, message }.into(),
+            Error::Fault(Fault { message, .. }) => {
+                let prefix = format!("{}: ", fault.kind);
+                let message = message.strip_prefix(&prefix).unwrap_or(&message).to_owned();
+                Fault { kind: fault.kind, message }.into()
+            }
             other => other,
         },
         Some(error @ (Error::Abort(_) | Error::Divergence(_) | Error::Corrupt(_))) => error,
@@ -317,12 +331,13 @@ impl Context<'_> {
         let (home, folder) = (self.session.home, &self.folder);
         let bytes = self.event("vac:script/kernel", Class::Read, &encode(text), || {
             let target = match (text.starts_with("builtin:") || text.parse::<Cid>().is_ok(), folder) {
-                (true, _) | (false, None) => Target::find(home, text)?,
+                (true, _) => Target::find(home, text)?,
+                (false, None) => return Err(no_folder()),
                 (false, Some(folder)) => return Ok((read_below(folder, text)?, Some(self.own_grant(1)))),
             };
             Ok((target.bytes, None))
         })?;
-        let cid = Cid::of_raw(&bytes);
+        let cid = self.session.keep(&bytes)?;
         let target = Target { bytes, cid, name: text.to_owned(), place: text.to_owned(), folder: None };
         let compiled = self.session.programs.compile(home, &target)?;
         self.kernels.push((text.to_owned(), compiled));
@@ -336,16 +351,15 @@ impl Context<'_> {
 
     /// `dir(path, write)`.
     fn dir(&mut self, path: &str, write: bool) -> Result<usize> {
-        let granted = (0..).zip(&self.grants).find_map(|(number, grant)| match grant {
-            Grant::Dir { host, guest, rights } if guest == path && path != "." => {
-                Some((number, host.clone(), *rights))
-            }
+        let operators = self.grants.iter().take(self.grants.len().saturating_sub(OWN_GRANTS));
+        let granted = (0..).zip(operators).find_map(|(number, grant)| match grant {
+            Grant::Dir { host, guest, rights } if guest == path => Some((number, host.clone(), *rights)),
             _ => None,
         });
         let own = path == OUT_DIR || path.starts_with("out/");
         let (grant, rights) = match &granted {
             Some((number, _, rights)) => (*number, *rights),
-            None if own && write => (self.own_grant(0), Rights::ALL),
+            None if own => (self.own_grant(0), Rights::ALL),
             None => (self.own_grant(1), Rights::READ),
         };
         if write && !rights.has(Rights::ALL) {
@@ -357,9 +371,9 @@ impl Context<'_> {
         let mut opened = None;
         self.event("vac:script/dir", Class::Read, &encode(&(path, write)), || {
             opened = Some(match &granted {
-                Some((_, host, _)) if !own => open_folder(host)?,
-                _ if own && write => self.open_out(path)?,
-                _ => self.open_own(path)?,
+                Some((_, host, _)) => open_folder(host)?,
+                None if own => self.open_out(path)?,
+                None => self.open_own(path)?,
             });
             Ok((Vec::new(), Some(grant)))
         })?;
@@ -374,8 +388,20 @@ impl Context<'_> {
             return Err(HostAbort::new(AbortKind::Denied, message).into());
         }
         let failed = |e| Error::from(failed_io("create the folder", path, &e));
-        parent.create_dir_all(path).map_err(failed)?;
-        parent.open_dir(path).map_err(failed)
+        match parent.create_dir(OUT_DIR) {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(failed(e)),
+            _ => {}
+        }
+        // From here on nothing is resolved outside of `out`: a link in it, planted by a guest that may
+        // write there, would otherwise lead to its neighbours.
+        let out = parent.open_dir_nofollow(OUT_DIR).map_err(failed)?;
+        match path.strip_prefix(OUT_DIR).unwrap_or_default().trim_matches('/') {
+            "" => Ok(out),
+            rest => {
+                out.create_dir_all(rest).map_err(failed)?;
+                out.open_dir(rest).map_err(failed)
+            }
+        }
     }
 
     fn open_own(&self, path: &str) -> Result<Dir> {
@@ -409,7 +435,8 @@ impl Context<'_> {
         self.event("vac:script/write", Class::Effect, &request.into_bytes(), || {
             let dir = held.dir.as_ref().ok_or_else(no_folder)?;
             dir.write(name, data).map_err(|e| not_written(&held.guest, name, &e))?;
-            Ok((Vec::new(), Some(held.grant)))
+            // The answer names the object, so that the record keeps it.
+            Ok((encode(&cid), Some(held.grant)))
         })?;
         Ok(cid)
     }
@@ -469,8 +496,11 @@ fn failed_io(what: &str, path: impl std::fmt::Display, error: &std::io::Error) -
     HostAbort { hint: None, ..HostAbort::io(what, path, error) }
 }
 
+/// A script has a folder unless it was run by CID. A replay has none either, and asks for none.
 fn no_folder() -> Error {
-    HostAbort::new(AbortKind::Machine, "a replay reached for a folder").into()
+    Usage::new("a script that is run by CID has no folder of its own")
+        .hint("grant a directory, `--grant dir:ro=data`, and open it by its name, `dir(\"data\")`")
+        .into()
 }
 
 fn not_written(folder: &str, name: &str, error: &std::io::Error) -> Error {

@@ -34,9 +34,10 @@ pub(crate) fn replay(global: &Global, args: &Replay) -> Result<u8> {
         }));
         return Ok(exit::OK);
     }
+    let word = if outcome.is_some() { "equal" } else { "equal so far" };
     ui::print(format_args!(
         "{} {run}: {} events in {}\n",
-        ui::bold("equal"),
+        ui::bold(word),
         ui::count(replayed.events),
         ui::time(replayed.time_ns)
     ));

@@ -63,7 +63,7 @@ fn show(v: &Verified) {
     ));
     if let (true, Tail::Open { dropped_bytes }) = (v.problems.is_empty(), v.tail) {
         ui::print(format_args!(
-            "  its process was killed or is still running; {dropped_bytes} bytes at the end were never acknowledged\n"
+            "  its process was killed or is still running; {dropped_bytes} bytes at the end cannot be shown to have been acknowledged\n"
         ));
     }
     for problem in &v.problems {
