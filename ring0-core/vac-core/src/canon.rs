@@ -9,7 +9,7 @@
 //! bytes. [`Reader`] refuses every head that is not the shortest, so nothing is encoded again to
 //! check this; the tests do.
 
-use ciborium_ll::{Decoder, Encoder, Header};
+use ciborium_ll::{Decoder, Header};
 
 use crate::cid::{CID_LEN, Cid};
 use crate::fault::{Corrupt, quote};
@@ -69,16 +69,53 @@ pub fn decode<T: Decode>(bytes: &[u8], place: &str) -> Result<T, Corrupt> {
     Ok(value)
 }
 
+/// The kinds of head, by their code.
+#[derive(Clone, Copy)]
+enum Kind {
+    Positive = 0,
+    Negative = 1,
+    Bytes = 2,
+    Text = 3,
+    Array = 4,
+    Map = 5,
+    Tag = 6,
+    Simple = 7,
+}
+
 /// Appends canonical forms to a buffer.
 #[derive(Debug, Default)]
 pub struct Writer {
     out: Vec<u8>,
 }
 
+impl From<Vec<u8>> for Writer {
+    /// Appends to `out`.
+    fn from(out: Vec<u8>) -> Self {
+        Self { out }
+    }
+}
+
 impl Writer {
     /// What was written.
     pub fn into_bytes(self) -> Vec<u8> {
         self.out
+    }
+
+    /// The head of an item (RFC 8949, section 3): three bits of kind, and the argument in as few
+    /// bytes as it fits.
+    fn head(&mut self, kind: Kind, argument: u64) {
+        let kind = (kind as u8) << 5;
+        let [.., b4, b3, b2, b1] = argument.to_be_bytes();
+        match argument {
+            0..=23 => self.out.push(kind | b1),
+            24..=0xff => self.out.extend_from_slice(&[kind | 24, b1]),
+            0x100..=0xffff => self.out.extend_from_slice(&[kind | 25, b2, b1]),
+            0x1_0000..=0xffff_ffff => self.out.extend_from_slice(&[kind | 26, b4, b3, b2, b1]),
+            _ => {
+                self.out.push(kind | 27);
+                self.out.extend_from_slice(&argument.to_be_bytes());
+            }
+        }
     }
 
     /// What was written so far.
@@ -91,54 +128,44 @@ impl Writer {
         self.out.clear();
     }
 
-    fn head(&mut self, header: Header) {
-        // Most heads are one byte: three bits of kind, five of argument. Writing these here halves the
-        // time that an event takes.
-        match one_byte(header) {
-            Some(byte) => self.out.push(byte),
-            // Writing to memory cannot fail.
-            None => drop(Encoder::from(&mut self.out).push(header)),
-        }
-    }
-
     /// An unsigned integer.
     pub fn uint(&mut self, value: u64) {
-        self.head(Header::Positive(value));
+        self.head(Kind::Positive, value);
     }
 
     /// A signed integer.
     pub fn int(&mut self, value: i64) {
         match u64::try_from(value) {
-            Ok(positive) => self.head(Header::Positive(positive)),
-            Err(_) => self.head(Header::Negative(!value as u64)),
+            Ok(positive) => self.head(Kind::Positive, positive),
+            Err(_) => self.head(Kind::Negative, !value as u64),
         }
     }
 
     /// A boolean.
     pub fn bool(&mut self, value: bool) {
-        self.head(Header::Simple(if value { 21 } else { 20 }));
+        self.head(Kind::Simple, if value { 21 } else { 20 });
     }
 
     /// Null.
     pub fn null(&mut self) {
-        self.head(Header::Simple(22));
+        self.head(Kind::Simple, 22);
     }
 
     /// A byte string.
     pub fn byte_string(&mut self, value: &[u8]) {
-        self.head(Header::Bytes(Some(value.len())));
+        self.head(Kind::Bytes, value.len() as u64);
         self.out.extend_from_slice(value);
     }
 
     /// Text.
     pub fn text(&mut self, value: &str) {
-        self.head(Header::Text(Some(value.len())));
+        self.head(Kind::Text, value.len() as u64);
         self.out.extend_from_slice(value.as_bytes());
     }
 
     /// The head of an array; its `len` items follow.
     pub fn array(&mut self, len: usize) {
-        self.head(Header::Array(Some(len)));
+        self.head(Kind::Array, len as u64);
     }
 
     /// A map. The entries may come in any order; a key that stands twice is a bug of the caller.
@@ -146,7 +173,7 @@ impl Writer {
         let mut sorted: Vec<_> = entries.iter().collect();
         sorted.sort_by_key(|(key, _)| (key.len(), *key));
         debug_assert!(sorted.windows(2).all(|w| w[0].0 != w[1].0), "a key stands twice");
-        self.head(Header::Map(Some(sorted.len())));
+        self.head(Kind::Map, sorted.len() as u64);
         for (key, value) in sorted {
             self.text(key);
             value.encode(self);
@@ -155,8 +182,8 @@ impl Writer {
 
     /// A link.
     pub fn link(&mut self, cid: &Cid) {
-        self.head(Header::Tag(TAG_LINK));
-        self.head(Header::Bytes(Some(1 + CID_LEN)));
+        self.head(Kind::Tag, TAG_LINK);
+        self.head(Kind::Bytes, 1 + CID_LEN as u64);
         self.out.push(LINK_PREFIX);
         self.out.extend_from_slice(&cid.to_bytes());
     }
@@ -369,20 +396,6 @@ impl<'a> Reader<'a> {
             other => Err(self.wrong("a value of the canonical form", describe(other))),
         }
     }
-}
-
-/// The head that means `header`, if it is one byte long.
-fn one_byte(header: Header) -> Option<u8> {
-    let (kind, argument) = match header {
-        Header::Positive(n) => (0, n),
-        Header::Negative(n) => (1, n),
-        Header::Bytes(Some(len)) => (2, len as u64),
-        Header::Text(Some(len)) => (3, len as u64),
-        Header::Array(Some(len)) => (4, len as u64),
-        Header::Map(Some(len)) => (5, len as u64),
-        _ => return None,
-    };
-    (argument < 24).then_some(kind << 5 | argument as u8)
 }
 
 /// Length in bytes of the shortest head that means `header`.
@@ -658,8 +671,8 @@ impl Encode for Node {
             Self::Null => to.null(),
             Self::Bool(value) => to.bool(*value),
             Self::Int(value) => match u64::try_from(*value) {
-                Ok(positive) => to.head(Header::Positive(positive)),
-                Err(_) => to.head(Header::Negative(!*value as u64)),
+                Ok(positive) => to.head(Kind::Positive, positive),
+                Err(_) => to.head(Kind::Negative, !*value as u64),
             },
             Self::Bytes(value) => to.byte_string(value),
             Self::Text(value) => to.text(value),

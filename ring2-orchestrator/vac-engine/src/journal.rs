@@ -12,7 +12,7 @@ use vac_core::fault::{AbortKind, Corrupt, Divergence, Error, HostAbort, Result, 
 use vac_core::ledger::{
     Body, Call, Class, Entry, Header, Ledger, NameId, Outcome, Reader, Return, Seq, Tail,
 };
-use vac_core::limits::{EVENT_INLINE_MAX_BYTES, EVENT_TEXT_MAX_BYTES};
+use vac_core::limits::EVENT_TEXT_MAX_BYTES;
 use vac_core::store::Store;
 use vac_host::{Answered, Crossing, Function, Recorder};
 
@@ -251,8 +251,8 @@ impl Inner {
     /// A body whose bytes are in the store if they are not inline. A replay does not write them
     /// again, and only names them.
     fn keep(&mut self, bytes: &[u8]) -> Result<Body> {
-        if bytes.len() <= EVENT_INLINE_MAX_BYTES {
-            return Ok(Body::Inline(bytes.to_vec()));
+        if let Some(body) = Body::inline(bytes) {
+            return Ok(body);
         }
         let cid = match self.record {
             None => self.store.put(Codec::Raw, bytes)?,
@@ -370,7 +370,7 @@ impl Inner {
 
     fn bytes_of(&self, body: &Body) -> Result<Vec<u8>> {
         match body {
-            Body::Inline(bytes) => Ok(bytes.clone()),
+            Body::Inline(bytes) => Ok(bytes.to_vec()),
             Body::Stored { cid, .. } => self.store.get(cid)?.ok_or_else(|| missing(cid)),
             Body::Digest { cid, .. } => Err(missing(cid)),
         }

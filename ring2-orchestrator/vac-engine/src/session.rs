@@ -354,8 +354,8 @@ impl<'h> Session<'h> {
 
     /// The result of a call as the outcome's body.
     pub fn result_body(&self, bytes: &[u8]) -> Result<Body> {
-        if bytes.len() <= vac_core::limits::EVENT_INLINE_MAX_BYTES {
-            return Ok(Body::Inline(bytes.to_vec()));
+        if let Some(body) = Body::inline(bytes) {
+            return Ok(body);
         }
         Ok(Body::Stored { cid: self.keep(bytes)?, len_bytes: bytes.len() as u64 })
     }
@@ -411,7 +411,7 @@ struct Flusher {
     journal: Arc<Journal>,
     store: Arc<Store>,
     ending: Arc<AtomicBool>,
-    thread: JoinHandle<(Committer, Option<HostAbort>)>,
+    thread: JoinHandle<(Groups, Option<HostAbort>)>,
 }
 
 impl Flusher {
@@ -426,7 +426,7 @@ impl Flusher {
     fn finish(self, head: Head, entries: u64) -> Result<()> {
         self.ending.store(true, Ordering::Release);
         self.thread.thread().unpark();
-        let (mut committer, failed) = self.thread.join().map_err(|_| {
+        let (mut groups, failed) = self.thread.join().map_err(|_| {
             HostAbort::new(
                 vac_core::fault::AbortKind::Machine,
                 "the thread that writes the ledger ended early",
@@ -435,8 +435,8 @@ impl Flusher {
         if let Some(failed) = failed {
             return Err(failed.into());
         }
-        commit(&self.journal, &self.store, &mut committer)?;
-        committer.close(head, entries)
+        groups.commit(&self.journal, &self.store)?;
+        groups.committer.close(head, entries)
     }
 }
 
@@ -444,33 +444,46 @@ fn flush(
     journal: &Journal,
     store: &Store,
     ending: &AtomicBool,
-    mut committer: Committer,
-) -> (Committer, Option<HostAbort>) {
+    committer: Committer,
+) -> (Groups, Option<HostAbort>) {
+    let mut groups = Groups { committer, buffer: Vec::new() };
     // If this fails, so does the first commit, which reports it.
-    let _ = committer.sync_name();
+    let _ = groups.committer.sync_name();
     if !ending.load(Ordering::Acquire) {
         std::thread::park_timeout(FIRST_GROUP_AFTER);
     }
     while !ending.load(Ordering::Acquire) {
         if journal.has_group()
-            && let Err(error) = commit(journal, store, &mut committer)
+            && let Err(error) = groups.commit(journal, store)
         {
             let failed = match error {
                 Error::Abort(abort) => abort,
                 other => HostAbort::new(vac_core::fault::AbortKind::Machine, other.to_string()),
             };
             journal.fail(failed.clone());
-            return (committer, Some(failed));
+            return (groups, Some(failed));
         }
         std::thread::park_timeout(GROUP_INTERVAL);
     }
-    (committer, None)
+    (groups, None)
 }
 
-/// What a group names must be durable before the group is: a store without an entry is litter,
-/// an entry without its object is a loss.
-fn commit(journal: &Journal, store: &Store, committer: &mut Committer) -> Result<()> {
-    let group = journal.take_group(committer.durable_bytes(), Vec::new());
-    store.commit()?;
-    committer.commit(&group)
+/// The committer, and the buffer that the ledger goes on with while a group is written.
+struct Groups {
+    committer: Committer,
+    buffer: Vec<u8>,
+}
+
+impl Groups {
+    /// What a group names must be durable before the group is: a store without an entry is litter,
+    /// an entry without its object is a loss.
+    fn commit(&mut self, journal: &Journal, store: &Store) -> Result<()> {
+        let spare = std::mem::take(&mut self.buffer);
+        let mut group = journal.take_group(self.committer.durable_bytes(), spare);
+        store.commit()?;
+        self.committer.commit(&group)?;
+        group.clear();
+        self.buffer = group;
+        Ok(())
+    }
 }

@@ -114,7 +114,7 @@ pub(crate) fn entries() -> Vec<Entry> {
     let stored = Body::Stored { cid: Cid::of_raw(&[1; 65]), len_bytes: 65 };
     let done = Return { answer: Ok(stored.clone()), grant: Some(2), denied: None };
     let denied =
-        Return { answer: Ok(Body::Inline(vec![1])), grant: None, denied: Some("dir:ro=data".to_owned()) };
+        Return { answer: Ok(Body::digest(&[1])), grant: None, denied: Some("dir:ro=data".to_owned()) };
     let stopped = |outcome| Return { answer: Err(outcome), grant: None, denied: None };
     let abort = Outcome::Abort { kind: AbortKind::Quota, message: "too much".to_owned() };
     let fault = Outcome::Fault { kind: "trap".to_owned(), message: "unreachable".to_owned() };
@@ -124,9 +124,9 @@ pub(crate) fn entries() -> Vec<Entry> {
         Entry::Name(0, "wasi:io/streams#[method]output-stream.write".to_owned()),
         Entry::Begin(call(0, None, Class::Kernel, stored)),
         Entry::Event(call(1, Some(0), Class::Read, Body::digest(&[2; 65])), done.clone()),
-        Entry::Event(call(2, Some(0), Class::Computed, Body::Inline(vec![3; 64])), denied),
-        Entry::Event(call(3, Some(0), Class::Local, Body::Inline(vec![])), stopped(fault)),
-        Entry::Begin(call(4, Some(0), Class::Effect, Body::Inline(vec![4]))),
+        Entry::Event(call(2, Some(0), Class::Computed, Body::digest(&[3; 64])), denied),
+        Entry::Event(call(3, Some(0), Class::Local, Body::digest(&[])), stopped(fault)),
+        Entry::Begin(call(4, Some(0), Class::Effect, Body::digest(&[4]))),
         Entry::End(4, done),
         Entry::End(0, stopped(abort)),
     ];

@@ -1,5 +1,7 @@
 //! The entries of a ledger and their canonical form: an array that begins with the kind.
 
+use arrayvec::ArrayVec;
+
 use super::Head;
 use crate::canon::{Decode, Encode, Node, Reader, Writer};
 use crate::cid::Cid;
@@ -51,8 +53,8 @@ impl Class {
 /// The bytes of a request or response, or their name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
-    /// At most [`EVENT_INLINE_MAX_BYTES`], in place.
-    Inline(Vec<u8>),
+    /// In place: most events need no memory of their own.
+    Inline(ArrayVec<u8, EVENT_INLINE_MAX_BYTES>),
     /// In the store.
     Stored {
         /// Name of the bytes.
@@ -70,18 +72,21 @@ pub enum Body {
 }
 
 impl Body {
+    /// `bytes` in place, if they are short enough.
+    pub fn inline(bytes: &[u8]) -> Option<Self> {
+        ArrayVec::try_from(bytes).ok().map(Self::Inline)
+    }
+
     /// The body for `bytes` that need not be kept.
     pub fn digest(bytes: &[u8]) -> Self {
-        if bytes.len() <= EVENT_INLINE_MAX_BYTES {
-            return Self::Inline(bytes.to_vec());
-        }
-        Self::Digest { cid: Cid::of_raw(bytes), len_bytes: bytes.len() as u64 }
+        let by_name = || Self::Digest { cid: Cid::of_raw(bytes), len_bytes: bytes.len() as u64 };
+        Self::inline(bytes).unwrap_or_else(by_name)
     }
 
     /// Whether this body names exactly `bytes`.
     pub fn names(&self, bytes: &[u8]) -> bool {
         match self {
-            Self::Inline(own) => own == bytes,
+            Self::Inline(own) => own.as_slice() == bytes,
             Self::Stored { cid, len_bytes } | Self::Digest { cid, len_bytes } => {
                 *len_bytes == bytes.len() as u64 && *cid == Cid::of_raw(bytes)
             }
@@ -257,7 +262,9 @@ impl Encode for Body {
 impl Decode for Body {
     fn decode(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
         match Node::decode(from)? {
-            Node::Bytes(bytes) if bytes.len() <= EVENT_INLINE_MAX_BYTES => Ok(Self::Inline(bytes)),
+            Node::Bytes(bytes) => Self::inline(&bytes).ok_or_else(|| {
+                from.wrong(format!("at most {EVENT_INLINE_MAX_BYTES} bytes inline"), bytes.len())
+            }),
             Node::List(items) => Self::from_items(&items).ok_or_else(|| from.wrong("a body", "another list")),
             other => Err(from.wrong("a body", format!("{other:?}"))),
         }

@@ -1,7 +1,7 @@
 //! Frames and segment headers: how entries lie in a file. Drawn in `docs/formats.md`.
 
 use super::{Entry, RunId};
-use crate::canon::{self, Writer};
+use crate::canon::{self, Encode, Writer};
 use crate::fault::Corrupt;
 use crate::limits::FRAME_PAYLOAD_MAX_BYTES;
 
@@ -58,20 +58,19 @@ impl Segment {
     }
 }
 
-/// Appends `payload` as a frame to `out`.
-pub(super) fn push_frame(out: &mut Vec<u8>, payload: &[u8]) {
+/// Appends the frame of `value` to `out`; returns its payload.
+pub(super) fn push_frame<'o>(out: &'o mut Vec<u8>, value: &impl Encode) -> &'o [u8] {
+    let at = out.len();
+    out.extend_from_slice(&[0; FRAME_HEAD_LEN]);
+    let mut writer = Writer::from(std::mem::take(out));
+    value.encode(&mut writer);
+    *out = writer.into_bytes();
+    let (head, payload) = out[at..].split_at_mut(FRAME_HEAD_LEN);
     debug_assert!(payload.len() <= FRAME_PAYLOAD_MAX_BYTES);
     let len = (payload.len() as u32).to_le_bytes();
-    out.extend_from_slice(&len);
-    out.extend_from_slice(&checksum(len, payload).to_le_bytes());
-    out.extend_from_slice(payload);
-}
-
-/// Appends the frame of `entry`, using `scratch` for its payload, which is left there.
-pub(super) fn push_entry(out: &mut Vec<u8>, scratch: &mut Writer, entry: &Entry) {
-    scratch.clear();
-    canon::Encode::encode(entry, scratch);
-    push_frame(out, scratch.bytes_so_far());
+    head[..4].copy_from_slice(&len);
+    head[4..].copy_from_slice(&checksum(len, payload).to_le_bytes());
+    payload
 }
 
 /// CRC-32 (IEEE) over the length's four bytes and the payload, so that a run of zeros is no frame.
@@ -104,18 +103,19 @@ impl<'a> Frames<'a> {
     /// The next payload and entry, or `None` at the end. After an error, `at` is where the bad
     /// frame begins, and the call can be repeated.
     pub fn next_entry(&mut self) -> Result<Option<(&'a [u8], Entry)>, Corrupt> {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        if rest.is_empty() {
+        if self.at >= self.bytes.len() {
             return Ok(None);
         }
-        let payload = self.payload(rest)?;
+        let payload = self.payload()?;
         let place = format!("{} frame at byte {}", self.place, self.at);
         let entry = canon::decode::<Entry>(payload, &place)?;
         self.at += FRAME_HEAD_LEN + payload.len();
         Ok(Some((payload, entry)))
     }
 
-    fn payload(&self, rest: &'a [u8]) -> Result<&'a [u8], Corrupt> {
+    /// The next payload, which stays the next.
+    pub(super) fn payload(&self) -> Result<&'a [u8], Corrupt> {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
         let wrong = |what, expected: String, got: String| {
             Corrupt::new(what, format!("{} at byte {}", self.place, self.at), expected, got)
         };

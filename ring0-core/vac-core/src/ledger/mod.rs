@@ -79,9 +79,11 @@ impl FromStr for RunId {
 
 /// The head of a run's hash chain: it names every chained entry, in order.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Head([u8; 32]);
+pub struct Head([u8; Head::LEN]);
 
 impl Head {
+    /// Length in bytes.
+    pub const LEN: usize = 32;
     /// Before the first entry.
     pub const START: Self = Self([0; 32]);
 
@@ -118,7 +120,8 @@ impl fmt::Debug for Head {
 #[derive(Debug, Clone)]
 struct Chain {
     key: [u8; 32],
-    head: Head,
+    /// The head before, and the link: together, so that BLAKE3 sees them in one piece, which it
+    /// hashes twice as fast as two.
     link: Vec<u8>,
     entries: u64,
 }
@@ -126,27 +129,28 @@ struct Chain {
 impl Chain {
     fn new() -> Self {
         let key = blake3::derive_key("vac ledger chain 1", b"");
-        Self { key, head: Head::START, link: Vec::with_capacity(2 * CHAIN_LINK_MIN_BYTES), entries: 0 }
+        let mut link = Vec::with_capacity(2 * CHAIN_LINK_MIN_BYTES);
+        link.extend_from_slice(Head::START.as_bytes());
+        Self { key, link, entries: 0 }
     }
 
     fn add(&mut self, payload: &[u8]) {
         self.link.extend_from_slice(&(payload.len() as u32).to_le_bytes());
         self.link.extend_from_slice(payload);
         self.entries += 1;
-        if self.link.len() >= CHAIN_LINK_MIN_BYTES {
-            self.head = self.head();
+        if self.link.len() >= Head::LEN + CHAIN_LINK_MIN_BYTES {
+            let head = self.head();
             self.link.clear();
+            self.link.extend_from_slice(head.as_bytes());
         }
     }
 
     /// The head after the entries so far.
     fn head(&self) -> Head {
-        if self.link.is_empty() {
-            return self.head;
+        match <[u8; Head::LEN]>::try_from(self.link.as_slice()) {
+            Ok(before) => Head(before),
+            Err(_) => Head(*blake3::keyed_hash(&self.key, &self.link).as_bytes()),
         }
-        let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        hasher.update(&self.head.0).update(&self.link);
-        Head(*hasher.finalize().as_bytes())
     }
 }
 

@@ -322,14 +322,14 @@ pub fn close_record(storage: &dyn Storage, run: RunId) -> Result<Option<(Head, u
         Err(e) => return Err(HostAbort::io("read", storage.show(&path), &e).into()),
     };
     let place = storage.show(&path);
-    let Some(payload) = bytes.get(FRAME_HEAD_LEN..).filter(|_| bytes.iter().any(|b| *b != 0)) else {
-        // Its write was not waited for, so a crash may leave it empty.
+    // Its write was not waited for, so a crash may leave it empty.
+    if bytes.len() <= FRAME_HEAD_LEN || bytes.iter().all(|b| *b == 0) {
         return Ok(None);
-    };
-    let mut frame = Vec::new();
-    super::frame::push_frame(&mut frame, payload);
-    if frame != bytes {
-        return Err(Corrupt::new("close record", place, "its checksum", "another").into());
+    }
+    let payload = Frames::new(&bytes, 0, &place).payload()?;
+    if bytes.len() != FRAME_HEAD_LEN + payload.len() {
+        let expected = format!("{} bytes", FRAME_HEAD_LEN + payload.len());
+        return Err(Corrupt::new("close record", place, expected, format!("{} bytes", bytes.len())).into());
     }
     let (head, entries) = canon::decode::<([u8; 32], u64)>(payload, &place)?;
     Ok(Some((Head::from_bytes(head), entries)))

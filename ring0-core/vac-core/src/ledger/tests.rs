@@ -17,11 +17,11 @@ fn header() -> Header {
 }
 
 fn call(seq: Seq, parent: Option<Seq>) -> Call {
-    Call { seq, parent, name: 0, class: Class::Read, tick: seq * 10, request: Body::Inline(vec![0x80]) }
+    Call { seq, parent, name: 0, class: Class::Read, tick: seq * 10, request: Body::digest(&[0x80]) }
 }
 
 fn ret(bytes: &[u8]) -> Return {
-    Return { answer: Ok(Body::Inline(bytes.to_vec())), grant: Some(0), denied: None }
+    Return { answer: Ok(Body::digest(bytes)), grant: Some(0), denied: None }
 }
 
 /// The entries of a small run after its header.

@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use super::frame::{push_entry, push_frame};
+use super::frame::push_frame;
 use super::{Chain, Entry, Head, Header, RUNS_DIR, RunId, Segment, close_path, segment_path};
-use crate::canon::{self, Writer};
+use crate::canon;
 use crate::fault::{HostAbort, Result, Usage};
 use crate::limits::{FRAME_PAYLOAD_MAX_BYTES, LEDGER_SEGMENT_MAX_BYTES};
 use crate::storage::{Lock, LockMode, OpenMode, Storage, StorageFile};
@@ -15,13 +15,12 @@ use crate::storage::{Lock, LockMode, OpenMode, Storage, StorageFile};
 pub struct Ledger {
     chain: Chain,
     group: Vec<u8>,
-    scratch: Writer,
 }
 
 impl Ledger {
     /// Starts the ledger of `run` in `storage`. Nothing is durable before the first commit.
     pub fn create(storage: Arc<dyn Storage>, run: RunId, header: Header) -> Result<(Self, Committer)> {
-        let mut ledger = Self { chain: Chain::new(), group: Vec::new(), scratch: Writer::default() };
+        let mut ledger = Self { chain: Chain::new(), group: Vec::new() };
         let header = Entry::Header(header);
         let len = canon::encode(&header).len();
         if len > FRAME_PAYLOAD_MAX_BYTES {
@@ -37,16 +36,16 @@ impl Ledger {
 
     /// A ledger that is kept nowhere: for a replay, which needs only the head.
     pub fn in_memory(header: Header) -> Self {
-        let mut ledger = Self { chain: Chain::new(), group: Vec::new(), scratch: Writer::default() };
+        let mut ledger = Self { chain: Chain::new(), group: Vec::new() };
         ledger.append(&Entry::Header(header));
         ledger
     }
 
     /// Appends an entry to the group that the next commit makes durable.
     pub fn append(&mut self, entry: &Entry) {
-        push_entry(&mut self.group, &mut self.scratch, entry);
+        let payload = push_frame(&mut self.group, entry);
         if entry.is_chained() {
-            self.chain.add(self.scratch.bytes_so_far());
+            self.chain.add(payload);
         }
     }
 
@@ -181,7 +180,7 @@ impl Committer {
     /// for verification and not a part of the ledger, so it is not waited for.
     pub fn close(self, head: Head, entries: u64) -> Result<()> {
         let mut frame = Vec::new();
-        push_frame(&mut frame, &canon::encode(&(*head.as_bytes(), entries)));
+        push_frame(&mut frame, &(*head.as_bytes(), entries));
         let path = close_path(self.run);
         let write = || -> std::io::Result<()> {
             let file = self.storage.open(&path, OpenMode::CreateNew)?;
