@@ -23,6 +23,11 @@ impl Clock {
         self.tick.saturating_add(self.waited_ns)
     }
 
+    /// Lets time pass without the kernel working.
+    pub(crate) fn pass(&mut self, ns: u64) {
+        self.waited_ns = self.waited_ns.saturating_add(ns);
+    }
+
     /// Waits until `instant_ns`; at once if it has passed.
     pub(crate) fn wait_until(&mut self, instant_ns: u64) {
         let missing = instant_ns.saturating_sub(self.now_ns());

@@ -5,6 +5,7 @@
 //! if its digest is the one that was written with it.
 
 use std::hash::{Hash, Hasher};
+use std::sync::OnceLock;
 
 use vac_core::cid::Cid;
 use vac_core::fault::{AbortKind, Corrupt, HostAbort, Result};
@@ -13,9 +14,9 @@ use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Config, OptLevel};
 
 use crate::limits::{NATIVE_STACK_BYTES, WASM_STACK_BYTES};
-use crate::load::{Kind, Loaded, uncovered};
+use crate::load::{Kind, Loaded, is_concurrent, uncovered};
 use crate::wall::{State, Wall};
-use crate::{adapt, kernel_files, wasi};
+use crate::{adapt, kernel_files, wasi, wasi3};
 
 /// Name and version of the engine and of the way WASI 0.1 modules are adapted, as a run's header
 /// records it.
@@ -41,7 +42,16 @@ pub enum Origin {
 
 /// Compiles and links programs.
 pub struct Engine {
+    plain: Side,
+    /// For programs whose functions may be `async`. Every call costs them more, so the others are
+    /// not asked to pay for it; and few programs need it, so it is made when the first one comes.
+    concurrent: OnceLock<std::result::Result<Side, HostAbort>>,
+}
+
+/// The engine in one configuration, and the wall that goes with it.
+struct Side {
     engine: wasmtime::Engine,
+    is_concurrent: bool,
     linker: Linker<State>,
     fingerprint: String,
 }
@@ -54,6 +64,8 @@ pub struct Compiled {
     pub kind: Kind,
     /// Where the code came from.
     pub origin: Origin,
+    /// Whether its functions may be `async`.
+    pub(crate) is_concurrent: bool,
     pub(crate) component: Component,
     pub(crate) linked: InstancePre<State>,
 }
@@ -63,6 +75,8 @@ pub fn det_1() -> Config {
     let mut config = Config::new();
     config
         .wasm_component_model(true)
+        // What it costs, and how programs that need it get it: docs/decisions/async.md.
+        .concurrency_support(false)
         .consume_fuel(true)
         .cranelift_nan_canonicalization(true)
         .wasm_relaxed_simd(true)
@@ -73,6 +87,13 @@ pub fn det_1() -> Config {
     config
 }
 
+/// The settings of profile `det-1` for programs with `async` functions.
+fn det_1_concurrent() -> Config {
+    let mut config = det_1();
+    config.concurrency_support(true).wasm_component_model_async(true);
+    config
+}
+
 impl Engine {
     /// The engine of profile `det-1`.
     pub fn new() -> Result<Self> {
@@ -80,8 +101,49 @@ impl Engine {
     }
 
     /// An engine with other settings, to measure what each one costs, and with further
-    /// interfaces on the wall, which are recorded like all others.
+    /// interfaces on the wall, which are recorded like all others. Both are for programs without
+    /// `async` functions.
     pub fn with(config: &Config, extra: impl FnOnce(&mut Wall<'_>) -> wasmtime::Result<()>) -> Result<Self> {
+        let plain = Side::new(config, false, extra)?;
+        Ok(Self { plain, concurrent: OnceLock::new() })
+    }
+
+    /// The configuration for `loaded`.
+    fn side(&self, loaded: &Loaded<'_>) -> Result<&Side> {
+        if loaded.kind != Kind::Component || !is_concurrent(loaded.bytes) {
+            return Ok(&self.plain);
+        }
+        let make = || Side::new(&det_1_concurrent(), true, wasi3::define);
+        self.concurrent.get_or_init(make).as_ref().map_err(|abort| abort.clone().into())
+    }
+
+    /// Compiles and links `loaded`, using the cache in `storage` if there is one. Failing to
+    /// write the cache is no error: the next start is slower, and that is all.
+    pub fn compile(&self, loaded: &Loaded<'_>, storage: Option<&dyn Storage>) -> Result<Compiled> {
+        self.side(loaded)?.compile(loaded, storage)
+    }
+
+    /// The engine that `component` was compiled by.
+    #[expect(clippy::unused_self, reason = "an engine has several configurations; callers need not know")]
+    pub(crate) fn inner<'a>(&'a self, component: &'a Component) -> &'a wasmtime::Engine {
+        component.engine()
+    }
+
+    /// Compiles `loaded` to look at it, and says why it cannot be linked, if so.
+    pub(crate) fn look(&self, loaded: &Loaded<'_>) -> Result<(Component, Option<String>)> {
+        let side = self.side(loaded)?;
+        let component = side.component(loaded)?;
+        let refused = side.link(&component, loaded.place).err().map(|e| e.to_string());
+        Ok((component, refused))
+    }
+}
+
+impl Side {
+    fn new(
+        config: &Config,
+        is_concurrent: bool,
+        extra: impl FnOnce(&mut Wall<'_>) -> wasmtime::Result<()>,
+    ) -> std::result::Result<Self, HostAbort> {
         let engine = wasmtime::Engine::new(config).map_err(|e| machine("start the engine", &e))?;
         let mut linker = Linker::new(&engine);
         let mut wall = Wall::new(&mut linker);
@@ -91,34 +153,29 @@ impl Engine {
             .and_then(|()| extra(&mut wall));
         defined.map_err(|e| machine("define the wall", &e))?;
         let fingerprint = fingerprint(&engine);
-        Ok(Self { engine, linker, fingerprint })
+        Ok(Self { engine, is_concurrent, linker, fingerprint })
     }
 
-    pub(crate) fn inner(&self) -> &wasmtime::Engine {
-        &self.engine
-    }
-
-    /// Compiles and links `loaded`, using the cache in `storage` if there is one. Failing to
-    /// write the cache is no error: the next start is slower, and that is all.
-    pub fn compile(&self, loaded: &Loaded<'_>, storage: Option<&dyn Storage>) -> Result<Compiled> {
+    fn compile(&self, loaded: &Loaded<'_>, storage: Option<&dyn Storage>) -> Result<Compiled> {
         let cached = storage.and_then(|storage| self.cached(storage, &loaded.cid));
         let (component, origin) = match cached {
             Some(component) => (component, Origin::Cache),
             None => (self.compile_now(loaded, storage)?, Origin::Compiled),
         };
         let linked = self.link(&component, loaded.place)?;
-        Ok(Compiled { cid: loaded.cid, kind: loaded.kind, origin, component, linked })
+        let (cid, kind, is_concurrent) = (loaded.cid, loaded.kind, self.is_concurrent);
+        Ok(Compiled { cid, kind, origin, is_concurrent, component, linked })
+    }
+
+    fn component(&self, loaded: &Loaded<'_>) -> Result<Component> {
+        Component::from_binary(&self.engine, &loaded.component()?).map_err(|e| {
+            let place = format!("`{}`", loaded.place);
+            Corrupt::new("program", place, "a valid component", vac_core::fault::quote(&chain(&e))).into()
+        })
     }
 
     fn compile_now(&self, loaded: &Loaded<'_>, storage: Option<&dyn Storage>) -> Result<Component> {
-        let component = Component::from_binary(&self.engine, &loaded.component()?).map_err(|e| {
-            Corrupt::new(
-                "program",
-                format!("`{}`", loaded.place),
-                "a valid component",
-                vac_core::fault::quote(&chain(&e)),
-            )
-        })?;
+        let component = self.component(loaded)?;
         if let (Some(storage), Ok(code)) = (storage, component.serialize()) {
             let path = self.code_path(&loaded.cid);
             let _ = storage.create_dir(CODE_DIR);
@@ -160,7 +217,7 @@ impl Engine {
         unsafe { Component::deserialize(&self.engine, code) }.ok()
     }
 
-    pub(crate) fn link(&self, component: &Component, place: &str) -> Result<InstancePre<State>> {
+    fn link(&self, component: &Component, place: &str) -> Result<InstancePre<State>> {
         self.linker.instantiate_pre(component).map_err(|e| {
             let message = chain(&e);
             match named_import(&message) {

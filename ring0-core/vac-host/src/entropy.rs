@@ -8,9 +8,16 @@ pub(crate) struct Entropy {
     pub(crate) secure: Stream,
     pub(crate) insecure: Stream,
     pub(crate) insecure_seed: Stream,
+    /// What WASI 0.3, which gives one seed however often it is asked, gave.
+    seed_given: Option<(u64, u64)>,
 }
 
 impl Entropy {
+    /// The same two numbers each time.
+    pub(crate) fn one_seed(&mut self) -> (u64, u64) {
+        *self.seed_given.get_or_insert_with(|| (self.insecure_seed.u64(), self.insecure_seed.u64()))
+    }
+
     pub(crate) fn new(seed: &[u8; 32]) -> Self {
         let stream = |context| {
             let key = blake3::derive_key(context, seed);
@@ -20,6 +27,7 @@ impl Entropy {
             secure: stream("vac entropy 1 wasi:random/random"),
             insecure: stream("vac entropy 1 wasi:random/insecure"),
             insecure_seed: stream("vac entropy 1 wasi:random/insecure-seed"),
+            seed_given: None,
         }
     }
 }

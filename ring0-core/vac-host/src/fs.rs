@@ -231,6 +231,7 @@ impl Mount {
             place: Place { grant: preopen.grant, path: String::new() },
             only: preopen.only,
             rights: preopen.rights,
+            to_change: true,
         };
         Self { guest: preopen.guest, root: Arc::new(root), times: BTreeMap::new() }
     }
@@ -327,6 +328,8 @@ pub(crate) struct OpenDir {
     /// If not empty, the only names that are granted; the directory itself is not.
     only: Vec<(String, Rights, u32)>,
     pub(crate) rights: Rights,
+    /// Whether it was opened to change what is in it. It tells the guest so, and no more.
+    pub(crate) to_change: bool,
 }
 
 /// How to open something in a directory.
@@ -339,6 +342,8 @@ pub(crate) struct How {
     pub(crate) directory: bool,
     pub(crate) read: bool,
     pub(crate) write: bool,
+    /// If it is a directory: to change what is in it.
+    pub(crate) change: bool,
 }
 
 impl How {
@@ -410,7 +415,7 @@ impl OpenDir {
             let dir = Dir::from_std_file(file.into_std());
             // Opened again by another spelling, it still shows what was granted of it and no more.
             let only = if place == self.place { self.only.clone() } else { Vec::new() };
-            return Ok(Opened::Dir(Self { dir, place, only, rights: self.rights }));
+            return Ok(Opened::Dir(Self { dir, place, only, rights: self.rights, to_change: how.change }));
         }
         match (how.directory, kind.is_file()) {
             (true, _) => Err(ErrorCode::NotDirectory),

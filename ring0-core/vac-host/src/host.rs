@@ -4,7 +4,7 @@
 //! are computed, and the console is given by whoever starts the kernel.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cap_std::fs::Dir;
 use vac_core::caps::{CapTable, Handle, Quotas, Refusal, Resource as Quota, Rights};
@@ -107,6 +107,21 @@ pub(crate) enum Object {
     IoError(ErrorCode),
 }
 
+/// Numbers of handles that nobody can name any more. A stream ends inside of the engine, where
+/// the host cannot be reached.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ended(Arc<Mutex<Vec<u32>>>);
+
+impl Ended {
+    pub(crate) fn add(&self, rep: u32) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(rep);
+    }
+
+    fn take(&self) -> Vec<u32> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// One kernel's side of the host.
 pub struct Host {
     pub(crate) table: CapTable<Object>,
@@ -118,6 +133,8 @@ pub struct Host {
     pub(crate) env: Vec<(String, String)>,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) stdin: Option<u32>,
+    /// Handles of streams that ended, to be given up before the next handle is made.
+    pub(crate) ended: Ended,
     /// Of the call that is crossing: the grant that allowed it.
     grant: Option<u32>,
     /// Of the call that is crossing: what was refused, as the grant that would allow it.
@@ -136,6 +153,7 @@ impl Host {
             env: setup.env,
             mounts: setup.preopens.into_iter().map(Mount::new).collect(),
             stdin: setup.stdin,
+            ended: Ended::default(),
             grant: None,
             denied: None,
         }
@@ -167,6 +185,7 @@ impl Host {
         rights: Rights,
         grant: Option<u32>,
     ) -> Result<Resource<T>> {
+        self.release_ended();
         let handle = self.table.mint(object, rights, grant).map_err(refused)?;
         Ok(Resource::new_own(handle.to_rep()))
     }
@@ -178,12 +197,20 @@ impl Host {
         object: Object,
         rights: Rights,
     ) -> Result<Resource<T>> {
+        self.release_ended();
         let handle = self.table.derive(parent, object, rights).map_err(refused)?;
         Ok(Resource::new_own(handle.to_rep()))
     }
 
     pub(crate) fn release(&mut self, handle: Handle) -> Result<()> {
         self.table.release(handle).map(drop).map_err(refused)
+    }
+
+    fn release_ended(&mut self) {
+        for rep in self.ended.take() {
+            // Revoked before, it is gone already.
+            let _ = self.table.release(Handle::from_rep(rep));
+        }
     }
 
     /// Uses up input quota for bytes that the guest takes in.

@@ -1,6 +1,6 @@
 //! What a program imports and exports, and which grants each import would need.
 
-use vac_core::fault::{Corrupt, Result, Usage, quote};
+use vac_core::fault::{Result, Usage, quote};
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex, Type};
 
@@ -50,7 +50,7 @@ pub fn exports(engine: &Engine, compiled: &Compiled) -> Vec<Export> {
 fn exports_of(engine: &Engine, component: &Component) -> Vec<Export> {
     let ty = component.component_type();
     let mut found = Vec::new();
-    for (name, item) in ty.exports(engine.inner()) {
+    for (name, item) in ty.exports(engine.inner(component)) {
         match item.ty {
             ComponentItem::ComponentFunc(func) => {
                 found.extend(
@@ -59,7 +59,7 @@ fn exports_of(engine: &Engine, component: &Component) -> Vec<Export> {
             }
             ComponentItem::ComponentInstance(instance) => {
                 let parent = component.get_export_index(None, name);
-                for (inner, item) in instance.exports(engine.inner()) {
+                for (inner, item) in instance.exports(engine.inner(component)) {
                     let index = component.get_export_index(parent.as_ref(), inner);
                     if let (ComponentItem::ComponentFunc(func), Some(index)) = (item.ty, index) {
                         found.push(export(format!("{name}#{inner}"), &func, index));
@@ -121,8 +121,10 @@ pub(crate) fn command_interface(engine: &Engine, compiled: &Compiled) -> Option<
 
 fn newest_command(engine: &Engine, component: &Component) -> Option<String> {
     let ty = component.component_type();
-    let names = ty.exports(engine.inner()).map(|(name, _)| name.to_owned());
-    names.filter(|name| name == "wasi:cli/run" || name.starts_with("wasi:cli/run@0.2.")).max()
+    let names = ty.exports(engine.inner(component)).map(|(name, _)| name.to_owned());
+    // By their letters `@0.3.` comes after `@0.2.`, and that after nothing.
+    let prefixes = ["wasi:cli/run@0.2.", "wasi:cli/run@0.3."];
+    names.filter(|name| name == "wasi:cli/run" || prefixes.iter().any(|p| name.starts_with(p))).max()
 }
 
 /// Whether the program can be run as a command.
@@ -144,25 +146,17 @@ pub struct Program {
 
 /// Looks at a program without running any of it.
 pub fn program(engine: &Engine, loaded: &Loaded<'_>) -> Result<Program> {
-    let bytes = loaded.component()?;
-    let component = wasmtime::component::Component::from_binary(engine.inner(), &bytes).map_err(|e| {
-        Corrupt::new(
-            "program",
-            format!("`{}`", loaded.place),
-            "a valid component",
-            quote(&crate::engine::chain(&e)),
-        )
-    })?;
-    let ty = component.component_type();
+    let (component, refused) = engine.look(loaded)?;
+    let (ty, types) = (component.component_type(), engine.inner(&component));
     Ok(Program {
         is_command: newest_command(engine, &component).is_some(),
         exports: exports_of(engine, &component).iter().map(Export::signature).collect(),
-        imports: ty.imports(engine.inner()).map(|(name, item)| import(engine, name, &item.ty)).collect(),
-        refused: engine.link(&component, loaded.place).err().map(|e| e.to_string()),
+        imports: ty.imports(types).map(|(name, item)| import(types, name, &item.ty)).collect(),
+        refused,
     })
 }
 
-fn import(engine: &Engine, name: &str, item: &ComponentItem) -> Import {
+fn import(engine: &wasmtime::Engine, name: &str, item: &ComponentItem) -> Import {
     let func = |name: &str, func: &ComponentFunc| {
         let params: Vec<_> = func.params().map(|(n, ty)| (n.to_owned(), ty)).collect();
         signature(name, &params, &func.results().collect::<Vec<_>>())
@@ -170,7 +164,7 @@ fn import(engine: &Engine, name: &str, item: &ComponentItem) -> Import {
     let functions = match item {
         ComponentItem::ComponentFunc(f) => vec![func(name, f)],
         ComponentItem::ComponentInstance(instance) => {
-            let inner = instance.exports(engine.inner());
+            let inner = instance.exports(engine);
             inner
                 .filter_map(|(n, item)| {
                     if let ComponentItem::ComponentFunc(f) = item.ty { Some(func(n, &f)) } else { None }

@@ -1,10 +1,7 @@
 //! A kernel that runs: one store, one instance, one side of the host.
 
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 
-use vac_core::canon::Writer;
 use vac_core::caps::{Quotas, Resource as Quota};
 use vac_core::fault::{AbortKind, Error, Fault, HostAbort, Result, Usage};
 use wasmtime::component::{self, ComponentExportIndex, Func, Val};
@@ -13,7 +10,8 @@ use wasmtime::{ResourceLimiter, Store, Trap};
 use crate::engine::{Compiled, Engine, chain, machine};
 use crate::host::{Host, Setup};
 use crate::limits::{HOSTCALL_MAX_BYTES, TICKS_BETWEEN_CHECKS};
-use crate::wall::{Exit, Recorder, State};
+use crate::schedule;
+use crate::wall::{Exit, Recorder, State, tick};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,26 +70,20 @@ impl Instance {
         budget: Budget,
         recorder: Box<dyn Recorder>,
     ) -> (Result<Self>, u64) {
-        let state = State {
-            host: Host::new(setup),
-            recorder,
-            ticks_given: budget.ticks_max,
-            request: Writer::default(),
-            response: Writer::default(),
-        };
-        let mut store = Store::new(engine.inner(), state);
+        let state = State::new(Host::new(setup), recorder, budget.ticks_max);
+        let mut store = Store::new(engine.inner(&compiled.component), state);
         if let Err(e) = limit(&mut store, &budget) {
             return (Err(machine("set the limits", &e).into()), 0);
         }
-        let started = run(compiled.linked.instantiate_async(&mut store), &*budget.watch);
-        let ticks = ticks(&store);
+        let started = schedule::run(compiled.linked.instantiate_async(&mut store), &*budget.watch);
+        let ticks = tick(&store);
         let started = started.map_err(|e| classify(e, &budget));
         (started.map(|instance| Self { store, instance, compiled, budget }), ticks)
     }
 
     /// Ticks used so far.
     pub fn ticks(&self) -> u64 {
-        ticks(&self.store)
+        tick(&self.store)
     }
 
     /// Runs the kernel as a command: `wasi:cli/run`.
@@ -144,7 +136,11 @@ impl Instance {
     /// Calls a function of this instance.
     pub fn call_callee(&mut self, callee: &Callee, args: &[Val]) -> Result<Vec<Val>, Stopped> {
         let mut results = vec![Val::Bool(false); callee.results];
-        let called = run(callee.func.call_async(&mut self.store, args, &mut results), &*self.budget.watch);
+        let (store, watch) = (&mut self.store, &*self.budget.watch);
+        let called = match self.compiled.is_concurrent {
+            false => schedule::run(callee.func.call_async(store, args, &mut results), watch),
+            true => schedule::call(store, callee.func, args, &mut results, watch),
+        };
         match called {
             Ok(()) => Ok(results),
             Err(error) => match error.downcast_ref::<Exit>() {
@@ -184,31 +180,12 @@ impl From<Stopped> for Error {
     }
 }
 
-/// Drives a future of the engine to its end. It is pending only after every
-/// [`TICKS_BETWEEN_CHECKS`], when the watch is asked; nothing else ever waits.
-fn run<T>(future: impl Future<Output = wasmtime::Result<T>>, watch: &dyn Watch) -> wasmtime::Result<T> {
-    let mut context = Context::from_waker(Waker::noop());
-    let mut future = pin!(future);
-    loop {
-        if let Poll::Ready(result) = future.as_mut().poll(&mut context) {
-            return result;
-        }
-        if let Some(abort) = watch.stop() {
-            return Err(wasmtime::Error::new(Error::from(abort)));
-        }
-    }
-}
-
 fn limit(store: &mut Store<State>, budget: &Budget) -> wasmtime::Result<()> {
     store.set_fuel(budget.ticks_max)?;
     store.fuel_async_yield_interval(Some(TICKS_BETWEEN_CHECKS))?;
     store.set_hostcall_fuel(HOSTCALL_MAX_BYTES);
     store.limiter(|state| state);
     Ok(())
-}
-
-fn ticks(store: &Store<State>) -> u64 {
-    store.data().ticks_given.saturating_sub(store.get_fuel().unwrap_or_default())
 }
 
 /// Memory and tables of all instances of the store are charged to one quota. A growth that the

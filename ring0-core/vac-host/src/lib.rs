@@ -23,9 +23,12 @@ pub mod instance;
 mod kernel_files;
 pub mod limits;
 pub mod load;
+mod schedule;
+mod timers;
 pub mod value;
 pub mod wall;
 mod wasi;
+mod wasi3;
 mod wire;
 
 pub use engine::{Compiled, Engine, Origin};

@@ -21,6 +21,9 @@ pub const WAVE_DEPTH_MAX: usize = 200;
 /// Pollables that one call waits for at most.
 pub const POLL_MAX: usize = 4096;
 
+/// Instants that a kernel waits for at most at a time.
+pub const TIMERS_MAX: usize = 1 << 14;
+
 /// Names that one directory may list.
 pub const LISTING_MAX: usize = 1 << 20;
 

@@ -8,7 +8,10 @@ use std::borrow::Cow;
 
 use vac_core::cid::Cid;
 use vac_core::fault::{AbortKind, Corrupt, Error, HostAbort, Result, Usage};
-use wasmparser::{Encoding, Parser, Payload};
+use wasmparser::{
+    CanonicalFunction, CanonicalOption, Chunk, ComponentDefinedType, ComponentType, ComponentTypeDeclaration,
+    Encoding, InstanceTypeDeclaration, Parser, Payload,
+};
 
 use crate::adapt::{WASI_01, adapt};
 use crate::limits::MODULE_MAX_BYTES;
@@ -140,6 +143,69 @@ fn module_kind(bytes: &[u8], place: &str) -> Result<Kind> {
         }
     }
     Ok(kind)
+}
+
+/// Whether a component, or one inside of it, has anything to do with `async` functions, streams or
+/// futures. Bytes that are no component have not; what is wrong with them is said when they are compiled.
+pub(crate) fn is_concurrent(bytes: &[u8]) -> bool {
+    let (mut parser, mut outer, mut rest) = (Parser::new(0), Vec::new(), bytes);
+    loop {
+        let Ok(Chunk::Parsed { consumed, payload }) = parser.parse(rest, true) else { return false };
+        rest = rest.get(consumed..).unwrap_or_default();
+        match payload {
+            Payload::ComponentTypeSection(types) => {
+                if types.into_iter().flatten().any(|ty| is_concurrent_type(&ty)) {
+                    return true;
+                }
+            }
+            Payload::ComponentCanonicalSection(functions) => {
+                if functions.into_iter().flatten().any(|function| is_concurrent_function(&function)) {
+                    return true;
+                }
+            }
+            // What a core module does it can do only through the functions above.
+            Payload::ModuleSection { unchecked_range, .. } => {
+                rest = rest.get(unchecked_range.len()..).unwrap_or_default();
+            }
+            Payload::ComponentSection { parser: inner, .. } => {
+                outer.push(std::mem::replace(&mut parser, inner));
+            }
+            Payload::End(_) => match outer.pop() {
+                Some(previous) => parser = previous,
+                None => return false,
+            },
+            _ => {}
+        }
+    }
+}
+
+fn is_concurrent_type(ty: &ComponentType<'_>) -> bool {
+    match ty {
+        ComponentType::Defined(ty) => {
+            matches!(ty, ComponentDefinedType::Stream(_) | ComponentDefinedType::Future(_))
+        }
+        ComponentType::Func(func) => func.async_,
+        ComponentType::Component(declarations) => declarations.iter().any(|declaration| match declaration {
+            ComponentTypeDeclaration::Type(ty) => is_concurrent_type(ty),
+            _ => false,
+        }),
+        ComponentType::Instance(declarations) => declarations.iter().any(|declaration| match declaration {
+            InstanceTypeDeclaration::Type(ty) => is_concurrent_type(ty),
+            _ => false,
+        }),
+        ComponentType::Resource { .. } => false,
+    }
+}
+
+fn is_concurrent_function(function: &CanonicalFunction) -> bool {
+    use CanonicalFunction as F;
+    match function {
+        F::Lift { options, .. } | F::Lower { options, .. } => options
+            .iter()
+            .any(|option| matches!(option, CanonicalOption::Async | CanonicalOption::Callback(_))),
+        F::ResourceNew { .. } | F::ResourceDrop { .. } | F::ResourceRep { .. } => false,
+        _ => true,
+    }
 }
 
 /// An import that this host does not have: refused at load, by name.

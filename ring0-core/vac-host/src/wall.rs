@@ -11,10 +11,13 @@ use vac_core::canon::{Reader, Writer};
 use vac_core::caps::{Handle, Resource as Quota};
 use vac_core::fault::{Corrupt, Error, Result};
 use vac_core::ledger::Class;
-use wasmtime::component::{ComponentNamedList, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType};
-use wasmtime::{AsContext, StoreContextMut};
+use wasmtime::component::{
+    Accessor, ComponentNamedList, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType,
+};
+use wasmtime::{AsContext, AsContextMut, StoreContextMut};
 
 use crate::host::Host;
+use crate::timers::Timers;
 use crate::wire::Wire;
 
 /// A function of the wall.
@@ -71,6 +74,15 @@ pub struct State {
     pub(crate) ticks_given: u64,
     pub(crate) request: Writer,
     pub(crate) response: Writer,
+    /// Waits of functions that are `async`.
+    pub(crate) timers: Timers,
+}
+
+impl State {
+    pub(crate) fn new(host: Host, recorder: Box<dyn Recorder>, ticks_given: u64) -> Self {
+        let (request, response) = (Writer::default(), Writer::default());
+        Self { host, recorder, ticks_given, request, response, timers: Timers::default() }
+    }
 }
 
 /// Defines the functions of the wall in a linker.
@@ -145,6 +157,88 @@ impl Interface<'_> {
         })
     }
 
+    /// A function for what crosses without being called by name: a part of a stream, the end of a wait.
+    pub(crate) fn event(&mut self, name: &str, class: Class) -> Arc<Function> {
+        self.function(name, class)
+    }
+
+    /// Defines a function that is `async` in its interface, and is done when `act` is.
+    pub(crate) fn func_async<P, R>(
+        &mut self,
+        name: &str,
+        class: Class,
+        act: impl Fn(&mut Host, P) -> Result<R> + Send + Sync + 'static,
+    ) -> wasmtime::Result<()>
+    where
+        P: ComponentNamedList + Lift + Wire + Send + 'static,
+        R: Wire + Lower + Send + Sync + 'static,
+        (R,): ComponentNamedList + Lower,
+    {
+        let function = self.function(name, class);
+        let act = Arc::new(act);
+        self.linker.func_wrap_concurrent(name, move |accessor: &Accessor<State>, params: P| {
+            let (function, act) = (Arc::clone(&function), Arc::clone(&act));
+            Box::pin(async move {
+                let result = accessor.with(|mut a| cross(&mut a.as_context_mut(), &function, params, &*act));
+                result.map(|value| (value,)).map_err(wasmtime::Error::new)
+            })
+        })
+    }
+
+    /// Defines a function that is `async` in its interface and returns only at some instant: `due`
+    /// says in how many nanoseconds. That is recorded; that the time has come is recorded as another event.
+    pub(crate) fn wait<P>(&mut self, name: &str, due: fn(&Host, &P) -> u64) -> wasmtime::Result<()>
+    where
+        P: ComponentNamedList + Lift + Wire + Send + 'static,
+    {
+        let begin = self.function(name, Class::Local);
+        let end = self.function(&format!("[end]{name}"), Class::Local);
+        self.linker.func_wrap_concurrent(name, move |accessor: &Accessor<State>, params: P| {
+            let (begin, end) = (Arc::clone(&begin), Arc::clone(&end));
+            Box::pin(async move {
+                let wait = accessor.with(|mut a| {
+                    let mut store = a.as_context_mut();
+                    let ns =
+                        cross(&mut store, &begin, params, &|host: &mut Host, params| Ok(due(host, &params)))?;
+                    let now = tick(&store);
+                    store.data_mut().timers.start(now, ns)
+                });
+                if let Some(timer) = wait.map_err(wasmtime::Error::new)? {
+                    let number = timer.await;
+                    let none = |_: &mut Host, (_,): (u64,)| Ok(());
+                    let ended = accessor.with(|mut a| cross(&mut a.as_context_mut(), &end, (number,), &none));
+                    ended.map_err(wasmtime::Error::new)?;
+                }
+                Ok(())
+            })
+        })
+    }
+
+    /// Defines a function that takes or gives streams. `split` takes its arguments apart, into those
+    /// that are recorded and those that only `make` sees, which builds the result from what `act` answered.
+    pub(crate) fn streams<P, W, S, A, R>(
+        &mut self,
+        name: &str,
+        class: Class,
+        split: impl Fn(P) -> (W, S) + Send + Sync + 'static,
+        act: impl Fn(&mut Host, W) -> Result<A> + Send + Sync + 'static,
+        make: impl Fn(&mut StoreContextMut<'_, State>, A, S) -> wasmtime::Result<R> + Send + Sync + 'static,
+    ) -> wasmtime::Result<()>
+    where
+        P: ComponentNamedList + Lift + 'static,
+        W: Wire,
+        A: Wire,
+        R: Send + Sync + 'static,
+        (R,): ComponentNamedList + Lower,
+    {
+        let function = self.function(name, class);
+        self.linker.func_wrap(name, move |mut store: StoreContextMut<'_, State>, params: P| {
+            let (recorded, streams) = split(params);
+            let answer = cross(&mut store, &function, recorded, &act).map_err(wasmtime::Error::new)?;
+            make(&mut store, answer, streams).map(|value| (value,))
+        })
+    }
+
     /// Defines a function that ends the kernel with a status.
     pub(crate) fn exit<P>(&mut self, name: &str, class: Class, status: fn(&P) -> u32) -> wasmtime::Result<()>
     where
@@ -171,15 +265,21 @@ impl Interface<'_> {
     }
 }
 
+/// The kernel's tick.
+pub(crate) fn tick(store: &impl AsContext<Data = State>) -> u64 {
+    let store = store.as_context();
+    store.data().ticks_given.saturating_sub(store.get_fuel().unwrap_or_default())
+}
+
 /// One call through the wall.
-fn cross<P: Wire, R: Wire>(
+pub(crate) fn cross<P: Wire, R: Wire>(
     store: &mut StoreContextMut<'_, State>,
     function: &Function,
     params: P,
     act: &impl Fn(&mut Host, P) -> Result<R>,
 ) -> Result<R> {
     let fuel = store.as_context().get_fuel().unwrap_or_default();
-    let State { host, recorder, ticks_given, request, response } = store.data_mut();
+    let State { host, recorder, ticks_given, request, response, .. } = store.data_mut();
     let tick = ticks_given.saturating_sub(fuel);
     host.begin_call(tick);
     host.quotas.charge(Quota::HostCalls, 1)?;

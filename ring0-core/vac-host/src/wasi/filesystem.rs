@@ -12,7 +12,7 @@ use vac_core::ledger::Class::{Effect, Local, Read};
 use wasmtime::component::{ComponentType, Lift, Lower, Resource, flags};
 
 use super::VERSION;
-use super::clocks::Datetime;
+pub(crate) use super::clocks::Datetime;
 use super::io::{InputStream, IoError, OutputStream, file_input, file_output, wrong_kind};
 use crate::clock::{NS_PER_S, WALL_START_S};
 use crate::fs::{ErrorCode, FsResult, How, OpenDir, OpenFile, Opened, Place, Times, is_same};
@@ -97,7 +97,7 @@ bits! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift, Lower)]
 #[component(enum)]
 #[repr(u8)]
-enum DescriptorType {
+pub(crate) enum DescriptorType {
     #[component(name = "unknown")]
     Unknown,
     #[component(name = "block-device")]
@@ -146,7 +146,7 @@ impl From<FileType> for DescriptorType {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift, Lower)]
 #[component(enum)]
 #[repr(u8)]
-enum Advice {
+pub(crate) enum Advice {
     #[component(name = "normal")]
     Normal,
     #[component(name = "sequential")]
@@ -183,7 +183,7 @@ record!(Stat { kind, link_count, size, accessed, modified, changed });
 /// `wasi:filesystem/types.new-timestamp`.
 #[derive(Debug, Clone, Copy, ComponentType, Lift, Lower)]
 #[component(variant)]
-enum NewTimestamp {
+pub(crate) enum NewTimestamp {
     #[component(name = "no-change")]
     NoChange,
     #[component(name = "now")]
@@ -223,7 +223,7 @@ record!(DirectoryEntry { kind, name });
 /// `wasi:filesystem/types.metadata-hash-value`.
 #[derive(Debug, ComponentType, Lift, Lower)]
 #[component(record)]
-struct MetadataHash {
+pub(crate) struct MetadataHash {
     lower: u64,
     upper: u64,
 }
@@ -242,20 +242,20 @@ type D = Resource<Descriptor>;
 type Answer<T> = Result<FsResult<T>>;
 
 /// The object behind a descriptor.
-enum Node {
+pub(crate) enum Node {
     File(Arc<OpenFile>),
     Dir(Arc<OpenDir>),
 }
 
 impl Node {
-    fn metadata(&self) -> FsResult<Metadata> {
+    pub(crate) fn metadata(&self) -> FsResult<Metadata> {
         match self {
             Self::File(file) => file.metadata(),
             Self::Dir(dir) => dir.own_metadata(),
         }
     }
 
-    fn place(&self) -> &Place {
+    pub(crate) fn place(&self) -> &Place {
         match self {
             Self::File(file) => &file.place,
             Self::Dir(dir) => &dir.place,
@@ -321,12 +321,7 @@ fn define_files(i: &mut Interface<'_>) -> wasmtime::Result<()> {
         Ok(file(h, &d, Rights::NONE)?.map(drop))
     })?;
     for name in ["[method]descriptor.sync-data", "[method]descriptor.sync"] {
-        i.func(name, Effect, |h, (d,): (D,)| -> Answer<()> {
-            Ok(match node(h, &d, Rights::NONE)? {
-                Node::File(file) => file.sync(),
-                Node::Dir(_) => Ok(()),
-            })
-        })?;
+        i.func(name, Effect, |h, (d,): (D,)| sync(h, &d))?;
     }
     i.func("[method]descriptor.set-size", Effect, |h, (d, size): (D, u64)| -> Answer<()> {
         let file = guest!(file(h, &d, Rights::WRITE)?);
@@ -369,52 +364,32 @@ fn define_directories(i: &mut Interface<'_>) -> wasmtime::Result<()> {
             }
         },
     )?;
-    i.func("[method]descriptor.create-directory-at", Effect, |h, (d, path): (D, String)| -> Answer<()> {
-        let dir = guest!(allowed(h, &d, &path, Rights::NAMES)?);
-        Ok(dir.create_dir(&path))
+    let names = Rights::NAMES;
+    i.func("[method]descriptor.create-directory-at", Effect, move |h, (d, path): (D, String)| {
+        at(h, &d, &path, names, |dir| dir.create_dir(&path))
     })?;
-    i.func("[method]descriptor.remove-directory-at", Effect, |h, (d, path): (D, String)| -> Answer<()> {
-        let dir = guest!(allowed(h, &d, &path, Rights::NAMES)?);
-        Ok(dir.remove_dir(&path))
+    i.func("[method]descriptor.remove-directory-at", Effect, move |h, (d, path): (D, String)| {
+        at(h, &d, &path, names, |dir| dir.remove_dir(&path))
     })?;
-    i.func("[method]descriptor.unlink-file-at", Effect, |h, (d, path): (D, String)| -> Answer<()> {
-        let dir = guest!(allowed(h, &d, &path, Rights::NAMES)?);
-        Ok(dir.remove_file(&path))
+    i.func("[method]descriptor.unlink-file-at", Effect, move |h, (d, path): (D, String)| {
+        at(h, &d, &path, names, |dir| dir.remove_file(&path))
     })?;
-    i.func(
-        "[method]descriptor.rename-at",
-        Effect,
-        |h, (d, from, to_d, to): (D, String, D, String)| -> Answer<()> {
-            let from_dir = guest!(allowed(h, &d, &from, Rights::NAMES)?);
-            let to_dir = guest!(allowed(h, &to_d, &to, Rights::NAMES)?);
-            Ok(from_dir.rename(&from, &to_dir, &to))
-        },
-    )?;
+    i.func("[method]descriptor.readlink-at", Read, |h, (d, path): (D, String)| {
+        at(h, &d, &path, Rights::READ, |dir| dir.read_link(&path))
+    })?;
+    i.func("[method]descriptor.symlink-at", Effect, move |h, (d, target, link): (D, String, String)| {
+        at(h, &d, &link, names, |dir| dir.symlink(&target, &link))
+    })?;
+    i.func("[method]descriptor.rename-at", Effect, |h, (d, from, to_d, to): (D, String, D, String)| {
+        rename(h, &d, &from, &to_d, &to)
+    })?;
     i.func(
         "[method]descriptor.link-at",
         Effect,
-        |h, (d, flags, from, to_d, to): (D, PathFlags, String, D, String)| -> Answer<()> {
-            // A link gives its holder what the source allows, so the source must allow all.
-            let from_dir = guest!(allowed(h, &d, &from, Rights::ALL)?);
-            let to_dir = guest!(allowed(h, &to_d, &to, Rights::NAMES)?);
-            if flags.contains(PathFlags::SYMLINK_FOLLOW) {
-                return Ok(Err(ErrorCode::Invalid));
-            }
-            Ok(from_dir.hard_link(&from, &to_dir, &to))
+        |h, (d, flags, from, to_d, to): (D, PathFlags, String, D, String)| {
+            link(h, &d, flags, &from, &to_d, &to)
         },
     )?;
-    i.func(
-        "[method]descriptor.symlink-at",
-        Effect,
-        |h, (d, target, link): (D, String, String)| -> Answer<()> {
-            let dir = guest!(allowed(h, &d, &link, Rights::NAMES)?);
-            Ok(dir.symlink(&target, &link))
-        },
-    )?;
-    i.func("[method]descriptor.readlink-at", Read, |h, (d, path): (D, String)| -> Answer<String> {
-        let dir = guest!(allowed(h, &d, &path, Rights::READ)?);
-        Ok(dir.read_link(&path))
-    })?;
     i.func(
         "[method]descriptor.open-at",
         Effect,
@@ -481,10 +456,7 @@ fn define_metadata(i: &mut Interface<'_>) -> wasmtime::Result<()> {
             Ok(Ok(()))
         },
     )?;
-    i.func("[method]descriptor.is-same-object", Read, |h, (a, b): (D, D)| {
-        let (a, b) = (node(h, &a, Rights::NONE)?.metadata(), node(h, &b, Rights::NONE)?.metadata());
-        Ok(matches!((a, b), (Ok(a), Ok(b)) if is_same(&a, &b)))
-    })?;
+    i.func("[method]descriptor.is-same-object", Read, |h, (a, b): (D, D)| are_same(h, &a, &b))?;
     i.func("[method]descriptor.metadata-hash", Read, |h, (d,): (D,)| -> Answer<MetadataHash> {
         Ok(Ok(node(h, &d, Rights::NONE)?.place().into()))
     })?;
@@ -499,7 +471,7 @@ fn define_metadata(i: &mut Interface<'_>) -> wasmtime::Result<()> {
     )
 }
 
-fn preopens(host: &mut Host) -> Result<Vec<(D, String)>> {
+pub(crate) fn preopens(host: &mut Host) -> Result<Vec<(D, String)>> {
     if host.mounts.is_empty() {
         host.deny("dir:ro=DIR");
     }
@@ -511,8 +483,48 @@ fn preopens(host: &mut Host) -> Result<Vec<(D, String)>> {
     roots.into_iter().map(open).collect()
 }
 
+pub(crate) fn sync(host: &mut Host, d: &D) -> Answer<()> {
+    Ok(match node(host, d, Rights::NONE)? {
+        Node::File(file) => file.sync(),
+        Node::Dir(_) => Ok(()),
+    })
+}
+
+/// Does something in the directory `d`, if its grant allows `needed` on `path`.
+pub(crate) fn at<T>(
+    host: &mut Host,
+    d: &D,
+    path: &str,
+    needed: Rights,
+    act: impl FnOnce(&OpenDir) -> FsResult<T>,
+) -> Answer<T> {
+    let dir = guest!(allowed(host, d, path, needed)?);
+    Ok(act(&dir))
+}
+
+pub(crate) fn rename(host: &mut Host, d: &D, from: &str, to_d: &D, to: &str) -> Answer<()> {
+    let from_dir = guest!(allowed(host, d, from, Rights::NAMES)?);
+    let to_dir = guest!(allowed(host, to_d, to, Rights::NAMES)?);
+    Ok(from_dir.rename(from, &to_dir, to))
+}
+
+pub(crate) fn link(host: &mut Host, d: &D, flags: PathFlags, from: &str, to_d: &D, to: &str) -> Answer<()> {
+    // A link gives its holder what the source allows, so the source must allow all.
+    let from_dir = guest!(allowed(host, d, from, Rights::ALL)?);
+    let to_dir = guest!(allowed(host, to_d, to, Rights::NAMES)?);
+    if flags.contains(PathFlags::SYMLINK_FOLLOW) {
+        return Ok(Err(ErrorCode::Invalid));
+    }
+    Ok(from_dir.hard_link(from, &to_dir, to))
+}
+
+pub(crate) fn are_same(host: &mut Host, a: &D, b: &D) -> Result<bool> {
+    let (a, b) = (node(host, a, Rights::NONE)?.metadata(), node(host, b, Rights::NONE)?.metadata());
+    Ok(matches!((a, b), (Ok(a), Ok(b)) if is_same(&a, &b)))
+}
+
 /// The object behind `d`, which must allow `needed`.
-fn node(host: &mut Host, d: &D, needed: Rights) -> Result<Node> {
+pub(crate) fn node(host: &mut Host, d: &D, needed: Rights) -> Result<Node> {
     let handle = handle_of(d);
     host.allowed_by(host.table.grant(handle));
     match host.table.get(handle, needed).map_err(refused)? {
@@ -523,7 +535,7 @@ fn node(host: &mut Host, d: &D, needed: Rights) -> Result<Node> {
 }
 
 /// The file behind `d`. Without the right it was opened for, `bad-descriptor`, as POSIX has it.
-fn file(host: &mut Host, d: &D, needed: Rights) -> Answer<Arc<OpenFile>> {
+pub(crate) fn file(host: &mut Host, d: &D, needed: Rights) -> Answer<Arc<OpenFile>> {
     Ok(match node(host, d, Rights::NONE)? {
         Node::File(_) if !host.table.rights(handle_of(d)).map_err(refused)?.has(needed) => {
             Err(ErrorCode::BadDescriptor)
@@ -533,7 +545,7 @@ fn file(host: &mut Host, d: &D, needed: Rights) -> Answer<Arc<OpenFile>> {
     })
 }
 
-fn dir(host: &mut Host, d: &D, needed: Rights) -> Answer<Arc<OpenDir>> {
+pub(crate) fn dir(host: &mut Host, d: &D, needed: Rights) -> Answer<Arc<OpenDir>> {
     Ok(match node(host, d, Rights::NONE)? {
         Node::Dir(_) if !host.table.rights(handle_of(d)).map_err(refused)?.has(needed) => {
             Err(ErrorCode::NotPermitted)
@@ -544,7 +556,7 @@ fn dir(host: &mut Host, d: &D, needed: Rights) -> Answer<Arc<OpenDir>> {
 }
 
 /// The directory behind `d`, if its grant allows `needed` on `path`.
-fn allowed(host: &mut Host, d: &D, path: &str, needed: Rights) -> Answer<Arc<OpenDir>> {
+pub(crate) fn allowed(host: &mut Host, d: &D, path: &str, needed: Rights) -> Answer<Arc<OpenDir>> {
     let dir = guest!(dir(host, d, Rights::NONE)?);
     if path.is_empty() {
         return Ok(Err(ErrorCode::NoEntry));
@@ -591,7 +603,7 @@ fn deny(host: &mut Host, from: &Place, path: &str, needed: Rights) {
     host.deny(grant);
 }
 
-fn how(path: PathFlags, open: OpenFlags, flags: DescriptorFlags) -> How {
+pub(crate) fn how(path: PathFlags, open: OpenFlags, flags: DescriptorFlags) -> How {
     How {
         follow: path.contains(PathFlags::SYMLINK_FOLLOW),
         create: open.contains(OpenFlags::CREATE),
@@ -600,10 +612,11 @@ fn how(path: PathFlags, open: OpenFlags, flags: DescriptorFlags) -> How {
         directory: open.contains(OpenFlags::DIRECTORY),
         read: flags.contains(DescriptorFlags::READ),
         write: flags.contains(DescriptorFlags::WRITE),
+        change: flags.contains(DescriptorFlags::MUTATE_DIRECTORY),
     }
 }
 
-fn open_at(host: &mut Host, d: &D, path: &str, how: How) -> Answer<D> {
+pub(crate) fn open_at(host: &mut Host, d: &D, path: &str, how: How) -> Answer<D> {
     if how.create && how.directory {
         return Ok(Err(ErrorCode::Invalid));
     }
@@ -636,10 +649,20 @@ fn derive(host: &mut Host, parent: Handle, object: Object, rights: Rights) -> An
     host.derive(parent, object, rights).map(Ok)
 }
 
+/// The rights that the grant of a place gives on it.
+pub(crate) fn granted(host: &Host, place: &Place) -> Rights {
+    let mount = host.mounts.iter().find(|m| m.root.place.grant == place.grant);
+    mount.and_then(|m| m.root.rights_on(&place.path)).map_or(Rights::NONE, |(rights, _)| rights)
+}
+
+/// When the object at a place was read and changed last, as far as its guest said so.
+pub(crate) fn times(host: &Host, place: &Place) -> Times {
+    let mount = host.mounts.iter().find(|m| m.root.place.grant == place.grant);
+    mount.and_then(|m| m.times.get(&place.path)).copied().unwrap_or_default()
+}
+
 fn stat(host: &Host, metadata: &Metadata, place: &Place) -> Stat {
-    let times =
-        host.mounts.iter().find(|m| m.root.place.grant == place.grant).and_then(|m| m.times.get(&place.path));
-    let ((a_s, a_ns), (m_s, m_ns)) = times.copied().unwrap_or_default();
+    let ((a_s, a_ns), (m_s, m_ns)) = times(host, place);
     let modified = Some(Datetime { seconds: m_s, nanoseconds: m_ns });
     Stat {
         kind: metadata.file_type().into(),
@@ -652,7 +675,7 @@ fn stat(host: &Host, metadata: &Metadata, place: &Place) -> Stat {
     }
 }
 
-fn set_times(host: &mut Host, place: &Place, accessed: NewTimestamp, modified: NewTimestamp) {
+pub(crate) fn set_times(host: &mut Host, place: &Place, accessed: NewTimestamp, modified: NewTimestamp) {
     let now_ns = host.clock.now_ns();
     let now = (WALL_START_S + now_ns / NS_PER_S, (now_ns % NS_PER_S) as u32);
     let set = |old: (u64, u32), new: NewTimestamp| match new {

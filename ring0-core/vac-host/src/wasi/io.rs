@@ -7,13 +7,13 @@
 use std::sync::Arc;
 
 use vac_core::canon::{Reader, Writer};
-use vac_core::caps::Rights;
+use vac_core::caps::{Handle, Rights};
 use vac_core::fault::{AbortKind, Corrupt, Error, Fault, HostAbort, Result};
 use vac_core::ledger::Class::{Effect, Local, Read};
 use wasmtime::component::{ComponentType, Lift, Lower, Resource};
 
 use super::VERSION;
-use crate::fs::{ErrorCode, OpenFile};
+use crate::fs::{ErrorCode, FsResult, OpenFile};
 use crate::host::{Host, Object, Out, handle_of, refused};
 use crate::limits::{POLL_MAX, READ_MAX_BYTES, WRITE_MAX_BYTES};
 use crate::wall::Wall;
@@ -179,13 +179,23 @@ fn instant(host: &Host, pollable: &Resource<Pollable>) -> Result<u64> {
 }
 
 fn read(host: &mut Host, stream: &Resource<InputStream>, len: u64) -> Streamed<Vec<u8>> {
-    let handle = handle_of(stream);
+    let max = usize::try_from(len).unwrap_or(usize::MAX);
+    match take(host, stream.rep(), max)? {
+        Ok(bytes) if bytes.is_empty() && max > 0 => Ok(Err(StreamError::Closed)),
+        Ok(bytes) => Ok(Ok(bytes)),
+        Err(code) => failed(host, code),
+    }
+}
+
+/// At most `max` bytes from the input behind a handle; none at its end.
+pub(crate) fn take(host: &mut Host, rep: u32, max: usize) -> Result<FsResult<Vec<u8>>> {
+    let handle = Handle::from_rep(rep);
     let input = match host.table.get(handle, Rights::READ).map_err(refused)? {
         Object::Input(input) => input.clone(),
         _ => return Err(wrong_kind()),
     };
     host.allowed_by(host.table.grant(handle));
-    let max = usize::try_from(len).unwrap_or(usize::MAX).min(READ_MAX_BYTES);
+    let max = max.min(READ_MAX_BYTES);
     if max == 0 {
         return Ok(Ok(Vec::new()));
     }
@@ -198,9 +208,8 @@ fn read(host: &mut Host, stream: &Resource<InputStream>, len: u64) -> Streamed<V
         Input::File { file, offset } => file.read(max, *offset),
     };
     let bytes = match got {
-        Ok(bytes) if bytes.is_empty() => return Ok(Err(StreamError::Closed)),
         Ok(bytes) => bytes,
-        Err(code) => return failed(host, code),
+        Err(code) => return Ok(Err(code)),
     };
     host.take_in(bytes.len())?;
     if let Object::Input(Input::File { offset, .. }) =
@@ -212,8 +221,16 @@ fn read(host: &mut Host, stream: &Resource<InputStream>, len: u64) -> Streamed<V
 }
 
 fn write(host: &mut Host, stream: &Resource<OutputStream>, bytes: &[u8]) -> Streamed<()> {
-    let handle = handle_of(stream);
     write_len(bytes.len() as u64)?;
+    match give(host, stream.rep(), bytes)? {
+        Ok(()) => Ok(Ok(())),
+        Err(code) => failed(host, code),
+    }
+}
+
+/// Writes all of `bytes` to the output behind a handle.
+pub(crate) fn give(host: &mut Host, rep: u32, bytes: &[u8]) -> Result<FsResult<()>> {
+    let handle = Handle::from_rep(rep);
     let output = match host.table.get(handle, Rights::WRITE).map_err(refused)? {
         Object::Output(output) => output.clone(),
         _ => return Err(wrong_kind()),
@@ -225,7 +242,7 @@ fn write(host: &mut Host, stream: &Resource<OutputStream>, bytes: &[u8]) -> Stre
         Output::File { file, offset } => file.write(bytes, *offset),
     };
     if let Err(code) = written {
-        return failed(host, code);
+        return Ok(Err(code));
     }
     if let Object::Output(Output::File { offset: Some(offset), .. }) =
         host.table.get_mut(handle, Rights::WRITE).map_err(refused)?
@@ -262,16 +279,16 @@ fn failed<T>(host: &mut Host, code: ErrorCode) -> Streamed<T> {
 }
 
 /// The component model checks the kind of every handle, so this is a bug on our side of the wall.
-pub(super) fn wrong_kind() -> Error {
+pub(crate) fn wrong_kind() -> Error {
     HostAbort::new(AbortKind::Machine, "a handle stands for another kind of object").into()
 }
 
 /// A stream that reads `file` from `offset`.
-pub(super) fn file_input(file: Arc<OpenFile>, offset: u64) -> Object {
+pub(crate) fn file_input(file: Arc<OpenFile>, offset: u64) -> Object {
     Object::Input(Input::File { file, offset })
 }
 
 /// A stream that writes `file` from `offset`, or at its end.
-pub(super) fn file_output(file: Arc<OpenFile>, offset: Option<u64>) -> Object {
+pub(crate) fn file_output(file: Arc<OpenFile>, offset: Option<u64>) -> Object {
     Object::Output(Output::File { file, offset })
 }

@@ -6,9 +6,9 @@
 
 use crate::wall::Wall;
 
-mod cli;
+pub(crate) mod cli;
 mod clocks;
-mod filesystem;
+pub(crate) mod filesystem;
 pub(crate) mod io;
 mod random;
 

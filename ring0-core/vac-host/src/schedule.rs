@@ -1,0 +1,130 @@
+//! Who goes on when: runs the engine's futures, without threads and without a clock of the host.
+//!
+//! The engine keeps all tasks of a kernel in queues of its own, whose order follows from what the
+//! kernel does. Every host function is done when it returns, but for those that wait for an
+//! instant. So there is one choice only that is ours, when to end a wait, and [`Timers`] makes it.
+//!
+//! [`Timers`]: crate::timers::Timers
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll, Wake, Waker};
+
+use vac_core::fault::Error;
+use wasmtime::component::{Accessor, Func, Val};
+use wasmtime::{AsContextMut, Store, Trap};
+
+use crate::instance::Watch;
+use crate::wall::{State, tick};
+
+/// Notes that somebody wants to be polled again.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Relaxed);
+    }
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+/// Drives a future of the engine that never waits to its end. It is pending only when it wants to
+/// be polled again: after every [`TICKS_BETWEEN_CHECKS`], and then the watch is asked.
+///
+/// [`TICKS_BETWEEN_CHECKS`]: crate::limits::TICKS_BETWEEN_CHECKS
+pub(crate) fn run<T>(
+    future: impl Future<Output = wasmtime::Result<T>>,
+    watch: &dyn Watch,
+) -> wasmtime::Result<T> {
+    run_or(future, watch, || Err(Trap::AsyncDeadlock.into()))
+}
+
+/// As [`run`], but when nothing goes on by itself `stalled` is asked, and then the future again.
+fn run_or<T>(
+    future: impl Future<Output = wasmtime::Result<T>>,
+    watch: &dyn Watch,
+    stalled: impl Fn() -> wasmtime::Result<()>,
+) -> wasmtime::Result<T> {
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(result) = future.as_mut().poll(&mut context) {
+            return result;
+        }
+        if let Some(abort) = watch.stop() {
+            return Err(wasmtime::Error::new(Error::from(abort)));
+        }
+        if !woken.0.swap(false, Relaxed) {
+            stalled()?;
+        }
+    }
+}
+
+/// Calls a function that may be `async`, and goes on until all tasks that it began are over.
+pub(crate) fn call(
+    store: &mut Store<State>,
+    func: Func,
+    args: &[Val],
+    results: &mut [Val],
+    watch: &dyn Watch,
+) -> wasmtime::Result<()> {
+    let is_stalled = AtomicBool::new(false);
+    let stall = &is_stalled;
+    let all = async { store.run_concurrent(async |a| drive(a, func, args, results, stall).await).await? };
+    run_or(all, watch, || {
+        is_stalled.store(true, Relaxed);
+        Ok(())
+    })
+}
+
+/// The engine polls this first in every turn of its loop, so waits end between two steps of the
+/// kernel, wherever the host looked in between.
+async fn drive(
+    accessor: &Accessor<State>,
+    func: Func,
+    args: &[Val],
+    results: &mut [Val],
+    is_stalled: &AtomicBool,
+) -> wasmtime::Result<()> {
+    let mut call = pin!(func.call_concurrent(accessor, args, results));
+    let mut has_returned = false;
+    poll_fn(|context| {
+        if !has_returned && let Poll::Ready(returned) = call.as_mut().poll(context) {
+            returned?;
+            has_returned = true;
+        }
+        if has_returned && accessor.poll_no_interesting_tasks(context).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        let goes_on = end_waits(accessor, is_stalled.swap(false, Relaxed));
+        match (goes_on, has_returned) {
+            (true, _) => Poll::Pending,
+            // What is left waits for something that nobody will do.
+            (false, true) => Poll::Ready(Ok(())),
+            (false, false) => Poll::Ready(Err(Trap::AsyncDeadlock.into())),
+        }
+    })
+    .await
+}
+
+/// Ends the waits that are over, and the first one if nothing else can go on. Whether anything can.
+fn end_waits(accessor: &Accessor<State>, is_stalled: bool) -> bool {
+    accessor.with(|mut access| {
+        let mut store = access.as_context_mut();
+        let now = tick(&store);
+        let State { host, timers, .. } = store.data_mut();
+        if !is_stalled {
+            timers.end_due(now);
+            return true;
+        }
+        let passed = timers.end_first(now);
+        host.clock.pass(passed.unwrap_or_default());
+        passed.is_some()
+    })
+}
