@@ -21,6 +21,7 @@ mod replay;
 mod store_cli;
 mod study;
 mod support;
+mod wasi3;
 
 use std::collections::BTreeSet;
 

@@ -105,6 +105,7 @@ pub(crate) enum Object {
     /// Ready at this instant of the virtual clock; at once if 0.
     Pollable(u64),
     IoError(ErrorCode),
+    Http(Box<crate::wasi3::http::Part>),
 }
 
 /// Numbers of handles that nobody can name any more. A stream ends inside of the engine, where

@@ -24,6 +24,9 @@ pub const POLL_MAX: usize = 4096;
 /// Instants that a kernel waits for at most at a time.
 pub const TIMERS_MAX: usize = 1 << 14;
 
+/// Names and values of all fields of one HTTP message.
+pub const FIELDS_MAX_BYTES: usize = 64 << 10;
+
 /// Names that one directory may list.
 pub const LISTING_MAX: usize = 1 << 20;
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use vac_core::canon::{Reader, Writer};
 use vac_core::caps::{Handle, Resource as Quota};
-use vac_core::fault::{Corrupt, Error, Result};
+use vac_core::fault::{Corrupt, Error, Fault, Result};
 use vac_core::ledger::Class;
 use wasmtime::component::{
     Accessor, ComponentNamedList, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType,
@@ -18,6 +18,7 @@ use wasmtime::{AsContext, AsContextMut, StoreContextMut};
 
 use crate::host::Host;
 use crate::timers::Timers;
+use crate::wasi3::http::Bodies;
 use crate::wire::Wire;
 
 /// A function of the wall.
@@ -76,12 +77,14 @@ pub struct State {
     pub(crate) response: Writer,
     /// Waits of functions that are `async`.
     pub(crate) timers: Timers,
+    /// Bodies of HTTP messages.
+    pub(crate) bodies: Bodies,
 }
 
 impl State {
     pub(crate) fn new(host: Host, recorder: Box<dyn Recorder>, ticks_given: u64) -> Self {
         let (request, response) = (Writer::default(), Writer::default());
-        Self { host, recorder, ticks_given, request, response, timers: Timers::default() }
+        Self { host, recorder, ticks_given, request, response, timers: Timers::default(), bodies: Bodies::default() }
     }
 }
 
@@ -239,6 +242,33 @@ impl Interface<'_> {
         })
     }
 
+    /// As [`Interface::streams`], for a function that is `async` in its interface and done when it returns.
+    pub(crate) fn streams_async<P, A, R>(
+        &mut self,
+        name: &str,
+        class: Class,
+        act: fn(&mut Host, P) -> Result<A>,
+        make: fn(&mut StoreContextMut<'_, State>, A) -> wasmtime::Result<R>,
+    ) -> wasmtime::Result<()>
+    where
+        P: ComponentNamedList + Lift + Wire + Send + 'static,
+        A: Wire + 'static,
+        R: Send + Sync + 'static,
+        (R,): ComponentNamedList + Lower,
+    {
+        let function = self.function(name, class);
+        self.linker.func_wrap_concurrent(name, move |accessor: &Accessor<State>, params: P| {
+            let function = Arc::clone(&function);
+            Box::pin(async move {
+                accessor.with(|mut access| {
+                    let mut store = access.as_context_mut();
+                    let answer = cross(&mut store, &function, params, &act).map_err(wasmtime::Error::new)?;
+                    make(&mut store, answer).map(|value| (value,))
+                })
+            })
+        })
+    }
+
     /// Defines a function that ends the kernel with a status.
     pub(crate) fn exit<P>(&mut self, name: &str, class: Class, status: fn(&P) -> u32) -> wasmtime::Result<()>
     where
@@ -254,13 +284,40 @@ impl Interface<'_> {
         })
     }
 
+    /// Defines a method of a handle that is never made, so that programs which name it can be linked.
+    pub(crate) fn never(&mut self, name: &str, is_async: bool) -> wasmtime::Result<()> {
+        let words = format!("`{}#{name}` was called, and there is nothing that it works on", self.name);
+        let trap = move || {
+            let fault = Fault { kind: "trap", message: words.clone() };
+            Err(wasmtime::Error::new(Error::from(fault)))
+        };
+        match is_async {
+            false => self.linker.func_new(name, move |_, _, _, _| trap()),
+            true => self.linker.func_new_concurrent(name, move |_, _, _, _| {
+                let trapped = trap();
+                Box::pin(async move { trapped })
+            }),
+        }
+    }
+
     /// Defines a type of handle. Giving one up is recorded like a call.
     pub(crate) fn resource<T: 'static>(&mut self, name: &str) -> wasmtime::Result<()> {
+        self.resource_and::<T>(name, |_, _| Ok(()))
+    }
+
+    /// Defines a type of handle that has something on the side of the engine, which `end` takes away.
+    pub(crate) fn resource_and<T: 'static>(
+        &mut self,
+        name: &str,
+        end: fn(&mut StoreContextMut<'_, State>, u32) -> wasmtime::Result<()>,
+    ) -> wasmtime::Result<()> {
         let function = self.function(&format!("[drop]{name}"), Class::Local);
         self.linker.resource(name, ResourceType::host::<T>(), move |mut store, rep| {
             let drop =
                 |host: &mut Host, (handle,): (Resource<T>,)| host.release(Handle::from_rep(handle.rep()));
-            cross(&mut store, &function, (Resource::<T>::new_own(rep),), &drop).map_err(wasmtime::Error::new)
+            let params = (Resource::<T>::new_own(rep),);
+            cross(&mut store, &function, params, &drop).map_err(wasmtime::Error::new)?;
+            end(&mut store, rep)
         })
     }
 }

@@ -6,6 +6,7 @@
 mod case;
 mod clocks;
 mod files;
+mod http;
 mod odds;
 mod stdio;
 
@@ -38,6 +39,8 @@ impl bindings::exports::wasi::cli::run::Guest for Wasi3 {
             "race" => clocks::race().await,
             "spin" => clocks::spin().await,
             "random" => odds::random().await,
+            "http" => http::all().await,
+            "sockets" => odds::sockets().await,
             "exit" => odds::exit(),
             "fail" => return Err(()),
             "stuck" => odds::stuck().await,

@@ -3,6 +3,10 @@
 use crate::bindings::wasi::cli::{environment, exit};
 use crate::bindings::wasi::clocks::monotonic_clock::wait_for;
 use crate::bindings::wasi::random::{insecure, insecure_seed, random};
+use crate::bindings::wasi::sockets::ip_name_lookup::{self, resolve_addresses};
+use crate::bindings::wasi::sockets::types::{
+    ErrorCode, IpAddressFamily, IpSocketAddress, Ipv4SocketAddress, TcpSocket, UdpSocket,
+};
 use crate::bindings::wit_stream;
 use crate::case::{same, say};
 
@@ -34,4 +38,40 @@ pub(crate) async fn forever() {
     loop {
         wait_for(1).await;
     }
+}
+
+/// Nothing of the network can be had.
+pub(crate) async fn sockets() {
+    for family in [IpAddressFamily::Ipv4, IpAddressFamily::Ipv6] {
+        match TcpSocket::create(family) {
+            Ok(socket) => use_tcp(&socket).await,
+            Err(code) => same("tcp", code, ErrorCode::AccessDenied).await,
+        }
+        match UdpSocket::create(family) {
+            Ok(socket) => use_udp(&socket).await,
+            Err(code) => same("udp", code, ErrorCode::AccessDenied).await,
+        }
+    }
+    let names = resolve_addresses("example.com".to_owned()).await;
+    same("a name", names, Err(ip_name_lookup::ErrorCode::AccessDenied)).await;
+    say("refused").await;
+}
+
+const NOWHERE: IpSocketAddress = IpSocketAddress::Ipv4(Ipv4SocketAddress { port: 1, address: (192, 0, 2, 1) });
+
+/// Here so that its functions are imported.
+async fn use_tcp(socket: &TcpSocket) {
+    let (data, ended) = socket.receive();
+    let sent = socket.send(data);
+    let bound = socket.bind(NOWHERE).is_ok() && socket.listen().is_ok();
+    let known = socket.get_local_address().is_ok() && socket.get_is_listening();
+    let is_over = socket.connect(NOWHERE).await.is_ok() && ended.await.is_ok() && sent.await.is_ok();
+    same("a socket that cannot be", bound || known || is_over, false).await;
+}
+
+/// As above.
+async fn use_udp(socket: &UdpSocket) {
+    let bound = socket.bind(NOWHERE).is_ok() && socket.disconnect().is_ok();
+    let sent = socket.send(vec![1], Some(NOWHERE)).await.is_ok() && socket.receive().await.is_ok();
+    same("a socket that cannot be", bound || sent, false).await;
 }

@@ -9,7 +9,10 @@ use crate::wall::Wall;
 mod cli;
 mod clocks;
 mod filesystem;
+pub(crate) mod http;
+mod http_types;
 mod random;
+mod sockets;
 mod streams;
 
 /// The version under which the interfaces are defined.
@@ -20,5 +23,7 @@ pub(crate) fn define(wall: &mut Wall<'_>) -> wasmtime::Result<()> {
     cli::define(wall)?;
     clocks::define(wall)?;
     random::define(wall)?;
-    filesystem::define(wall)
+    filesystem::define(wall)?;
+    sockets::define(wall)?;
+    http::define(wall)
 }

@@ -246,7 +246,7 @@ impl<C: Code> StreamConsumer<State> for Consumer<C> {
 }
 
 /// How a stream ended, once it has. The first word counts.
-struct End<C>(Arc<Mutex<Word<C>>>);
+pub(super) struct End<C>(Arc<Mutex<Word<C>>>);
 
 struct Word<C> {
     said: Option<Done<C>>,
@@ -270,7 +270,7 @@ impl<C> End<C> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn come(&self, done: Done<C>) {
+    pub(super) fn come(&self, done: Done<C>) {
         let mut word = self.lock();
         word.said.get_or_insert(done);
         if let Some(waker) = word.waker.take() {
