@@ -33,12 +33,40 @@ struct Kernel {
     imports: &'static [&'static str],
 }
 
-const KERNELS: [Kernel; 5] = [
+const KERNELS: [Kernel; 6] = [
     Kernel { name: "bench", imports: &[] },
     Kernel { name: "bench-host", imports: &["vac:bench/host@0.1.0"] },
     Kernel { name: "plot", imports: &[] },
     Kernel { name: "series", imports: &["vac:kernel/files@0.1.0"] },
     Kernel { name: "trend", imports: &[] },
+    Kernel { name: "wasi3", imports: &WASI_3 },
+];
+
+/// What a command of WASI 0.3 that tests its host imports: all of it.
+const WASI_3: [&str; 23] = [
+    "wasi:cli/environment@0.3.0",
+    "wasi:cli/exit@0.3.0",
+    "wasi:cli/types@0.3.0",
+    "wasi:cli/stdin@0.3.0",
+    "wasi:cli/stdout@0.3.0",
+    "wasi:cli/stderr@0.3.0",
+    "wasi:cli/terminal-input@0.3.0",
+    "wasi:cli/terminal-stdin@0.3.0",
+    "wasi:cli/terminal-output@0.3.0",
+    "wasi:cli/terminal-stdout@0.3.0",
+    "wasi:cli/terminal-stderr@0.3.0",
+    "wasi:clocks/types@0.3.0",
+    "wasi:clocks/monotonic-clock@0.3.0",
+    "wasi:clocks/system-clock@0.3.0",
+    "wasi:filesystem/types@0.3.0",
+    "wasi:filesystem/preopens@0.3.0",
+    "wasi:random/random@0.3.0",
+    "wasi:random/insecure@0.3.0",
+    "wasi:random/insecure-seed@0.3.0",
+    "wasi:sockets/types@0.3.0",
+    "wasi:sockets/ip-name-lookup@0.3.0",
+    "wasi:http/types@0.3.0",
+    "wasi:http/client@0.3.0",
 ];
 
 const USAGE: &str = "expected `cargo xtask kernels` or `cargo xtask kernels --check`";

@@ -84,7 +84,15 @@ pub struct State {
 impl State {
     pub(crate) fn new(host: Host, recorder: Box<dyn Recorder>, ticks_given: u64) -> Self {
         let (request, response) = (Writer::default(), Writer::default());
-        Self { host, recorder, ticks_given, request, response, timers: Timers::default(), bodies: Bodies::default() }
+        Self {
+            host,
+            recorder,
+            ticks_given,
+            request,
+            response,
+            timers: Timers::default(),
+            bodies: Bodies::default(),
+        }
     }
 }
 

@@ -104,7 +104,8 @@ async fn options() {
     same("a copy is not", copy.set_connect_timeout(None), Ok(())).await;
 }
 
-/// A body comes out as it went in, and who made the message learns what its taker says.
+/// A body comes out as it went in, and who made the message learns what its taker says. The trailers
+/// are given up: the component model lets no component read what is not bytes from itself.
 async fn bodies() {
     let (mut to, contents) = wit_stream::new();
     let (trailers_to, trailers) = wit_future::new(|| Ok(None));
@@ -117,13 +118,11 @@ async fn bodies() {
     let write = async {
         same("written", to.write_all(b"body".to_vec()).await.len(), 0).await;
         drop(to);
-        let last = Fields::from_list(&[(name("t"), b"u".to_vec())]).ok();
-        same("trailers", trailers_to.write(Ok(last)).await.is_ok(), true).await;
     };
     let read = async {
         same("body", contents.collect().await, b"body".to_vec()).await;
-        let got = trailers.await.map(|fields| fields.map(|fields| fields.copy_all()));
-        same("trailers", got, Ok(Some(vec![(name("t"), b"u".to_vec())]))).await;
+        drop(trailers);
+        same("nobody reads", trailers_to.write(Ok(None)).await.is_ok(), false).await;
         same("said", done.write(Err(ErrorCode::LoopDetected)).await.is_ok(), true).await;
     };
     both(write, read).await;
@@ -134,7 +133,7 @@ async fn bodies() {
     let (_, taken) = wit_future::new(|| Ok(()));
     let (contents, trailers) = Request::consume_body(request, taken);
     same("no body", contents.collect().await.len(), 0).await;
-    same("no trailers", trailers.await.map(|fields| fields.is_none()), Ok(true)).await;
+    drop(trailers);
     same("nothing said", sent.await, Ok(())).await;
 
     let (mut to, contents) = wit_stream::new();

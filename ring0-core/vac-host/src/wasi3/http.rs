@@ -290,7 +290,11 @@ fn define_request(i: &mut Interface<'_>) -> wasmtime::Result<()> {
     )?;
     i.func("[method]request.get-method", Local, |h, (r,): (Req,)| Ok(head(h, &r)?.method.clone()))?;
     i.func("[method]request.set-method", Local, |h, (r, method): (Req, Method)| -> Taken {
-        Ok(method.checked().map(|method| (head(h, &r)).map(|head| head.method = method)).transpose()?.ok_or(()))
+        Ok(method
+            .checked()
+            .map(|method| (head(h, &r)).map(|head| head.method = method))
+            .transpose()?
+            .ok_or(()))
     })?;
     i.func("[method]request.get-scheme", Local, |h, (r,): (Req,)| Ok(head(h, &r)?.scheme.clone()))?;
     i.func("[method]request.set-scheme", Local, |h, (r, scheme): (Req, Option<Scheme>)| {

@@ -157,7 +157,8 @@ pub(super) fn is_authority(text: &str) -> bool {
     let (user, rest) = text.rsplit_once('@').unwrap_or(("", text));
     let (host, port) = match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((inner, after)) => {
-            let is_ip = !inner.is_empty() && inner.bytes().all(|b| b.is_ascii_hexdigit() || b":.".contains(&b));
+            let is_ip =
+                !inner.is_empty() && inner.bytes().all(|b| b.is_ascii_hexdigit() || b":.".contains(&b));
             match after.strip_prefix(':') {
                 Some(port) => (is_ip, port),
                 None => (is_ip && after.is_empty(), ""),
@@ -370,7 +371,9 @@ mod tests {
         for good in ["1.2.3.4", "a.example:80", "user:pass%20@localhost:80", "[2001:db8::1]", "[::1]:8080"] {
             assert!(is_authority(good), "{good}");
         }
-        for bad in ["::", ":@", "@@", "@:", " ", "", "#", "localhost:what", "[", "[]", "[::1", "a%2", "[::1]x"] {
+        for bad in
+            ["::", ":@", "@@", "@:", " ", "", "#", "localhost:what", "[", "[]", "[::1", "a%2", "[::1]x"]
+        {
             assert!(!is_authority(bad), "{bad}");
         }
         for bad in ["", "hey ho", "voil\u{e0}", "(what)", "\"foo\""] {

@@ -123,8 +123,7 @@ impl Wire for IpAddress {
         if let &[a, b, c, d] = bytes.as_slice() {
             return Ok(Self::V4((a, b, c, d)));
         }
-        let words: Vec<u16> =
-            bytes.as_chunks::<2>().0.iter().map(|pair| u16::from_be_bytes(*pair)).collect();
+        let words: Vec<u16> = bytes.as_chunks::<2>().0.iter().map(|pair| u16::from_be_bytes(*pair)).collect();
         match *words.as_slice() {
             [a, b, c, d, e, f, g, h] if bytes.len() == 16 => Ok(Self::V6((a, b, c, d, e, f, g, h))),
             _ => Err(from.wrong("an address of 4 or 16 bytes", bytes.len())),
