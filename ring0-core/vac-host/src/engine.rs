@@ -75,7 +75,7 @@ pub fn det_1() -> Config {
     let mut config = Config::new();
     config
         .wasm_component_model(true)
-        // What it costs, and how programs that need it get it: docs/decisions/async.md.
+        // What it costs, and how programs that need it get it: docs/decisions/0010.
         .concurrency_support(false)
         .consume_fuel(true)
         .cranelift_nan_canonicalization(true)

@@ -153,15 +153,15 @@ pub(crate) fn is_concurrent(bytes: &[u8]) -> bool {
         let Ok(Chunk::Parsed { consumed, payload }) = parser.parse(rest, true) else { return false };
         rest = rest.get(consumed..).unwrap_or_default();
         match payload {
-            Payload::ComponentTypeSection(types) => {
-                if types.into_iter().flatten().any(|ty| is_concurrent_type(&ty)) {
-                    return true;
-                }
+            Payload::ComponentTypeSection(types)
+                if types.clone().into_iter().flatten().any(|ty| is_concurrent_type(&ty)) =>
+            {
+                return true;
             }
-            Payload::ComponentCanonicalSection(functions) => {
-                if functions.into_iter().flatten().any(|function| is_concurrent_function(&function)) {
-                    return true;
-                }
+            Payload::ComponentCanonicalSection(functions)
+                if functions.clone().into_iter().flatten().any(|f| is_concurrent_function(&f)) =>
+            {
+                return true;
             }
             // What a core module does it can do only through the functions above.
             Payload::ModuleSection { unchecked_range, .. } => {
@@ -217,4 +217,41 @@ pub(crate) fn uncovered(import: &str, place: &str) -> Error {
     )
     .hint("nothing is passed through that cannot be recorded")
     .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use wasm_encoder::{
+        Component, ComponentTypeSection, ComponentValType, Module, ModuleSection, NestedComponentSection,
+        PrimitiveValType,
+    };
+
+    use super::*;
+
+    /// A component with two modules around another one, in which a module comes before a type.
+    fn nested(has_stream: bool) -> Vec<u8> {
+        let mut types = ComponentTypeSection::new();
+        let byte = ComponentValType::Primitive(PrimitiveValType::U8);
+        match has_stream {
+            true => types.defined_type().stream(Some(byte)),
+            false => types.defined_type().list(byte),
+        }
+        let module = Module::new();
+        let mut inner = Component::new();
+        inner.section(&ModuleSection(&module)).section(&types);
+        let mut outer = Component::new();
+        outer.section(&ModuleSection(&module)).section(&NestedComponentSection(&inner));
+        outer.section(&ModuleSection(&module));
+        outer.finish()
+    }
+
+    #[test]
+    fn a_stream_is_found_however_deep_it_is_and_nothing_else_is_taken_for_one() {
+        assert!(is_concurrent(&nested(true)));
+        assert!(!is_concurrent(&nested(false)));
+        for len in 0..nested(true).len() {
+            // Whatever comes of half a component, looking at it ends.
+            is_concurrent(nested(true).get(..len).unwrap());
+        }
+    }
 }

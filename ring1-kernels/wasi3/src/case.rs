@@ -40,10 +40,14 @@ pub(crate) async fn both<A: IntoFuture, B: IntoFuture>(a: A, b: B) -> (A::Output
     let (mut a, mut b) = (pin!(a.into_future()), pin!(b.into_future()));
     let (mut got_a, mut got_b) = (None, None);
     poll_fn(move |context| {
-        if got_a.is_none() && let Poll::Ready(value) = a.as_mut().poll(context) {
+        if got_a.is_none()
+            && let Poll::Ready(value) = a.as_mut().poll(context)
+        {
             got_a = Some(value);
         }
-        if got_b.is_none() && let Poll::Ready(value) = b.as_mut().poll(context) {
+        if got_b.is_none()
+            && let Poll::Ready(value) = b.as_mut().poll(context)
+        {
             got_b = Some(value);
         }
         match (got_a.take(), got_b.take()) {

@@ -82,7 +82,8 @@ pub(crate) async fn denied() {
     if let Some((root, _)) = get_directories().into_iter().next() {
         let refused = Err(ErrorCode::NotPermitted);
         same("out", open(&root, "../x", O::empty(), F::READ).await.map(drop), refused.clone()).await;
-        same("absolute", open(&root, "/etc/passwd", O::empty(), F::READ).await.map(drop), refused.clone()).await;
+        same("absolute", open(&root, "/etc/passwd", O::empty(), F::READ).await.map(drop), refused.clone())
+            .await;
         same("write", open(&root, "a.txt", O::empty(), F::WRITE).await.map(drop), refused.clone()).await;
         same("create", root.create_directory_at("d".to_owned()).await, refused.clone()).await;
         let file = must("open", open(&root, "a.txt", O::empty(), F::READ).await).await;
@@ -216,7 +217,12 @@ async fn times(root: &Descriptor) {
     same("times", stat.map(both), Ok((seen(42), seen(1)))).await;
     let there = root.stat_at(P::empty(), ".".to_owned()).await;
     same("the root", there, root.stat().await).await;
-    same("a file is no directory", file.stat_at(P::empty(), ".".to_owned()).await.map(drop), Err(ErrorCode::NotDirectory)).await;
+    same(
+        "a file is no directory",
+        file.stat_at(P::empty(), ".".to_owned()).await.map(drop),
+        Err(ErrorCode::NotDirectory),
+    )
+    .await;
 }
 
 async fn links(root: &Descriptor) {

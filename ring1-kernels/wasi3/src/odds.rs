@@ -14,7 +14,7 @@ pub(crate) async fn random() {
     let bytes = random::get_random_bytes(16);
     same("length", bytes.len(), 16).await;
     same("one seed", insecure_seed::get_insecure_seed() == insecure_seed::get_insecure_seed(), true).await;
-    same("at most what is asked for", random::get_random_bytes(u64::MAX).len() > 0, true).await;
+    same("at most what is asked for", random::get_random_bytes(u64::MAX).is_empty(), false).await;
     same("none", insecure::get_insecure_random_bytes(0).len(), 0).await;
     let numbers = (random::get_random_u64(), insecure::get_insecure_random_u64());
     say(&format!("{bytes:?} {numbers:?} {:?}", insecure_seed::get_insecure_seed())).await;
@@ -57,7 +57,8 @@ pub(crate) async fn sockets() {
     say("refused").await;
 }
 
-const NOWHERE: IpSocketAddress = IpSocketAddress::Ipv4(Ipv4SocketAddress { port: 1, address: (192, 0, 2, 1) });
+const NOWHERE: IpSocketAddress =
+    IpSocketAddress::Ipv4(Ipv4SocketAddress { port: 1, address: (192, 0, 2, 1) });
 
 /// Here so that its functions are imported.
 async fn use_tcp(socket: &TcpSocket) {

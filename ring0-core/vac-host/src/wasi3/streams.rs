@@ -65,7 +65,7 @@ pub(super) struct Reading<T, C> {
 
 /// The parts of the byte streams that the function `name` gives.
 pub(super) fn reading<C>(i: &mut Interface<'_>, name: &str) -> Reading<u8, C> {
-    reading_with(i, name, |host, rep, max| io::take(host, rep, max))
+    reading_with(i, name, io::take)
 }
 
 /// The parts of the streams that the function `name` gives, read by `read`.
