@@ -133,6 +133,13 @@ fn tasks_that_wait_for_each_other_are_ended() {
 }
 
 #[test]
+fn streams_that_are_kept_have_a_limit() {
+    let sandbox = sandbox();
+    case(&sandbox, &[], "", &["hoard"]).fails(4, &["trap"]);
+    sandbox.vac(&["replay", "last"]).ok();
+}
+
+#[test]
 fn waits_are_metered_and_can_be_stopped() {
     let sandbox = sandbox();
     let typed = ["run", "k.wasm", "--ticks", "3000000", "--", "forever"];

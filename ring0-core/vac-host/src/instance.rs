@@ -9,7 +9,7 @@ use wasmtime::{ResourceLimiter, Store, Trap};
 
 use crate::engine::{Compiled, Engine, chain, machine};
 use crate::host::{Host, Setup};
-use crate::limits::{HOSTCALL_MAX_BYTES, TICKS_BETWEEN_CHECKS};
+use crate::limits::{HOSTCALL_MAX_BYTES, TASKS_MAX, TICKS_BETWEEN_CHECKS};
 use crate::schedule;
 use crate::wall::{Exit, Recorder, State, tick};
 
@@ -185,6 +185,9 @@ fn limit(store: &mut Store<State>, budget: &Budget) -> wasmtime::Result<()> {
     store.fuel_async_yield_interval(Some(TICKS_BETWEEN_CHECKS))?;
     store.set_hostcall_fuel(HOSTCALL_MAX_BYTES);
     store.limiter(|state| state);
+    if let Some(table) = store.concurrent_resource_table() {
+        table.set_max_capacity(TASKS_MAX);
+    }
     Ok(())
 }
 

@@ -21,6 +21,9 @@ pub const WAVE_DEPTH_MAX: usize = 200;
 /// Pollables that one call waits for at most.
 pub const POLL_MAX: usize = 4096;
 
+/// Tasks, streams and futures that the engine keeps for a kernel at a time, both ends counted.
+pub const TASKS_MAX: usize = 1 << 17;
+
 /// Instants that a kernel waits for at most at a time.
 pub const TIMERS_MAX: usize = 1 << 14;
 

@@ -44,6 +44,7 @@ impl bindings::exports::wasi::cli::run::Guest for Wasi3 {
             "exit" => odds::exit(),
             "fail" => return Err(()),
             "stuck" => odds::stuck().await,
+            "hoard" => odds::hoard(),
             "forever" => odds::forever().await,
             "read" => files::read().await,
             "files" => files::all().await,

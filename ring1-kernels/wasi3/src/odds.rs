@@ -40,6 +40,14 @@ pub(crate) async fn forever() {
     }
 }
 
+/// Makes streams and keeps them.
+pub(crate) fn hoard() {
+    let mut kept = Vec::new();
+    loop {
+        kept.push(wit_stream::new::<u8>());
+    }
+}
+
 /// Nothing of the network can be had.
 pub(crate) async fn sockets() {
     for family in [IpAddressFamily::Ipv4, IpAddressFamily::Ipv6] {
