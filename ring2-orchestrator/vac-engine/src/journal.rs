@@ -537,6 +537,18 @@ impl Recorder for KernelRecorder {
         inner.ask(name, crossing.function.class, self.tick(crossing), crossing.request)
     }
 
+    fn recorded_request(&mut self) -> Result<Option<Vec<u8>>> {
+        if self.journal.is_live {
+            return Ok(None);
+        }
+        let inner = self.journal.lock();
+        match inner.record.as_ref().and_then(|record| record.next.as_ref()) {
+            Some(Entry::Begin(call) | Entry::Event(call, _)) => inner.bytes_of(&call.request).map(Some),
+            // Another event: it differs whatever was asked.
+            _ => Ok(Some(Vec::new())),
+        }
+    }
+
     fn answered(&mut self, crossing: &Crossing<'_>, answered: &Answered<'_>) -> Result<()> {
         let mut inner = self.journal.lock();
         let name = inner.function(crossing.function)?;
