@@ -130,7 +130,7 @@ impl From<Errno> for NetError {
             Errno::CONNABORTED => Self::ConnectionAborted,
             Errno::MSGSIZE => Self::DatagramTooLarge,
             Errno::NOTCONN | Errno::ISCONN => Self::InvalidState,
-            Errno::OPNOTSUPP | Errno::NOTSUP => Self::NotSupported,
+            Errno::OPNOTSUPP => Self::NotSupported,
             _ => Self::Unknown,
         }
     }
