@@ -329,11 +329,37 @@ mod tests {
     #[test]
     fn special_addresses_are_not_public_however_they_are_written() {
         for special in [
-            "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",
-            "0.1.2.3", "255.255.255.255", "224.0.0.1", "240.0.0.1", "198.18.0.1", "192.0.0.170", "192.0.2.1",
-            "::1", "::", "fe80::1", "fc00::1", "fd12::1", "ff02::1", "2001:db8::1", "::ffff:127.0.0.1",
-            "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "2002:a9fe:a9fe::", "2001:0:1::", "fec0::1",
-            "::127.0.0.1", "64:ff9b:1::a00:1", "3fff::1",
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "0.1.2.3",
+            "255.255.255.255",
+            "224.0.0.1",
+            "240.0.0.1",
+            "198.18.0.1",
+            "192.0.0.170",
+            "192.0.2.1",
+            "::1",
+            "::",
+            "fe80::1",
+            "fc00::1",
+            "fd12::1",
+            "ff02::1",
+            "2001:db8::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::7f00:1",
+            "2002:7f00:1::",
+            "2002:a9fe:a9fe::",
+            "2001:0:1::",
+            "fec0::1",
+            "::127.0.0.1",
+            "64:ff9b:1::a00:1",
+            "3fff::1",
         ] {
             assert!(!is_public(ip(special)), "{special}");
         }
@@ -349,7 +375,8 @@ mod tests {
         assert!(has("*.example.com", "a.b.example.com"));
         assert!(!has("*.example.com", "example.com") && !has("*.example.com", "badexample.com"));
         assert!(!has("example.com", "example.com.evil.org"));
-        for bad in ["", ".", "a..b", "*example.com", "exa mple", "http://x", "a/b", "*.", "a:80", "\u{1b}[m"] {
+        for bad in ["", ".", "a..b", "*example.com", "exa mple", "http://x", "a/b", "*.", "a:80", "\u{1b}[m"]
+        {
             assert!(bad.parse::<HostPattern>().is_err(), "{bad}");
         }
     }
@@ -371,7 +398,8 @@ mod tests {
 
     #[test]
     fn a_range_lets_a_name_be_private_and_an_address_needs_no_name() {
-        let mut net = Net::new(vec![grant(NetKind::Tcp, "localhost", &[]), grant(NetKind::Range, "127.0.0.0/8", &[])]);
+        let mut net =
+            Net::new(vec![grant(NetKind::Tcp, "localhost", &[]), grant(NetKind::Range, "127.0.0.0/8", &[])]);
         assert_eq!(net.resolved("localhost", vec![ip("127.0.0.1")]), Ok(vec![ip("127.0.0.1")]));
         assert_eq!(net.may_reach(NetKind::Tcp, "127.0.0.1:80".parse().unwrap()), Ok(7));
         let net = Net::new(vec![grant(NetKind::Udp, "10.0.0.0/8", &[53])]);
@@ -394,7 +422,8 @@ mod tests {
         let get = NetGrant { methods: vec!["GET".into()], ..grant(NetKind::Http, "*.example.com", &[443]) };
         let net = Net::new(vec![get]);
         assert!(net.may_request("GET", "api.example.com", 443).is_ok());
-        for (method, host, port) in [("POST", "api.example.com", 443), ("GET", "example.com", 443), ("GET", "api.example.com", 80)]
+        for (method, host, port) in
+            [("POST", "api.example.com", 443), ("GET", "example.com", 443), ("GET", "api.example.com", 80)]
         {
             let would_allow = format!("http:{method}={host}:{port}");
             assert_eq!(net.may_request(method, host, port), Err(Denied::Host(would_allow)));

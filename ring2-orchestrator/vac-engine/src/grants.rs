@@ -286,7 +286,9 @@ pub fn stdin(grants: &[Grant]) -> Option<u32> {
 /// What of the network is granted.
 pub fn net(grants: &[Grant]) -> Vec<NetGrant> {
     let numbered = (0..).zip(grants);
-    numbered.filter_map(|(n, grant)| if let Grant::Net(net) = grant { Some(net.numbered(n)) } else { None }).collect()
+    numbered
+        .filter_map(|(n, grant)| if let Grant::Net(net) = grant { Some(net.numbered(n)) } else { None })
+        .collect()
 }
 
 /// Opens the namespaces that are granted.

@@ -138,7 +138,11 @@ mod tests {
 
     fn shown(text: &str) -> String {
         let Node::List(items) = Net::parse(text).unwrap().unwrap().to_node() else { unreachable!() };
-        items.iter().map(|i| if let Node::Text(t) = i { t.as_str() } else { "?" }).collect::<Vec<_>>().join(" ")
+        items
+            .iter()
+            .map(|i| if let Node::Text(t) = i { t.as_str() } else { "?" })
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     #[test]
@@ -163,8 +167,20 @@ mod tests {
     #[test]
     fn what_is_no_grant_of_the_network_says_why() {
         for bad in [
-            "tcp:", "tcp:a b", "tcp:x:0", "tcp:x:70000", "tcp:x:1,,2", "http:=x", "http:G T=x", "http:x:y",
-            "net:example.com", "net:*", "net:1.2.3.4:80", "tcp:listen=example.com:80", "http:https://x", "tcp:x:",
+            "tcp:",
+            "tcp:a b",
+            "tcp:x:0",
+            "tcp:x:70000",
+            "tcp:x:1,,2",
+            "http:=x",
+            "http:G T=x",
+            "http:x:y",
+            "net:example.com",
+            "net:*",
+            "net:1.2.3.4:80",
+            "tcp:listen=example.com:80",
+            "http:https://x",
+            "tcp:x:",
         ] {
             assert!(Net::parse(bad).is_err(), "{bad}");
         }

@@ -13,9 +13,9 @@ use vac_host::{Compiled, Ending, Val, inspect, value};
 use crate::grants::{self, Grant};
 use crate::home::Home;
 use crate::journal::outcome_of;
-use crate::{script, secrets};
 use crate::session::{Ask, Gave, Limits, Outside, Session, Summary, With};
 use crate::target::{Programs, Target};
+use crate::{script, secrets};
 
 /// Version of the header's fields.
 pub const HEADER_FORMAT: i128 = 1;

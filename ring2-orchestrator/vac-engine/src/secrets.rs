@@ -33,7 +33,9 @@ impl Given {
         };
         let is_name = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
         if name.is_empty() || !name.bytes().all(is_name) {
-            return Err(Usage::new(format!("`{}` is no name of a secret", quote(name))).hint(expected).into());
+            return Err(Usage::new(format!("`{}` is no name of a secret", quote(name)))
+                .hint(expected)
+                .into());
         }
         let (source, hosts) = match source.rsplit_once('@') {
             Some((source, host)) => (source, Some(host.parse::<HostPattern>()?)),
@@ -48,10 +50,14 @@ impl Given {
             return Err(Usage::new(format!("the secret `{name}` has no source")).hint(expected).into());
         };
         if value.len() < VALUE_MIN_BYTES {
-            let message = format!("the secret `{name}` has {} bytes: expected at least {VALUE_MIN_BYTES}", value.len());
+            let message =
+                format!("the secret `{name}` has {} bytes: expected at least {VALUE_MIN_BYTES}", value.len());
             return Err(Usage::new(message).into());
         }
-        Ok(Self { name: name.to_owned(), secret: Secret { placeholder: placeholder(name, seed), value, hosts } })
+        Ok(Self {
+            name: name.to_owned(),
+            secret: Secret { placeholder: placeholder(name, seed), value, hosts },
+        })
     }
 
     /// `[name, hosts]`, as the header of a run has it.
@@ -100,7 +106,9 @@ mod tests {
         assert!(!format!("{given:?}").contains("hunter2"));
         assert_eq!(given.secret.value, b"hunter2hunter2");
         assert_eq!(given.variable().1.len(), 11 + 32);
-        for bad in ["hunter2hunter2", "KEY=hunter2hunter2", "KEY=env:hunter2hunter2", "K Y=env:V", "KEY=env:V@a b"] {
+        for bad in
+            ["hunter2hunter2", "KEY=hunter2hunter2", "KEY=env:hunter2hunter2", "K Y=env:V", "KEY=env:V@a b"]
+        {
             let error = Given::parse(bad, 0, &env).unwrap_err().to_string();
             assert!(!error.contains("hunter2"), "{error}");
         }

@@ -16,7 +16,9 @@ use vac_core::ledger::{Body, Committer, Head, Header, Ledger, Outcome, RunId};
 use vac_core::store::Store;
 use vac_host::http::{Http, Secret};
 use vac_host::net::NetGrant;
-use vac_host::{Bucket, Budget, Compiled, Console, Ending, Instance, NoConsole, Preopen, Setup, Val, Watch, value};
+use vac_host::{
+    Bucket, Budget, Compiled, Console, Ending, Instance, NoConsole, Preopen, Setup, Val, Watch, value,
+};
 
 use crate::clock::HostClock;
 use crate::home::Home;

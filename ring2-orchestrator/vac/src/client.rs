@@ -63,7 +63,8 @@ fn exchange(request: HttpRequest, resolver: Checked) -> Result<ureq::http::Respo
 
 fn receive(response: ureq::http::Response<ureq::Body>, max: u64) -> Result<HttpResponse, HttpFailure> {
     let (head, mut body) = response.into_parts();
-    let headers = head.headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()));
+    let headers =
+        head.headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()));
     let mut bytes = Vec::new();
     let mut reader = body.as_reader().take(max.saturating_add(1));
     reader.read_to_end(&mut bytes).map_err(|e| failure(&Error::from(e)))?;

@@ -65,16 +65,35 @@ resources! {
 
 /// What the handles of `wasi:http/types` stand for.
 pub(crate) enum HttpObject {
-    Fields { entries: Vec<Header>, is_fixed: bool },
+    Fields {
+        entries: Vec<Header>,
+        is_fixed: bool,
+    },
     Request(Draft),
     Options(Timeouts),
     /// The body of a request or response that is being written.
-    Writing { body: Body, of: Option<Arc<Mutex<Sending>>>, is_taken: bool },
+    Writing {
+        body: Body,
+        of: Option<Arc<Mutex<Sending>>>,
+        is_taken: bool,
+    },
     Response(HttpResponse, bool),
-    Reading { body: Arc<Vec<u8>>, is_taken: bool },
-    Trailers { is_taken: bool },
-    Answer { status: u16, headers: Vec<Header>, body: Option<Body> },
-    Future { of: Arc<Mutex<Sending>>, is_taken: bool },
+    Reading {
+        body: Arc<Vec<u8>>,
+        is_taken: bool,
+    },
+    Trailers {
+        is_taken: bool,
+    },
+    Answer {
+        status: u16,
+        headers: Vec<Header>,
+        body: Option<Body>,
+    },
+    Future {
+        of: Arc<Mutex<Sending>>,
+        is_taken: bool,
+    },
 }
 
 /// Bytes that a guest writes.
@@ -396,21 +415,27 @@ fn define_request(i: &mut Interface<'_>) -> wasmtime::Result<()> {
         };
         make(h, HttpObject::Request(draft))
     })?;
-    i.func("[method]outgoing-request.body", Local, |h, (r,): (Req,)| -> Result<Done<Resource<OutgoingBody>>> {
-        let draft = draft(h, &r)?;
-        if draft.body.is_some() {
-            return Ok(Err(()));
-        }
-        let body = draft.body.insert(Body::default()).clone();
-        let of = Some(Arc::clone(&draft.sending));
-        Ok(Ok(make(h, HttpObject::Writing { body, of, is_taken: false })?))
-    })?;
+    i.func(
+        "[method]outgoing-request.body",
+        Local,
+        |h, (r,): (Req,)| -> Result<Done<Resource<OutgoingBody>>> {
+            let draft = draft(h, &r)?;
+            if draft.body.is_some() {
+                return Ok(Err(()));
+            }
+            let body = draft.body.insert(Body::default()).clone();
+            let of = Some(Arc::clone(&draft.sending));
+            Ok(Ok(make(h, HttpObject::Writing { body, of, is_taken: false })?))
+        },
+    )?;
     i.func("[method]outgoing-request.method", Local, |h, (r,): (Req,)| Ok(draft(h, &r)?.method.clone()))?;
     i.func("[method]outgoing-request.set-method", Local, |h, (r, method): (Req, Method)| {
         let is_one = http::Method::from_bytes(method.word().as_bytes()).is_ok();
         set(&mut draft(h, &r)?.method, Method::from_word(method.word()), is_one)
     })?;
-    i.func("[method]outgoing-request.path-with-query", Local, |h, (r,): (Req,)| Ok(draft(h, &r)?.path.clone()))?;
+    i.func("[method]outgoing-request.path-with-query", Local, |h, (r,): (Req,)| {
+        Ok(draft(h, &r)?.path.clone())
+    })?;
     i.func("[method]outgoing-request.set-path-with-query", Local, |h, (r, path): (Req, Option<String>)| {
         let is_one = path.as_ref().is_none_or(|p| p.is_empty() || p.parse::<PathAndQuery>().is_ok());
         set(&mut draft(h, &r)?.path, path, is_one)
@@ -423,7 +448,9 @@ fn define_request(i: &mut Interface<'_>) -> wasmtime::Result<()> {
         };
         set(&mut draft(h, &r)?.scheme, scheme, is_one)
     })?;
-    i.func("[method]outgoing-request.authority", Local, |h, (r,): (Req,)| Ok(draft(h, &r)?.authority.clone()))?;
+    i.func("[method]outgoing-request.authority", Local, |h, (r,): (Req,)| {
+        Ok(draft(h, &r)?.authority.clone())
+    })?;
     i.func("[method]outgoing-request.set-authority", Local, |h, (r, authority): (Req, Option<String>)| {
         let is_one = authority.as_ref().is_none_or(|a| a.parse::<Authority>().is_ok() && !a.contains('@'));
         set(&mut draft(h, &r)?.authority, authority, is_one)
@@ -470,21 +497,25 @@ fn define_bodies(i: &mut Interface<'_>) -> wasmtime::Result<()> {
     type Out = Resource<OutgoingBody>;
     type In = Resource<IncomingBody>;
     type Tr = Resource<FutureTrailers>;
-    i.func("[method]outgoing-body.write", Local, |h, (b,): (Out,)| -> Result<Done<Resource<OutputStream>>> {
-        let handle = handle_of(&b);
-        let body = match h.table.get_mut(handle, Rights::READ).map_err(refused)? {
-            Object::Http(object) => match &mut **object {
-                HttpObject::Writing { is_taken: true, .. } => return Ok(Err(())),
-                HttpObject::Writing { body, is_taken, .. } => {
-                    *is_taken = true;
-                    Arc::clone(body)
-                }
+    i.func(
+        "[method]outgoing-body.write",
+        Local,
+        |h, (b,): (Out,)| -> Result<Done<Resource<OutputStream>>> {
+            let handle = handle_of(&b);
+            let body = match h.table.get_mut(handle, Rights::READ).map_err(refused)? {
+                Object::Http(object) => match &mut **object {
+                    HttpObject::Writing { is_taken: true, .. } => return Ok(Err(())),
+                    HttpObject::Writing { body, is_taken, .. } => {
+                        *is_taken = true;
+                        Arc::clone(body)
+                    }
+                    _ => return Err(wrong_kind()),
+                },
                 _ => return Err(wrong_kind()),
-            },
-            _ => return Err(wrong_kind()),
-        };
-        Ok(Ok(h.derive(handle, Object::Output(Output::Bytes(body)), Rights::WRITE)?))
-    })?;
+            };
+            Ok(Ok(h.derive(handle, Object::Output(Output::Bytes(body)), Rights::WRITE)?))
+        },
+    )?;
     i.detailed(
         "[static]outgoing-body.finish",
         Effect,
@@ -540,14 +571,18 @@ fn define_response(i: &mut Interface<'_>) -> wasmtime::Result<()> {
         let entries = response(h, &r)?.0.headers.clone();
         fixed_fields(h, entries)
     })?;
-    i.func("[method]incoming-response.consume", Local, |h, (r,): (Res,)| -> Result<Done<Resource<IncomingBody>>> {
-        let (response, is_taken) = response(h, &r)?;
-        if std::mem::replace(is_taken, true) {
-            return Ok(Err(()));
-        }
-        let body = Arc::new(std::mem::take(&mut response.body));
-        Ok(Ok(make(h, HttpObject::Reading { body, is_taken: false })?))
-    })
+    i.func(
+        "[method]incoming-response.consume",
+        Local,
+        |h, (r,): (Res,)| -> Result<Done<Resource<IncomingBody>>> {
+            let (response, is_taken) = response(h, &r)?;
+            if std::mem::replace(is_taken, true) {
+                return Ok(Err(()));
+            }
+            let body = Arc::new(std::mem::take(&mut response.body));
+            Ok(Ok(make(h, HttpObject::Reading { body, is_taken: false })?))
+        },
+    )
 }
 
 type Got = Option<Done<std::result::Result<Resource<IncomingResponse>, HttpError>>>;
@@ -565,7 +600,8 @@ fn get(host: &mut Host, future: &Resource<FutureResponse>) -> Result<Got> {
                     }
                     // Nothing else can finish it while the guest waits here.
                     None => {
-                        let message = "the guest waits for a response before it has finished the request's body";
+                        let message =
+                            "the guest waits for a response before it has finished the request's body";
                         return Err(Fault { kind: "trap", message: message.into() }.into());
                     }
                 }
@@ -621,7 +657,11 @@ fn detail_of_body(host: &mut Host, body: &Resource<OutgoingBody>) -> Result<Vec<
 }
 
 /// The request that `draft` describes, without its body.
-fn whole(draft: &Draft, timeouts: Timeouts, body_max_bytes: u64) -> std::result::Result<HttpRequest, HttpError> {
+fn whole(
+    draft: &Draft,
+    timeouts: Timeouts,
+    body_max_bytes: u64,
+) -> std::result::Result<HttpRequest, HttpError> {
     let is_https = match &draft.scheme {
         Some(Scheme::Http) => false,
         Some(Scheme::Https) | None => true,
@@ -632,7 +672,13 @@ fn whole(draft: &Draft, timeouts: Timeouts, body_max_bytes: u64) -> std::result:
     let port = match authority.port_u16() {
         Some(port) => port,
         None if authority.port().is_some() => return Err(HttpError::HttpRequestUriInvalid),
-        None => if is_https { 443 } else { 80 },
+        None => {
+            if is_https {
+                443
+            } else {
+                80
+            }
+        }
     };
     let path = match draft.path.as_deref() {
         None | Some("") => "/".to_owned(),
@@ -724,7 +770,8 @@ fn send(host: &mut Host, mut request: HttpRequest) -> Sent {
             return Ok(Err(failure.into()));
         }
     };
-    let is_plain = |(name, value): &Header| name != "content-encoding" || value.eq_ignore_ascii_case(b"identity");
+    let is_plain =
+        |(name, value): &Header| name != "content-encoding" || value.eq_ignore_ascii_case(b"identity");
     if has_secret && !response.headers.iter().all(is_plain) {
         return Ok(Err(HttpError::HttpResponseContentCoding(None)));
     }
@@ -766,7 +813,11 @@ fn define_server(i: &mut Interface<'_>) -> wasmtime::Result<()> {
     i.func("[method]incoming-request.path-with-query", Local, |_, (_r,): (R,)| {
         Err::<Option<String>, _>(wrong_kind())
     })?;
-    i.func("[method]incoming-request.scheme", Local, |_, (_r,): (R,)| Err::<Option<Scheme>, _>(wrong_kind()))?;
+    i.func(
+        "[method]incoming-request.scheme",
+        Local,
+        |_, (_r,): (R,)| Err::<Option<Scheme>, _>(wrong_kind()),
+    )?;
     i.func("[method]incoming-request.authority", Local, |_, (_r,): (R,)| {
         Err::<Option<String>, _>(wrong_kind())
     })?;

@@ -220,7 +220,9 @@ fn wait(host: &mut Host, all: &[Ready]) -> Result<Vec<bool>> {
     let instant = |ready: &Ready| if let Ready::At(at) = ready { Some(*at) } else { None };
     let sockets: Vec<(&Socket, Interest)> = all
         .iter()
-        .filter_map(|ready| if let Ready::Socket(s, interest) = ready { Some((&**s, *interest)) } else { None })
+        .filter_map(
+            |ready| if let Ready::Socket(s, interest) = ready { Some((&**s, *interest)) } else { None },
+        )
         .collect();
     let first = all.iter().filter_map(instant).min();
     let mut is_ready = Vec::new();
@@ -233,7 +235,8 @@ fn wait(host: &mut Host, all: &[Ready]) -> Result<Vec<bool>> {
         (is_ready, waited) = socket::wait(&sockets, limit, &*host.watch)?;
         let by_wait = now.saturating_add(u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX));
         let is_sooner = is_ready.contains(&true);
-        host.clock.wait_until(first.map_or(by_wait, |first| if is_sooner { by_wait.min(first) } else { first }));
+        host.clock
+            .wait_until(first.map_or(by_wait, |first| if is_sooner { by_wait.min(first) } else { first }));
     }
     let now = host.clock.now_ns();
     let mut of_sockets = is_ready.into_iter();
@@ -303,7 +306,9 @@ fn receive(
             }
             Err(rustix::io::Errno::INTR) => {}
             // A peer that resets is at its end, as far as a stream can say.
-            Err(rustix::io::Errno::CONNRESET | rustix::io::Errno::NOTCONN) => return Ok(Some(Ok(Vec::new()))),
+            Err(rustix::io::Errno::CONNRESET | rustix::io::Errno::NOTCONN) => {
+                return Ok(Some(Ok(Vec::new())));
+            }
             other => return Ok(Some(other.map_err(|e| ErrorCode::from(&std::io::Error::from(e))))),
         }
     }

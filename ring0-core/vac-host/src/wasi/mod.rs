@@ -7,8 +7,8 @@
 use crate::wall::Wall;
 
 mod cli;
-mod config;
 mod clocks;
+mod config;
 mod filesystem;
 pub(crate) mod http;
 mod http_error;

@@ -124,7 +124,9 @@ impl From<Errno> for NetError {
             Errno::MFILE | Errno::NFILE => Self::NewSocketLimit,
             Errno::ADDRNOTAVAIL => Self::AddressNotBindable,
             Errno::ADDRINUSE => Self::AddressInUse,
-            Errno::HOSTUNREACH | Errno::HOSTDOWN | Errno::NETUNREACH | Errno::NETDOWN => Self::RemoteUnreachable,
+            Errno::HOSTUNREACH | Errno::HOSTDOWN | Errno::NETUNREACH | Errno::NETDOWN => {
+                Self::RemoteUnreachable
+            }
             Errno::CONNREFUSED => Self::ConnectionRefused,
             Errno::CONNRESET | Errno::PIPE => Self::ConnectionReset,
             Errno::CONNABORTED => Self::ConnectionAborted,
@@ -211,7 +213,9 @@ impl Wire for At {
     fn read(from: &mut Reader<'_>) -> std::result::Result<Self, Corrupt> {
         let (text, flow) = <(String, u32)>::read(from)?;
         match text.parse().map_err(|e| from.wrong("an address with a port", e))? {
-            SocketAddr::V6(at) => Ok(SocketAddr::V6(SocketAddrV6::new(*at.ip(), at.port(), flow, at.scope_id())).into()),
+            SocketAddr::V6(at) => {
+                Ok(SocketAddr::V6(SocketAddrV6::new(*at.ip(), at.port(), flow, at.scope_id())).into())
+            }
             v4 => Ok(v4.into()),
         }
     }
@@ -249,7 +253,9 @@ impl From<At> for SocketAddr {
 impl From<SocketAddr> for At {
     fn from(at: SocketAddr) -> Self {
         match at {
-            SocketAddr::V4(at) => Self::Ipv4(At4 { port: at.port(), address: SocketAddrV4::ip(&at).octets().into() }),
+            SocketAddr::V4(at) => {
+                Self::Ipv4(At4 { port: at.port(), address: SocketAddrV4::ip(&at).octets().into() })
+            }
             SocketAddr::V6(at) => Self::Ipv6(At6 {
                 port: at.port(),
                 flow_info: at.flowinfo(),
@@ -416,9 +422,13 @@ pub(super) fn define(wall: &mut Wall<'_>) -> wasmtime::Result<()> {
                 Err(refusal) => Err(refused(refusal)),
             },
         )?;
-        i.func("[method]resolve-address-stream.subscribe", Local, |h, (s,): (Resource<ResolveAddressStream>,)| {
-            h.derive::<Pollable>(handle_of(&s), Object::Pollable(Ready::At(0)), Rights::READ)
-        })
+        i.func(
+            "[method]resolve-address-stream.subscribe",
+            Local,
+            |h, (s,): (Resource<ResolveAddressStream>,)| {
+                h.derive::<Pollable>(handle_of(&s), Object::Pollable(Ready::At(0)), Rights::READ)
+            },
+        )
     })?;
     wall.interface("wasi:sockets/tcp-create-socket", VERSION, |i| {
         i.func("create-tcp-socket", Local, |h, (family,): (Family,)| -> Net<Resource<TcpSocket>> {
@@ -520,7 +530,9 @@ fn define_tcp(i: &mut Interface<'_>) -> wasmtime::Result<()> {
             _ => Err(NetError::NotInProgress),
         })
     })?;
-    i.func("[method]tcp-socket.start-connect", Effect, |h, (s, _n, to): (T, N, At)| connect(h, &s, to.into()))?;
+    i.func("[method]tcp-socket.start-connect", Effect, |h, (s, _n, to): (T, N, At)| {
+        connect(h, &s, to.into())
+    })?;
     i.func("[method]tcp-socket.finish-connect", Read, |h, (s,): (T,)| finish_connect(h, &s))?;
     i.func("[method]tcp-socket.start-listen", Effect, |h, (s,): (T,)| -> Net<()> {
         let tcp = tcp(h, &s)?;
@@ -843,7 +855,9 @@ fn define_datagrams(i: &mut Interface<'_>) -> wasmtime::Result<()> {
         flow(h, &s, Rights::WRITE)?;
         Ok(Ok::<_, NetError>(DATAGRAMS_MAX as u64))
     })?;
-    i.func("[method]outgoing-datagram-stream.send", Effect, |h, (s, all): (Out, Vec<Outgoing>)| send(h, &s, &all))?;
+    i.func("[method]outgoing-datagram-stream.send", Effect, |h, (s, all): (Out, Vec<Outgoing>)| {
+        send(h, &s, &all)
+    })?;
     i.func("[method]outgoing-datagram-stream.subscribe", Local, |h, (s,): (Out,)| {
         flow(h, &s, Rights::WRITE)?;
         h.open::<Pollable>(Object::Pollable(Ready::At(0)), Rights::READ, None)
