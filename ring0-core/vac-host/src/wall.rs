@@ -56,9 +56,11 @@ pub trait Recorder: Send {
     /// acts and [`Recorder::answered`] follows.
     fn ask(&mut self, crossing: &Crossing<'_>) -> Result<Option<Vec<u8>>>;
 
-    /// The canonical form of what the next event of the record was asked, in a replay. Needed where that is
+    /// In a replay, the canonical form of what the next event of the record was asked, if `function` may be
+    /// what it was asked of. Needed where that is
     /// more than the arguments: the host that knew the rest is not there any more.
-    fn recorded_request(&mut self) -> Result<Option<Vec<u8>>> {
+    fn recorded_request(&mut self, function: &Function) -> Result<Option<Vec<u8>>> {
+        let _ = function;
         Ok(None)
     }
 
@@ -227,7 +229,7 @@ fn cross<P: Wire, R: Wire>(
     match detail {
         None => params.put(request),
         Some(detail) => {
-            let detail = match recorder.recorded_request()? {
+            let detail = match recorder.recorded_request(function)? {
                 Some(recorded) => recorded_detail(&recorded).unwrap_or_default(),
                 None => detail(host, &params)?,
             };
