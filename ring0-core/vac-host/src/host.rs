@@ -14,6 +14,7 @@ use wasmtime::component::Resource;
 use crate::clock::Clock;
 use crate::entropy::Entropy;
 use crate::fs::{ErrorCode, Mount};
+use crate::identity::Identities;
 
 /// Where a kernel's standard streams go.
 pub trait Console: Send {
@@ -117,6 +118,7 @@ pub struct Host {
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) mounts: Vec<Mount>,
+    pub(crate) identities: Identities,
     pub(crate) stdin: Option<u32>,
     /// Of the call that is crossing: the grant that allowed it.
     grant: Option<u32>,
@@ -126,6 +128,8 @@ pub struct Host {
 
 impl Host {
     pub(crate) fn new(setup: Setup) -> Self {
+        let mut identities = Identities::default();
+        let mounts = setup.preopens.into_iter().map(|preopen| Mount::new(preopen, &mut identities)).collect();
         Self {
             table: CapTable::new(setup.handles_max),
             quotas: setup.quotas,
@@ -134,7 +138,8 @@ impl Host {
             console: setup.console,
             args: setup.args,
             env: setup.env,
-            mounts: setup.preopens.into_iter().map(Mount::new).collect(),
+            mounts,
+            identities,
             stdin: setup.stdin,
             grant: None,
             denied: None,

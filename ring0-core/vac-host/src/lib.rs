@@ -13,11 +13,13 @@
 //! - [`limits`]: every bound
 
 mod adapt;
+mod adapter;
 mod clock;
 pub mod engine;
 mod entropy;
 pub mod fs;
 pub mod host;
+mod identity;
 pub mod inspect;
 pub mod instance;
 mod kernel_files;
