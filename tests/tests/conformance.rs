@@ -131,10 +131,12 @@ fn texts(rest: &str) -> Vec<String> {
 }
 
 fn cases() -> Vec<PathBuf> {
-    let only = std::env::var("VAC_TEST_CASE").unwrap_or_default();
+    let only = std::env::var_os("VAC_TEST_CASE").unwrap_or_default().into_string().unwrap();
     let folder = repository().join("tests/conformance/cases");
     let mut cases: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
-    cases.retain(|path| path.extension().is_some_and(|e| e == "case") && path.to_string_lossy().contains(&only));
+    cases.retain(|path| {
+        path.extension().is_some_and(|e| e == "case") && path.to_string_lossy().contains(&only)
+    });
     cases.sort();
     cases
 }

@@ -341,7 +341,9 @@ impl Calls {
 
     /// The module.
     pub(crate) fn wasm(&self) -> Vec<u8> {
-        let used = |name: &str| matches!(name, "fd_write" | "fd_readdir") || self.code.contains(&format!("${name} "));
+        let used = |name: &str| {
+            matches!(name, "fd_write" | "fd_readdir") || self.code.contains(&format!("${name} "))
+        };
         let imports: String = FUNCTIONS
             .iter()
             .filter(|(name, _)| *name != "count_entries" && used(name))
@@ -352,7 +354,8 @@ impl Calls {
             .collect();
         let data: String = self.texts.iter().map(|byte| format!("\\{byte:02x}")).collect();
         let report = if self.report.is_empty() { "(i32.const 1)" } else { &self.report };
-        let exit = self.exit.map_or_else(String::new, |status| format!("(call $proc_exit (i32.const {status}))"));
+        let exit =
+            self.exit.map_or_else(String::new, |status| format!("(call $proc_exit (i32.const {status}))"));
         let text = format!(
             "(module {imports}
              (import \"wasi_snapshot_preview1\" \"proc_exit\" (func $proc_exit (param i32)))
@@ -393,7 +396,8 @@ fn take_flags(parameters: &str, words: &mut Vec<String>) -> Vec<u64> {
             let prefix = if table == "inherit" { "inherit:" } else { "" };
             let mut value = 0;
             words.retain(|word| {
-                let bit = word.strip_prefix(prefix).and_then(|word| names.iter().position(|name| *name == word));
+                let bit =
+                    word.strip_prefix(prefix).and_then(|word| names.iter().position(|name| *name == word));
                 value |= bit.map_or(0, |bit| 1 << bit);
                 bit.is_none()
             });

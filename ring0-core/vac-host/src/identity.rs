@@ -32,14 +32,29 @@ pub(crate) type Times = ((u64, u32), (u64, u32));
 const UNCHANGED: Times = ((WALL_START_S, 0), (WALL_START_S, 0));
 
 /// The objects that a guest has met.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Identities {
+    objects_max: usize,
+    times_max: usize,
     /// By device and number on the host.
     met: BTreeMap<(u64, u64), Identity>,
     used: BTreeSet<Identity>,
     times: BTreeMap<Identity, Times>,
     /// How many names were given up: a later object of the same name is another one.
     names_freed: u64,
+}
+
+impl Default for Identities {
+    fn default() -> Self {
+        Self {
+            objects_max: OBJECTS_MET_MAX,
+            times_max: TIMES_SET_MAX,
+            met: BTreeMap::new(),
+            used: BTreeSet::new(),
+            times: BTreeMap::new(),
+            names_freed: 0,
+        }
+    }
 }
 
 impl Identities {
@@ -49,7 +64,7 @@ impl Identities {
         if let Some(id) = self.met.get(&key) {
             return *id;
         }
-        if self.met.len() >= OBJECTS_MET_MAX {
+        if self.met.len() >= self.objects_max {
             // Objects that were met under another name get a new identity; memory stays bounded.
             (self.met, self.used) = Default::default();
         }
@@ -78,7 +93,7 @@ impl Identities {
     }
 
     pub(crate) fn set_times(&mut self, id: Identity, times: Times) -> FsResult<()> {
-        if self.times.len() >= TIMES_SET_MAX && !self.times.contains_key(&id) {
+        if self.times.len() >= self.times_max && !self.times.contains_key(&id) {
             return Err(ErrorCode::InsufficientSpace);
         }
         self.times.insert(id, times);
@@ -98,15 +113,20 @@ mod tests {
         Place { grant: 0, path: path.into() }
     }
 
+    /// Files `a`, `b` and `c`, and their metadata.
+    fn files() -> (tempfile::TempDir, [Metadata; 3]) {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = cap_std::fs::Dir::open_ambient_dir(folder.path(), cap_std::ambient_authority()).unwrap();
+        let files = ["a", "b", "c"].map(|name| {
+            dir.write(name, name).unwrap();
+            dir.metadata(name).unwrap()
+        });
+        (folder, files)
+    }
+
     #[test]
     fn an_object_keeps_its_identity_and_shares_it_with_none() {
-        let folder = tempfile::tempdir().unwrap();
-        let dir =
-            cap_std::fs::Dir::open_ambient_dir(folder.path(), cap_std::ambient_authority()).unwrap();
-        for name in ["a", "b", "c"] {
-            dir.write(name, name).unwrap();
-        }
-        let [a, b, c] = ["a", "b", "c"].map(|name| dir.metadata(name).unwrap());
+        let (_folder, [a, b, c]) = files();
         let mut who = Identities::default();
         let first = who.of(&a, &place("a"));
         assert_eq!(who.of(&a, &place("elsewhere")), first);
@@ -115,5 +135,19 @@ mod tests {
         who.name_is_free(Some(&a));
         assert_eq!(who.times(first), UNCHANGED);
         assert_ne!(who.of(&c, &place("a")), first, "a new object under an old name");
+    }
+
+    #[test]
+    fn what_is_remembered_of_objects_is_bounded() {
+        let (_folder, [a, b, c]) = files();
+        let mut who = Identities { objects_max: 2, times_max: 1, ..Identities::default() };
+        let first = who.of(&a, &place("a"));
+        let second = who.of(&b, &place("b"));
+        who.of(&c, &place("c"));
+        assert_eq!(who.met.len(), 1, "forgotten, to begin again");
+        assert_eq!(who.of(&a, &place("a")), first, "met at the same place it is the same");
+        who.set_times(first, UNCHANGED).unwrap();
+        assert_eq!(who.set_times(second, UNCHANGED), Err(ErrorCode::InsufficientSpace));
+        who.set_times(first, ((1, 0), (1, 0))).unwrap();
     }
 }
