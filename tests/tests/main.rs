@@ -23,6 +23,7 @@ mod replay;
 mod store_cli;
 mod study;
 mod support;
+mod trees;
 mod wasi01;
 
 use std::collections::BTreeSet;

@@ -4,6 +4,7 @@
 //! - [`home`]: where everything is kept
 //! - [`grants`]: what the operator allows, from text to open directories
 //! - [`target`]: a program or script, by path, CID or name
+//! - [`tree`]: directories as objects, and `copies` of them for runs
 //! - [`journal`]: the one place where events are written, or compared with a record
 //! - [`session`]: one run, the only writer of its ledger
 //! - [`run`]: running a command, a call or a script
@@ -13,6 +14,7 @@
 //! - [`report`]: runs and events as data for those who show them
 
 pub mod clock;
+mod copies;
 pub mod grants;
 pub mod home;
 pub mod journal;
@@ -22,6 +24,7 @@ pub mod run;
 pub mod script;
 pub mod session;
 pub mod target;
+pub mod tree;
 pub mod verify;
 
 pub use clock::{Deadline, HostClock};
