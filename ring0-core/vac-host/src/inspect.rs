@@ -4,6 +4,7 @@ use vac_core::fault::{Corrupt, Result, Usage, quote};
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex, Type};
 
+use crate::core_module::CoreModule;
 use crate::engine::{Compiled, Engine};
 use crate::load::Loaded;
 use crate::value::{show_params, show_type};
@@ -44,10 +45,23 @@ pub struct Import {
 
 /// The functions that `compiled` exports.
 pub fn exports(engine: &Engine, compiled: &Compiled) -> Vec<Export> {
-    exports_of(engine, &compiled.component)
+    exports_of(engine, &compiled.component, compiled.core.as_ref())
 }
 
-fn exports_of(engine: &Engine, component: &Component) -> Vec<Export> {
+/// The functions that a component exports; if it was made of a core module, under the names that
+/// they have there.
+fn exports_of(engine: &Engine, component: &Component, core: Option<&CoreModule>) -> Vec<Export> {
+    let all = component_exports(engine, component);
+    let Some(core) = core.filter(|core| !core.has_world) else { return all };
+    let own = |export: Export| match core.by_generated(&export.name) {
+        Some(function) => Some(Export { name: function.name.clone(), ..export }),
+        // The rest is what the adapter exports, and what was added to reach the memory.
+        None => export.name.contains('#').then_some(export),
+    };
+    all.into_iter().filter_map(own).collect()
+}
+
+fn component_exports(engine: &Engine, component: &Component) -> Vec<Export> {
     let ty = component.component_type();
     let mut found = Vec::new();
     for (name, item) in ty.exports(engine.inner()) {
@@ -138,13 +152,18 @@ pub struct Program {
     pub exports: Vec<String>,
     /// What it imports.
     pub imports: Vec<Import>,
+    /// Functions that it exports and that cannot be called, each with the reason.
+    pub not_callable: Vec<(String, String)>,
     /// Why this host would refuse it, if so.
     pub refused: Option<String>,
 }
 
 /// Looks at a program without running any of it.
 pub fn program(engine: &Engine, loaded: &Loaded<'_>) -> Result<Program> {
-    let bytes = loaded.component()?;
+    let bytes = match (&loaded.core, loaded.component()) {
+        (Some(core), Err(refused)) if !core.foreign.is_empty() => return Ok(foreign_module(core, &refused)),
+        (_, bytes) => bytes?,
+    };
     let component = wasmtime::component::Component::from_binary(engine.inner(), &bytes).map_err(|e| {
         Corrupt::new(
             "program",
@@ -154,12 +173,37 @@ pub fn program(engine: &Engine, loaded: &Loaded<'_>) -> Result<Program> {
         )
     })?;
     let ty = component.component_type();
+    let exports = exports_of(engine, &component, loaded.core.as_ref());
     Ok(Program {
         is_command: newest_command(engine, &component).is_some(),
-        exports: exports_of(engine, &component).iter().map(Export::signature).collect(),
+        exports: exports.iter().map(Export::signature).collect(),
         imports: ty.imports(engine.inner()).map(|(name, item)| import(engine, name, &item.ty)).collect(),
+        not_callable: loaded.core.as_ref().map(|core| core.uncallable.clone()).unwrap_or_default(),
         refused: engine.link(&component, loaded.place).err().map(|e| e.to_string()),
     })
+}
+
+/// A core module that nothing here can run: what it asks for, all of it.
+fn foreign_module(core: &CoreModule, refused: &vac_core::fault::Error) -> Program {
+    let mut imports: Vec<Import> = Vec::new();
+    for foreign in &core.foreign {
+        let function = format!("{}: {}", foreign.name, foreign.ty);
+        match imports.iter_mut().find(|import| import.name == foreign.module) {
+            Some(import) => import.functions.push(function),
+            None => imports.push(Import {
+                name: foreign.module.clone(),
+                functions: vec![function],
+                grants: &[],
+            }),
+        }
+    }
+    Program {
+        is_command: false,
+        exports: core.functions.iter().map(|f| f.signature()).collect(),
+        imports,
+        not_callable: core.uncallable.clone(),
+        refused: Some(refused.to_string()),
+    }
 }
 
 fn import(engine: &Engine, name: &str, item: &ComponentItem) -> Import {

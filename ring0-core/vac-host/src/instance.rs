@@ -10,6 +10,7 @@ use vac_core::fault::{AbortKind, Error, Fault, HostAbort, Result, Usage};
 use wasmtime::component::{self, ComponentExportIndex, Func, Val};
 use wasmtime::{ResourceLimiter, Store, Trap};
 
+use crate::core_module::CoreMemory;
 use crate::engine::{Compiled, Engine, chain, machine};
 use crate::host::{Host, Setup};
 use crate::limits::{HOSTCALL_MAX_BYTES, TICKS_BETWEEN_CHECKS};
@@ -139,6 +140,17 @@ impl Instance {
         let func = self.instance.get_func(&mut self.store, index);
         let func = func.ok_or_else(|| Usage::new("this export is not a function"))?;
         Ok(Callee { func, results: func.ty(&self.store).results().len() })
+    }
+
+    /// The exported memory, if this is a core module that has one.
+    pub(crate) fn core_memory(&self) -> Option<CoreMemory> {
+        self.compiled.core.as_ref().filter(|core| !core.has_world)?.memory
+    }
+
+    /// A function that was added to a core module.
+    pub(crate) fn helper(&mut self, name: &str) -> Result<Callee> {
+        let index = self.compiled.component.get_export_index(None, name);
+        self.callee(&index.ok_or_else(|| Usage::new(format!("this program has no `{name}`")))?)
     }
 
     /// Calls a function of this instance.

@@ -6,6 +6,7 @@
 //! - [`engine`]: settings of profile `det-1`, compiling, the cache of compiled code
 //! - [`load`]: what a file is, and turning WASI 0.1 modules into components
 //! - [`instance`]: a kernel that runs
+//! - [`memory`]: the linear memory of a core module, from outside
 //! - [`inspect`]: what a kernel imports and exports, and which grants it would need
 //! - [`value`]: values as WAVE text and in canonical form
 //! - [`wall`]: where every call crosses
@@ -14,6 +15,7 @@
 
 mod adapt;
 mod clock;
+mod core_module;
 pub mod engine;
 mod entropy;
 pub mod fs;
@@ -23,6 +25,7 @@ pub mod instance;
 mod kernel_files;
 pub mod limits;
 pub mod load;
+pub mod memory;
 pub mod value;
 pub mod wall;
 mod wasi;

@@ -26,6 +26,7 @@ pub(crate) fn inspect(global: &Global, args: &Inspect) -> Result<u8> {
             "size_bytes": target.bytes.len(),
             "is_command": program.is_command,
             "exports": exports,
+            "not_callable": program.not_callable.iter().map(not_callable_json).collect::<Vec<_>>(),
             "imports": program.imports.iter().map(import_json).collect::<Vec<_>>(),
             "refused": program.refused,
         }));
@@ -42,12 +43,21 @@ pub(crate) fn inspect(global: &Global, args: &Inspect) -> Result<u8> {
         ui::print(format_args!("{}  vac run {} -- ARGS\n", ui::bold("run"), target.place));
     }
     section("exports", &exports);
+    if !program.not_callable.is_empty() {
+        let lines: Vec<String> =
+            program.not_callable.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
+        section("not callable", &lines);
+    }
     ui::print(format_args!("{}\n", ui::bold("imports")));
     program.imports.iter().for_each(show_import);
     if let Some(refused) = &program.refused {
         ui::print(format_args!("{} {refused}\n", ui::red("refused")));
     }
     Ok(exit::OK)
+}
+
+fn not_callable_json((name, reason): &(String, String)) -> serde_json::Value {
+    json!({ "name": name, "reason": reason })
 }
 
 fn import_json(import: &Import) -> serde_json::Value {
