@@ -8,6 +8,8 @@
 
 mod bad_input;
 mod call;
+mod calls;
+mod core_modules;
 mod determinism;
 mod durability;
 mod golden;
@@ -16,11 +18,13 @@ mod guest;
 mod help;
 mod home;
 mod hostile_wasm;
+mod link;
 mod regressions;
 mod replay;
 mod store_cli;
 mod study;
 mod support;
+mod wasi_versions;
 
 use std::collections::BTreeSet;
 

@@ -1,13 +1,16 @@
 //! What a program imports and exports, and which grants each import would need.
 
+use std::sync::Arc;
+
 use vac_core::fault::{Corrupt, Result, Usage, quote};
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
-use wasmtime::component::{Component, ComponentExportIndex, Type};
+use wasmtime::component::{Component, ComponentExportIndex, ResourceType, Type};
 
 use crate::core_module::CoreModule;
 use crate::engine::{Compiled, Engine};
 use crate::load::Loaded;
-use crate::value::{show_params, show_type};
+use crate::nearest::nearest;
+use crate::value::{show_params_with, show_type_with};
 
 /// A function that a program exports.
 pub struct Export {
@@ -17,6 +20,8 @@ pub struct Export {
     pub params: Vec<(String, Type)>,
     /// Types of the results.
     pub results: Vec<Type>,
+    /// Names of the resources that the program exports, for its signature.
+    resources: Arc<Vec<ExportedResource>>,
     pub(crate) index: ComponentExportIndex,
 }
 
@@ -28,8 +33,57 @@ impl Export {
 
     /// The function as WIT writes it.
     pub fn signature(&self) -> String {
-        signature(&self.name, &self.params, &self.results)
+        let name_of = |ty: &ResourceType| {
+            let found = self.resources.iter().find(|resource| resource.ty == *ty);
+            found.map(|resource| last_part(&resource.name).to_owned())
+        };
+        signature(&self.name, &self.params, &self.results, &name_of)
     }
+}
+
+/// A type of resource that a program exports.
+pub(crate) struct ExportedResource {
+    /// `name`, or `interface#name`.
+    pub(crate) name: String,
+    /// The type, as the program has it before it runs.
+    ty: ResourceType,
+    pub(crate) index: ComponentExportIndex,
+}
+
+/// The types of resources that a component exports.
+pub(crate) fn resources(engine: &Engine, component: &Component) -> Vec<ExportedResource> {
+    let mut found = Vec::new();
+    for (name, item) in component.component_type().exports(engine.inner()) {
+        match item.ty {
+            ComponentItem::Resource(ty) => {
+                let index = component.get_export_index(None, name);
+                found.extend(index.map(|index| ExportedResource { name: name.to_owned(), ty, index }));
+            }
+            ComponentItem::ComponentInstance(instance) => {
+                let parent = component.get_export_index(None, name);
+                for (inner, item) in instance.exports(engine.inner()) {
+                    let index = component.get_export_index(parent.as_ref(), inner);
+                    if let (ComponentItem::Resource(ty), Some(index)) = (item.ty, index) {
+                        found.push(ExportedResource { name: format!("{name}#{inner}"), ty, index });
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// The name of an export without its interface.
+pub(crate) fn last_part(name: &str) -> &str {
+    name.rsplit('#').next().unwrap_or(name)
+}
+
+/// The name of an export as a person says it: that of a constructor is its resource's.
+pub(crate) fn natural(name: &str) -> &str {
+    let last = last_part(name);
+    let kinds = ["[constructor]", "[static]", "[method]"];
+    kinds.iter().find_map(|kind| last.strip_prefix(kind)).unwrap_or(last)
 }
 
 /// Something that a program imports.
@@ -63,13 +117,20 @@ fn exports_of(engine: &Engine, component: &Component, core: Option<&CoreModule>)
 
 fn component_exports(engine: &Engine, component: &Component) -> Vec<Export> {
     let ty = component.component_type();
+    let resources = Arc::new(resources(engine, component));
+    let export = |name: String, func: &ComponentFunc, index| Export {
+        name,
+        params: func.params().map(|(name, ty)| (name.to_owned(), ty)).collect(),
+        results: func.results().collect(),
+        resources: Arc::clone(&resources),
+        index,
+    };
     let mut found = Vec::new();
     for (name, item) in ty.exports(engine.inner()) {
         match item.ty {
             ComponentItem::ComponentFunc(func) => {
-                found.extend(
-                    component.get_export_index(None, name).map(|index| export(name.to_owned(), &func, index)),
-                );
+                let index = component.get_export_index(None, name);
+                found.extend(index.map(|index| export(name.to_owned(), &func, index)));
             }
             ComponentItem::ComponentInstance(instance) => {
                 let parent = component.get_export_index(None, name);
@@ -86,39 +147,29 @@ fn component_exports(engine: &Engine, component: &Component) -> Vec<Export> {
     found
 }
 
-fn export(name: String, func: &ComponentFunc, index: ComponentExportIndex) -> Export {
-    let params = func.params().map(|(name, ty)| (name.to_owned(), ty)).collect();
-    Export { name, params, results: func.results().collect(), index }
-}
-
-fn signature(name: &str, params: &[(String, Type)], results: &[Type]) -> String {
-    let results: Vec<_> = results.iter().map(show_type).collect();
+fn signature(
+    name: &str,
+    params: &[(String, Type)],
+    results: &[Type],
+    name_of: &dyn Fn(&ResourceType) -> Option<String>,
+) -> String {
+    let results: Vec<_> = results.iter().map(|ty| show_type_with(ty, name_of)).collect();
     let arrow = if results.is_empty() { String::new() } else { format!(" -> {}", results.join(", ")) };
-    format!("{name}{}{arrow}", show_params(params))
+    format!("{name}{}{arrow}", show_params_with(params, name_of))
 }
 
-/// The exported function that `name` means: whole, or its last part if only one has it.
+/// The exported function that `name` means: whole, or its last part, or as a person says it, if
+/// only one has it.
 pub fn find_function(engine: &Engine, compiled: &Compiled, name: &str) -> Result<Export> {
     let all = exports(engine, compiled);
     let names: Vec<String> = all.iter().map(|e| e.name.clone()).collect();
-    let is_meant = |e: &Export| e.name == name || e.name.rsplit('#').next() == Some(name);
-    let (mut meant, _): (Vec<_>, Vec<_>) = all.into_iter().partition(is_meant);
+    let (mut meant, _): (Vec<_>, Vec<_>) = all.into_iter().partition(|e| is_meant(&e.name, name));
     if let Some(exact) = meant.iter().position(|e| e.name == name) {
         return Ok(meant.swap_remove(exact));
     }
     match meant.len() {
         1 => Ok(meant.swap_remove(0)),
-        0 => {
-            let usage = Usage::new(format!("there is no export `{}`", quote(name)));
-            let listed: Vec<_> = names.iter().take(8).map(|n| format!("`{}`", quote(n))).collect();
-            Err(usage
-                .hint(if listed.is_empty() {
-                    "this program exports no functions".into()
-                } else {
-                    format!("it exports {}", listed.join(", "))
-                })
-                .into())
-        }
+        0 => Err(no_export(compiled, name, &names)),
         n => {
             let listed: Vec<_> = meant.iter().map(|e| format!("`{}`", quote(&e.name))).collect();
             Err(Usage::new(format!("{n} exports end in `{}`", quote(name)))
@@ -126,6 +177,32 @@ pub fn find_function(engine: &Engine, compiled: &Compiled, name: &str) -> Result
                 .into())
         }
     }
+}
+
+fn is_meant(export: &str, name: &str) -> bool {
+    if [export, last_part(export), natural(export)].contains(&name) {
+        return true;
+    }
+    match (export.rsplit_once('#'), name.rsplit_once('#')) {
+        (Some((interface, _)), Some((asked, last))) => interface == asked && natural(export) == last,
+        _ => false,
+    }
+}
+
+fn no_export(compiled: &Compiled, name: &str, names: &[String]) -> vac_core::fault::Error {
+    let core = compiled.core.as_ref().filter(|core| !core.has_world);
+    let refused = core.and_then(|core| core.uncallable.iter().find(|(known, _)| known == name));
+    if let Some((_, reason)) = refused {
+        return Usage::new(format!("`{}` cannot be called: {reason}", quote(name))).into();
+    }
+    let usage = Usage::new(format!("there is no export `{}`", quote(name)));
+    let listed: Vec<_> = names.iter().take(8).map(|n| format!("`{}`", quote(n))).collect();
+    let hint = match nearest(last_part(name), names.iter().map(|n| natural(n))) {
+        Some(near) => format!("did you mean `{}`?", quote(near)),
+        None if names.is_empty() => "this program exports no functions".into(),
+        None => format!("it exports {}", listed.join(", ")),
+    };
+    usage.hint(hint).into()
 }
 
 /// The newest `wasi:cli/run` that the program exports.
@@ -209,7 +286,7 @@ fn foreign_module(core: &CoreModule, refused: &vac_core::fault::Error) -> Progra
 fn import(engine: &Engine, name: &str, item: &ComponentItem) -> Import {
     let func = |name: &str, func: &ComponentFunc| {
         let params: Vec<_> = func.params().map(|(n, ty)| (n.to_owned(), ty)).collect();
-        signature(name, &params, &func.results().collect::<Vec<_>>())
+        signature(name, &params, &func.results().collect::<Vec<_>>(), &|_| None)
     };
     let functions = match item {
         ComponentItem::ComponentFunc(f) => vec![func(name, f)],

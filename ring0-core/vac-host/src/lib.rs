@@ -6,14 +6,18 @@
 //! - [`engine`]: settings of profile `det-1`, compiling, the cache of compiled code
 //! - [`load`]: what a file is, and turning WASI 0.1 modules into components
 //! - [`instance`]: a kernel that runs
+//! - [`calls`]: several calls in one instance, with what they give kept between them
+//! - [`link`]: joining components, the exports of one being the imports of another
 //! - [`memory`]: the linear memory of a core module, from outside
 //! - [`inspect`]: what a kernel imports and exports, and which grants it would need
+//! - [`nearest`]: the name that was meant
 //! - [`value`]: values as WAVE text and in canonical form
 //! - [`wall`]: where every call crosses
 //! - [`host`]: what stands behind the wall; [`fs`] for files
 //! - [`limits`]: every bound
 
 mod adapt;
+pub mod calls;
 mod clock;
 mod core_module;
 pub mod engine;
@@ -24,8 +28,10 @@ pub mod inspect;
 pub mod instance;
 mod kernel_files;
 pub mod limits;
+pub mod link;
 pub mod load;
 pub mod memory;
+pub mod nearest;
 pub mod value;
 pub mod wall;
 mod wasi;

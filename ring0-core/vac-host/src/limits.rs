@@ -50,6 +50,12 @@ pub const CORE_EXPORTS_MAX: usize = 10_000;
 /// Parameters of a core function that is called from outside: what travels in registers.
 pub const CORE_PARAMS_MAX: usize = 16;
 
+/// Components that are linked to one program.
+pub const LINKS_MAX: usize = 64;
+
+/// Calls of one instance in one command.
+pub const CALLS_MAX: usize = 1000;
+
 /// Bytes that one call moves between a module's memory and its caller.
 pub const MEMORY_MOVE_MAX_BYTES: usize = 64 << 20;
 

@@ -9,6 +9,7 @@ use vac_core::ledger::{Field, Header, Outcome};
 use vac_host::engine::{ENGINE, PROFILE};
 use vac_host::{Compiled, Ending, Val, inspect, value};
 
+use crate::calls::Called;
 use crate::grants::{self, Grant};
 use crate::home::Home;
 use crate::journal::outcome_of;
@@ -34,6 +35,8 @@ pub struct Request {
     pub limits: Limits,
     /// Where a script may write its results: the folder `out` in it.
     pub folder: PathBuf,
+    /// Components whose exports stand in for imports that the host does not have.
+    pub links: Vec<Target>,
 }
 
 /// What a run was about: the first field of its header.
@@ -67,10 +70,12 @@ impl What {
 pub struct Finished {
     /// How it went.
     pub summary: Summary,
-    /// The result of a call as WAVE text.
+    /// The result of the last call as WAVE text.
     pub result: Option<String>,
     /// The error that ended it, if one did.
     pub error: Option<Error>,
+    /// What each typed call gave.
+    pub calls: Vec<Called>,
 }
 
 /// The 32 bytes that every stream of entropy comes from.
@@ -81,10 +86,14 @@ pub fn seed_bytes(seed: u64) -> [u8; 32] {
 /// Runs `target`: a script, or a program as a command.
 pub fn run(home: &Home, target: &Target, request: &Request, outside: Outside) -> Result<Finished> {
     if target.is_script() {
+        if let Some(link) = request.links.first() {
+            let usage = Usage::new(format!("`{}` cannot be linked to a script", link.place));
+            return Err(usage.hint("`--link` is for programs").into());
+        }
         return script::run(home, target, request, outside);
     }
     let mut programs = Programs::default();
-    let compiled = programs.compile(home, target)?;
+    let compiled = programs.compile_linked(home, target, &request.links)?;
     if !inspect::is_command(programs.engine()?, &compiled) {
         return Err(not_a_command(&programs, &compiled, target)?);
     }
@@ -108,31 +117,6 @@ fn not_a_command(programs: &Programs, compiled: &Compiled, target: &Target) -> R
     Ok(usage.hint(hint).into())
 }
 
-/// Calls `text`, which is `export(args)` in WAVE, in `target`.
-pub fn call(
-    home: &Home,
-    target: &Target,
-    text: &str,
-    request: &Request,
-    outside: Outside,
-) -> Result<Finished> {
-    let (name, args) = value::split_call(text)?;
-    let mut programs = Programs::default();
-    let compiled = programs.compile(home, target)?;
-    let export = inspect::find_function(programs.engine()?, &compiled, name)?;
-    let values = value::parse_args(args, &export.params)?;
-    let with = With { preopens: grants::open(&request.grants)?, stdin: grants::stdin(&request.grants) };
-    let fields = vec![
-        ("export".to_owned(), Node::Text(export.name.clone())),
-        ("arguments".to_owned(), Node::Text(args.to_owned())),
-    ];
-    let header = header(What::Call, &target.cid, request, fields);
-    let mut session = start(home, programs, target, header, request, outside)?;
-    let gave =
-        session.kernel(&target.name, &compiled, &Ask::Call { export: &export.name, args: &values }, with);
-    finish(session, gave)
-}
-
 /// Starts a live session, with the program among the objects that its ledger names.
 pub(crate) fn start<'h>(
     home: &'h Home,
@@ -146,6 +130,9 @@ pub(crate) fn start<'h>(
     let session =
         Session::live(home, programs, header, seed_bytes(request.seed), request.limits.clone(), outside)?;
     session.keep(&target.bytes)?;
+    for link in &request.links {
+        session.keep(&link.bytes)?;
+    }
     session.journal().note(note(started, target, request));
     Ok(session)
 }
@@ -166,10 +153,15 @@ fn note(started_unix_ms: u64, target: &Target, request: &Request) -> Vec<Field> 
     ]
 }
 
+/// A list of text.
+pub(crate) fn text_list(texts: &[String]) -> Node {
+    Node::List(texts.iter().map(|text| Node::Text(text.clone())).collect())
+}
+
 fn command_fields(args: &[String], env: &[(String, String)]) -> Vec<Field> {
     let text = |text: &String| Node::Text(text.clone());
     let env = env.iter().map(|(k, v)| Node::List(vec![text(k), text(v)])).collect();
-    vec![("args".into(), Node::List(args.iter().map(text).collect())), ("env".into(), Node::List(env))]
+    vec![("args".into(), text_list(args)), ("env".into(), Node::List(env))]
 }
 
 /// The header of a run: what a replay must match.
@@ -187,6 +179,10 @@ pub(crate) fn header(what: What, target: &Cid, request: &Request, mut fields: Ve
         ("ticks_max".to_owned(), ticks),
         ("what".to_owned(), Node::Text(what.word().into())),
     ]);
+    if !request.links.is_empty() {
+        let links = request.links.iter().map(|link| Node::Link(link.cid)).collect();
+        fields.push(("links".to_owned(), Node::List(links)));
+    }
     Header::new(fields)
 }
 
@@ -203,7 +199,7 @@ pub(crate) fn finish(session: Session<'_>, gave: Result<Gave>) -> Result<Finishe
         Err(error) => (outcome_of(&error), None, Some(error)),
     };
     let summary = session.finish(outcome)?;
-    Ok(Finished { summary, result, error })
+    Ok(Finished { summary, result, error, calls: Vec::new() })
 }
 
 /// The typed arguments of a recorded call.

@@ -8,6 +8,7 @@ use starlark::starlark_simple_value;
 use starlark::values::{Heap, NoSerialize, StarlarkValue, Value, ValueLike, starlark_value};
 use vac_core::fault::{Usage, quote};
 use vac_host::inspect::Export;
+use vac_host::nearest::nearest;
 
 use super::functions::shared;
 use super::values;
@@ -131,50 +132,14 @@ fn find(exports: Vec<Export>, kernel: &str, name: &str) -> vac_core::fault::Resu
         Some(export) => Ok(export),
         None => {
             let usage = Usage::new(format!("the kernel `{kernel}` has no export `{}`", quote(name)));
-            let nearest = names.iter().min_by_key(|known| distance(known, name));
-            Err(match nearest {
-                Some(near) if distance(near, name) <= 3 => usage.hint(format!("did you mean `{near}`?")),
-                _ => usage.hint(format!(
+            Err(match nearest(name, names.iter().map(String::as_str)) {
+                Some(near) => usage.hint(format!("did you mean `{near}`?")),
+                None => usage.hint(format!(
                     "it has {}",
                     names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
                 )),
             }
             .into())
-        }
-    }
-}
-
-/// Levenshtein distance, for "did you mean".
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut before = i;
-        let mut next = vec![i + 1];
-        for (y, above) in b.chars().zip(row.iter().skip(1)) {
-            let left = next.last().copied().unwrap_or_default();
-            next.push((before + usize::from(x != y)).min(left + 1).min(above + 1));
-            before = *above;
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::distance;
-
-    #[test]
-    fn distance_counts_edits() {
-        for (a, b, d) in [
-            ("", "", 0),
-            ("abc", "abc", 0),
-            ("abc", "abd", 1),
-            ("monthly", "montly", 1),
-            ("", "xy", 2),
-            ("kitten", "sitting", 3),
-        ] {
-            assert_eq!(distance(a, b), d, "{a} {b}");
         }
     }
 }

@@ -261,7 +261,7 @@ fn evaluate(
     };
     session.journal().end(open, answer)?;
     let summary = session.finish(outcome)?;
-    Ok(Finished { summary, result: None, error })
+    Ok(Finished { summary, result: None, error, calls: Vec::new() })
 }
 
 fn execute(shared: &Shared<'_>, ast: AstModule, args: &[String]) -> starlark::Result<()> {

@@ -263,8 +263,10 @@ fn to_value<'v>(value: Val, heap: Heap<'v>) -> starlark::Result<Value<'v>> {
             Ok(v) => heap.alloc(AllocTuple([heap.alloc("ok"), optional(v)?])),
             Err(v) => heap.alloc(AllocTuple([heap.alloc("err"), optional(v)?])),
         },
-        other => {
-            let message = format!("a script cannot hold this result: {other:?}");
+        _ => {
+            // What it is called inside the engine differs between hosts.
+            let message = "a script cannot hold this result: a resource, a stream or a future; `vac call` makes \
+                           several calls in one instance and keeps resources between them";
             return Err(starlark::Error::new_other(std::io::Error::other(message)));
         }
     })

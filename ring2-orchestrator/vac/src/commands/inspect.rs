@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use vac_core::fault::Result;
-use vac_engine::target::{Programs, Target};
+use vac_engine::target::{Programs, Target, link_all};
 use vac_host::inspect::{self, Import};
 use vac_host::load;
 
@@ -15,8 +15,15 @@ pub(crate) fn inspect(global: &Global, args: &Inspect) -> Result<u8> {
     let target = Target::find(&home, &args.target)?;
     let progress = Progress::start(&format!("compiling {}", target.name), global.quiet || global.json);
     let loaded = load::load(&target.bytes, &target.place)?;
+    let links = args.links.iter().map(|text| Target::find(&home, text)).collect::<Result<Vec<_>>>()?;
     let programs = Programs::default();
-    let program = inspect::program(programs.engine()?, &loaded)?;
+    let program = match links.as_slice() {
+        [] => inspect::program(programs.engine()?, &loaded)?,
+        links => {
+            let linked = link_all(&loaded, links)?;
+            inspect::program(programs.engine()?, &load::load(&linked, &target.place)?)?
+        }
+    };
     progress.stop();
     let exports: Vec<String> = program.exports.clone();
     if global.json {

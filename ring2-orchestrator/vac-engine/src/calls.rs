@@ -1,0 +1,208 @@
+//! Calls that a command makes in one instance, one after the other: live, and again from the record.
+//!
+//! Each call is an event of its own. The first also holds what the program did while it started, and
+//! a last one what it did while its handles were given up, if any were left. What a later call is
+//! given may be of an earlier one; a handle is its number then.
+
+use std::sync::Arc;
+
+use vac_core::canon::Writer;
+use vac_core::fault::Result;
+use vac_core::ledger::Outcome;
+use vac_host::calls::{Call, Kept, Ready, prepare};
+use vac_host::{Compiled, Instance, Val};
+
+use crate::grants;
+use crate::home::Home;
+use crate::journal::outcome_of;
+use crate::run::{Finished, Request, What, header, start};
+use crate::session::{Ask, KERNEL_EVENT, Outside, Session, With};
+use crate::target::{Programs, Target};
+
+/// Name of the event in which handles are given up.
+pub const DROP_EVENT: &str = "vac:run/drop";
+
+/// What one call gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Called {
+    /// The call as it was typed.
+    pub call: String,
+    /// The name that its result was kept under.
+    pub keep: Option<String>,
+    /// The result as WAVE text; none if it has none.
+    pub result: Option<String>,
+    /// The bytes of a result that is text or bytes.
+    pub bytes: Option<Vec<u8>>,
+}
+
+/// Makes the calls `texts`, each `[name =] export(args)` in WAVE, in `target`.
+pub fn call(
+    home: &Home,
+    target: &Target,
+    texts: &[String],
+    request: &Request,
+    outside: Outside,
+) -> Result<Finished> {
+    let mut programs = Programs::default();
+    let compiled = programs.compile_linked(home, target, &request.links)?;
+    let calls = prepare(programs.engine()?, &compiled, texts)?;
+    let with = With { preopens: grants::open(&request.grants)?, stdin: grants::stdin(&request.grants) };
+    let fields = vec![("calls".to_owned(), crate::run::text_list(texts))];
+    let header = header(What::Call, &target.cid, request, fields);
+    let session = start(home, programs, target, header, request, outside)?;
+    make(session, &target.name, &compiled, &calls, with)
+}
+
+/// Makes recorded calls again.
+pub(crate) fn replay(
+    session: Session<'_>,
+    target: &Target,
+    compiled: &Arc<Compiled>,
+    texts: &[String],
+) -> Result<Finished> {
+    let calls = prepare(session.programs.engine()?, compiled, texts)?;
+    make(session, &target.name, compiled, &calls, With::default())
+}
+
+fn make(
+    mut session: Session<'_>,
+    name: &str,
+    compiled: &Arc<Compiled>,
+    calls: &[Call],
+    with: With,
+) -> Result<Finished> {
+    let mut sequence = Sequence { name, compiled, with: Some(with), instance: None, used: 0, kept: Kept::default() };
+    let mut called = Vec::new();
+    let made = calls.iter().try_for_each(|call| {
+        called.push(sequence.call(&mut session, call)?);
+        Ok(())
+    });
+    let made = made.and_then(|()| sequence.end(&mut session));
+    finish(session, called, made)
+}
+
+/// The calls of one instance.
+struct Sequence<'a> {
+    name: &'a str,
+    compiled: &'a Arc<Compiled>,
+    /// What the instance is started with, until it is.
+    with: Option<With>,
+    instance: Option<Instance>,
+    /// Ticks of the instance that were counted.
+    used: u64,
+    kept: Kept,
+}
+
+impl Sequence<'_> {
+    fn call(&mut self, session: &mut Session<'_>, call: &Call) -> Result<Called> {
+        let engine = session.programs.engine()?;
+        let ready = self.kept.ready(engine, self.compiled, self.instance.as_mut(), call)?;
+        let request = self.request(&ready);
+        let open = session.journal().begin(KERNEL_EVENT, session.ticks(), &request)?;
+        let before = session.mark();
+        let results = self.perform(session, &ready);
+        let ticks = self.new_ticks();
+        session.used(self.name, self.compiled, &ready.export, ticks, before);
+        let kept = &self.kept;
+        let results = session.end_kernel(open, results, |results| response(kept, results, ticks))?;
+        self.kept.keep(call, &results)?;
+        let result = match results.first() {
+            Some(value) => Some(self.kept.show(value)?),
+            None => None,
+        };
+        let bytes = results.first().and_then(bytes_of);
+        Ok(Called { call: call.text.clone(), keep: call.keep.clone(), result, bytes })
+    }
+
+    /// Starts the instance if it is not, and calls it.
+    fn perform(&mut self, session: &Session<'_>, ready: &Ready) -> Result<Vec<Val>> {
+        if let Some(with) = self.with.take() {
+            let ask = Ask::Call { export: &ready.export, args: &[] };
+            let (started, ticks) = session.start_kernel(self.compiled, &ask, with);
+            // Ticks of a start that failed are counted as well.
+            self.used = 0u64.wrapping_sub(if started.is_err() { ticks } else { 0 });
+            self.instance = Some(started?);
+        }
+        match &mut self.instance {
+            Some(instance) => self.kept.perform(session.programs.engine()?, instance, ready),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Ticks since this was asked last.
+    fn new_ticks(&mut self) -> u64 {
+        let all = self.instance.as_ref().map_or(0, Instance::ticks);
+        let new = all.wrapping_sub(self.used);
+        self.used = all;
+        new
+    }
+
+    fn request(&self, ready: &Ready) -> Vec<u8> {
+        let mut to = Writer::default();
+        to.array(4);
+        to.link(&self.compiled.cid);
+        to.text(&ready.export);
+        self.kept.put(&ready.args, &mut to);
+        to.array(0);
+        to.into_bytes()
+    }
+
+    /// Gives up what handles are left.
+    fn end(mut self, session: &mut Session<'_>) -> Result<()> {
+        let open = self.kept.open_handles();
+        let Some(mut instance) = self.instance.take().filter(|_| !open.is_empty()) else { return Ok(()) };
+        let mut request = Writer::default();
+        request.array(open.len());
+        open.iter().for_each(|number| request.uint(*number));
+        let event = session.journal().begin(DROP_EVENT, session.ticks(), &request.into_bytes())?;
+        let dropped = self.kept.drop_all(&mut instance);
+        let ticks = instance.ticks().saturating_sub(self.used);
+        session.add_ticks(ticks);
+        session.end_kernel(event, dropped, |()| response(&Kept::default(), &[], ticks))
+    }
+}
+
+/// `[ticks, results]`.
+fn response(kept: &Kept, results: &[Val], ticks: u64) -> Vec<u8> {
+    let mut to = Writer::default();
+    to.array(2);
+    to.uint(ticks);
+    kept.put(results, &mut to);
+    to.into_bytes()
+}
+
+fn bytes_of(value: &Val) -> Option<Vec<u8>> {
+    match value {
+        Val::String(text) => Some(text.as_bytes().to_vec()),
+        Val::List(values) => {
+            values.iter().map(|v| if let Val::U8(byte) = v { Some(*byte) } else { None }).collect()
+        }
+        _ => None,
+    }
+}
+
+/// Ends the run. Its result is what is shown of its calls: that of one call alone, or a line for each.
+fn finish(session: Session<'_>, called: Vec<Called>, made: Result<()>) -> Result<Finished> {
+    use vac_core::fault::Error;
+    let (outcome, error) = match made {
+        Ok(()) => (Outcome::Done(session.result_body(shown(&called).as_bytes())?), None),
+        Err(error @ (Error::Divergence(_) | Error::Corrupt(_))) if !session.is_live() => return Err(error),
+        Err(error) => (outcome_of(&error), Some(error)),
+    };
+    let summary = session.finish(outcome)?;
+    let result = called.last().filter(|_| error.is_none()).map(|last| last.result.clone().unwrap_or_default());
+    Ok(Finished { summary, result, error, calls: called })
+}
+
+/// The results as text: that of a call alone as it is, of several a line for each that has one.
+pub fn shown(called: &[Called]) -> String {
+    if let [Called { keep: None, result, .. }] = called {
+        return result.clone().unwrap_or_default();
+    }
+    let lines = called.iter().filter_map(|called| match (&called.keep, &called.result) {
+        (Some(name), Some(result)) => Some(format!("{name} = {result}")),
+        (None, Some(result)) => Some(result.clone()),
+        (_, None) => None,
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
