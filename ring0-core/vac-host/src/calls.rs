@@ -14,7 +14,7 @@
 //! that of its coming.
 
 use vac_core::canon::Writer;
-use vac_core::fault::{Fault, Result, Usage, quote};
+use vac_core::fault::{Fault, Result, Usage, cut, quote, quote_line};
 use wasmtime::component::{ResourceAny, ResourceType, Type, Val};
 
 use crate::engine::{Compiled, Engine};
@@ -279,7 +279,8 @@ impl Kept {
                 return Err(Fault { kind: "value", message }.into());
             }
             Some(error @ Val::Result(Err(_))) => {
-                let message = format!("`{}` gave {}", quote(&call.text), quote(&self.show(error)?));
+                let shown = self.show(error)?;
+                let message = format!("`{}` gave {}", quote(&call.text), quote_line(cut(&shown, 1000)));
                 return Err(Fault { kind: "value", message }.into());
             }
             Some(value) => value.clone(),
@@ -324,24 +325,27 @@ impl Kept {
         })
     }
 
-    /// What is kept as `name`, as a value of type `ty`. A handle that is given away is marked.
+    /// What is kept as `name`, as a value of type `ty`.
     fn fit(&mut self, name: &str, ty: &Type) -> Result<Val> {
         let value = self.value(name)?.clone();
+        self.fit_value(&format!("${name}"), &value, ty)
+    }
+
+    /// `value`, which a user calls `name`, as one of type `ty`. A handle that is given away is marked.
+    fn fit_value(&mut self, name: &str, value: &Val, ty: &Type) -> Result<Val> {
         let mut handles = Vec::new();
-        let fits = value::fit(&value, ty, &mut |any, ty| self.fit_handle(*any, ty, &mut handles));
-        let fitted = fits.map_err(|why| match why {
-            value::Unfit::Type => {
-                let shown = self.show(&value).unwrap_or_default();
-                let message =
-                    format!("`${name}` is {}, expected {}", quote(&shown), self.show_type(ty));
-                vac_core::fault::Error::from(Usage::new(message))
-            }
-            value::Unfit::Moved(number) => {
-                let message = format!(
-                    "`${name}` is handle #{number}, which was given away in an earlier argument and cannot be used again"
-                );
-                Usage::new(message).into()
-            }
+        let fits = value::fit(value, ty, &mut |any, ty| self.fit_handle(*any, ty, &mut handles));
+        let fitted = fits.map_err(|why| -> vac_core::fault::Error {
+            let message = match why {
+                value::Unfit::Type => {
+                    let shown = self.show(value).unwrap_or_default();
+                    format!("`{name}` is {}, expected {}", quote(&shown), self.show_type(ty))
+                }
+                value::Unfit::Moved(number) => {
+                    format!("`{name}` is handle #{number}, which was given away and cannot be used again")
+                }
+            };
+            Usage::new(message).into()
         })?;
         for number in handles {
             if let Some(handle) = self.handles.get_mut(number) {
@@ -349,6 +353,39 @@ impl Kept {
             }
         }
         Ok(fitted)
+    }
+
+    /// A call of `export` with these arguments. Handles among them are of this table.
+    pub fn ready_with(
+        &mut self,
+        engine: &Engine,
+        compiled: &Compiled,
+        instance: Option<&mut Instance>,
+        export: &str,
+        mut args: Vec<Val>,
+    ) -> Result<Ready> {
+        if let Some(instance) = instance {
+            let found = inspect::find_function(engine, compiled, export)?;
+            let callee = instance.callee(found.index())?;
+            for ((name, ty), arg) in instance.params(&callee).into_iter().zip(&mut args) {
+                *arg = self.fit_value(&name, arg, &ty)?;
+            }
+        }
+        Ok(Ready { export: export.to_owned(), args, what: What::Export })
+    }
+
+    /// The handle with this number, as a value.
+    pub fn handle(&self, number: u64) -> Option<Val> {
+        let at = usize::try_from(number).ok()?.checked_sub(1)?;
+        self.handles.get(at).map(|handle| Val::Resource(handle.any))
+    }
+
+    /// The number of a handle.
+    pub fn number_of(&self, value: &Val) -> Option<u64> {
+        match value {
+            Val::Resource(any) => self.number(any),
+            _ => None,
+        }
     }
 
     /// Whether a handle may be passed as `ty`. If it is given away, its place goes to `given`.
@@ -366,7 +403,7 @@ impl Kept {
         if any.ty() != *expected {
             return Err(value::Unfit::Type);
         }
-        let place = self.handles.iter().position(|h| h.any == any).ok_or(value::Unfit::Type)?;
+        let place = self.handles.iter().rposition(|h| h.any == any).ok_or(value::Unfit::Type)?;
         let moved = self.handles.get(place).is_some_and(|handle| handle.moved);
         if moved || given.contains(&place) {
             return Err(value::Unfit::Moved(place as u64 + 1));
@@ -382,7 +419,7 @@ impl Kept {
     }
 
     fn number(&self, any: &ResourceAny) -> Option<u64> {
-        self.handles.iter().position(|handle| handle.any == *any).map(|at| at as u64 + 1)
+        self.handles.iter().rposition(|handle| handle.any == *any).map(|at| at as u64 + 1)
     }
 
     fn name_of(&self, any: &ResourceAny) -> String {
@@ -396,8 +433,20 @@ impl Kept {
     /// The export behind `$receiver.method`.
     fn method(&self, engine: &Engine, compiled: &Compiled, receiver: &str, method: &str) -> Result<String> {
         let value = self.value(receiver)?;
+        self.method_of(engine, compiled, &format!("${receiver}"), value, method)
+    }
+
+    /// The export that is the method `method` of `value`, which a user calls `name`.
+    pub fn method_of(
+        &self,
+        engine: &Engine,
+        compiled: &Compiled,
+        name: &str,
+        value: &Val,
+        method: &str,
+    ) -> Result<String> {
         let Val::Resource(any) = value else {
-            let message = format!("`${receiver}` is {}, not a resource", quote(&self.show(value)?));
+            let message = format!("`{name}` is {}, not a resource", quote(&self.show(value)?));
             return Err(Usage::new(message).into());
         };
         let exports = inspect::exports(engine, compiled);
@@ -407,7 +456,8 @@ impl Kept {
             .iter()
             .filter_map(|e| prefixes.iter().find_map(|p| Some((e.name.as_str(), e.name.strip_prefix(p.as_str())?))))
             .collect();
-        match methods.iter().find(|(_, name)| *name == method) {
+        // Scripts have no hyphens in names, and C has no methods.
+        match methods.iter().find(|(_, name)| *name == method || name.replace('-', "_") == method) {
             Some((export, _)) => Ok((*export).to_owned()),
             None => Err(no_such_method(method, &methods.iter().map(|(_, name)| *name).collect::<Vec<_>>())),
         }
@@ -444,7 +494,7 @@ fn memory_args(access: Access, args: &str, kept: &dyn Fn(&str) -> Result<Val>) -
         let message = format!("`{}` does not fit `{name}{params}`", quote(args));
         vac_core::fault::Error::from(Usage::new(message))
     };
-    let given = value::parse_untyped(args, kept)?;
+    let given = value::parse_untyped(args, kept).map_err(|_| wrong())?;
     let address = |value: &Val| value::as_u32(value).map(Val::U32).ok_or_else(wrong);
     // While the names are checked, every kept value is a number.
     let data = |value: &Val| match value {

@@ -31,6 +31,11 @@ impl Export {
         &self.index
     }
 
+    /// Whether handles go in or come out.
+    pub fn has_handles(&self) -> bool {
+        self.params.iter().map(|(_, ty)| ty).chain(&self.results).any(crate::value::has_handles)
+    }
+
     /// The function as WIT writes it.
     pub fn signature(&self) -> String {
         let name_of = |ty: &ResourceType| {
@@ -80,7 +85,7 @@ pub(crate) fn last_part(name: &str) -> &str {
 }
 
 /// The name of an export as a person says it: that of a constructor is its resource's.
-pub(crate) fn natural(name: &str) -> &str {
+pub fn natural(name: &str) -> &str {
     let last = last_part(name);
     let kinds = ["[constructor]", "[static]", "[method]"];
     kinds.iter().find_map(|kind| last.strip_prefix(kind)).unwrap_or(last)

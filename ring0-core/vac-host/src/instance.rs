@@ -95,6 +95,15 @@ impl Instance {
         ticks(&self.store)
     }
 
+    /// Leaves the kernel at most `left` more ticks: others have used up the rest.
+    pub fn leave_ticks(&mut self, left: u64) {
+        let over = self.store.get_fuel().unwrap_or_default().saturating_sub(left);
+        if over > 0 && self.store.set_fuel(left).is_ok() {
+            let state = self.store.data_mut();
+            state.ticks_given = state.ticks_given.saturating_sub(over);
+        }
+    }
+
     /// Runs the kernel as a command: `wasi:cli/run`.
     pub fn run_command(&mut self, engine: &Engine) -> Result<Ending> {
         let index = self.find_command(engine)?;

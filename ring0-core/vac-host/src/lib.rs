@@ -45,4 +45,4 @@ pub use wall::{Answered, Crossing, Function, NoRecorder, Recorder, State};
 pub use wire::Wire;
 
 /// Values of the component model, and their types.
-pub use wasmtime::component::{Type, Val};
+pub use wasmtime::component::{ResourceAny, Type, Val};

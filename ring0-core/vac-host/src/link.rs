@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use vac_core::fault::{Corrupt, Error, Result, Usage, quote};
+use vac_core::fault::{Corrupt, Error, Result, Usage, cut, quote, quote_line};
 use wac_graph::types::{ItemKind, Package, SubtypeChecker, are_semver_compatible};
 use wac_graph::{CompositionGraph, EncodeOptions, NodeId, PackageId};
 
@@ -133,7 +133,7 @@ impl Parts {
                 self.place(to),
                 quote(import),
                 self.place(from),
-                quote(&format!("{why:#}"))
+                quote_line(cut(&format!("{why:#}"), 1000))
             );
             Usage::new(message).into()
         })
@@ -165,7 +165,7 @@ impl Parts {
     fn join(mut self, wires: &[Wire], order: &[usize]) -> Result<Vec<u8>> {
         let place = self.place(0).to_owned();
         let failed = |why: String| -> Error {
-            let message = format!("`{place}` cannot be linked: {}", quote(&why));
+            let message = format!("`{place}` cannot be linked: {}", quote_line(cut(&why, 1000)));
             Usage::new(message).into()
         };
         let mut nodes: BTreeMap<usize, NodeId> = BTreeMap::new();

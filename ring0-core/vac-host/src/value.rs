@@ -169,6 +169,16 @@ pub(crate) fn show_type_with(ty: &Type, names: &Names<'_>) -> String {
     }
 }
 
+/// Whether values of this type may have handles in them.
+pub(crate) fn has_handles(ty: &Type) -> bool {
+    let found = std::cell::Cell::new(false);
+    let _ = show_type_with(ty, &|_| {
+        found.set(true);
+        None
+    });
+    found.get()
+}
+
 /// A value as WAVE text. A handle has none.
 pub fn show(value: &Val) -> Result<String> {
     wasm_wave::to_string(value)

@@ -5,6 +5,7 @@
 //! given may be of an earlier one; a handle is its number then.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use vac_core::canon::Writer;
 use vac_core::fault::Result;
@@ -71,40 +72,54 @@ fn make(
     calls: &[Call],
     with: With,
 ) -> Result<Finished> {
-    let mut sequence = Sequence { name, compiled, with: Some(with), instance: None, used: 0, kept: Kept::default() };
+    let mut live = Live::new(name, compiled, with);
     let mut called = Vec::new();
     let made = calls.iter().try_for_each(|call| {
-        called.push(sequence.call(&mut session, call)?);
+        called.push(live.typed(&mut session, call)?);
         Ok(())
     });
-    let made = made.and_then(|()| sequence.end(&mut session));
+    let made = made.and_then(|()| live.end(&mut session));
     finish(session, called, made)
 }
 
-/// The calls of one instance.
-struct Sequence<'a> {
-    name: &'a str,
-    compiled: &'a Arc<Compiled>,
+/// An instance that is called several times.
+pub(crate) struct Live {
+    name: String,
+    compiled: Arc<Compiled>,
     /// What the instance is started with, until it is.
     with: Option<With>,
     instance: Option<Instance>,
     /// Ticks of the instance that were counted.
     used: u64,
-    kept: Kept,
+    /// Ticks that others used before and between its calls.
+    ticks_before: Arc<AtomicU64>,
+    pub(crate) kept: Kept,
 }
 
-impl Sequence<'_> {
-    fn call(&mut self, session: &mut Session<'_>, call: &Call) -> Result<Called> {
+impl Live {
+    /// An instance that its first call starts.
+    pub(crate) fn new(name: &str, compiled: &Arc<Compiled>, with: With) -> Self {
+        Self {
+            name: name.to_owned(),
+            compiled: Arc::clone(compiled),
+            with: Some(with),
+            instance: None,
+            used: 0,
+            ticks_before: Arc::default(),
+            kept: Kept::default(),
+        }
+    }
+
+    /// The program.
+    pub(crate) fn compiled(&self) -> &Arc<Compiled> {
+        &self.compiled
+    }
+
+    /// Makes a call that was typed, and keeps its result if it says so.
+    fn typed(&mut self, session: &mut Session<'_>, call: &Call) -> Result<Called> {
         let engine = session.programs.engine()?;
-        let ready = self.kept.ready(engine, self.compiled, self.instance.as_mut(), call)?;
-        let request = self.request(&ready);
-        let open = session.journal().begin(KERNEL_EVENT, session.ticks(), &request)?;
-        let before = session.mark();
-        let results = self.perform(session, &ready);
-        let ticks = self.new_ticks();
-        session.used(self.name, self.compiled, &ready.export, ticks, before);
-        let kept = &self.kept;
-        let results = session.end_kernel(open, results, |results| response(kept, results, ticks))?;
+        let ready = self.kept.ready(engine, &self.compiled, self.instance.as_mut(), call)?;
+        let results = self.call(session, &ready)?;
         self.kept.keep(call, &results)?;
         let result = match results.first() {
             Some(value) => Some(self.kept.show(value)?),
@@ -114,17 +129,45 @@ impl Sequence<'_> {
         Ok(Called { call: call.text.clone(), keep: call.keep.clone(), result, bytes })
     }
 
+    /// Calls an export with values, among which may be handles of this instance.
+    pub(crate) fn call_with(
+        &mut self,
+        session: &mut Session<'_>,
+        export: &str,
+        args: Vec<Val>,
+    ) -> Result<Vec<Val>> {
+        let engine = session.programs.engine()?;
+        let ready = self.kept.ready_with(engine, &self.compiled, self.instance.as_mut(), export, args)?;
+        self.call(session, &ready)
+    }
+
+    fn call(&mut self, session: &mut Session<'_>, ready: &Ready) -> Result<Vec<Val>> {
+        let request = self.request(ready);
+        let open = session.journal().begin(KERNEL_EVENT, session.ticks(), &request)?;
+        let before = session.mark();
+        let results = self.perform(session, ready);
+        let ticks = self.new_ticks();
+        session.used(&self.name, &self.compiled, &ready.export, ticks, before);
+        let kept = &self.kept;
+        session.end_kernel(open, results, |results| response(kept, results, ticks))
+    }
+
     /// Starts the instance if it is not, and calls it.
     fn perform(&mut self, session: &Session<'_>, ready: &Ready) -> Result<Vec<Val>> {
+        self.ticks_before.store(session.ticks().saturating_sub(self.used), Ordering::Relaxed);
         if let Some(with) = self.with.take() {
             let ask = Ask::Call { export: &ready.export, args: &[] };
-            let (started, ticks) = session.start_kernel(self.compiled, &ask, with);
+            let before = Arc::clone(&self.ticks_before);
+            let (started, ticks) = session.start_kernel(&self.compiled, &ask, with, before);
             // Ticks of a start that failed are counted as well.
             self.used = 0u64.wrapping_sub(if started.is_err() { ticks } else { 0 });
             self.instance = Some(started?);
         }
         match &mut self.instance {
-            Some(instance) => self.kept.perform(session.programs.engine()?, instance, ready),
+            Some(instance) => {
+                instance.leave_ticks(session.ticks_left());
+                self.kept.perform(session.programs.engine()?, instance, ready)
+            }
             None => Ok(Vec::new()),
         }
     }
@@ -148,12 +191,14 @@ impl Sequence<'_> {
     }
 
     /// Gives up what handles are left.
-    fn end(mut self, session: &mut Session<'_>) -> Result<()> {
+    pub(crate) fn end(mut self, session: &mut Session<'_>) -> Result<()> {
         let open = self.kept.open_handles();
         let Some(mut instance) = self.instance.take().filter(|_| !open.is_empty()) else { return Ok(()) };
         let mut request = Writer::default();
         request.array(open.len());
         open.iter().for_each(|number| request.uint(*number));
+        self.ticks_before.store(session.ticks().saturating_sub(self.used), Ordering::Relaxed);
+        instance.leave_ticks(session.ticks_left());
         let event = session.journal().begin(DROP_EVENT, session.ticks(), &request.into_bytes())?;
         let dropped = self.kept.drop_all(&mut instance);
         let ticks = instance.ticks().saturating_sub(self.used);

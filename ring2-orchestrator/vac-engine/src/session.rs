@@ -3,7 +3,7 @@
 //! A session starts kernels one after the other, counts what they use, and ends with an
 //! outcome. Its caller learns that outcome only after the last entry is durable.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -287,7 +287,8 @@ impl<'h> Session<'h> {
     }
 
     fn start_and_ask(&mut self, program: &Arc<Compiled>, ask: &Ask<'_>, with: With) -> (Result<Gave>, u64) {
-        let (started, ticks) = self.start_kernel(program, ask, with);
+        let (started, ticks) =
+            self.start_kernel(program, ask, with, Arc::new(AtomicU64::new(self.ticks)));
         let mut instance = match started {
             Ok(instance) => instance,
             Err(error) => return (Err(error), ticks),
@@ -303,16 +304,16 @@ impl<'h> Session<'h> {
         (gave, instance.ticks())
     }
 
-    /// Starts an instance, and says how many ticks that took.
+    /// Starts an instance, and says how many ticks that took. `ticks_before` are those of others.
     pub(crate) fn start_kernel(
         &self,
         program: &Arc<Compiled>,
         ask: &Ask<'_>,
         with: With,
+        ticks_before: Arc<AtomicU64>,
     ) -> (Result<Instance>, u64) {
-        let ticks_max = self.limits.ticks_max.map_or(u64::MAX, |max| max.saturating_sub(self.ticks));
-        let budget = Budget { ticks_max, watch: Arc::clone(&self.outside.watch) };
-        let recorder = Box::new(KernelRecorder::new(Arc::clone(&self.journal), self.ticks));
+        let budget = Budget { ticks_max: self.ticks_left(), watch: Arc::clone(&self.outside.watch) };
+        let recorder = Box::new(KernelRecorder::with(Arc::clone(&self.journal), ticks_before));
         let setup = self.setup(ask, with);
         match self.programs.engine() {
             Ok(engine) => Instance::start(engine, Arc::clone(program), setup, budget, recorder),
@@ -331,6 +332,11 @@ impl<'h> Session<'h> {
             events: self.journal.events().saturating_sub(before.events),
             time_ns: self.outside.clock.monotonic_ns().saturating_sub(before.started_ns),
         });
+    }
+
+    /// Ticks that may still be used.
+    pub(crate) fn ticks_left(&self) -> u64 {
+        self.limits.ticks_max.map_or(u64::MAX, |max| max.saturating_sub(self.ticks))
     }
 
     /// Events and time so far.
