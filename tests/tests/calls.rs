@@ -138,7 +138,8 @@ fn each_call_is_an_event_and_the_run_replays() {
 fn a_result_that_is_an_error_is_not_kept() {
     let sandbox = sandbox();
     assert_eq!(call(&sandbox, &["counter.checked(2000)"]).ok().out(), "err\n");
-    call(&sandbox, &["c = counter.checked(2000)", "$c.get()"]).fails(FAULT, &["counter.checked(2000)", "err"]);
+    call(&sandbox, &["c = counter.checked(2000)", "$c.get()"])
+        .fails(FAULT, &["counter.checked(2000)", "err"]);
     sandbox.vac(&["replay", "last"]).ok();
 }
 
@@ -147,7 +148,11 @@ fn wrong_names_are_found_before_anything_runs() {
     let sandbox = sandbox();
     for (calls, words, hint) in [
         (&["$c.get()"][..], "nothing was kept as `c`", ""),
-        (&["counter = counter(1)", "$conter.get()"], "nothing was kept as `conter`", "did you mean `$counter`?"),
+        (
+            &["counter = counter(1)", "$conter.get()"],
+            "nothing was kept as `conter`",
+            "did you mean `$counter`?",
+        ),
         (&["c = counter(1)", "both($c, $x)"], "nothing was kept as `x`", ""),
         (&["c = counter(1)", "$c.gt()"], "no method `gt`", "did you mean `get`?"),
         (&["c = conter(1)"], "no export `conter`", "did you mean `counter`?"),
@@ -170,7 +175,10 @@ fn wrong_names_are_found_before_anything_runs() {
 fn a_handle_of_another_type_or_given_away_is_refused() {
     let sandbox = sandbox();
     for (calls, words) in [
-        (&["c = counter(1)", "o = other()", "both($c, $o)"][..], &["`$o` is <resource other #2>", "borrow<counter>"][..]),
+        (
+            &["c = counter(1)", "o = other()", "both($c, $o)"][..],
+            &["`$o` is <resource other #2>", "borrow<counter>"][..],
+        ),
         (&["c = counter(1)", "eat($c)", "$c.get()"], &["`$c` is handle #1", "given away"]),
         (&["c = counter(1)", "eat($c)", "eat($c)"], &["`$c` is handle #1", "given away"]),
         (&["c = counter(1)", "n = $c.get()", "$n.get()"], &["`$n` is 1, not a resource"]),
@@ -225,5 +233,8 @@ fn inspect_names_the_resources() {
     let exports: Vec<&str> = shown["exports"].as_array().unwrap().iter().filter_map(|e| e.as_str()).collect();
     assert!(exports.contains(&"[constructor]counter(start: u32) -> own<counter>"), "{exports:?}");
     assert!(exports.contains(&"[method]counter.add(self: borrow<counter>, n: u32) -> u32"), "{exports:?}");
-    assert!(exports.contains(&"[static]counter.checked(start: u32) -> result<own<counter>, _>"), "{exports:?}");
+    assert!(
+        exports.contains(&"[static]counter.checked(start: u32) -> result<own<counter>, _>"),
+        "{exports:?}"
+    );
 }

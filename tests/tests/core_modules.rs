@@ -133,7 +133,8 @@ fn memory_is_moved_byte_for_byte_at_every_length_and_place() {
         assert_eq!(text(&called, "result"), format!("{bytes:?}"));
     }
     // The last bytes of the only page, and not one more.
-    let called = sandbox.json(&["call", "lib.wasm", "memory.write(65532, [1, 2, 3, 4])", "memory.u32(65532)"]);
+    let called =
+        sandbox.json(&["call", "lib.wasm", "memory.write(65532, [1, 2, 3, 4])", "memory.u32(65532)"]);
     assert_eq!(text(&called, "result"), "67305985");
     for beyond in [
         "memory.read(65533, 4)",
@@ -210,9 +211,13 @@ fn names_of_a_module_do_not_get_in_the_way() {
         (func (export "Größe") (result i32) (i32.const 50))
         (func (export "cabi_post_f0") (result i32) (i32.const 60)))"#;
     sandbox.write("names.wasm", wat(module));
-    for (call, result) in
-        [("f1()", "10"), ("f0()", "20"), ("memory-load1()", "30"), ("Größe()", "50"), ("cabi_post_f0()", "60")]
-    {
+    for (call, result) in [
+        ("f1()", "10"),
+        ("f0()", "20"),
+        ("memory-load1()", "30"),
+        ("Größe()", "50"),
+        ("cabi_post_f0()", "60"),
+    ] {
         assert_eq!(text(&sandbox.json(&["call", "names.wasm", call]), "result"), result, "{call}");
     }
 }

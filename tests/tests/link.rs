@@ -51,7 +51,10 @@ fn another_components_exports_satisfy_imports() {
     sandbox.vac(&["call", "user.wasm", "f(20)"]).fails(DENIED, &[OPS]);
     assert!(text(&sandbox.json(&["inspect", "user.wasm"]), "refused").contains(OPS));
     let linked = sandbox.json(&["inspect", "user.wasm", "--link", "ops.wasm"]);
-    assert_eq!((&linked["refused"], linked["imports"].as_array().unwrap().len()), (&serde_json::Value::Null, 0));
+    assert_eq!(
+        (&linked["refused"], linked["imports"].as_array().unwrap().len()),
+        (&serde_json::Value::Null, 0)
+    );
     let one = sandbox.json(&["call", "user.wasm", "f(20)", "--link", "ops.wasm"]);
     assert_eq!(text(&one, "result"), "41");
     // Another link is another run; the same code is not used for both.

@@ -21,6 +21,7 @@ mod hostile_wasm;
 mod link;
 mod regressions;
 mod replay;
+mod script_resources;
 mod store_cli;
 mod study;
 mod support;

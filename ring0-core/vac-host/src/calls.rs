@@ -235,7 +235,9 @@ impl Kept {
     ) -> Result<Ready> {
         let (export, what) = match &call.callee {
             Callee::Export(export) => (export.name.clone(), What::Export),
-            Callee::Method { receiver, method } => (self.method(engine, compiled, receiver, method)?, What::Export),
+            Callee::Method { receiver, method } => {
+                (self.method(engine, compiled, receiver, method)?, What::Export)
+            }
             Callee::Memory(access) => {
                 let args = memory_args(*access, &call.args, &|name| self.value(name).cloned())?;
                 return Ok(Ready { export: access.row().0.into(), args, what: What::Memory(*access) });
@@ -454,7 +456,9 @@ impl Kept {
         let prefixes: Vec<String> = resources.map(|(_, name)| method_prefix(name)).collect();
         let methods: Vec<(&str, &str)> = exports
             .iter()
-            .filter_map(|e| prefixes.iter().find_map(|p| Some((e.name.as_str(), e.name.strip_prefix(p.as_str())?))))
+            .filter_map(|e| {
+                prefixes.iter().find_map(|p| Some((e.name.as_str(), e.name.strip_prefix(p.as_str())?)))
+            })
             .collect();
         // Scripts have no hyphens in names, and C has no methods.
         match methods.iter().find(|(_, name)| *name == method || name.replace('-', "_") == method) {
@@ -562,10 +566,13 @@ const ALLOCATORS: [&str; 3] = ["malloc", "alloc", "allocate"];
 /// Room for `len` bytes, from the module's own allocator.
 fn allocate(engine: &Engine, instance: &mut Instance, len: usize) -> Result<u32> {
     let exports = inspect::exports(engine, instance.compiled());
-    let fits = |e: &&Export| matches!(e.params.as_slice(), [(_, Type::S32)]) && matches!(e.results.as_slice(), [Type::S32]);
+    let fits = |e: &&Export| {
+        matches!(e.params.as_slice(), [(_, Type::S32)]) && matches!(e.results.as_slice(), [Type::S32])
+    };
     let allocator = exports.iter().filter(fits).find(|e| ALLOCATORS.contains(&e.name.as_str()));
     let Some(allocator) = allocator else {
-        let usage = Usage::new("this module exports no allocator: `malloc(i32) -> i32`, `alloc` or `allocate`");
+        let usage =
+            Usage::new("this module exports no allocator: `malloc(i32) -> i32`, `alloc` or `allocate`");
         return Err(usage.hint("`memory.write(address, …)` writes to an address that you know").into());
     };
     let len = i32::try_from(len).map_err(|_| Usage::new("this is more than a memory holds"))?;

@@ -132,8 +132,11 @@ impl CoreFunction {
 }
 
 fn function_wit(name: &str, params: &[ValType], result: Option<ValType>) -> String {
-    let params: Vec<_> =
-        params.iter().enumerate().map(|(i, ty)| format!("p{i}: {}", wit_type(*ty).unwrap_or("s32"))).collect();
+    let params: Vec<_> = params
+        .iter()
+        .enumerate()
+        .map(|(i, ty)| format!("p{i}: {}", wit_type(*ty).unwrap_or("s32")))
+        .collect();
     let result = result.and_then(wit_type).map_or_else(String::new, |ty| format!(" -> {ty}"));
     format!("  export {name}: func({}){result};\n", params.join(", "))
 }
@@ -284,7 +287,10 @@ fn callable(ty: &FuncType, before: usize) -> std::result::Result<(), String> {
         return Err(format!("it comes after {CORE_EXPORTS_MAX} others"));
     }
     if ty.params().len() > CORE_PARAMS_MAX {
-        return Err(format!("it has {} parameters, at most {CORE_PARAMS_MAX} can be passed", ty.params().len()));
+        return Err(format!(
+            "it has {} parameters, at most {CORE_PARAMS_MAX} can be passed",
+            ty.params().len()
+        ));
     }
     if ty.results().len() > 1 {
         return Err(format!("it has {} results, at most one can be returned", ty.results().len()));

@@ -272,11 +272,9 @@ fn foreign_module(core: &CoreModule, refused: &vac_core::fault::Error) -> Progra
         let function = format!("{}: {}", foreign.name, foreign.ty);
         match imports.iter_mut().find(|import| import.name == foreign.module) {
             Some(import) => import.functions.push(function),
-            None => imports.push(Import {
-                name: foreign.module.clone(),
-                functions: vec![function],
-                grants: &[],
-            }),
+            None => {
+                imports.push(Import { name: foreign.module.clone(), functions: vec![function], grants: &[] })
+            }
         }
     }
     Program {

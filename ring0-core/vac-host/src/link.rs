@@ -72,8 +72,14 @@ impl Parts {
         let package = read.map_err(|e| invalid(&format!("{e:#}")))?;
         let world = &self.graph.types()[package.ty()];
         let (imports, exports) = (world.imports.clone(), world.exports.clone());
-        if let Some(name) = imports.iter().chain(&exports).find(|(_, kind)| !can_be_joined(kind)).map(|(n, _)| n) {
-            let message = format!("`{}` has `{}`, which is neither a function nor an interface", loaded.place, quote(name));
+        if let Some(name) =
+            imports.iter().chain(&exports).find(|(_, kind)| !can_be_joined(kind)).map(|(n, _)| n)
+        {
+            let message = format!(
+                "`{}` has `{}`, which is neither a function nor an interface",
+                loaded.place,
+                quote(name)
+            );
             return Err(Usage::new(message).hint("it cannot be linked").into());
         }
         let package = self.graph.register_package(package).map_err(|e| invalid(&e.to_string()))?;
@@ -181,7 +187,8 @@ impl Parts {
             }
             nodes.insert(*at, node);
         }
-        let exports: Vec<String> = self.parts.first().map(|p| p.exports.keys().cloned().collect()).unwrap_or_default();
+        let exports: Vec<String> =
+            self.parts.first().map(|p| p.exports.keys().cloned().collect()).unwrap_or_default();
         for name in exports {
             let Some(root) = nodes.get(&0) else { continue };
             let export = self.graph.alias_instance_export(*root, &name);
@@ -231,5 +238,6 @@ fn cycle(parts: &Parts, wires: &[Wire], before: &[usize]) -> Error {
     }
     let round = path.iter().skip_while(|part| **part != at).chain([&at]);
     let names: Vec<String> = round.map(|part| format!("`{}`", parts.place(*part))).collect();
-    Usage::new(format!("linked components import from each other in a circle: {}", names.join(" from "))).into()
+    Usage::new(format!("linked components import from each other in a circle: {}", names.join(" from ")))
+        .into()
 }

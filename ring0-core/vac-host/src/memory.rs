@@ -9,10 +9,10 @@ use vac_core::fault::{Fault, Result, Usage};
 use wasm_encoder::{CodeSection, ExportKind, ExportSection, Function, FunctionSection, MemArg, TypeSection};
 use wasmparser::ValType::{self, I32, I64};
 
+use crate::Val;
 use crate::core_module::{CoreMemory, CoreModule};
 use crate::instance::{Callee, Instance};
 use crate::limits::MEMORY_MOVE_MAX_BYTES;
-use crate::Val;
 
 /// A name, its parameters and its result.
 type Helper = (&'static str, &'static [ValType], Option<ValType>);
@@ -171,7 +171,8 @@ impl<'a> Memory<'a> {
 
     fn check(&self, at: u32, len: usize) -> Result<()> {
         if len > MEMORY_MOVE_MAX_BYTES {
-            let message = format!("{len} bytes are more than the {MEMORY_MOVE_MAX_BYTES} that one call moves");
+            let message =
+                format!("{len} bytes are more than the {MEMORY_MOVE_MAX_BYTES} that one call moves");
             return Err(Usage::new(message).into());
         }
         if u64::from(at) + len as u64 > self.len_bytes {

@@ -235,7 +235,8 @@ fn finish(session: Session<'_>, called: Vec<Called>, made: Result<()>) -> Result
         Err(error) => (outcome_of(&error), Some(error)),
     };
     let summary = session.finish(outcome)?;
-    let result = called.last().filter(|_| error.is_none()).map(|last| last.result.clone().unwrap_or_default());
+    let result =
+        called.last().filter(|_| error.is_none()).map(|last| last.result.clone().unwrap_or_default());
     Ok(Finished { summary, result, error, calls: called })
 }
 

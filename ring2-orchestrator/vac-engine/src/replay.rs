@@ -188,7 +188,8 @@ fn recorded_links(home: &Home, header: &Header) -> Result<Vec<Target>> {
     };
     let link = |item: &Node| match item {
         Node::Link(cid) => Target::from_store(home, cid).map_err(|_| {
-            Corrupt::new("record", "field `links`", format!("the object `{cid}` in the store"), "nothing").into()
+            Corrupt::new("record", "field `links`", format!("the object `{cid}` in the store"), "nothing")
+                .into()
         }),
         other => Err(wrong("links", "a link", Some(other))),
     };

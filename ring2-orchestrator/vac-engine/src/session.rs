@@ -287,8 +287,7 @@ impl<'h> Session<'h> {
     }
 
     fn start_and_ask(&mut self, program: &Arc<Compiled>, ask: &Ask<'_>, with: With) -> (Result<Gave>, u64) {
-        let (started, ticks) =
-            self.start_kernel(program, ask, with, Arc::new(AtomicU64::new(self.ticks)));
+        let (started, ticks) = self.start_kernel(program, ask, with, Arc::new(AtomicU64::new(self.ticks)));
         let mut instance = match started {
             Ok(instance) => instance,
             Err(error) => return (Err(error), ticks),

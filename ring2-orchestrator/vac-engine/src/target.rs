@@ -146,7 +146,12 @@ impl Programs {
     }
 
     /// The compiled form of `target` with `links` standing in for imports that the host does not have.
-    pub fn compile_linked(&mut self, home: &Home, target: &Target, links: &[Target]) -> Result<Arc<Compiled>> {
+    pub fn compile_linked(
+        &mut self,
+        home: &Home,
+        target: &Target,
+        links: &[Target],
+    ) -> Result<Arc<Compiled>> {
         if links.is_empty() {
             return self.compile(home, target);
         }

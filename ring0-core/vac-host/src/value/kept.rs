@@ -89,7 +89,11 @@ impl Places {
 type Kept<'k> = dyn FnMut(&str, &Type) -> Result<Val> + 'k;
 
 /// Reads `(args)` as the parameters of a function, with kept values where they are named.
-pub(crate) fn parse_args_with(args: &str, params: &[(String, Type)], kept: &mut Kept<'_>) -> Result<Vec<Val>> {
+pub(crate) fn parse_args_with(
+    args: &str,
+    params: &[(String, Type)],
+    kept: &mut Kept<'_>,
+) -> Result<Vec<Val>> {
     check_depth(args)?;
     let places = Places::find(args);
     let source = format!("f{}", places.text);
@@ -177,7 +181,12 @@ impl Reader<'_> {
         }
     }
 
-    fn payload(&self, node: Option<&Node>, ty: Option<Type>, kept: &mut Kept<'_>) -> Result<Option<Box<Val>>> {
+    fn payload(
+        &self,
+        node: Option<&Node>,
+        ty: Option<Type>,
+        kept: &mut Kept<'_>,
+    ) -> Result<Option<Box<Val>>> {
         match (node, ty) {
             (None, None) => Ok(None),
             (Some(node), Some(ty)) => Ok(Some(Box::new(self.value(node, &ty, kept)?))),

@@ -21,9 +21,13 @@ pub(crate) fn run(global: &Global, args: Run) -> Result<u8> {
     let home = super::home(global)?;
     let request = request(&home, args.given, args.args)?;
     let target = Target::find(&home, &args.target)?;
-    with_console(global, &target.name.clone(), request.1, |_| Ok(()), |outside| {
-        vac_engine::run::run(&home, &target, &request.0, outside)
-    })
+    with_console(
+        global,
+        &target.name.clone(),
+        request.1,
+        |_| Ok(()),
+        |outside| vac_engine::run::run(&home, &target, &request.0, outside),
+    )
 }
 
 /// What the operator gave, and the limit of wall time.
