@@ -166,7 +166,7 @@ impl Instance {
     pub(crate) fn resource_types(&mut self, engine: &Engine) -> Vec<(ResourceType, String)> {
         let exports = crate::inspect::resources(engine, &self.compiled.component);
         let of_instance = |export: crate::inspect::ExportedResource| {
-            let ty = self.instance.get_resource(&mut self.store, &export.index)?;
+            let ty = self.instance.get_resource(&mut self.store, export.index)?;
             Some((ty, export.name))
         };
         exports.into_iter().filter_map(of_instance).collect()

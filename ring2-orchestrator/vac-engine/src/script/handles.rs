@@ -103,9 +103,9 @@ impl<'v> StarlarkValue<'v> for BoundExport {
         let shared = shared(eval)?;
         let export =
             shared.with(|context| find(context.exports(self.kernel)?, &self.kernel_name, &self.export))?;
-        invoke(shared, &export, None, args, eval.heap(), |context, live, vals, dirs| match live {
-            None => context.call(self.kernel, &export, vals, dirs),
-            Some(live) => context.call_live(live, &export, vals, dirs),
+        invoke(shared, &export, None, args, eval.heap(), |context, live, vals, dirs| {
+            context.check_kernel(self.kernel, live)?;
+            context.call(self.kernel, &export, vals, dirs)
         })
     }
 }

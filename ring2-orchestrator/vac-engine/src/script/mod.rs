@@ -519,6 +519,17 @@ impl Context<'_> {
         Ok((found.call_with(&mut self.session, &export.name, args)?, live))
     }
 
+    /// Whether a handle of the instance `live`, if there is one, may go to `kernel`.
+    fn check_kernel(&self, kernel: usize, live: Option<usize>) -> Result<()> {
+        match live.and_then(|live| self.live.get(live)) {
+            Some((of, _)) if *of != kernel => {
+                let usage = Usage::new("this resource is of another kernel, or of another instance of it");
+                Err(usage.hint("each `kernel(…)` has an instance of its own").into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The handle with this number of an instance.
     fn handle(&self, live: usize, number: u64) -> Result<Val> {
         self.live.get(live).and_then(|(_, live)| live.kept.handle(number)).ok_or_else(gone)
