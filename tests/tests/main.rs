@@ -9,7 +9,9 @@
 
 mod bad_input;
 mod call;
+mod calls;
 mod conformance;
+mod core_modules;
 mod determinism;
 mod durability;
 mod golden;
@@ -18,14 +20,17 @@ mod guest;
 mod help;
 mod home;
 mod hostile_wasm;
+mod link;
 mod network;
 mod regressions;
 mod replay;
+mod script_resources;
 mod store_cli;
 mod study;
 mod support;
 mod trees;
 mod wasi01;
+mod wasi_versions;
 
 use std::collections::BTreeSet;
 

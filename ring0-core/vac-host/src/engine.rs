@@ -12,6 +12,7 @@ use vac_core::storage::{Storage, read_file, replace_file};
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Config, OptLevel};
 
+use crate::core_module::CoreModule;
 use crate::limits::{NATIVE_STACK_BYTES, WASM_STACK_BYTES};
 use crate::load::{Kind, Loaded, uncovered};
 use crate::wall::{State, Wall};
@@ -19,7 +20,7 @@ use crate::{adapt, kernel_files, wasi};
 
 /// Name and version of the engine and of the way WASI 0.1 modules are adapted, as a run's header
 /// records it.
-pub const ENGINE: &str = "wasmtime 48.0.8, adapter 48.0.8.1";
+pub const ENGINE: &str = "wasmtime 48.0.8, adapter 48.0.8.2";
 /// The profile of determinism, as a run's header records it.
 pub const PROFILE: &str = "det-1";
 
@@ -56,6 +57,8 @@ pub struct Compiled {
     pub origin: Origin,
     pub(crate) component: Component,
     pub(crate) linked: InstancePre<State>,
+    /// What it shows, if it is a core module.
+    pub(crate) core: Option<CoreModule>,
 }
 
 /// The settings of profile `det-1`. Each is a row of `docs/determinism.md`.
@@ -107,7 +110,8 @@ impl Engine {
             None => (self.compile_now(loaded, storage)?, Origin::Compiled),
         };
         let linked = self.link(&component, loaded.place)?;
-        Ok(Compiled { cid: loaded.cid, kind: loaded.kind, origin, component, linked })
+        let core = loaded.core.clone();
+        Ok(Compiled { cid: loaded.cid, kind: loaded.kind, origin, component, linked, core })
     }
 
     fn compile_now(&self, loaded: &Loaded<'_>, storage: Option<&dyn Storage>) -> Result<Component> {
@@ -164,8 +168,8 @@ impl Engine {
         self.linker.instantiate_pre(component).map_err(|e| {
             let message = chain(&e);
             match named_import(&message) {
-                Some(import) => uncovered(import, place),
-                None => uncovered(&message, place),
+                Some(import) => uncovered(&[import.to_owned()], place),
+                None => uncovered(&[message], place),
             }
         })
     }

@@ -7,9 +7,10 @@ use std::task::{Context, Poll, Waker};
 use vac_core::canon::Writer;
 use vac_core::caps::{Quotas, Resource as Quota};
 use vac_core::fault::{AbortKind, Error, Fault, HostAbort, Result, Usage};
-use wasmtime::component::{self, ComponentExportIndex, Func, Val};
+use wasmtime::component::{self, ComponentExportIndex, Func, ResourceAny, ResourceType, Type, Val};
 use wasmtime::{ResourceLimiter, Store, Trap};
 
+use crate::core_module::CoreMemory;
 use crate::engine::{Compiled, Engine, chain, machine};
 use crate::host::{Host, Setup};
 use crate::limits::{HOSTCALL_MAX_BYTES, TICKS_BETWEEN_CHECKS};
@@ -94,6 +95,15 @@ impl Instance {
         ticks(&self.store)
     }
 
+    /// Leaves the kernel at most `left` more ticks: others have used up the rest.
+    pub fn leave_ticks(&mut self, left: u64) {
+        let over = self.store.get_fuel().unwrap_or_default().saturating_sub(left);
+        if over > 0 && self.store.set_fuel(left).is_ok() {
+            let state = self.store.data_mut();
+            state.ticks_given = state.ticks_given.saturating_sub(over);
+        }
+    }
+
     /// Runs the kernel as a command: `wasi:cli/run`.
     pub fn run_command(&mut self, engine: &Engine) -> Result<Ending> {
         let index = self.find_command(engine)?;
@@ -139,6 +149,44 @@ impl Instance {
         let func = self.instance.get_func(&mut self.store, index);
         let func = func.ok_or_else(|| Usage::new("this export is not a function"))?;
         Ok(Callee { func, results: func.ty(&self.store).results().len() })
+    }
+
+    /// The names and types of a function's parameters, resources being those of this instance.
+    pub(crate) fn params(&self, callee: &Callee) -> Vec<(String, Type)> {
+        let ty = callee.func.ty(&self.store);
+        ty.params().map(|(name, ty)| (name.to_owned(), ty)).collect()
+    }
+
+    /// The program.
+    pub(crate) fn compiled(&self) -> &Compiled {
+        &self.compiled
+    }
+
+    /// The types of resources that the program exports, in full, as this instance has them.
+    pub(crate) fn resource_types(&mut self, engine: &Engine) -> Vec<(ResourceType, String)> {
+        let exports = crate::inspect::resources(engine, &self.compiled.component);
+        let of_instance = |export: crate::inspect::ExportedResource| {
+            let ty = self.instance.get_resource(&mut self.store, export.index)?;
+            Some((ty, export.name))
+        };
+        exports.into_iter().filter_map(of_instance).collect()
+    }
+
+    /// Gives up a handle, which may run code of the guest.
+    pub(crate) fn drop_resource(&mut self, any: ResourceAny) -> Result<()> {
+        let dropped = run(any.resource_drop_async(&mut self.store), &*self.budget.watch);
+        dropped.map_err(|error| classify(error, &self.budget))
+    }
+
+    /// The exported memory, if this is a core module that has one.
+    pub(crate) fn core_memory(&self) -> Option<CoreMemory> {
+        self.compiled.core.as_ref().filter(|core| !core.has_world)?.memory
+    }
+
+    /// A function that was added to a core module.
+    pub(crate) fn helper(&mut self, name: &str) -> Result<Callee> {
+        let index = self.compiled.component.get_export_index(None, name);
+        self.callee(&index.ok_or_else(|| Usage::new(format!("this program has no `{name}`")))?)
     }
 
     /// Calls a function of this instance.

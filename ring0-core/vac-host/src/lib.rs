@@ -6,7 +6,11 @@
 //! - [`engine`]: settings of profile `det-1`, compiling, the cache of compiled code
 //! - [`load`]: what a file is, and turning WASI 0.1 modules into components
 //! - [`instance`]: a kernel that runs
+//! - [`calls`]: several calls in one instance, with what they give kept between them
+//! - [`link`]: joining components, the exports of one being the imports of another
+//! - [`memory`]: the linear memory of a core module, from outside
 //! - [`inspect`]: what a kernel imports and exports, and which grants it would need
+//! - [`nearest`]: the name that was meant
 //! - [`value`]: values as WAVE text and in canonical form
 //! - [`wall`]: where every call crosses
 //! - [`host`]: what stands behind the wall; [`fs`] for files, [`net`] for what of the network is granted,
@@ -15,7 +19,9 @@
 
 mod adapt;
 mod adapter;
+pub mod calls;
 mod clock;
+mod core_module;
 pub mod engine;
 mod entropy;
 pub mod fs;
@@ -26,7 +32,10 @@ pub mod inspect;
 pub mod instance;
 mod kernel_files;
 pub mod limits;
+pub mod link;
 pub mod load;
+pub mod memory;
+pub mod nearest;
 pub mod net;
 mod socket;
 pub mod value;
@@ -42,4 +51,4 @@ pub use wall::{Answered, Crossing, Function, NoRecorder, Recorder, State};
 pub use wire::Wire;
 
 /// Values of the component model, and their types.
-pub use wasmtime::component::{Type, Val};
+pub use wasmtime::component::{ResourceAny, Type, Val};

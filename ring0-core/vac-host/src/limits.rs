@@ -74,4 +74,22 @@ pub const TABLE_ELEMENTS_MAX: u64 = 10_000_000;
 /// Bytes that strings and lists of one call may take on the host.
 pub const HOSTCALL_MAX_BYTES: usize = 256 << 20;
 
+/// Types, functions, imports or exports of a core module: what the engine itself accepts.
+pub const CORE_ITEMS_MAX: usize = 1_000_000;
+
+/// Exports of a core module that can be called.
+pub const CORE_EXPORTS_MAX: usize = 10_000;
+
+/// Parameters of a core function that is called from outside: what travels in registers.
+pub const CORE_PARAMS_MAX: usize = 16;
+
+/// Components that are linked to one program.
+pub const LINKS_MAX: usize = 64;
+
+/// Calls of one instance in one command.
+pub const CALLS_MAX: usize = 1000;
+
+/// Bytes that one call moves between a module's memory and its caller.
+pub const MEMORY_MOVE_MAX_BYTES: usize = 64 << 20;
+
 const _: () = assert!(2 * WASM_STACK_BYTES <= NATIVE_STACK_BYTES);

@@ -5,6 +5,7 @@
 //! chain, so that a replay that went well ends with the very head of the record.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vac_core::cid::Codec;
@@ -512,17 +513,22 @@ pub fn error_of(outcome: Outcome) -> Error {
 /// Records what one kernel does. Its ticks follow those of the kernels before it.
 pub struct KernelRecorder {
     journal: Arc<Journal>,
-    ticks_before: u64,
+    ticks_before: Arc<AtomicU64>,
 }
 
 impl KernelRecorder {
     /// A recorder for a kernel that starts at `ticks_before`.
     pub fn new(journal: Arc<Journal>, ticks_before: u64) -> Self {
+        Self::with(journal, Arc::new(AtomicU64::new(ticks_before)))
+    }
+
+    /// A recorder for a kernel that goes on after others ran: `ticks_before` grows by their ticks.
+    pub fn with(journal: Arc<Journal>, ticks_before: Arc<AtomicU64>) -> Self {
         Self { journal, ticks_before }
     }
 
     fn tick(&self, crossing: &Crossing<'_>) -> u64 {
-        self.ticks_before.saturating_add(crossing.tick)
+        self.ticks_before.load(Ordering::Relaxed).saturating_add(crossing.tick)
     }
 }
 

@@ -8,12 +8,14 @@
 //! - [`tree`]: directories as objects, and `copies` of them for runs
 //! - [`journal`]: the one place where events are written, or compared with a record
 //! - [`session`]: one run, the only writer of its ledger
-//! - [`run`]: running a command, a call or a script
+//! - [`run`]: running a command or a script
+//! - [`calls`]: typed calls in one instance
 //! - [`script`]: Starlark over handles
 //! - [`replay`]: running again from the ledger alone
 //! - [`verify`]: checking that everything a ledger names is there and is itself
 //! - [`report`]: runs and events as data for those who show them
 
+pub mod calls;
 pub mod clock;
 mod copies;
 pub mod grants;

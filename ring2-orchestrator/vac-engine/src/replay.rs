@@ -152,7 +152,7 @@ fn run_again(
     let finished = match What::from_word(&what) {
         Some(What::Script) => script::replay(session, &target, header)?,
         Some(What::Run) => {
-            let compiled = session.programs.compile(home, &target)?;
+            let compiled = session.programs.compile_linked(home, &target, &recorded_links(home, header)?)?;
             let (args, env) = (texts(header, "args")?, pairs(header, "env")?);
             let name = args.first().cloned().unwrap_or_default();
             let gave =
@@ -160,6 +160,11 @@ fn run_again(
             let gave = session.keep_trees(&trees, None, gave);
             finish(session, gave)?
         }
+        Some(What::Call) if header.get("calls").is_some() => {
+            let compiled = session.programs.compile_linked(home, &target, &recorded_links(home, header)?)?;
+            crate::calls::replay(session, &target, &compiled, &texts(header, "calls")?, &trees)?
+        }
+        // Before there could be several calls, a header had the parts of its only one.
         Some(What::Call) => {
             let compiled = session.programs.compile(home, &target)?;
             let export = text(header, "export")?;
@@ -176,6 +181,23 @@ fn run_again(
         None => return Err(wrong("what", "run, call or script", header.get("what"))),
     };
     Ok((finished.summary.head, finished.summary.ticks))
+}
+
+/// The linked programs, which the header names and the store has.
+fn recorded_links(home: &Home, header: &Header) -> Result<Vec<Target>> {
+    let items = match header.get("links") {
+        None => return Ok(Vec::new()),
+        Some(Node::List(items)) => items,
+        other => return Err(wrong("links", "a list of links", other)),
+    };
+    let link = |item: &Node| match item {
+        Node::Link(cid) => Target::from_store(home, cid).map_err(|_| {
+            Corrupt::new("record", "field `links`", format!("the object `{cid}` in the store"), "nothing")
+                .into()
+        }),
+        other => Err(wrong("links", "a link", Some(other))),
+    };
+    items.iter().map(link).collect()
 }
 
 /// The limit of the record; where its operator ended it, the tick at which that happened, since

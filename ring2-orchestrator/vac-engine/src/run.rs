@@ -10,6 +10,7 @@ use vac_core::ledger::{Field, Header, Outcome};
 use vac_host::engine::{ENGINE, PROFILE};
 use vac_host::{Compiled, Ending, Val, inspect, value};
 
+use crate::calls::Called;
 use crate::copies::Copies;
 use crate::grants::{self, Grant};
 use crate::home::Home;
@@ -40,6 +41,8 @@ pub struct Request {
     pub limits: Limits,
     /// Where a script may write its results: the folder `out` in it.
     pub folder: PathBuf,
+    /// Components whose exports stand in for imports that the host does not have.
+    pub links: Vec<Target>,
 }
 
 /// What a run was about: the first field of its header.
@@ -73,10 +76,12 @@ impl What {
 pub struct Finished {
     /// How it went.
     pub summary: Summary,
-    /// The result of a call as WAVE text.
+    /// The result of the last call as WAVE text.
     pub result: Option<String>,
     /// The error that ended it, if one did.
     pub error: Option<Error>,
+    /// What each typed call gave.
+    pub calls: Vec<Called>,
 }
 
 /// The 32 bytes that every stream of entropy comes from.
@@ -87,10 +92,14 @@ pub fn seed_bytes(seed: u64) -> [u8; 32] {
 /// Runs `target`: a script, or a program as a command.
 pub fn run(home: &Home, target: &Target, request: &Request, outside: Outside) -> Result<Finished> {
     if target.is_script() {
+        if let Some(link) = request.links.first() {
+            let usage = Usage::new(format!("`{}` cannot be linked to a script", link.place));
+            return Err(usage.hint("`--link` is for programs").into());
+        }
         return script::run(home, target, request, outside);
     }
     let mut programs = Programs::default();
-    let compiled = programs.compile(home, target)?;
+    let compiled = programs.compile_linked(home, target, &request.links)?;
     if !inspect::is_command(programs.engine()?, &compiled) {
         return Err(not_a_command(&programs, &compiled, target)?);
     }
@@ -109,7 +118,7 @@ pub fn run(home: &Home, target: &Target, request: &Request, outside: Outside) ->
 
 /// What the grants open, directories and copies of trees in the order of their grants, and what the operator
 /// sets.
-fn with(home: &Home, request: &Request, copies: &Copies) -> Result<With> {
+pub(crate) fn with(home: &Home, request: &Request, copies: &Copies) -> Result<With> {
     let mut preopens = grants::open(&request.grants)?;
     preopens.extend(copies.preopens(&request.grants)?);
     preopens.sort_by_key(|preopen| preopen.grant);
@@ -142,34 +151,6 @@ fn not_a_command(programs: &Programs, compiled: &Compiled, target: &Target) -> R
     Ok(usage.hint(hint).into())
 }
 
-/// Calls `text`, which is `export(args)` in WAVE, in `target`.
-pub fn call(
-    home: &Home,
-    target: &Target,
-    text: &str,
-    request: &Request,
-    outside: Outside,
-) -> Result<Finished> {
-    let (name, args) = value::split_call(text)?;
-    let mut programs = Programs::default();
-    let compiled = programs.compile(home, target)?;
-    let export = inspect::find_function(programs.engine()?, &compiled, name)?;
-    let values = value::parse_args(args, &export.params)?;
-    let copies = Copies::make(home, &request.grants)?;
-    let with = with(home, request, &copies)?;
-    let fields = vec![
-        ("export".to_owned(), Node::Text(export.name.clone())),
-        ("arguments".to_owned(), Node::Text(args.to_owned())),
-    ];
-    let header = header(What::Call, &target.cid, request, fields);
-    let header_grants = grants::in_header(&header);
-    let mut session = start(home, programs, target, header, request, outside)?;
-    let gave =
-        session.kernel(&target.name, &compiled, &Ask::Call { export: &export.name, args: &values }, with);
-    let gave = session.keep_trees(&grants::trees_to_keep(&header_grants), Some(&copies), gave);
-    finish(session, gave)
-}
-
 /// Starts a live session, with the program among the objects that its ledger names.
 pub(crate) fn start<'h>(
     home: &'h Home,
@@ -183,6 +164,9 @@ pub(crate) fn start<'h>(
     let session =
         Session::live(home, programs, header, seed_bytes(request.seed), request.limits.clone(), outside)?;
     session.keep(&target.bytes)?;
+    for link in &request.links {
+        session.keep(&link.bytes)?;
+    }
     session.journal().note(note(started, target, request));
     Ok(session)
 }
@@ -203,10 +187,15 @@ fn note(started_unix_ms: u64, target: &Target, request: &Request) -> Vec<Field> 
     ]
 }
 
+/// A list of text.
+pub(crate) fn text_list(texts: &[String]) -> Node {
+    Node::List(texts.iter().map(|text| Node::Text(text.clone())).collect())
+}
+
 fn command_fields(args: &[String], env: &[(String, String)]) -> Vec<Field> {
     let text = |text: &String| Node::Text(text.clone());
     let env = env.iter().map(|(k, v)| Node::List(vec![text(k), text(v)])).collect();
-    vec![("args".into(), Node::List(args.iter().map(text).collect())), ("env".into(), Node::List(env))]
+    vec![("args".into(), text_list(args)), ("env".into(), Node::List(env))]
 }
 
 /// The header of a run: what a replay must match.
@@ -236,6 +225,10 @@ pub(crate) fn header(what: What, target: &Cid, request: &Request, mut fields: Ve
         let secrets = request.secrets.iter().map(secrets::Given::to_node).collect();
         fields.push(("secrets".to_owned(), Node::List(secrets)));
     }
+    if !request.links.is_empty() {
+        let links = request.links.iter().map(|link| Node::Link(link.cid)).collect();
+        fields.push(("links".to_owned(), Node::List(links)));
+    }
     Header::new(fields)
 }
 
@@ -252,7 +245,7 @@ pub(crate) fn finish(session: Session<'_>, gave: Result<Gave>) -> Result<Finishe
         Err(error) => (outcome_of(&error), None, Some(error)),
     };
     let summary = session.finish(outcome)?;
-    Ok(Finished { summary, result, error })
+    Ok(Finished { summary, result, error, calls: Vec::new() })
 }
 
 /// The typed arguments of a recorded call.

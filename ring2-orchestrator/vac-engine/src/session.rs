@@ -3,7 +3,7 @@
 //! A session starts kernels one after the other, counts what they use, and ends with an
 //! outcome. Its caller learns that outcome only after the last entry is durable.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use vac_host::{
 use crate::clock::HostClock;
 use crate::copies::Copies;
 use crate::home::Home;
-use crate::journal::{Journal, KernelRecorder, error_of, outcome_of};
+use crate::journal::{Journal, KernelRecorder, Open, error_of, outcome_of};
 use crate::target::Programs;
 use crate::tree;
 
@@ -149,6 +149,13 @@ pub struct With {
     pub config: Vec<(String, String)>,
 }
 
+/// Where a call of a kernel began.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Before {
+    events: u64,
+    started_ns: u64,
+}
+
 /// One run.
 pub struct Session<'h> {
     /// The home it belongs to.
@@ -269,31 +276,23 @@ impl<'h> Session<'h> {
     pub fn kernel(&mut self, name: &str, program: &Arc<Compiled>, ask: &Ask<'_>, with: With) -> Result<Gave> {
         let request = request_of(program, ask);
         let open = self.journal.begin(KERNEL_EVENT, self.ticks, &request)?;
-        let (events, started_ns) = (self.journal.events(), self.outside.clock.monotonic_ns());
+        let before = self.mark();
         let (gave, ticks) = self.start_and_ask(program, ask, with);
         let export = match ask {
             Ask::Command { .. } => "wasi:cli/run",
             Ask::Call { export, .. } => export,
         };
-        self.kernels.push(KernelUse {
-            name: name.to_owned(),
-            cid: program.cid,
-            export: export.to_owned(),
-            ticks,
-            events: self.journal.events() - events,
-            time_ns: self.outside.clock.monotonic_ns().saturating_sub(started_ns),
-        });
-        self.ticks = self.ticks.saturating_add(ticks);
-        self.end_kernel(open, gave, ticks)
+        self.used(name, program, export, ticks, before);
+        self.end_kernel(open, gave, |gave| response_of(gave, ticks))
     }
 
     /// Keeps what became of `trees`, unless the kernel failed. A replay takes it from the record.
-    pub(crate) fn keep_trees(
+    pub(crate) fn keep_trees<T>(
         &mut self,
         trees: &[(u32, String)],
         copies: Option<&Copies>,
-        gave: Result<Gave>,
-    ) -> Result<Gave> {
+        gave: Result<T>,
+    ) -> Result<T> {
         let gave = gave?;
         for (number, guest) in trees {
             let store = self.home.store();
@@ -313,10 +312,16 @@ impl<'h> Session<'h> {
         Ok(gave)
     }
 
-    fn end_kernel(&mut self, open: crate::journal::Open, gave: Result<Gave>, ticks: u64) -> Result<Gave> {
+    /// Ends the event of a kernel with what it gave.
+    pub(crate) fn end_kernel<T>(
+        &mut self,
+        open: Open,
+        gave: Result<T>,
+        response: impl FnOnce(&T) -> Vec<u8>,
+    ) -> Result<T> {
         match gave {
             Ok(gave) => {
-                self.journal.end(open, Ok(&response_of(&gave, ticks)))?;
+                self.journal.end(open, Ok(&response(&gave)))?;
                 Ok(gave)
             }
             // A replay that went wrong has no answer to compare.
@@ -331,17 +336,13 @@ impl<'h> Session<'h> {
     }
 
     fn start_and_ask(&mut self, program: &Arc<Compiled>, ask: &Ask<'_>, with: With) -> (Result<Gave>, u64) {
-        let ticks_max = self.limits.ticks_max.map_or(u64::MAX, |max| max.saturating_sub(self.ticks));
-        let budget = Budget { ticks_max, watch: Arc::clone(&self.outside.watch) };
-        let recorder = Box::new(KernelRecorder::new(Arc::clone(&self.journal), self.ticks));
-        let setup = self.setup(ask, with);
-        let engine = match self.programs.engine() {
-            Ok(engine) => engine,
-            Err(error) => return (Err(error), 0),
-        };
-        let (started, ticks) = Instance::start(engine, Arc::clone(program), setup, budget, recorder);
+        let (started, ticks) = self.start_kernel(program, ask, with, Arc::new(AtomicU64::new(self.ticks)));
         let mut instance = match started {
             Ok(instance) => instance,
+            Err(error) => return (Err(error), ticks),
+        };
+        let engine = match self.programs.engine() {
+            Ok(engine) => engine,
             Err(error) => return (Err(error), ticks),
         };
         let gave = match ask {
@@ -349,6 +350,51 @@ impl<'h> Session<'h> {
             Ask::Call { export, args } => instance.call(engine, export, args).map(Gave::Results),
         };
         (gave, instance.ticks())
+    }
+
+    /// Starts an instance, and says how many ticks that took. `ticks_before` are those of others.
+    pub(crate) fn start_kernel(
+        &self,
+        program: &Arc<Compiled>,
+        ask: &Ask<'_>,
+        with: With,
+        ticks_before: Arc<AtomicU64>,
+    ) -> (Result<Instance>, u64) {
+        let budget = Budget { ticks_max: self.ticks_left(), watch: Arc::clone(&self.outside.watch) };
+        let recorder = Box::new(KernelRecorder::with(Arc::clone(&self.journal), ticks_before));
+        let setup = self.setup(ask, with);
+        match self.programs.engine() {
+            Ok(engine) => Instance::start(engine, Arc::clone(program), setup, budget, recorder),
+            Err(error) => (Err(error), 0),
+        }
+    }
+
+    /// Notes what one call used. `before` is from [`Session::mark`].
+    pub(crate) fn used(&mut self, name: &str, program: &Compiled, export: &str, ticks: u64, before: Before) {
+        self.ticks = self.ticks.saturating_add(ticks);
+        self.kernels.push(KernelUse {
+            name: name.to_owned(),
+            cid: program.cid,
+            export: export.to_owned(),
+            ticks,
+            events: self.journal.events().saturating_sub(before.events),
+            time_ns: self.outside.clock.monotonic_ns().saturating_sub(before.started_ns),
+        });
+    }
+
+    /// Ticks that may still be used.
+    pub(crate) fn ticks_left(&self) -> u64 {
+        self.limits.ticks_max.map_or(u64::MAX, |max| max.saturating_sub(self.ticks))
+    }
+
+    /// Events and time so far.
+    pub(crate) fn mark(&self) -> Before {
+        Before { events: self.journal.events(), started_ns: self.outside.clock.monotonic_ns() }
+    }
+
+    /// Counts ticks of a kernel.
+    pub(crate) fn add_ticks(&mut self, ticks: u64) {
+        self.ticks = self.ticks.saturating_add(ticks);
     }
 
     fn setup(&self, ask: &Ask<'_>, with: With) -> Setup {

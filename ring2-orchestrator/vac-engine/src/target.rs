@@ -144,4 +144,30 @@ impl Programs {
         self.compiled.insert(target.cid, Arc::clone(&compiled));
         Ok(compiled)
     }
+
+    /// The compiled form of `target` with `links` standing in for imports that the host does not have.
+    pub fn compile_linked(
+        &mut self,
+        home: &Home,
+        target: &Target,
+        links: &[Target],
+    ) -> Result<Arc<Compiled>> {
+        if links.is_empty() {
+            return self.compile(home, target);
+        }
+        let root = load::load(&target.bytes, &target.place)?;
+        let linked = link_all(&root, links)?;
+        let loaded = load::load(&linked, &target.place)?;
+        let mut compiled = self.engine()?.compile(&loaded, Some(&**home.storage()))?;
+        // Its code is kept under the name of what was compiled; a record names the program itself.
+        compiled.cid = root.cid;
+        Ok(Arc::new(compiled))
+    }
+}
+
+/// The one component that `root` and `links` make.
+pub fn link_all(root: &load::Loaded<'_>, links: &[Target]) -> Result<Vec<u8>> {
+    let links: Vec<load::Loaded<'_>> =
+        links.iter().map(|link| load::load(&link.bytes, &link.place)).collect::<Result<_>>()?;
+    vac_host::link::link(root, &links)
 }

@@ -18,6 +18,21 @@ pub(crate) struct Cli {
 const EXIT_CODES: &str = "Exit codes: a command's own status, or 0 ok, 1 failure, 2 usage, 3 denied, 4 quota or trap, \
 5 divergence, 6 integrity, 75 try again, 130 interrupted.";
 
+const CALLS: &str = "\
+Calls:
+  add(1, 2)                 an export; `ns:pkg/interface#add(1, 2)` if several are called so
+  codec(\"{}\")               the constructor of a resource; codec.make(\"{}\") a function of it
+  c = codec(\"{}\")           keeps the result; of a `result`, what is in its `ok`
+  $c.encode([1, 2])         a method of a kept resource
+  f($c, [$x, 2])            kept values as arguments
+
+The memory of a core module that exports it:
+  p = memory.put(\"text\")    room from the module's own `malloc`, with the text and a zero in it
+  memory.write(p, \"text\")   text or a list of bytes to an address
+  memory.read(p, length)    bytes; memory.text(p) or memory.text(p, length): text; memory.u32(p)
+
+Handles that are left at the end are given up, the newest first.";
+
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
@@ -36,7 +51,8 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Run a script, a component or a WASI 0.1 module.
     Run(Run),
-    /// Call a typed export of a component.
+    /// Call exports of a component or module, one or several in the same instance.
+    #[command(after_long_help = CALLS)]
     Call(Call),
     /// Show what a program is, exports and imports, and which grants it would need.
     Inspect(Inspect),
@@ -79,6 +95,10 @@ pub(crate) struct Given {
     /// Linear memory that a kernel may hold, for example 512MiB [default: 4GiB].
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) memory: Option<u64>,
+    /// Satisfy imports outside of WASI by the exports of another component. It gets no more than
+    /// the program itself.
+    #[arg(long = "link", value_name = "TARGET")]
+    pub(crate) links: Vec<String>,
     /// Stop after this much wall time, for example 30s.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) time: Option<Duration>,
@@ -108,8 +128,13 @@ pub(crate) struct Run {
 pub(crate) struct Call {
     /// A `.wasm` file, a CID or builtin:NAME.
     pub(crate) target: String,
-    /// `export(args)` in WAVE text, for example 'add(1, 2)'.
-    pub(crate) call: String,
+    /// `export(args)` in WAVE text, for example 'add(1, 2)'. Several are made in order in one
+    /// instance: 'c = codec("{}")' keeps a result, '$c.encode([1])' uses it. See `vac call --help`.
+    #[arg(required = true, value_name = "CALL")]
+    pub(crate) calls: Vec<String>,
+    /// Print the last result as it is, without quotes, if it is text or bytes.
+    #[arg(long)]
+    pub(crate) raw: bool,
     #[command(flatten)]
     pub(crate) given: Given,
 }
@@ -118,6 +143,9 @@ pub(crate) struct Call {
 pub(crate) struct Inspect {
     /// A `.wasm` file, a CID or builtin:NAME.
     pub(crate) target: String,
+    /// Show the program with its imports outside of WASI satisfied by another component.
+    #[arg(long = "link", value_name = "TARGET")]
+    pub(crate) links: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 use vac_core::fault::{Result, Usage, quote};
+use vac_engine::Home;
+use vac_engine::calls::Called;
 use vac_engine::grants::Grant;
 use vac_engine::run::{Finished, Request};
 use vac_engine::secrets;
@@ -17,16 +19,24 @@ use crate::ui::Progress;
 use crate::{exit, show, ui};
 
 pub(crate) fn run(global: &Global, args: Run) -> Result<u8> {
-    let request = request(args.given, args.args)?;
     let home = super::home(global)?;
+    let request = request(&home, args.given, args.args)?;
     let target = Target::find(&home, &args.target)?;
-    with_console(global, &target.name.clone(), request.1, |outside| {
-        vac_engine::run::run(&home, &target, &request.0, outside)
-    })
+    with_console(
+        global,
+        &target.name.clone(),
+        request.1,
+        |_| Ok(()),
+        |outside| vac_engine::run::run(&home, &target, &request.0, outside),
+    )
 }
 
 /// What the operator gave, and the limit of wall time.
-pub(super) fn request(given: Given, args: Vec<String>) -> Result<(Request, Option<std::time::Duration>)> {
+pub(super) fn request(
+    home: &Home,
+    given: Given,
+    args: Vec<String>,
+) -> Result<(Request, Option<std::time::Duration>)> {
     let grants =
         given.grants.iter().map(|text| Grant::parse(text, &host::env)).collect::<Result<Vec<_>>>()?;
     let env = given.env.iter().map(|text| variable(text)).collect::<Result<Vec<_>>>()?;
@@ -35,16 +45,9 @@ pub(super) fn request(given: Given, args: Vec<String>) -> Result<(Request, Optio
     let secrets = given.secrets.iter().map(secret).collect::<Result<Vec<_>>>()?;
     let mut limits = Limits { ticks_max: given.ticks, ..Limits::default() };
     limits.memory_max_bytes = given.memory.unwrap_or(limits.memory_max_bytes);
-    let request = Request {
-        args,
-        env,
-        grants,
-        config,
-        secrets,
-        seed: given.seed,
-        limits,
-        folder: host::working_folder()?,
-    };
+    let links = given.links.iter().map(|text| Target::find(home, text)).collect::<Result<_>>()?;
+    let folder = host::working_folder()?;
+    let request = Request { args, env, grants, config, secrets, seed: given.seed, limits, folder, links };
     Ok((request, given.time))
 }
 
@@ -57,11 +60,12 @@ fn variable(text: &str) -> Result<(String, String)> {
     }
 }
 
-/// Runs `work` with the standard streams, then shows how it went.
+/// Runs `work` with the standard streams, then shows its result with `show`, and how it went.
 pub(super) fn with_console(
     global: &Global,
     name: &str,
     limit: Option<std::time::Duration>,
+    show: impl FnOnce(&Finished) -> Result<()>,
     work: impl FnOnce(Outside) -> Result<Finished>,
 ) -> Result<u8> {
     if global.json {
@@ -76,9 +80,7 @@ pub(super) fn with_console(
     let finished = work(host::outside(terminal, limit));
     progress.stop();
     let finished = finished?;
-    if let Some(result) = &finished.result {
-        ui::print(format_args!("{result}\n"));
-    }
+    show(&finished)?;
     if !global.quiet {
         show::summary(&finished.summary);
     }
@@ -99,12 +101,17 @@ fn finished_json(finished: &Finished, captured: &Captured) -> Value {
     let mut value = show::summary_json(&finished.summary);
     if let Some(map) = value.as_object_mut() {
         map.insert("result".into(), json!(finished.result));
+        map.insert("calls".into(), finished.calls.iter().map(called_json).collect());
         map.insert("stdout".into(), stream(&captured.stdout));
         map.insert("stderr".into(), stream(&captured.stderr));
         map.insert("error".into(), finished.error.as_ref().map_or(Value::Null, ui::error_json));
         map.insert("exit_code".into(), json!(code(finished)));
     }
     value
+}
+
+fn called_json(called: &Called) -> Value {
+    json!({ "call": called.call, "keep": called.keep, "result": called.result })
 }
 
 /// Text as text, anything else as `{"hex": …}`.
