@@ -1,11 +1,12 @@
 //! What a program imports and exports, and which grants each import would need.
 
-use vac_core::fault::{Corrupt, Result, Usage, quote};
+use vac_core::fault::{Result, Usage, quote};
+use vac_core::storage::Storage;
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex, Type};
 
-use crate::engine::{Compiled, Engine};
-use crate::load::Loaded;
+use crate::engine::{Compiled, Compiler, Engine};
+use crate::load::{Kind, Loaded};
 use crate::value::{show_params, show_type};
 
 /// A function that a program exports.
@@ -132,6 +133,8 @@ pub fn is_command(engine: &Engine, compiled: &Compiled) -> bool {
 
 /// What a program asks for and offers, whether or not this host would run it.
 pub struct Program {
+    /// What kind of file it is.
+    pub kind: Kind,
     /// Whether it can be run as a command.
     pub is_command: bool,
     /// The functions it exports, as WIT writes them.
@@ -143,18 +146,16 @@ pub struct Program {
 }
 
 /// Looks at a program without running any of it.
-pub fn program(engine: &Engine, loaded: &Loaded<'_>) -> Result<Program> {
-    let bytes = loaded.component()?;
-    let component = wasmtime::component::Component::from_binary(engine.inner(), &bytes).map_err(|e| {
-        Corrupt::new(
-            "program",
-            format!("`{}`", loaded.place),
-            "a valid component",
-            quote(&crate::engine::chain(&e)),
-        )
-    })?;
+pub fn program(
+    engine: &Engine,
+    loaded: &Loaded<'_>,
+    storage: Option<&dyn Storage>,
+    compiler: &dyn Compiler,
+) -> Result<Program> {
+    let (component, _) = engine.code(loaded, storage, compiler)?;
     let ty = component.component_type();
     Ok(Program {
+        kind: loaded.kind,
         is_command: newest_command(engine, &component).is_some(),
         exports: exports_of(engine, &component).iter().map(Export::signature).collect(),
         imports: ty.imports(engine.inner()).map(|(name, item)| import(engine, name, &item.ty)).collect(),

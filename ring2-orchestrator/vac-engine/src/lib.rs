@@ -3,6 +3,7 @@
 //!
 //! - [`home`]: where everything is kept
 //! - [`grants`]: what the operator allows, from text to open directories
+//! - [`limits`]: what a run may use up
 //! - [`target`]: a program or script, by path, CID or name
 //! - [`journal`]: the one place where events are written, or compared with a record
 //! - [`session`]: one run, the only writer of its ledger
@@ -16,6 +17,7 @@ pub mod clock;
 pub mod grants;
 pub mod home;
 pub mod journal;
+pub mod limits;
 pub mod replay;
 pub mod report;
 pub mod run;
@@ -26,3 +28,4 @@ pub mod verify;
 
 pub use clock::{Deadline, HostClock};
 pub use home::Home;
+pub use limits::{Limit, Limits};

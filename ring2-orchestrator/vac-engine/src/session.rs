@@ -14,11 +14,14 @@ use vac_core::cid::{Cid, Codec};
 use vac_core::fault::{Error, HostAbort, Result};
 use vac_core::ledger::{Body, Committer, Head, Header, Ledger, Outcome, RunId};
 use vac_core::store::Store;
-use vac_host::{Budget, Compiled, Console, Ending, Instance, NoConsole, Preopen, Setup, Val, Watch, value};
+use vac_host::{
+    Budget, Compiled, Compiler, Console, Ending, Instance, NoConsole, Preopen, Setup, Spent, Val, Watch, value,
+};
 
 use crate::clock::HostClock;
 use crate::home::Home;
 use crate::journal::{Journal, KernelRecorder, error_of, outcome_of};
+use crate::limits::{Limit, Limits};
 use crate::target::Programs;
 
 /// Name of the event in which a kernel runs.
@@ -29,21 +32,6 @@ const GROUP_INTERVAL: Duration = Duration::from_millis(2);
 /// The first group waits longer: most runs are over by then and need only one.
 const FIRST_GROUP_AFTER: Duration = Duration::from_millis(20);
 
-/// What a run may use up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// Ticks of all its kernels together; no limit if `None`.
-    pub ticks_max: Option<u64>,
-    /// Bytes of linear memory that one kernel may hold.
-    pub memory_max_bytes: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { ticks_max: None, memory_max_bytes: vac_host::limits::MEMORY_DEFAULT_BYTES }
-    }
-}
-
 /// Where a run takes its time, its end and its console from.
 pub struct Outside {
     /// The host's clocks.
@@ -52,6 +40,8 @@ pub struct Outside {
     pub watch: Arc<dyn Watch>,
     /// The standard streams of every kernel and of the script.
     pub console: Arc<Mutex<dyn Console>>,
+    /// Compiles what has no code yet.
+    pub compiler: Arc<dyn Compiler>,
 }
 
 /// What one kernel did, for people.
@@ -141,6 +131,8 @@ pub struct Session<'h> {
     limits: Limits,
     outside: Outside,
     ticks: u64,
+    /// What its kernels used up.
+    quotas: Quotas,
     started_ns: u64,
     kernels: Vec<KernelUse>,
 }
@@ -187,6 +179,7 @@ impl<'h> Session<'h> {
         outside: Outside,
     ) -> Self {
         let started_ns = outside.clock.monotonic_ns();
+        let quotas = quotas(&limits);
         Self {
             home,
             programs,
@@ -197,6 +190,7 @@ impl<'h> Session<'h> {
             limits,
             outside,
             ticks: 0,
+            quotas,
             started_ns,
             kernels: Vec::new(),
         }
@@ -247,7 +241,11 @@ impl<'h> Session<'h> {
         let request = request_of(program, ask);
         let open = self.journal.begin(KERNEL_EVENT, self.ticks, &request)?;
         let (events, started_ns) = (self.journal.events(), self.outside.clock.monotonic_ns());
-        let (gave, ticks) = self.start_and_ask(program, ask, with);
+        let (gave, spent) = self.start_and_ask(program, ask, with);
+        let ticks = spent.ticks;
+        for resource in OF_THE_RUN {
+            self.quotas.carry(resource, &spent.quotas);
+        }
         let export = match ask {
             Ask::Command { .. } => "wasi:cli/run",
             Ask::Call { export, .. } => export,
@@ -267,7 +265,12 @@ impl<'h> Session<'h> {
     fn end_kernel(&mut self, open: crate::journal::Open, gave: Result<Gave>, ticks: u64) -> Result<Gave> {
         match gave {
             Ok(gave) => {
-                self.journal.end(open, Ok(&response_of(&gave, ticks)))?;
+                let response = response_of(&gave, ticks);
+                if let Err(abort) = self.quotas.clone().charge(Resource::ResultBytes, response.len() as u64) {
+                    self.journal.end(open, Err(outcome_of(&abort.clone().into())))?;
+                    return Err(abort.into());
+                }
+                self.journal.end(open, Ok(&response))?;
                 Ok(gave)
             }
             // A replay that went wrong has no answer to compare.
@@ -281,25 +284,25 @@ impl<'h> Session<'h> {
         }
     }
 
-    fn start_and_ask(&mut self, program: &Arc<Compiled>, ask: &Ask<'_>, with: With) -> (Result<Gave>, u64) {
-        let ticks_max = self.limits.ticks_max.map_or(u64::MAX, |max| max.saturating_sub(self.ticks));
+    fn start_and_ask(&mut self, program: &Arc<Compiled>, ask: &Ask<'_>, with: With) -> (Result<Gave>, Spent) {
+        let ticks_max = self.limits.get(Limit::Ticks).map_or(u64::MAX, |max| max.saturating_sub(self.ticks));
         let budget = Budget { ticks_max, watch: Arc::clone(&self.outside.watch) };
         let recorder = Box::new(KernelRecorder::new(Arc::clone(&self.journal), self.ticks));
         let setup = self.setup(ask, with);
         let engine = match self.programs.engine() {
             Ok(engine) => engine,
-            Err(error) => return (Err(error), 0),
+            Err(error) => return (Err(error), Spent { ticks: 0, quotas: self.quotas.clone() }),
         };
-        let (started, ticks) = Instance::start(engine, Arc::clone(program), setup, budget, recorder);
+        let (started, spent) = Instance::start(engine, Arc::clone(program), setup, budget, recorder);
         let mut instance = match started {
             Ok(instance) => instance,
-            Err(error) => return (Err(error), ticks),
+            Err(error) => return (Err(error), spent),
         };
         let gave = match ask {
             Ask::Command { .. } => instance.run_command(engine).map(Gave::Ended),
             Ask::Call { export, args } => instance.call(engine, export, args).map(Gave::Results),
         };
-        (gave, instance.ticks())
+        (gave, instance.spent())
     }
 
     fn setup(&self, ask: &Ask<'_>, with: With) -> Setup {
@@ -311,9 +314,6 @@ impl<'h> Session<'h> {
             true => Box::new(SharedConsole(Arc::clone(&self.outside.console))),
             false => Box::new(NoConsole),
         };
-        let quotas = Quotas::unlimited()
-            .with(Resource::MemoryBytes, self.limits.memory_max_bytes)
-            .with(Resource::TableElements, vac_host::limits::TABLE_ELEMENTS_MAX);
         Setup {
             args,
             env,
@@ -321,8 +321,10 @@ impl<'h> Session<'h> {
             stdin: with.stdin,
             console,
             seed: self.seed,
-            quotas,
-            ..Setup::default()
+            quotas: self.quotas.clone(),
+            handles_max: self.limits.max_usize(Limit::Handles),
+            resources_max: self.limits.max_usize(Limit::Resources),
+            transfer_max_bytes: self.limits.max_usize(Limit::Transfer),
         }
     }
 
@@ -359,6 +361,24 @@ impl<'h> Session<'h> {
         }
         Ok(Body::Stored { cid: self.keep(bytes)?, len_bytes: bytes.len() as u64 })
     }
+}
+
+/// What is counted over all kernels of a run; anything else ends with its kernel.
+const OF_THE_RUN: [Resource; 3] = [Resource::HostCalls, Resource::InputBytes, Resource::OutputBytes];
+
+fn quotas(limits: &Limits) -> Quotas {
+    let table = [
+        (Resource::MemoryBytes, Limit::Memory),
+        (Resource::TableElements, Limit::Tables),
+        (Resource::HostCalls, Limit::Calls),
+        (Resource::InputBytes, Limit::Input),
+        (Resource::OutputBytes, Limit::Output),
+        (Resource::OpenFiles, Limit::Files),
+        (Resource::ResultBytes, Limit::Result),
+    ];
+    table.into_iter().fold(Quotas::unlimited(), |quotas, (resource, limit)| {
+        quotas.with(resource, limits.max(limit))
+    })
 }
 
 /// `[program, export, arguments, environment]`, the arguments of a command being text.

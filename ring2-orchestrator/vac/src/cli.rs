@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::limits;
+
 /// Runs WebAssembly that nobody trusts: granted, recorded, replayable.
 #[derive(Debug, Parser)]
 #[command(name = "vac", version, max_term_width = 100, after_help = EXIT_CODES)]
@@ -35,8 +37,10 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a script, a component or a WASI 0.1 module.
+    #[command(after_help = limits::table())]
     Run(Run),
     /// Call a typed export of a component.
+    #[command(after_help = limits::table())]
     Call(Call),
     /// Show what a program is, exports and imports, and which grants it would need.
     Inspect(Inspect),
@@ -66,24 +70,33 @@ pub(crate) struct Given {
     /// The seed of all entropy.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) within: Within,
+}
+
+/// What a run may use up.
+#[derive(Debug, Args)]
+pub(crate) struct Within {
     /// Stop after this many ticks of kernels; a script's own loops have none, see --time.
     #[arg(long, value_name = "N")]
     pub(crate) ticks: Option<u64>,
     /// Linear memory that a kernel may hold, for example 512MiB [default: 4GiB].
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = limits::size)]
     pub(crate) memory: Option<u64>,
     /// Stop after this much wall time, for example 30s.
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = limits::duration)]
     pub(crate) time: Option<Duration>,
+    /// Any limit, for example files=64 or compile-time=30s; all are listed below.
+    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = limits::parse)]
+    pub(crate) limits: Vec<limits::Asked>,
 }
 
-fn size(text: &str) -> Result<u64, String> {
-    let expected = "expected a size like 512MiB or 4GiB";
-    text.parse::<bytesize::ByteSize>().map(|size| size.as_u64()).map_err(|_| expected.to_owned())
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|e| format!("{e}; expected a duration like 500ms, 30s or 2m"))
+/// What the operator's own side may use up, for commands that record nothing.
+#[derive(Debug, Args)]
+pub(crate) struct Patience {
+    /// A limit of the operator's: time, module, compile-time or compile-memory; see `vac run --help`.
+    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = limits::parse)]
+    pub(crate) limits: Vec<limits::Asked>,
 }
 
 #[derive(Debug, Args)]
@@ -111,6 +124,8 @@ pub(crate) struct Call {
 pub(crate) struct Inspect {
     /// A `.wasm` file, a CID or builtin:NAME.
     pub(crate) target: String,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
 }
 
 #[derive(Debug, Args)]
@@ -154,6 +169,8 @@ fn class(text: &str) -> Result<vac_core::ledger::Class, String> {
 pub(crate) struct Replay {
     /// A run: its identity, the beginning or end of it, or `last`.
     pub(crate) run: String,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
 }
 
 #[derive(Debug, Args)]

@@ -120,7 +120,7 @@ fn run_here(home: &Home, target: &Target, request: &Request, outside: Outside) -
     );
     let folder = target.folder.as_deref().map(open_folder).transpose()?;
     let out_parent = Some(open_folder(&request.folder)?);
-    let session = start(home, Programs::default(), target, header, &request, outside)?;
+    let session = start(home, Programs::new(&request.limits, &outside), target, header, &request, outside)?;
     evaluate(session, target, ast, folder, out_parent, request.grants, &request.args)
 }
 

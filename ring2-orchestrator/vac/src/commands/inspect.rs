@@ -1,28 +1,31 @@
 //! `vac inspect`: what a program is, exports and imports, and which grants it would need.
 
+use std::sync::{Arc, Mutex};
+
 use serde_json::json;
 use vac_core::fault::Result;
 use vac_engine::target::{Programs, Target};
-use vac_host::inspect::{self, Import};
-use vac_host::load;
+use vac_engine::Limit;
+use vac_host::NoConsole;
+use vac_host::inspect::Import;
 
 use crate::cli::{Global, Inspect};
-use crate::exit;
+use crate::{exit, host, limits};
 use crate::ui::{self, Progress};
 
 pub(crate) fn inspect(global: &Global, args: &Inspect) -> Result<u8> {
     let home = super::home(global)?;
-    let target = Target::find(&home, &args.target)?;
+    let limits = limits::of_patience(&args.patience)?;
+    let target = Target::find_within(&home, &args.target, limits.max(Limit::Module))?;
     let progress = Progress::start(&format!("compiling {}", target.name), global.quiet || global.json);
-    let loaded = load::load(&target.bytes, &target.place)?;
-    let programs = Programs::default();
-    let program = inspect::program(programs.engine()?, &loaded)?;
+    let outside = host::outside(Arc::new(Mutex::new(NoConsole)), &limits);
+    let program = Programs::new(&limits, &outside).inspect(&home, &target)?;
     progress.stop();
     let exports: Vec<String> = program.exports.clone();
     if global.json {
         ui::print_json(&json!({
-            "cid": loaded.cid.to_string(),
-            "kind": loaded.kind.word(),
+            "cid": target.cid.to_string(),
+            "kind": program.kind.word(),
             "size_bytes": target.bytes.len(),
             "is_command": program.is_command,
             "exports": exports,
@@ -31,11 +34,11 @@ pub(crate) fn inspect(global: &Global, args: &Inspect) -> Result<u8> {
         }));
         return Ok(exit::OK);
     }
-    ui::print(format_args!("{}  {}\n", ui::bold("cid"), loaded.cid));
+    ui::print(format_args!("{}  {}\n", ui::bold("cid"), target.cid));
     ui::print(format_args!(
         "{} {}, {} bytes\n",
         ui::bold("kind"),
-        loaded.kind.words(),
+        program.kind.words(),
         ui::count(target.bytes.len() as u64)
     ));
     if program.is_command {
