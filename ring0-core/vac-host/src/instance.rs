@@ -326,7 +326,8 @@ fn classify(error: wasmtime::Error, bounds: Bounds) -> Error {
     match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => out_of_ticks(bounds.ticks_max),
         Some(Trap::StackOverflow) => {
-            let message = format!("the guest's calls are too deep: its stack is {} bytes", bounds.stack_bytes);
+            let message =
+                format!("the guest's calls are too deep: its stack is {} bytes", bounds.stack_bytes);
             HostAbort::new(AbortKind::Quota, message).hint(raise("depth")).into()
         }
         Some(trap) => {

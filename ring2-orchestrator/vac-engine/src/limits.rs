@@ -118,9 +118,15 @@ pub const RULES: &[Rule] = &[
     rule(Limit::Calls, "calls", Unit::Count, 1_000_000_000, "calls through the wall"),
     rule(Limit::Input, "input", Unit::Bytes, 64 * GIB, "bytes that kernels read"),
     rule(Limit::Output, "output", Unit::Bytes, 16 * GIB, "bytes that kernels write"),
-    rule(Limit::Transfer, "transfer", Unit::Bytes, host::HOSTCALL_MAX_BYTES as u64, "text and lists in one call")
-        .before(host::HOSTCALL_MAX_BYTES as u64)
-        .range(1 << 10, 4 * GIB),
+    rule(
+        Limit::Transfer,
+        "transfer",
+        Unit::Bytes,
+        host::HOSTCALL_MAX_BYTES as u64,
+        "text and lists in one call",
+    )
+    .before(host::HOSTCALL_MAX_BYTES as u64)
+    .range(1 << 10, 4 * GIB),
     rule(Limit::Result, "result", Unit::Bytes, 64 << 20, "what one call of a kernel gives back"),
     rule(Limit::Module, "module", Unit::Bytes, host::MODULE_DEFAULT_BYTES, "size of a program")
         .before(host::MODULE_DEFAULT_BYTES)
@@ -197,7 +203,8 @@ impl Limits {
     /// The limits that are in the header under their own names: all that a replay must know, but
     /// for ticks and memory, which have fields from before there was this list.
     pub fn to_node(&self) -> Node {
-        let mut fields: Vec<_> = listed().map(|rule| (rule.name.to_owned(), number(self.get(rule.limit)))).collect();
+        let mut fields: Vec<_> =
+            listed().map(|rule| (rule.name.to_owned(), number(self.get(rule.limit)))).collect();
         fields.sort_by(|a, b| (a.0.len(), &a.0).cmp(&(b.0.len(), &b.0)));
         Node::Map(fields)
     }

@@ -11,9 +11,9 @@ use vac_host::engine::ENGINE;
 
 use crate::home::Home;
 use crate::journal::{Journal, RECORD_ENDS, is_outside};
+use crate::limits::{Limit, Limits};
 use crate::run::{HEADER_FORMAT, What, finish, recorded_args, seed_bytes};
 use crate::script;
-use crate::limits::{Limit, Limits};
 use crate::session::{Ask, Outside, Session, With};
 use crate::target::{Programs, Target};
 

@@ -12,8 +12,8 @@ use vac_host::{Compiled, Ending, Val, inspect, value};
 use crate::grants::{self, Grant};
 use crate::home::Home;
 use crate::journal::outcome_of;
-use crate::script;
 use crate::limits::{Limit, Limits};
+use crate::script;
 use crate::session::{Ask, Gave, Outside, Session, Summary, With};
 use crate::target::{Programs, Target};
 

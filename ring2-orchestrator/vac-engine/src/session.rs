@@ -15,7 +15,8 @@ use vac_core::fault::{Error, HostAbort, Result};
 use vac_core::ledger::{Body, Committer, Head, Header, Ledger, Outcome, RunId};
 use vac_core::store::Store;
 use vac_host::{
-    Budget, Compiled, Compiler, Console, Ending, Instance, NoConsole, Preopen, Setup, Spent, Val, Watch, value,
+    Budget, Compiled, Compiler, Console, Ending, Instance, NoConsole, Preopen, Setup, Spent, Val, Watch,
+    value,
 };
 
 use crate::clock::HostClock;
@@ -376,9 +377,9 @@ fn quotas(limits: &Limits) -> Quotas {
         (Resource::OpenFiles, Limit::Files),
         (Resource::ResultBytes, Limit::Result),
     ];
-    table.into_iter().fold(Quotas::unlimited(), |quotas, (resource, limit)| {
-        quotas.with(resource, limits.max(limit))
-    })
+    table
+        .into_iter()
+        .fold(Quotas::unlimited(), |quotas, (resource, limit)| quotas.with(resource, limits.max(limit)))
 }
 
 /// `[program, export, arguments, environment]`, the arguments of a command being text.

@@ -57,7 +57,8 @@ pub(crate) struct ChildCompiler {
 
 impl ChildCompiler {
     pub(crate) fn new(clock: Arc<dyn HostClock>, watch: Arc<dyn Watch>, limits: &Limits) -> Self {
-        let (time_max_ns, memory_max_bytes) = (limits.get(Limit::CompileTime), limits.max(Limit::CompileMemory));
+        let (time_max_ns, memory_max_bytes) =
+            (limits.get(Limit::CompileTime), limits.max(Limit::CompileMemory));
         Self { clock, watch, time_max_ns, memory_max_bytes }
     }
 

@@ -17,7 +17,8 @@ pub(crate) struct Asked {
 /// Reads `NAME=VALUE`.
 pub(crate) fn parse(text: &str) -> Result<Asked, String> {
     let names = || RULES.iter().map(|rule| rule.name).collect::<Vec<_>>().join(", ");
-    let (name, value) = text.split_once('=').ok_or_else(|| format!("expected NAME=VALUE, NAME one of {}", names()))?;
+    let (name, value) =
+        text.split_once('=').ok_or_else(|| format!("expected NAME=VALUE, NAME one of {}", names()))?;
     let limit = Limit::named(name).ok_or_else(|| format!("expected one of {} before `=`", names()))?;
     let value = match value {
         "none" => None,
@@ -73,7 +74,8 @@ pub(crate) fn of_patience(patience: &Patience) -> vac_core::fault::Result<Limits
     for asked in &patience.limits {
         let rule = asked.limit.rule();
         if rule.is_recorded && rule.limit != Limit::Module {
-            let message = format!("the limit `{}` is a run's, and this command starts none of its own", rule.name);
+            let message =
+                format!("the limit `{}` is a run's, and this command starts none of its own", rule.name);
             return Err(vac_core::fault::Usage::new(message).into());
         }
         limits.set(asked.limit, asked.value)?;
@@ -92,7 +94,9 @@ fn default(rule: &Rule) -> String {
     match (rule.default, rule.unit) {
         (None, _) => "none".into(),
         (Some(value), Unit::Count) => value.to_string(),
-        (Some(value), Unit::Bytes) => bytesize::ByteSize(value).display().iec().to_string().replace(".0", "").replace(' ', ""),
+        (Some(value), Unit::Bytes) => {
+            bytesize::ByteSize(value).display().iec().to_string().replace(".0", "").replace(' ', "")
+        }
         (Some(value), Unit::Time) => humantime::format_duration(Duration::from_nanos(value)).to_string(),
     }
 }

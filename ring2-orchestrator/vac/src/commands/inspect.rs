@@ -3,15 +3,15 @@
 use std::sync::{Arc, Mutex};
 
 use serde_json::json;
-use vac_core::fault::Result;
-use vac_engine::target::{Programs, Target};
+use vac_core::fault::{Result, quote, quote_line};
 use vac_engine::Limit;
+use vac_engine::target::{Programs, Target};
 use vac_host::NoConsole;
 use vac_host::inspect::Import;
 
 use crate::cli::{Global, Inspect};
-use crate::{exit, host, limits};
 use crate::ui::{self, Progress};
+use crate::{exit, host, limits};
 
 pub(crate) fn inspect(global: &Global, args: &Inspect) -> Result<u8> {
     let home = super::home(global)?;
@@ -42,13 +42,13 @@ pub(crate) fn inspect(global: &Global, args: &Inspect) -> Result<u8> {
         ui::count(target.bytes.len() as u64)
     ));
     if program.is_command {
-        ui::print(format_args!("{}  vac run {} -- ARGS\n", ui::bold("run"), target.place));
+        ui::print(format_args!("{}  vac run {} -- ARGS\n", ui::bold("run"), quote(&target.place)));
     }
     section("exports", &exports);
     ui::print(format_args!("{}\n", ui::bold("imports")));
     program.imports.iter().for_each(show_import);
     if let Some(refused) = &program.refused {
-        ui::print(format_args!("{} {refused}\n", ui::red("refused")));
+        ui::print(format_args!("{} {}\n", ui::red("refused"), quote_line(refused)));
     }
     Ok(exit::OK)
 }
@@ -60,7 +60,7 @@ fn import_json(import: &Import) -> serde_json::Value {
 fn section(name: &str, lines: &[String]) {
     ui::print(format_args!("{}\n", ui::bold(name)));
     for line in lines {
-        ui::print(format_args!("  {}\n", vac_core::fault::quote_line(line)));
+        ui::print(format_args!("  {}\n", quote_line(line)));
     }
     if lines.is_empty() {
         ui::print("  none\n");
@@ -75,7 +75,7 @@ fn show_import(import: &Import) {
     let functions = import.functions.len();
     ui::print(format_args!(
         "  {} {}{needs}\n",
-        vac_core::fault::quote(&import.name),
+        quote(&import.name),
         ui::dim(format!("({functions} functions)"))
     ));
 }
