@@ -148,12 +148,12 @@ fn drain(from: Option<impl Read>, max_bytes: u64, to: &Sender<Vec<u8>>) {
 
 /// What the bytes of a child mean; `None` if they are no whole answer.
 fn answered(mut bytes: Vec<u8>, loaded: &Loaded<'_>) -> Option<Result<Vec<u8>>> {
-    match bytes.first()? {
-        &CODE => {
+    match *bytes.first()? {
+        CODE => {
             bytes.remove(0);
             Some(Ok(bytes))
         }
-        &CORRUPT => {
+        CORRUPT => {
             let (expected, got): (String, String) = decode(bytes.get(1..)?, "an answer").ok()?;
             Some(Err(Corrupt::new("program", format!("`{}`", loaded.place), expected, quote(&got)).into()))
         }

@@ -338,6 +338,10 @@ impl Context<'_> {
             Ok((target.bytes, None))
         })?;
         let cid = self.session.keep(&bytes)?;
+        // A record that ends here did so while compiling, which a replay need not try.
+        if let Some(over) = self.session.journal().record_is_over() {
+            return Err(over.into());
+        }
         let target = Target { bytes, cid, name: text.to_owned(), place: text.to_owned(), folder: None };
         let compiled = self.session.programs.compile(home, &target)?;
         self.kernels.push((text.to_owned(), compiled));
