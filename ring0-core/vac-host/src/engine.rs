@@ -193,6 +193,11 @@ impl Engine {
         &self.coder.engine
     }
 
+    /// What compiles in this process.
+    pub fn coder(&self) -> &Coder {
+        &self.coder
+    }
+
     /// The stack that a guest has.
     pub(crate) fn stack_bytes(&self) -> usize {
         self.stack_bytes
