@@ -7,6 +7,7 @@
 //! The `vac` that is tested is the one that `cargo build` makes for the profile of this binary,
 //! or the one that `VAC_TEST_BIN` names.
 
+mod attacks;
 mod bad_input;
 mod call;
 mod calls;

@@ -10,7 +10,7 @@ use crate::support::{Sandbox, copy_folder, number, repository, text};
 const FIGURE: &str = "bafkr4ibmtxotvgnsmsk6sn3csfg6fitm5an6nhrioz5wtwg3nuqvuvxll4";
 const TABLE: &str = "bafkr4ig4l2bfedoolruvuchb47wceyigv7lskgq5wiu2ryzndepckclypa";
 /// It names the engine and its settings too, so it changes with them.
-const HEAD: &str = "f35997db56be26ca9be5e0542b76e1e78a538c42c5ac5bfda2fd4852493a8d94";
+const HEAD: &str = "752d07643315185998725f29b81c48df608be69dd541627e33073f77eaababc6";
 
 /// The script, in the repository.
 fn script() -> String {

@@ -267,10 +267,14 @@ pub enum Resource {
     InputBytes,
     /// Bytes that the guest gives out.
     OutputBytes,
+    /// Handles that hold a file or directory of the host open.
+    OpenFiles,
+    /// Bytes of what a call gives back, in canonical form.
+    ResultBytes,
 }
 
 impl Resource {
-    const COUNT: usize = 5;
+    const COUNT: usize = 7;
 
     /// The resource in words, with its unit.
     pub fn words(self) -> &'static str {
@@ -280,16 +284,28 @@ impl Resource {
             Self::HostCalls => "host calls",
             Self::InputBytes => "bytes of input",
             Self::OutputBytes => "bytes of output",
+            Self::OpenFiles => "open files and directories",
+            Self::ResultBytes => "bytes of results",
         }
     }
 
-    /// What raises the limit, as a person would type it.
-    fn hint(self) -> Option<&'static str> {
+    /// The limit's name, as an operator types it.
+    pub fn name(self) -> &'static str {
         match self {
-            Self::MemoryBytes => Some("raise it with `--memory SIZE`, for example `--memory 4GiB`"),
-            _ => None,
+            Self::MemoryBytes => "memory",
+            Self::TableElements => "tables",
+            Self::HostCalls => "calls",
+            Self::InputBytes => "input",
+            Self::OutputBytes => "output",
+            Self::OpenFiles => "files",
+            Self::ResultBytes => "result",
         }
     }
+}
+
+/// What raises the limit `name`, as a person would type it.
+pub fn raise(name: &str) -> String {
+    format!("raise it with `--limit {name}=VALUE`")
 }
 
 /// How much of each [`Resource`] a run may use, and how much it has.
@@ -330,6 +346,11 @@ impl Quotas {
         *used = used.saturating_sub(amount);
     }
 
+    /// Takes over from `before` how much of `resource` is used.
+    pub fn carry(&mut self, resource: Resource, before: &Self) {
+        self.used[resource as usize] = before.used[resource as usize];
+    }
+
     /// How much of `resource` is used.
     pub fn used(&self, resource: Resource) -> u64 {
         self.used[resource as usize]
@@ -338,11 +359,7 @@ impl Quotas {
 
 fn exceeded(resource: Resource, max: u64, wanted: u128) -> HostAbort {
     let message = format!("the guest wants {wanted} {what}; the limit is {max}", what = resource.words());
-    let abort = HostAbort::new(AbortKind::Quota, message);
-    match resource.hint() {
-        Some(hint) => abort.hint(hint),
-        None => abort,
-    }
+    HostAbort::new(AbortKind::Quota, message).hint(raise(resource.name()))
 }
 
 #[cfg(test)]

@@ -1,8 +1,13 @@
 //! The engine's settings (profile `det-1`), compiling, and the cache of compiled code.
 //!
 //! Compiled code is trusted by the machine, so it is never taken from a guest or a bundle: only
-//! from this home's cache, under the CID of the program and a fingerprint of the engine, and only
-//! if its digest is the one that was written with it.
+//! from a [`Compiler`] that this process started, or from this home's cache, under the CID of the
+//! program and a fingerprint of the engine, and only if its digest is the one that was written
+//! with it.
+//!
+//! Compiling takes more than linear time and memory: five kilobytes of nested loops keep the
+//! compiler busy for a minute. So whoever runs what it does not trust passes in a [`Compiler`] that
+//! does the work where it can be stopped; [`Coder`] is what does it there.
 
 use std::hash::{Hash, Hasher};
 
@@ -13,7 +18,7 @@ use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Config, OptLevel};
 
 use crate::core_module::CoreModule;
-use crate::limits::{NATIVE_STACK_BYTES, WASM_STACK_BYTES};
+use crate::limits::{HOST_STACK_BYTES, WASM_STACK_BYTES};
 use crate::load::{Kind, Loaded, uncovered};
 use crate::wall::{State, Wall};
 use crate::{adapt, kernel_files, wasi};
@@ -40,11 +45,23 @@ pub enum Origin {
     Cache,
 }
 
+/// Makes code from programs, here or somewhere else.
+pub trait Compiler: Send + Sync {
+    /// The sealed code of a program, as [`Coder::seal`] makes it.
+    fn compile(&self, loaded: &Loaded<'_>) -> Result<Vec<u8>>;
+}
+
+/// The part of an engine that makes code and starts nothing.
+pub struct Coder {
+    engine: wasmtime::Engine,
+    fingerprint: String,
+}
+
 /// Compiles and links programs.
 pub struct Engine {
-    engine: wasmtime::Engine,
+    coder: Coder,
     linker: Linker<State>,
-    fingerprint: String,
+    stack_bytes: usize,
 }
 
 /// A program that is compiled and linked, and can be started any number of times.
@@ -72,50 +89,25 @@ pub fn det_1() -> Config {
         .relaxed_simd_deterministic(true)
         .cranelift_opt_level(OptLevel::Speed)
         .max_wasm_stack(WASM_STACK_BYTES)
-        .async_stack_size(NATIVE_STACK_BYTES);
+        .async_stack_size(WASM_STACK_BYTES + HOST_STACK_BYTES);
     config
 }
 
-impl Engine {
-    /// The engine of profile `det-1`.
+impl Coder {
+    /// Makes code for the engine of profile `det-1`.
     pub fn new() -> Result<Self> {
-        Self::with(&det_1(), |_| Ok(()))
+        Self::with(&det_1())
     }
 
-    /// An engine with other settings, to measure what each one costs, and with further
-    /// interfaces on the wall, which are recorded like all others.
-    pub fn with(config: &Config, extra: impl FnOnce(&mut Wall<'_>) -> wasmtime::Result<()>) -> Result<Self> {
+    fn with(config: &Config) -> Result<Self> {
         let engine = wasmtime::Engine::new(config).map_err(|e| machine("start the engine", &e))?;
-        let mut linker = Linker::new(&engine);
-        let mut wall = Wall::new(&mut linker);
-        let defined = wasi::define(&mut wall)
-            .and_then(|()| kernel_files::define(&mut wall))
-            .and_then(|()| adapt::define(&mut wall))
-            .and_then(|()| extra(&mut wall));
-        defined.map_err(|e| machine("define the wall", &e))?;
         let fingerprint = fingerprint(&engine);
-        Ok(Self { engine, linker, fingerprint })
+        Ok(Self { engine, fingerprint })
     }
 
-    pub(crate) fn inner(&self) -> &wasmtime::Engine {
-        &self.engine
-    }
-
-    /// Compiles and links `loaded`, using the cache in `storage` if there is one. Failing to
-    /// write the cache is no error: the next start is slower, and that is all.
-    pub fn compile(&self, loaded: &Loaded<'_>, storage: Option<&dyn Storage>) -> Result<Compiled> {
-        let cached = storage.and_then(|storage| self.cached(storage, &loaded.cid));
-        let (component, origin) = match cached {
-            Some(component) => (component, Origin::Cache),
-            None => (self.compile_now(loaded, storage)?, Origin::Compiled),
-        };
-        let linked = self.link(&component, loaded.place)?;
-        let core = loaded.core.clone();
-        Ok(Compiled { cid: loaded.cid, kind: loaded.kind, origin, component, linked, core })
-    }
-
-    fn compile_now(&self, loaded: &Loaded<'_>, storage: Option<&dyn Storage>) -> Result<Component> {
-        let component = Component::from_binary(&self.engine, &loaded.component()?).map_err(|e| {
+    /// The code of a program as the cache keeps it: magic, digest, code.
+    pub fn seal(&self, loaded: &Loaded<'_>) -> Result<Vec<u8>> {
+        let code = self.engine.precompile_component(&loaded.component()?).map_err(|e| {
             Corrupt::new(
                 "program",
                 format!("`{}`", loaded.place),
@@ -123,22 +115,7 @@ impl Engine {
                 vac_core::fault::quote(&chain(&e)),
             )
         })?;
-        if let (Some(storage), Ok(code)) = (storage, component.serialize()) {
-            let path = self.code_path(&loaded.cid);
-            let _ = storage.create_dir(CODE_DIR);
-            let tag = std::process::id().to_string();
-            let _ = replace_file(storage, &path, &tag, &self.sealed(&loaded.cid, &code));
-        }
-        Ok(component)
-    }
-
-    fn code_path(&self, cid: &Cid) -> String {
-        format!("{CODE_DIR}/{cid}.{}", self.fingerprint)
-    }
-
-    /// The file of some compiled code: magic, digest, code.
-    fn sealed(&self, cid: &Cid, code: &[u8]) -> Vec<u8> {
-        [&MAGIC[..], &self.digest(cid, code), code].concat()
+        Ok([&MAGIC[..], &self.digest(&loaded.cid, &code), &code].concat())
     }
 
     /// Covers what the code was made from and for, so that files cannot be exchanged.
@@ -148,20 +125,123 @@ impl Engine {
         *hasher.finalize().as_bytes()
     }
 
-    /// Code from the cache, if it is there and exactly what was written.
-    fn cached(&self, storage: &dyn Storage, cid: &Cid) -> Option<Component> {
-        let file = read_file(storage, &self.code_path(cid), CODE_MAX_BYTES).ok()?;
-        let (magic, rest) = file.split_at_checked(MAGIC.len())?;
+    /// The code in `sealed`, if that is exactly what [`Coder::seal`] made for the program `cid`.
+    fn unseal(&self, cid: &Cid, sealed: &[u8]) -> Option<Component> {
+        let (magic, rest) = sealed.split_at_checked(MAGIC.len())?;
         let (digest, code) = rest.split_at_checked(32)?;
         if magic != MAGIC || digest != self.digest(cid, code) {
             return None;
         }
         // SAFETY: `deserialize` runs what it is given as machine code, so the bytes must come
-        // from `serialize` of this engine. (1) The home is the operator's own and no guest can
-        // write to it. (2) The digest, checked above over the very bytes in memory that are
-        // passed on, says that they are what `compile_now` wrote for this program and this
-        // engine. (3) wasmtime itself checks that version and settings match.
+        // from `precompile_component` of this engine. (1) They come from a file of the home, which is
+        // the operator's own and which no guest can write to, or from a `Compiler` of the operator's
+        // side. (2) The digest, checked above over the very bytes in memory that are passed on,
+        // says that they are what `seal` made for this program and this engine. (3) wasmtime itself
+        // checks that version and settings match.
         unsafe { Component::deserialize(&self.engine, code) }.ok()
+    }
+
+    fn path(&self, cid: &Cid) -> String {
+        format!("{CODE_DIR}/{cid}.{}", self.fingerprint)
+    }
+
+    /// Code from the cache, if it is there and exactly what was written.
+    fn cached(&self, storage: &dyn Storage, cid: &Cid) -> Option<Component> {
+        self.unseal(cid, &read_file(storage, &self.path(cid), CODE_MAX_BYTES).ok()?)
+    }
+
+    /// Failing to write the cache is no error: the next start is slower, and that is all.
+    fn cache(&self, storage: &dyn Storage, cid: &Cid, sealed: &[u8]) {
+        let _ = storage.create_dir(CODE_DIR);
+        let tag = std::process::id().to_string();
+        let _ = replace_file(storage, &self.path(cid), &tag, sealed);
+    }
+}
+
+/// Compiles in this process: for programs that are trusted, and for tests.
+impl Compiler for Coder {
+    fn compile(&self, loaded: &Loaded<'_>) -> Result<Vec<u8>> {
+        self.seal(loaded)
+    }
+}
+
+impl Engine {
+    /// The engine of profile `det-1`.
+    pub fn new() -> Result<Self> {
+        Self::with(&det_1(), |_| Ok(()))
+    }
+
+    /// The engine of profile `det-1`, with `bytes` of stack for the guest. Code does not depend on it.
+    pub fn with_stack(bytes: usize) -> Result<Self> {
+        let mut config = det_1();
+        config.max_wasm_stack(bytes).async_stack_size(bytes.saturating_add(HOST_STACK_BYTES));
+        Ok(Self { stack_bytes: bytes, ..Self::with(&config, |_| Ok(()))? })
+    }
+
+    /// An engine with other settings, to measure what each one costs, and with further
+    /// interfaces on the wall, which are recorded like all others.
+    pub fn with(config: &Config, extra: impl FnOnce(&mut Wall<'_>) -> wasmtime::Result<()>) -> Result<Self> {
+        let coder = Coder::with(config)?;
+        let mut linker = Linker::new(&coder.engine);
+        let mut wall = Wall::new(&mut linker);
+        let defined = wasi::define(&mut wall)
+            .and_then(|()| kernel_files::define(&mut wall))
+            .and_then(|()| adapt::define(&mut wall))
+            .and_then(|()| extra(&mut wall));
+        defined.map_err(|e| machine("define the wall", &e))?;
+        Ok(Self { coder, linker, stack_bytes: WASM_STACK_BYTES })
+    }
+
+    pub(crate) fn inner(&self) -> &wasmtime::Engine {
+        &self.coder.engine
+    }
+
+    /// What compiles in this process.
+    pub fn coder(&self) -> &Coder {
+        &self.coder
+    }
+
+    /// The stack that a guest has.
+    pub(crate) fn stack_bytes(&self) -> usize {
+        self.stack_bytes
+    }
+
+    /// Compiles and links `loaded` in this process, using the cache in `storage` if there is one.
+    pub fn compile(&self, loaded: &Loaded<'_>, storage: Option<&dyn Storage>) -> Result<Compiled> {
+        self.compile_by(loaded, storage, &self.coder)
+    }
+
+    /// Links `loaded`, with code from the cache in `storage` or from `compiler`.
+    pub fn compile_by(
+        &self,
+        loaded: &Loaded<'_>,
+        storage: Option<&dyn Storage>,
+        compiler: &dyn Compiler,
+    ) -> Result<Compiled> {
+        let (component, origin) = self.code(loaded, storage, compiler)?;
+        let linked = self.link(&component, loaded.place)?;
+        let core = loaded.core.clone();
+        Ok(Compiled { cid: loaded.cid, kind: loaded.kind, origin, component, linked, core })
+    }
+
+    pub(crate) fn code(
+        &self,
+        loaded: &Loaded<'_>,
+        storage: Option<&dyn Storage>,
+        compiler: &dyn Compiler,
+    ) -> Result<(Component, Origin)> {
+        if let Some(component) = storage.and_then(|storage| self.coder.cached(storage, &loaded.cid)) {
+            return Ok((component, Origin::Cache));
+        }
+        let sealed = compiler.compile(loaded)?;
+        let component = self.coder.unseal(&loaded.cid, &sealed).ok_or_else(|| {
+            let place = format!("the answer of the compiler for `{}`", loaded.place);
+            Corrupt::new("compiled code", place, "the digest of its bytes", "another")
+        })?;
+        if let Some(storage) = storage {
+            self.coder.cache(storage, &loaded.cid, &sealed);
+        }
+        Ok((component, Origin::Compiled))
     }
 
     pub(crate) fn link(&self, component: &Component, place: &str) -> Result<InstancePre<State>> {

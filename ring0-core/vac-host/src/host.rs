@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use cap_std::fs::Dir;
-use vac_core::caps::{CapTable, Handle, Quotas, Refusal, Resource as Quota, Rights};
+use vac_core::caps::{CapTable, Handle, Quotas, Refusal, Resource as Quota, Rights, raise};
 use vac_core::fault::{AbortKind, Error, Fault, HostAbort, Result};
 use wasmtime::component::Resource;
 
@@ -21,7 +21,8 @@ use crate::identity::Identities;
 
 /// Where a kernel's standard streams go.
 pub trait Console: Send {
-    /// At most `max` bytes of standard input; none at its end. May wait.
+    /// At most `max` bytes of standard input; none at its end. May wait; if it is told to stop
+    /// waiting, its error holds the `HostAbort` that says why.
     fn read(&mut self, max: usize) -> io::Result<Vec<u8>>;
     /// Writes all of `bytes`.
     fn write(&mut self, to: Out, bytes: &[u8]) -> io::Result<()>;
@@ -113,6 +114,10 @@ pub struct Setup {
     pub quotas: Quotas,
     /// Handles that may be open at a time.
     pub handles_max: usize,
+    /// Handles that the program's components may hold, those of its own resources with them.
+    pub resources_max: usize,
+    /// Bytes that strings and lists of one call may take on the host.
+    pub transfer_max_bytes: usize,
 }
 
 impl Default for Setup {
@@ -132,6 +137,8 @@ impl Default for Setup {
             seed: [0; 32],
             quotas: Quotas::unlimited(),
             handles_max: vac_core::limits::HANDLES_MAX,
+            resources_max: crate::limits::RESOURCES_MAX,
+            transfer_max_bytes: crate::limits::HOSTCALL_MAX_BYTES,
         }
     }
 }
@@ -153,6 +160,20 @@ pub(crate) enum Object {
     /// Number of a granted namespace.
     Bucket(usize),
     Http(Box<crate::wasi::http::HttpObject>),
+}
+
+impl Object {
+    /// Whether a file or directory of the host stays open for it.
+    fn is_open_file(&self) -> bool {
+        use crate::wasi::io::{Input, Output};
+        matches!(
+            self,
+            Self::File(_)
+                | Self::Dir(_)
+                | Self::Input(Input::File { .. })
+                | Self::Output(Output::File { .. })
+        )
+    }
 }
 
 /// One kernel's side of the host.
@@ -231,6 +252,7 @@ impl Host {
         rights: Rights,
         grant: Option<u32>,
     ) -> Result<Resource<T>> {
+        self.count_open(&object)?;
         let handle = self.table.mint(object, rights, grant).map_err(refused)?;
         Ok(Resource::new_own(handle.to_rep()))
     }
@@ -242,12 +264,24 @@ impl Host {
         object: Object,
         rights: Rights,
     ) -> Result<Resource<T>> {
+        self.count_open(&object)?;
         let handle = self.table.derive(parent, object, rights).map_err(refused)?;
         Ok(Resource::new_own(handle.to_rep()))
     }
 
     pub(crate) fn release(&mut self, handle: Handle) -> Result<()> {
-        self.table.release(handle).map(drop).map_err(refused)
+        let object = self.table.release(handle).map_err(refused)?;
+        if object.is_open_file() {
+            self.quotas.refund(Quota::OpenFiles, 1);
+        }
+        Ok(())
+    }
+
+    fn count_open(&mut self, object: &Object) -> Result<()> {
+        match object.is_open_file() {
+            true => Ok(self.quotas.charge(Quota::OpenFiles, 1)?),
+            false => Ok(()),
+        }
     }
 
     /// Uses up input quota for bytes that the guest takes in.
@@ -265,7 +299,8 @@ impl Host {
 pub(crate) fn refused(refusal: Refusal) -> Error {
     match refusal {
         Refusal::Full(max) => {
-            HostAbort::new(AbortKind::Quota, format!("the guest wants more than {max} open handles")).into()
+            let message = format!("the guest wants {} handles at a time; the limit is {max}", max + 1);
+            HostAbort::new(AbortKind::Quota, message).hint(raise("handles")).into()
         }
         Refusal::Stale(_) | Refusal::Rights { .. } => {
             Fault { kind: "trap", message: refusal.to_string() }.into()

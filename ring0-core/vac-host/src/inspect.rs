@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use vac_core::fault::{Corrupt, Result, Usage, quote};
+use vac_core::fault::{Result, Usage, quote};
+use vac_core::storage::Storage;
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex, ResourceType, Type};
 
 use crate::core_module::CoreModule;
-use crate::engine::{Compiled, Engine};
-use crate::load::Loaded;
+use crate::engine::{Compiled, Compiler, Engine};
+use crate::load::{Kind, Loaded};
 use crate::nearest::nearest;
 use crate::value::{show_params_with, show_type_with};
 
@@ -228,6 +229,8 @@ pub fn is_command(engine: &Engine, compiled: &Compiled) -> bool {
 
 /// What a program asks for and offers, whether or not this host would run it.
 pub struct Program {
+    /// What kind of file it is.
+    pub kind: Kind,
     /// Whether it can be run as a command.
     pub is_command: bool,
     /// The functions it exports, as WIT writes them.
@@ -241,22 +244,22 @@ pub struct Program {
 }
 
 /// Looks at a program without running any of it.
-pub fn program(engine: &Engine, loaded: &Loaded<'_>) -> Result<Program> {
-    let bytes = match (&loaded.core, loaded.component()) {
-        (Some(core), Err(refused)) if !core.foreign.is_empty() => return Ok(foreign_module(core, &refused)),
-        (_, bytes) => bytes?,
-    };
-    let component = wasmtime::component::Component::from_binary(engine.inner(), &bytes).map_err(|e| {
-        Corrupt::new(
-            "program",
-            format!("`{}`", loaded.place),
-            "a valid component",
-            quote(&crate::engine::chain(&e)),
-        )
-    })?;
+pub fn program(
+    engine: &Engine,
+    loaded: &Loaded<'_>,
+    storage: Option<&dyn Storage>,
+    compiler: &dyn Compiler,
+) -> Result<Program> {
+    if let Some(core) = loaded.core.as_ref().filter(|core| !core.foreign.is_empty())
+        && let Err(refused) = loaded.component()
+    {
+        return Ok(foreign_module(loaded.kind, core, &refused));
+    }
+    let (component, _) = engine.code(loaded, storage, compiler)?;
     let ty = component.component_type();
     let exports = exports_of(engine, &component, loaded.core.as_ref());
     Ok(Program {
+        kind: loaded.kind,
         is_command: newest_command(engine, &component).is_some(),
         exports: exports.iter().map(Export::signature).collect(),
         imports: ty.imports(engine.inner()).map(|(name, item)| import(engine, name, &item.ty)).collect(),
@@ -266,7 +269,7 @@ pub fn program(engine: &Engine, loaded: &Loaded<'_>) -> Result<Program> {
 }
 
 /// A core module that nothing here can run: what it asks for, all of it.
-fn foreign_module(core: &CoreModule, refused: &vac_core::fault::Error) -> Program {
+fn foreign_module(kind: Kind, core: &CoreModule, refused: &vac_core::fault::Error) -> Program {
     let mut imports: Vec<Import> = Vec::new();
     for foreign in &core.foreign {
         let function = format!("{}: {}", foreign.name, foreign.ty);
@@ -278,6 +281,7 @@ fn foreign_module(core: &CoreModule, refused: &vac_core::fault::Error) -> Progra
         }
     }
     Program {
+        kind,
         is_command: false,
         exports: core.functions.iter().map(|f| f.signature()).collect(),
         imports,

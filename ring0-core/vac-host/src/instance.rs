@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use vac_core::canon::Writer;
-use vac_core::caps::{Quotas, Resource as Quota};
+use vac_core::caps::{Quotas, Resource as Quota, raise};
 use vac_core::fault::{AbortKind, Error, Fault, HostAbort, Result, Usage};
 use wasmtime::component::{self, ComponentExportIndex, Func, ResourceAny, ResourceType, Type, Val};
 use wasmtime::{ResourceLimiter, Store, Trap};
@@ -13,7 +13,7 @@ use wasmtime::{ResourceLimiter, Store, Trap};
 use crate::core_module::CoreMemory;
 use crate::engine::{Compiled, Engine, chain, machine};
 use crate::host::{Host, Setup};
-use crate::limits::{HOSTCALL_MAX_BYTES, TICKS_BETWEEN_CHECKS};
+use crate::limits::TICKS_BETWEEN_CHECKS;
 use crate::wall::{Exit, Recorder, State};
 
 /// How a command ended.
@@ -62,6 +62,25 @@ pub struct Instance {
     instance: component::Instance,
     compiled: Arc<Compiled>,
     budget: Budget,
+    bounds: Bounds,
+}
+
+/// Bounds of the engine, for messages.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    ticks_max: u64,
+    stack_bytes: usize,
+    transfer_max_bytes: usize,
+    resources_max: usize,
+}
+
+/// What a kernel has used up.
+#[derive(Debug, Clone)]
+pub struct Spent {
+    /// Ticks.
+    pub ticks: u64,
+    /// Everything else that is counted.
+    pub quotas: Quotas,
 }
 
 impl Instance {
@@ -72,7 +91,13 @@ impl Instance {
         setup: Setup,
         budget: Budget,
         recorder: Box<dyn Recorder>,
-    ) -> (Result<Self>, u64) {
+    ) -> (Result<Self>, Spent) {
+        let bounds = Bounds {
+            ticks_max: budget.ticks_max,
+            stack_bytes: engine.stack_bytes(),
+            transfer_max_bytes: setup.transfer_max_bytes,
+            resources_max: setup.resources_max,
+        };
         let state = State {
             host: Host::new(setup, Arc::clone(&budget.watch)),
             recorder,
@@ -81,13 +106,13 @@ impl Instance {
             response: Writer::default(),
         };
         let mut store = Store::new(engine.inner(), state);
-        if let Err(e) = limit(&mut store, &budget) {
-            return (Err(machine("set the limits", &e).into()), 0);
+        if let Err(e) = limit(&mut store, bounds) {
+            return (Err(machine("set the limits", &e).into()), spent(&store));
         }
         let started = run(compiled.linked.instantiate_async(&mut store), &*budget.watch);
-        let ticks = ticks(&store);
-        let started = started.map_err(|e| classify(e, &budget));
-        (started.map(|instance| Self { store, instance, compiled, budget }), ticks)
+        let spent = spent(&store);
+        let started = started.map_err(|e| classify(e, bounds));
+        (started.map(|instance| Self { store, instance, compiled, budget, bounds }), spent)
     }
 
     /// Ticks used so far.
@@ -102,6 +127,11 @@ impl Instance {
             let state = self.store.data_mut();
             state.ticks_given = state.ticks_given.saturating_sub(over);
         }
+    }
+
+    /// What it has used up so far.
+    pub fn spent(&self) -> Spent {
+        spent(&self.store)
     }
 
     /// Runs the kernel as a command: `wasi:cli/run`.
@@ -175,7 +205,7 @@ impl Instance {
     /// Gives up a handle, which may run code of the guest.
     pub(crate) fn drop_resource(&mut self, any: ResourceAny) -> Result<()> {
         let dropped = run(any.resource_drop_async(&mut self.store), &*self.budget.watch);
-        dropped.map_err(|error| classify(error, &self.budget))
+        dropped.map_err(|error| classify(error, self.bounds))
     }
 
     /// The exported memory, if this is a core module that has one.
@@ -197,7 +227,7 @@ impl Instance {
             Ok(()) => Ok(results),
             Err(error) => match error.downcast_ref::<Exit>() {
                 Some(Exit(status)) => Err(Stopped::Exit(*status)),
-                None => Err(Stopped::Error(classify(error, &self.budget))),
+                None => Err(Stopped::Error(classify(error, self.bounds))),
             },
         }
     }
@@ -247,16 +277,21 @@ fn run<T>(future: impl Future<Output = wasmtime::Result<T>>, watch: &dyn Watch) 
     }
 }
 
-fn limit(store: &mut Store<State>, budget: &Budget) -> wasmtime::Result<()> {
-    store.set_fuel(budget.ticks_max)?;
+fn limit(store: &mut Store<State>, bounds: Bounds) -> wasmtime::Result<()> {
+    store.set_fuel(bounds.ticks_max)?;
     store.fuel_async_yield_interval(Some(TICKS_BETWEEN_CHECKS))?;
-    store.set_hostcall_fuel(HOSTCALL_MAX_BYTES);
+    store.set_hostcall_fuel(bounds.transfer_max_bytes);
+    store.set_max_component_handles(bounds.resources_max);
     store.limiter(|state| state);
     Ok(())
 }
 
 fn ticks(store: &Store<State>) -> u64 {
     store.data().ticks_given.saturating_sub(store.get_fuel().unwrap_or_default())
+}
+
+fn spent(store: &Store<State>) -> Spent {
+    Spent { ticks: ticks(store), quotas: store.data().host.quotas.clone() }
 }
 
 /// Memory and tables of all instances of the store are charged to one quota. A growth that the
@@ -331,20 +366,17 @@ fn grow_failed(error: &wasmtime::Error, what: &str) -> wasmtime::Result<()> {
 }
 
 /// Who is to blame for what the engine reports.
-fn classify(error: wasmtime::Error, budget: &Budget) -> Error {
+fn classify(error: wasmtime::Error, bounds: Bounds) -> Error {
     let error = match error.downcast::<Error>() {
         Ok(own) => return own,
         Err(other) => other,
     };
     match error.downcast_ref::<Trap>() {
-        Some(Trap::OutOfFuel) => out_of_ticks(budget.ticks_max),
+        Some(Trap::OutOfFuel) => out_of_ticks(bounds.ticks_max),
         Some(Trap::StackOverflow) => {
-            let limit = crate::limits::WASM_STACK_BYTES;
-            HostAbort::new(
-                AbortKind::Quota,
-                format!("the guest's calls are too deep: its stack is {limit} bytes"),
-            )
-            .into()
+            let message =
+                format!("the guest's calls are too deep: its stack is {} bytes", bounds.stack_bytes);
+            HostAbort::new(AbortKind::Quota, message).hint(raise("depth")).into()
         }
         Some(trap) => {
             let words = trap.to_string();
@@ -353,9 +385,32 @@ fn classify(error: wasmtime::Error, budget: &Budget) -> Error {
         }
         None => match error.downcast_ref::<Exit>() {
             Some(Exit(status)) => Stopped::Exit(*status).into(),
-            None => Fault { kind: "trap", message: chain(&error) }.into(),
+            None => of_message(&error, bounds),
         },
     }
+}
+
+/// The engine has no types for the errors of these two limits, only words.
+const TOO_MUCH_DATA: &str = "fuel allocated for hostcalls has been exhausted";
+const TOO_MANY_RESOURCES: &str = "store handle limit exceeded";
+
+fn of_message(error: &wasmtime::Error, bounds: Bounds) -> Error {
+    // Only the innermost words are the engine's own: others may quote names of the guest.
+    let message = error.root_cause().to_string();
+    let quota =
+        |message: String, name: &str| HostAbort::new(AbortKind::Quota, message).hint(raise(name)).into();
+    if message.contains(TOO_MUCH_DATA) {
+        let max = bounds.transfer_max_bytes;
+        return quota(format!("one call of the guest passes more bytes than the limit of {max}"), "transfer");
+    }
+    if message.contains(TOO_MANY_RESOURCES) {
+        let max = bounds.resources_max;
+        return quota(
+            format!("the guest wants {} handles of its own; the limit is {max}", max + 1),
+            "resources",
+        );
+    }
+    Fault { kind: "trap", message: chain(error) }.into()
 }
 
 fn out_of_ticks(ticks_max: u64) -> Error {

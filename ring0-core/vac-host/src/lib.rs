@@ -43,9 +43,9 @@ pub mod wall;
 mod wasi;
 mod wire;
 
-pub use engine::{Compiled, Engine, Origin};
+pub use engine::{Coder, Compiled, Compiler, Engine, Origin};
 pub use host::{Bucket, Console, Host, KeyValue, NoConsole, Out, Preopen, Setup};
-pub use instance::{Budget, Ending, Instance, NoWatch, Watch};
+pub use instance::{Budget, Ending, Instance, NoWatch, Spent, Watch};
 pub use load::{Kind, Loaded};
 pub use wall::{Answered, Crossing, Function, NoRecorder, Recorder, State};
 pub use wire::Wire;

@@ -1,7 +1,9 @@
 //! Every bound of the host, in one place.
 
-/// The largest module or component that is looked at, in bytes.
-pub const MODULE_MAX_BYTES: u64 = 256 << 20;
+/// The largest module or component that is ever looked at, in bytes, whatever the operator says.
+pub const MODULE_MAX_BYTES: u64 = 2 << 30;
+/// The largest one unless the operator says otherwise.
+pub const MODULE_DEFAULT_BYTES: u64 = 256 << 20;
 
 /// Bytes that one read gives at most.
 pub const READ_MAX_BYTES: usize = 1 << 20;
@@ -57,10 +59,14 @@ pub const OBJECTS_MET_MAX: usize = 1 << 20;
 /// Objects on which a guest may have set times.
 pub const TIMES_SET_MAX: usize = 1 << 20;
 
-/// The guest's stack, well inside the native one that it runs on.
+/// The guest's stack unless the operator says otherwise.
 pub const WASM_STACK_BYTES: usize = 1 << 20;
-/// The native stack that a guest and the host functions it calls run on.
-pub const NATIVE_STACK_BYTES: usize = 4 << 20;
+/// The least stack that a guest can do with, and the most that it is given.
+pub const WASM_STACK_MIN_BYTES: usize = 64 << 10;
+/// See [`WASM_STACK_MIN_BYTES`].
+pub const WASM_STACK_MAX_BYTES: usize = 256 << 20;
+/// What the native stack has beyond the guest's, for the host functions that it calls.
+pub const HOST_STACK_BYTES: usize = 3 << 20;
 
 /// Ticks after which the host looks whether it should stop a kernel: about a millisecond.
 pub const TICKS_BETWEEN_CHECKS: u64 = 2_000_000;
@@ -68,10 +74,10 @@ pub const TICKS_BETWEEN_CHECKS: u64 = 2_000_000;
 /// Linear memory of a run unless the operator says otherwise.
 pub const MEMORY_DEFAULT_BYTES: u64 = 4 << 30;
 
-/// Table elements of a run.
+/// Table elements of a run unless the operator says otherwise.
 pub const TABLE_ELEMENTS_MAX: u64 = 10_000_000;
 
-/// Bytes that strings and lists of one call may take on the host.
+/// Bytes that strings and lists of one call may take on the host, unless the operator says otherwise.
 pub const HOSTCALL_MAX_BYTES: usize = 256 << 20;
 
 /// Types, functions, imports or exports of a core module: what the engine itself accepts.
@@ -92,4 +98,9 @@ pub const CALLS_MAX: usize = 1000;
 /// Bytes that one call moves between a module's memory and its caller.
 pub const MEMORY_MOVE_MAX_BYTES: usize = 64 << 20;
 
-const _: () = assert!(2 * WASM_STACK_BYTES <= NATIVE_STACK_BYTES);
+/// Handles of any kind that a program's components may hold, those of its own resources with them,
+/// unless the operator says otherwise.
+pub const RESOURCES_MAX: usize = 100_000;
+
+const _: () = assert!(WASM_STACK_BYTES <= WASM_STACK_MAX_BYTES && WASM_STACK_MIN_BYTES < WASM_STACK_BYTES);
+const _: () = assert!(MODULE_DEFAULT_BYTES <= MODULE_MAX_BYTES);

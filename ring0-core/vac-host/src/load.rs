@@ -89,9 +89,7 @@ impl Loaded<'_> {
 /// Looks at the bytes of a program; `place` says in errors where they are from.
 pub fn load<'a>(bytes: &'a [u8], place: &'a str) -> Result<Loaded<'a>> {
     if bytes.len() as u64 > MODULE_MAX_BYTES {
-        let message =
-            format!("`{place}` has {} bytes; the limit for a program is {MODULE_MAX_BYTES}", bytes.len());
-        return Err(HostAbort::new(AbortKind::Quota, message).into());
+        return Err(too_large(place, bytes.len() as u64, MODULE_MAX_BYTES));
     }
     let core = match encoding(bytes, place)? {
         Encoding::Component => None,
@@ -99,6 +97,12 @@ pub fn load<'a>(bytes: &'a [u8], place: &'a str) -> Result<Loaded<'a>> {
     };
     let kind = core.as_ref().map_or(Kind::Component, module_kind);
     Ok(Loaded { cid: Cid::of_raw(bytes), kind, bytes, place, core })
+}
+
+/// A program that is larger than a limit.
+pub fn too_large(place: &str, len_bytes: u64, max_bytes: u64) -> Error {
+    let message = format!("`{place}` has {len_bytes} bytes; the limit for a program is {max_bytes}");
+    HostAbort::new(AbortKind::Quota, message).hint(vac_core::caps::raise("module")).into()
 }
 
 fn encoding(bytes: &[u8], place: &str) -> Result<Encoding> {

@@ -45,7 +45,7 @@ pub fn call(
     request: &Request,
     outside: Outside,
 ) -> Result<Finished> {
-    let mut programs = Programs::default();
+    let mut programs = Programs::new(&request.limits, &outside);
     let compiled = programs.compile_linked(home, target, &request.links)?;
     let calls = prepare(programs.engine()?, &compiled, texts)?;
     let copies = Copies::make(home, &request.grants)?;
@@ -150,6 +150,9 @@ impl Live {
         let open = session.journal().begin(KERNEL_EVENT, session.ticks(), &request)?;
         let before = session.mark();
         let results = self.perform(session, ready);
+        if let Some(instance) = &self.instance {
+            session.carry(&instance.spent().quotas);
+        }
         let ticks = self.new_ticks();
         session.used(&self.name, &self.compiled, &ready.export, ticks, before);
         let kept = &self.kept;
@@ -162,9 +165,9 @@ impl Live {
         if let Some(with) = self.with.take() {
             let ask = Ask::Call { export: &ready.export, args: &[] };
             let before = Arc::clone(&self.ticks_before);
-            let (started, ticks) = session.start_kernel(&self.compiled, &ask, with, before);
+            let (started, spent) = session.start_kernel(&self.compiled, &ask, with, before);
             // Ticks of a start that failed are counted as well.
-            self.used = 0u64.wrapping_sub(if started.is_err() { ticks } else { 0 });
+            self.used = 0u64.wrapping_sub(if started.is_err() { spent.ticks } else { 0 });
             self.instance = Some(started?);
         }
         match &mut self.instance {

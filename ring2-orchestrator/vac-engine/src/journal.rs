@@ -399,8 +399,9 @@ impl Inner {
 }
 
 /// Whether an abort came from outside the run, so that a replay cannot meet it again.
-fn is_outside(kind: AbortKind) -> bool {
-    matches!(kind, AbortKind::Time | AbortKind::Interrupt | AbortKind::Machine | AbortKind::Busy)
+pub(crate) fn is_outside(kind: AbortKind) -> bool {
+    use AbortKind::{Busy, Compile, Interrupt, Machine, Time};
+    matches!(kind, Time | Interrupt | Compile | Machine | Busy)
 }
 
 impl Record {

@@ -4,6 +4,7 @@
 //! - [`home`]: where everything is kept
 //! - [`grants`]: what the operator allows, from text to open directories
 //! - [`net_grants`], [`namespace`], [`secrets`]: the network, values by key, and what a guest may use unseen
+//! - [`limits`]: what a run may use up
 //! - [`target`]: a program or script, by path, CID or name
 //! - [`tree`]: directories as objects, and `copies` of them for runs
 //! - [`journal`]: the one place where events are written, or compared with a record
@@ -21,6 +22,7 @@ mod copies;
 pub mod grants;
 pub mod home;
 pub mod journal;
+pub mod limits;
 pub mod namespace;
 pub mod net_grants;
 pub mod replay;
@@ -35,3 +37,4 @@ pub mod verify;
 
 pub use clock::{Deadline, HostClock};
 pub use home::Home;
+pub use limits::{Limit, Limits};

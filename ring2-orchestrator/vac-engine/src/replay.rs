@@ -11,10 +11,11 @@ use vac_host::engine::ENGINE;
 
 use crate::grants;
 use crate::home::Home;
-use crate::journal::{Journal, RECORD_ENDS};
+use crate::journal::{Journal, RECORD_ENDS, is_outside};
+use crate::limits::{Limit, Limits};
 use crate::run::{HEADER_FORMAT, What, finish, recorded_args, seed_bytes};
 use crate::script;
-use crate::session::{Ask, Limits, Outside, Session, With};
+use crate::session::{Ask, Outside, Session, With};
 use crate::target::{Programs, Target};
 
 /// How a replay went. One that differs is an error, [`Divergence`], instead.
@@ -144,9 +145,9 @@ fn run_again(
         )
     })?;
     let seed = seed_bytes(int(header, "seed")?);
-    let limits = Limits { ticks_max: ticks_max(record)?, memory_max_bytes: int(header, "memory_max_bytes")? };
-    let mut session =
-        Session::replay(home, Programs::default(), Arc::clone(journal), run, seed, limits, outside);
+    let limits = limits(record)?;
+    let programs = Programs::new(&limits, &outside);
+    let mut session = Session::replay(home, programs, Arc::clone(journal), run, seed, limits, outside);
     let trees = grants::trees_to_keep(&grants::in_header(header));
     let what = text(header, "what")?;
     let finished = match What::from_word(&what) {
@@ -200,19 +201,20 @@ fn recorded_links(home: &Home, header: &Header) -> Result<Vec<Target>> {
     items.iter().map(link).collect()
 }
 
-/// The limit of the record; where its operator ended it, the tick at which that happened, since
+/// The limits of the record; where its operator ended it, the tick at which that happened, since
 /// nothing else would end a replay there.
-fn ticks_max(record: &Record) -> Result<Option<u64>> {
-    if let Some(Outcome::Abort {
-        kind: AbortKind::Time | AbortKind::Interrupt | AbortKind::Machine, ..
-    }) = &record.outcome
+fn limits(record: &Record) -> Result<Limits> {
+    let field = |name: &str| record.header.get(name).ok_or_else(|| wrong(name, "a limit", None));
+    let (ticks, memory) = (field("ticks_max")?, field("memory_max_bytes")?);
+    let listed = record.header.get("limits");
+    let mut limits = Limits::from_nodes(ticks, memory, listed)
+        .ok_or_else(|| wrong("limits", "limits that a run can have", listed))?;
+    if let Some(Outcome::Abort { kind, .. }) = &record.outcome
+        && is_outside(*kind)
     {
-        return Ok(record.ticks);
+        limits.set(Limit::Ticks, record.ticks)?;
     }
-    match record.header.get("ticks_max") {
-        Some(Node::Null) => Ok(None),
-        _ => int(&record.header, "ticks_max").map(Some),
-    }
+    Ok(limits)
 }
 
 fn wrong(field: &str, expected: impl std::fmt::Display, got: Option<&Node>) -> Error {

@@ -15,7 +15,8 @@ use crate::copies::Copies;
 use crate::grants::{self, Grant};
 use crate::home::Home;
 use crate::journal::outcome_of;
-use crate::session::{Ask, Gave, Limits, Outside, Session, Summary, With};
+use crate::limits::{Limit, Limits};
+use crate::session::{Ask, Gave, Outside, Session, Summary, With};
 use crate::target::{Programs, Target};
 use crate::{script, secrets};
 
@@ -98,7 +99,7 @@ pub fn run(home: &Home, target: &Target, request: &Request, outside: Outside) ->
         }
         return script::run(home, target, request, outside);
     }
-    let mut programs = Programs::default();
+    let mut programs = Programs::new(&request.limits, &outside);
     let compiled = programs.compile_linked(home, target, &request.links)?;
     if !inspect::is_command(programs.engine()?, &compiled) {
         return Err(not_a_command(&programs, &compiled, target)?);
@@ -201,16 +202,17 @@ fn command_fields(args: &[String], env: &[(String, String)]) -> Vec<Field> {
 /// The header of a run: what a replay must match.
 pub(crate) fn header(what: What, target: &Cid, request: &Request, mut fields: Vec<Field>) -> Header {
     let grants = request.grants.iter().map(Grant::to_node).collect();
-    let ticks = request.limits.ticks_max.map_or(Node::Null, |max| Node::Int(i128::from(max)));
+    let limit = |limit| request.limits.get(limit).map_or(Node::Null, |max| Node::Int(i128::from(max)));
     fields.extend([
         ("engine".to_owned(), Node::Text(ENGINE.into())),
         ("format".to_owned(), Node::Int(HEADER_FORMAT)),
         ("grants".to_owned(), Node::List(grants)),
-        ("memory_max_bytes".to_owned(), Node::Int(i128::from(request.limits.memory_max_bytes))),
+        ("limits".to_owned(), request.limits.to_node()),
+        ("memory_max_bytes".to_owned(), limit(Limit::Memory)),
         ("profile".to_owned(), Node::Text(PROFILE.into())),
         ("seed".to_owned(), Node::Int(i128::from(request.seed))),
         ("target".to_owned(), Node::Link(*target)),
-        ("ticks_max".to_owned(), ticks),
+        ("ticks_max".to_owned(), limit(Limit::Ticks)),
         ("what".to_owned(), Node::Text(what.word().into())),
     ]);
     // Left out where there is nothing to say, so that such a run has the header it always had.

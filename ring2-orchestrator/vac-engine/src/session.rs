@@ -17,13 +17,15 @@ use vac_core::store::Store;
 use vac_host::http::{Http, Secret};
 use vac_host::net::NetGrant;
 use vac_host::{
-    Bucket, Budget, Compiled, Console, Ending, Instance, NoConsole, Preopen, Setup, Val, Watch, value,
+    Bucket, Budget, Compiled, Compiler, Console, Ending, Instance, NoConsole, Preopen, Setup, Spent, Val, Watch,
+    value,
 };
 
 use crate::clock::HostClock;
 use crate::copies::Copies;
 use crate::home::Home;
 use crate::journal::{Journal, KernelRecorder, Open, error_of, outcome_of};
+use crate::limits::{Limit, Limits};
 use crate::target::Programs;
 use crate::tree;
 
@@ -38,21 +40,6 @@ const GROUP_INTERVAL: Duration = Duration::from_millis(2);
 /// The first group waits longer: most runs are over by then and need only one.
 const FIRST_GROUP_AFTER: Duration = Duration::from_millis(20);
 
-/// What a run may use up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// Ticks of all its kernels together; no limit if `None`.
-    pub ticks_max: Option<u64>,
-    /// Bytes of linear memory that one kernel may hold.
-    pub memory_max_bytes: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { ticks_max: None, memory_max_bytes: vac_host::limits::MEMORY_DEFAULT_BYTES }
-    }
-}
-
 /// Where a run takes its time, its end and its console from.
 pub struct Outside {
     /// The host's clocks.
@@ -63,6 +50,8 @@ pub struct Outside {
     pub console: Arc<Mutex<dyn Console>>,
     /// Who sends HTTP requests, if anybody does.
     pub http: Option<Arc<dyn Http>>,
+    /// Compiles what has no code yet.
+    pub compiler: Arc<dyn Compiler>,
 }
 
 /// What one kernel did, for people.
@@ -169,6 +158,8 @@ pub struct Session<'h> {
     limits: Limits,
     outside: Outside,
     ticks: u64,
+    /// What its kernels used up.
+    quotas: Quotas,
     started_ns: u64,
     kernels: Vec<KernelUse>,
     trees: Vec<(String, Cid)>,
@@ -216,6 +207,7 @@ impl<'h> Session<'h> {
         outside: Outside,
     ) -> Self {
         let started_ns = outside.clock.monotonic_ns();
+        let quotas = quotas(&limits);
         Self {
             home,
             programs,
@@ -226,6 +218,7 @@ impl<'h> Session<'h> {
             limits,
             outside,
             ticks: 0,
+            quotas,
             started_ns,
             kernels: Vec::new(),
             trees: Vec::new(),
@@ -277,7 +270,9 @@ impl<'h> Session<'h> {
         let request = request_of(program, ask);
         let open = self.journal.begin(KERNEL_EVENT, self.ticks, &request)?;
         let before = self.mark();
-        let (gave, ticks) = self.start_and_ask(program, ask, with);
+        let (gave, spent) = self.start_and_ask(program, ask, with);
+        self.carry(&spent.quotas);
+        let ticks = spent.ticks;
         let export = match ask {
             Ask::Command { .. } => "wasi:cli/run",
             Ask::Call { export, .. } => export,
@@ -321,7 +316,12 @@ impl<'h> Session<'h> {
     ) -> Result<T> {
         match gave {
             Ok(gave) => {
-                self.journal.end(open, Ok(&response(&gave)))?;
+                let response = response(&gave);
+                if let Err(abort) = self.quotas.clone().charge(Resource::ResultBytes, response.len() as u64) {
+                    self.journal.end(open, Err(outcome_of(&abort.clone().into())))?;
+                    return Err(abort.into());
+                }
+                self.journal.end(open, Ok(&response))?;
                 Ok(gave)
             }
             // A replay that went wrong has no answer to compare.
@@ -335,37 +335,44 @@ impl<'h> Session<'h> {
         }
     }
 
-    fn start_and_ask(&mut self, program: &Arc<Compiled>, ask: &Ask<'_>, with: With) -> (Result<Gave>, u64) {
-        let (started, ticks) = self.start_kernel(program, ask, with, Arc::new(AtomicU64::new(self.ticks)));
+    fn start_and_ask(&mut self, program: &Arc<Compiled>, ask: &Ask<'_>, with: With) -> (Result<Gave>, Spent) {
+        let (started, spent) = self.start_kernel(program, ask, with, Arc::new(AtomicU64::new(self.ticks)));
         let mut instance = match started {
             Ok(instance) => instance,
-            Err(error) => return (Err(error), ticks),
+            Err(error) => return (Err(error), spent),
         };
         let engine = match self.programs.engine() {
             Ok(engine) => engine,
-            Err(error) => return (Err(error), ticks),
+            Err(error) => return (Err(error), spent),
         };
         let gave = match ask {
             Ask::Command { .. } => instance.run_command(engine).map(Gave::Ended),
             Ask::Call { export, args } => instance.call(engine, export, args).map(Gave::Results),
         };
-        (gave, instance.ticks())
+        (gave, instance.spent())
     }
 
-    /// Starts an instance, and says how many ticks that took. `ticks_before` are those of others.
+    /// Takes over what a kernel used up of the run's own quotas.
+    pub(crate) fn carry(&mut self, used: &Quotas) {
+        for resource in OF_THE_RUN {
+            self.quotas.carry(resource, used);
+        }
+    }
+
+    /// Starts an instance, and says what that used up. `ticks_before` are those of others.
     pub(crate) fn start_kernel(
         &self,
         program: &Arc<Compiled>,
         ask: &Ask<'_>,
         with: With,
         ticks_before: Arc<AtomicU64>,
-    ) -> (Result<Instance>, u64) {
+    ) -> (Result<Instance>, Spent) {
         let budget = Budget { ticks_max: self.ticks_left(), watch: Arc::clone(&self.outside.watch) };
         let recorder = Box::new(KernelRecorder::with(Arc::clone(&self.journal), ticks_before));
         let setup = self.setup(ask, with);
         match self.programs.engine() {
             Ok(engine) => Instance::start(engine, Arc::clone(program), setup, budget, recorder),
-            Err(error) => (Err(error), 0),
+            Err(error) => (Err(error), Spent { ticks: 0, quotas: self.quotas.clone() }),
         }
     }
 
@@ -384,7 +391,7 @@ impl<'h> Session<'h> {
 
     /// Ticks that may still be used.
     pub(crate) fn ticks_left(&self) -> u64 {
-        self.limits.ticks_max.map_or(u64::MAX, |max| max.saturating_sub(self.ticks))
+        self.limits.get(Limit::Ticks).map_or(u64::MAX, |max| max.saturating_sub(self.ticks))
     }
 
     /// Events and time so far.
@@ -406,9 +413,6 @@ impl<'h> Session<'h> {
             true => Box::new(SharedConsole(Arc::clone(&self.outside.console))),
             false => Box::new(NoConsole),
         };
-        let quotas = Quotas::unlimited()
-            .with(Resource::MemoryBytes, self.limits.memory_max_bytes)
-            .with(Resource::TableElements, vac_host::limits::TABLE_ELEMENTS_MAX);
         Setup {
             args,
             env,
@@ -421,8 +425,10 @@ impl<'h> Session<'h> {
             buckets: with.buckets,
             console,
             seed: self.seed,
-            quotas,
-            ..Setup::default()
+            quotas: self.quotas.clone(),
+            handles_max: self.limits.max_usize(Limit::Handles),
+            resources_max: self.limits.max_usize(Limit::Resources),
+            transfer_max_bytes: self.limits.max_usize(Limit::Transfer),
         }
     }
 
@@ -460,6 +466,24 @@ impl<'h> Session<'h> {
         }
         Ok(Body::Stored { cid: self.keep(bytes)?, len_bytes: bytes.len() as u64 })
     }
+}
+
+/// What is counted over all kernels of a run; anything else ends with its kernel.
+const OF_THE_RUN: [Resource; 3] = [Resource::HostCalls, Resource::InputBytes, Resource::OutputBytes];
+
+fn quotas(limits: &Limits) -> Quotas {
+    let table = [
+        (Resource::MemoryBytes, Limit::Memory),
+        (Resource::TableElements, Limit::Tables),
+        (Resource::HostCalls, Limit::Calls),
+        (Resource::InputBytes, Limit::Input),
+        (Resource::OutputBytes, Limit::Output),
+        (Resource::OpenFiles, Limit::Files),
+        (Resource::ResultBytes, Limit::Result),
+    ];
+    table
+        .into_iter()
+        .fold(Quotas::unlimited(), |quotas, (resource, limit)| quotas.with(resource, limits.max(limit)))
 }
 
 /// `[program, export, arguments, environment]`, the arguments of a command being text.

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::limits;
+
 /// Runs WebAssembly that nobody trusts: granted, recorded, replayable.
 #[derive(Debug, Parser)]
 #[command(name = "vac", version, max_term_width = 100, after_help = EXIT_CODES)]
@@ -50,9 +52,10 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a script, a component or a WASI 0.1 module.
+    #[command(after_help = limits::table())]
     Run(Run),
     /// Call exports of a component or module, one or several in the same instance.
-    #[command(after_long_help = CALLS)]
+    #[command(after_help = limits::table(), after_long_help = format!("{CALLS}\n\n{}", limits::table()))]
     Call(Call),
     /// Show what a program is, exports and imports, and which grants it would need.
     Inspect(Inspect),
@@ -73,7 +76,8 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct Given {
     /// Allow something: dir:ro=DIR, dir:rw=DIR, file:ro=FILE, file:rw=FILE, tree:ro=CID, tree:rw=CID,
-    /// env:NAME, stdin. DIR::NAME shows the directory to the guest under another name.
+    /// env:NAME, stdin, kv:ro=NAME, kv:rw=NAME, http:HOST, http:METHOD=HOST:PORT, tcp:HOST:PORT, udp:HOST:PORT,
+    /// tcp:listen=ADDRESS:PORT, net:ADDRESS. DIR::NAME shows the directory to the guest under another name.
     #[arg(long = "grant", value_name = "KIND:SPEC")]
     pub(crate) grants: Vec<String>,
     /// Set a variable of the guest's environment.
@@ -86,31 +90,40 @@ pub(crate) struct Given {
     /// to bind it to a host. The guest finds a placeholder as NAME in its environment and configuration.
     #[arg(long = "secret", value_name = "NAME=SOURCE")]
     pub(crate) secrets: Vec<String>,
-    /// The seed of all entropy.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) seed: u64,
-    /// Stop after this many ticks of kernels; a script's own loops have none, see --time.
-    #[arg(long, value_name = "N")]
-    pub(crate) ticks: Option<u64>,
-    /// Linear memory that a kernel may hold, for example 512MiB [default: 4GiB].
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    pub(crate) memory: Option<u64>,
     /// Satisfy imports outside of WASI by the exports of another component. It gets no more than
     /// the program itself.
     #[arg(long = "link", value_name = "TARGET")]
     pub(crate) links: Vec<String>,
+    /// The seed of all entropy.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) within: Within,
+}
+
+/// What a run may use up.
+#[derive(Debug, Args)]
+pub(crate) struct Within {
+    /// Stop after this many ticks of kernels; a script's own loops have none, see --time.
+    #[arg(long, value_name = "N")]
+    pub(crate) ticks: Option<u64>,
+    /// Linear memory that a kernel may hold, for example 512MiB [default: 4GiB].
+    #[arg(long, value_name = "SIZE", value_parser = limits::size)]
+    pub(crate) memory: Option<u64>,
     /// Stop after this much wall time, for example 30s.
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = limits::duration)]
     pub(crate) time: Option<Duration>,
+    /// Any limit, for example files=64 or compile-time=30s; all are listed below.
+    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = limits::parse)]
+    pub(crate) limits: Vec<limits::Asked>,
 }
 
-fn size(text: &str) -> Result<u64, String> {
-    let expected = "expected a size like 512MiB or 4GiB";
-    text.parse::<bytesize::ByteSize>().map(|size| size.as_u64()).map_err(|_| expected.to_owned())
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|e| format!("{e}; expected a duration like 500ms, 30s or 2m"))
+/// What the operator's own side may use up, for commands that record nothing.
+#[derive(Debug, Args)]
+pub(crate) struct Patience {
+    /// A limit of the operator's: time, module, compile-time or compile-memory; see `vac run --help`.
+    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = limits::parse)]
+    pub(crate) limits: Vec<limits::Asked>,
 }
 
 #[derive(Debug, Args)]
@@ -146,6 +159,8 @@ pub(crate) struct Inspect {
     /// Show the program with its imports outside of WASI satisfied by another component.
     #[arg(long = "link", value_name = "TARGET")]
     pub(crate) links: Vec<String>,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
 }
 
 #[derive(Debug, Args)]
@@ -189,6 +204,8 @@ fn class(text: &str) -> Result<vac_core::ledger::Class, String> {
 pub(crate) struct Replay {
     /// A run: its identity, the beginning or end of it, or `last`.
     pub(crate) run: String,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
 }
 
 #[derive(Debug, Args)]

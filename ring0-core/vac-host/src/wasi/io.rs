@@ -197,7 +197,8 @@ fn poll(host: &mut Host, pollables: &[Resource<Pollable>]) -> Result<Vec<u32>> {
     if pollables.len() > POLL_MAX {
         let message =
             format!("the guest waits for {} pollables at once; the limit is {POLL_MAX}", pollables.len());
-        return Err(HostAbort::new(AbortKind::Quota, message).into());
+        let hint = "this limit is the number of handles that a run can ever have";
+        return Err(HostAbort::new(AbortKind::Quota, message).hint(hint).into());
     }
     if pollables.is_empty() {
         return Err(Fault { kind: "trap", message: "`poll` of an empty list waits for ever".into() }.into());
@@ -266,7 +267,10 @@ fn read(host: &mut Host, stream: &Resource<InputStream>, len: u64, waits: bool) 
             host.deny("stdin");
             Ok(Vec::new())
         }
-        Input::Stdin => host.console.read(max).map_err(|e| ErrorCode::from(&e)),
+        Input::Stdin => match host.console.read(max) {
+            Ok(bytes) => Ok(bytes),
+            Err(e) => Err(of_console(e)?),
+        },
         Input::File { file, offset } => file.read(max, *offset),
         Input::Tcp(socket) => match receive(host, socket, max, waits)? {
             Some(got) => got,
@@ -327,6 +331,15 @@ fn transmit(host: &Host, to: &Socket, mut bytes: &[u8]) -> Result<std::result::R
         }
     }
     Ok(Ok(()))
+}
+
+/// What a guest sees of a console's failure. A console that waits may be told to stop: what it then
+/// fails with is the abort itself.
+fn of_console(error: std::io::Error) -> Result<ErrorCode> {
+    match error.downcast::<HostAbort>() {
+        Ok(abort) => Err(abort.into()),
+        Err(error) => Ok(ErrorCode::from(&error)),
+    }
 }
 
 fn write(host: &mut Host, stream: &Resource<OutputStream>, bytes: &[u8]) -> Streamed<()> {

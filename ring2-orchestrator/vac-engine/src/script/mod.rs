@@ -132,7 +132,7 @@ fn run_here(home: &Home, target: &Target, request: &Request, outside: Outside) -
     );
     let folder = target.folder.as_deref().map(open_folder).transpose()?;
     let out_parent = Some(open_folder(&request.folder)?);
-    let session = start(home, Programs::default(), target, header, &request, outside)?;
+    let session = start(home, Programs::new(&request.limits, &outside), target, header, &request, outside)?;
     evaluate(session, target, ast, folder, out_parent, request.grants, &request.args)
 }
 
@@ -359,6 +359,10 @@ impl Context<'_> {
             Ok((target.bytes, None))
         })?;
         let cid = self.session.keep(&bytes)?;
+        // A record that ends here did so while compiling, which a replay need not try.
+        if let Some(over) = self.session.journal().record_is_over() {
+            return Err(over.into());
+        }
         let target = Target { bytes, cid, name: text.to_owned(), place: text.to_owned(), folder: None };
         let compiled = self.session.programs.compile(home, &target)?;
         self.kernels.push((text.to_owned(), compiled));

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use vac_core::fault::{HostAbort, Result, Usage};
+use vac_engine::Limit;
 use vac_engine::calls::shown;
 use vac_engine::run::Finished;
 use vac_engine::target::Target;
@@ -13,10 +14,10 @@ use crate::ui;
 
 pub(crate) fn call(global: &Global, args: Call) -> Result<u8> {
     let home = super::home(global)?;
-    let (request, limit) = request(&home, args.given, Vec::new())?;
-    let target = Target::find(&home, &args.target)?;
+    let request = request(&home, args.given, Vec::new())?;
+    let target = Target::find_within(&home, &args.target, request.limits.max(Limit::Module))?;
     let show = if args.raw { show_raw } else { show_text };
-    with_console(global, &target.name.clone(), limit, show, |outside| {
+    with_console(global, &target.name.clone(), &request.limits, show, |outside| {
         vac_engine::calls::call(&home, &target, &args.calls, &request, outside)
     })
 }

@@ -1,35 +1,33 @@
 //! `vac inspect`: what a program is, exports and imports, and which grants it would need.
 
+use std::sync::{Arc, Mutex};
+
 use serde_json::json;
-use vac_core::fault::Result;
-use vac_engine::target::{Programs, Target, link_all};
-use vac_host::inspect::{self, Import};
-use vac_host::load;
+use vac_core::fault::{Result, quote, quote_line};
+use vac_engine::Limit;
+use vac_engine::target::{Programs, Target};
+use vac_host::NoConsole;
+use vac_host::inspect::Import;
 
 use crate::cli::{Global, Inspect};
-use crate::exit;
 use crate::ui::{self, Progress};
+use crate::{exit, host, limits};
 
 pub(crate) fn inspect(global: &Global, args: &Inspect) -> Result<u8> {
     let home = super::home(global)?;
-    let target = Target::find(&home, &args.target)?;
+    let limits = limits::of_patience(&args.patience)?;
+    let target = Target::find_within(&home, &args.target, limits.max(Limit::Module))?;
     let progress = Progress::start(&format!("compiling {}", target.name), global.quiet || global.json);
-    let loaded = load::load(&target.bytes, &target.place)?;
-    let links = args.links.iter().map(|text| Target::find(&home, text)).collect::<Result<Vec<_>>>()?;
-    let programs = Programs::default();
-    let program = match links.as_slice() {
-        [] => inspect::program(programs.engine()?, &loaded)?,
-        links => {
-            let linked = link_all(&loaded, links)?;
-            inspect::program(programs.engine()?, &load::load(&linked, &target.place)?)?
-        }
-    };
+    let find = |text: &String| Target::find_within(&home, text, limits.max(Limit::Module));
+    let links = args.links.iter().map(find).collect::<Result<Vec<_>>>()?;
+    let outside = host::outside(Arc::new(Mutex::new(NoConsole)), &limits);
+    let program = Programs::new(&limits, &outside).inspect(&home, &target, &links)?;
     progress.stop();
     let exports: Vec<String> = program.exports.clone();
     if global.json {
         ui::print_json(&json!({
-            "cid": loaded.cid.to_string(),
-            "kind": loaded.kind.word(),
+            "cid": target.cid.to_string(),
+            "kind": program.kind.word(),
             "size_bytes": target.bytes.len(),
             "is_command": program.is_command,
             "exports": exports,
@@ -39,15 +37,15 @@ pub(crate) fn inspect(global: &Global, args: &Inspect) -> Result<u8> {
         }));
         return Ok(exit::OK);
     }
-    ui::print(format_args!("{}  {}\n", ui::bold("cid"), loaded.cid));
+    ui::print(format_args!("{}  {}\n", ui::bold("cid"), target.cid));
     ui::print(format_args!(
         "{} {}, {} bytes\n",
         ui::bold("kind"),
-        loaded.kind.words(),
+        program.kind.words(),
         ui::count(target.bytes.len() as u64)
     ));
     if program.is_command {
-        ui::print(format_args!("{}  vac run {} -- ARGS\n", ui::bold("run"), target.place));
+        ui::print(format_args!("{}  vac run {} -- ARGS\n", ui::bold("run"), quote(&target.place)));
     }
     section("exports", &exports);
     if !program.not_callable.is_empty() {
@@ -58,7 +56,7 @@ pub(crate) fn inspect(global: &Global, args: &Inspect) -> Result<u8> {
     ui::print(format_args!("{}\n", ui::bold("imports")));
     program.imports.iter().for_each(show_import);
     if let Some(refused) = &program.refused {
-        ui::print(format_args!("{} {refused}\n", ui::red("refused")));
+        ui::print(format_args!("{} {}\n", ui::red("refused"), quote_line(refused)));
     }
     Ok(exit::OK)
 }
@@ -74,7 +72,7 @@ fn import_json(import: &Import) -> serde_json::Value {
 fn section(name: &str, lines: &[String]) {
     ui::print(format_args!("{}\n", ui::bold(name)));
     for line in lines {
-        ui::print(format_args!("  {}\n", vac_core::fault::quote_line(line)));
+        ui::print(format_args!("  {}\n", quote_line(line)));
     }
     if lines.is_empty() {
         ui::print("  none\n");
@@ -89,7 +87,7 @@ fn show_import(import: &Import) {
     let functions = import.functions.len();
     ui::print(format_args!(
         "  {} {}{needs}\n",
-        vac_core::fault::quote(&import.name),
+        quote(&import.name),
         ui::dim(format!("({functions} functions)"))
     ));
 }

@@ -9,46 +9,43 @@ use vac_engine::calls::Called;
 use vac_engine::grants::Grant;
 use vac_engine::run::{Finished, Request};
 use vac_engine::secrets;
-use vac_engine::session::{Limits, Outside};
+use vac_engine::session::Outside;
 use vac_engine::target::Target;
+use vac_engine::{Limit, Limits};
 use vac_host::Console;
 
 use crate::cli::{Given, Global, Run};
 use crate::host::{self, Captured, Terminal};
 use crate::ui::Progress;
-use crate::{exit, show, ui};
+use crate::{exit, limits, show, ui};
 
 pub(crate) fn run(global: &Global, args: Run) -> Result<u8> {
     let home = super::home(global)?;
     let request = request(&home, args.given, args.args)?;
-    let target = Target::find(&home, &args.target)?;
+    let target = Target::find_within(&home, &args.target, request.limits.max(Limit::Module))?;
     with_console(
         global,
         &target.name.clone(),
-        request.1,
+        &request.limits,
         |_| Ok(()),
-        |outside| vac_engine::run::run(&home, &target, &request.0, outside),
+        |outside| vac_engine::run::run(&home, &target, &request, outside),
     )
 }
 
-/// What the operator gave, and the limit of wall time.
-pub(super) fn request(
-    home: &Home,
-    given: Given,
-    args: Vec<String>,
-) -> Result<(Request, Option<std::time::Duration>)> {
+/// What the operator gave.
+pub(super) fn request(home: &Home, given: Given, args: Vec<String>) -> Result<Request> {
     let grants =
         given.grants.iter().map(|text| Grant::parse(text, &host::env)).collect::<Result<Vec<_>>>()?;
     let env = given.env.iter().map(|text| variable(text)).collect::<Result<Vec<_>>>()?;
     let config = given.config.iter().map(|text| variable(text)).collect::<Result<Vec<_>>>()?;
-    let secret = |text: &String| secrets::Given::parse(text, given.seed, &host::env);
+    let seed = given.seed;
+    let secret = |text: &String| secrets::Given::parse(text, seed, &host::env);
     let secrets = given.secrets.iter().map(secret).collect::<Result<Vec<_>>>()?;
-    let mut limits = Limits { ticks_max: given.ticks, ..Limits::default() };
-    limits.memory_max_bytes = given.memory.unwrap_or(limits.memory_max_bytes);
-    let links = given.links.iter().map(|text| Target::find(home, text)).collect::<Result<_>>()?;
+    let limits = limits::of(&given.within)?;
+    let find = |text: &String| Target::find_within(home, text, limits.max(Limit::Module));
+    let links = given.links.iter().map(find).collect::<Result<_>>()?;
     let folder = host::working_folder()?;
-    let request = Request { args, env, grants, config, secrets, seed: given.seed, limits, folder, links };
-    Ok((request, given.time))
+    Ok(Request { args, env, grants, config, secrets, seed, limits, folder, links })
 }
 
 fn variable(text: &str) -> Result<(String, String)> {
@@ -64,20 +61,20 @@ fn variable(text: &str) -> Result<(String, String)> {
 pub(super) fn with_console(
     global: &Global,
     name: &str,
-    limit: Option<std::time::Duration>,
+    limits: &Limits,
     show: impl FnOnce(&Finished) -> Result<()>,
     work: impl FnOnce(Outside) -> Result<Finished>,
 ) -> Result<u8> {
     if global.json {
         let captured = Arc::new(Mutex::new(Captured::default()));
-        let finished = work(host::outside(Arc::clone(&captured) as Arc<Mutex<dyn Console>>, limit))?;
+        let finished = work(host::outside(Arc::clone(&captured) as Arc<Mutex<dyn Console>>, limits))?;
         let captured = captured.lock().unwrap_or_else(PoisonError::into_inner);
         ui::print_json(&finished_json(&finished, &captured));
         return Ok(code(&finished));
     }
     let progress = Progress::start(&format!("running {name}"), global.quiet);
     let terminal = Arc::new(Mutex::new(Terminal { progress: progress.clone() }));
-    let finished = work(host::outside(terminal, limit));
+    let finished = work(host::outside(terminal, limits));
     progress.stop();
     let finished = finished?;
     show(&finished)?;
