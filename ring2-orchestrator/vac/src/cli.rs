@@ -52,7 +52,7 @@ pub(crate) enum Command {
     /// Run a script, a component or a WASI 0.1 module.
     Run(Run),
     /// Call exports of a component or module, one or several in the same instance.
-    #[command(after_long_help = CALLS)]
+    #[command(after_help = CALLS)]
     Call(Call),
     /// Show what a program is, exports and imports, and which grants it would need.
     Inspect(Inspect),
@@ -122,7 +122,7 @@ pub(crate) struct Call {
     /// A `.wasm` file, a CID or builtin:NAME.
     pub(crate) target: String,
     /// `export(args)` in WAVE text, for example 'add(1, 2)'. Several are made in order in one
-    /// instance: 'c = codec("{}")' keeps a result, '$c.encode([1])' uses it. See `vac call --help`.
+    /// instance: 'c = codec("{}")' keeps a result, '$c.encode([1])' uses it.
     #[arg(required = true, value_name = "CALL")]
     pub(crate) calls: Vec<String>,
     /// Print the last result as it is, without quotes, if it is text or bytes.
