@@ -30,8 +30,8 @@ Calls:
 
 The memory of a core module that exports it:
   p = memory.put(\"text\")    room from the module's own `malloc`, with the text and a zero in it
-  memory.write(p, \"text\")   text or a list of bytes to an address
-  memory.read(p, length)    bytes; memory.text(p) or memory.text(p, length): text; memory.u32(p)
+  memory.write($p, \"text\")   text or a list of bytes to an address
+  memory.read($p, length)    bytes; memory.text($p) or memory.text($p, length): text; memory.u32($p)
 
 Handles that are left at the end are given up, the newest first.";
 
@@ -55,7 +55,7 @@ pub(crate) enum Command {
     #[command(after_help = limits::table())]
     Run(Run),
     /// Call exports of a component or module, one or several in the same instance.
-    #[command(after_help = limits::table(), after_long_help = format!("{CALLS}\n\n{}", limits::table()))]
+    #[command(after_help = format!("{CALLS}\n\n{}", limits::table()))]
     Call(Call),
     /// Show what a program is, exports and imports, and which grants it would need.
     Inspect(Inspect),
@@ -142,7 +142,7 @@ pub(crate) struct Call {
     /// A `.wasm` file, a CID or builtin:NAME.
     pub(crate) target: String,
     /// `export(args)` in WAVE text, for example 'add(1, 2)'. Several are made in order in one
-    /// instance: 'c = codec("{}")' keeps a result, '$c.encode([1])' uses it. See `vac call --help`.
+    /// instance: 'c = codec("{}")' keeps a result, '$c.encode([1])' uses it.
     #[arg(required = true, value_name = "CALL")]
     pub(crate) calls: Vec<String>,
     /// Print the last result as it is, without quotes, if it is text or bytes.
