@@ -5,6 +5,7 @@
 //!
 //! - [`engine`]: settings of profile `det-1`, compiling, the cache of compiled code
 //! - [`load`]: what a file is, and turning WASI 0.1 modules into components
+//! - [`sections`]: what a program's maker put beside its code
 //! - [`instance`]: a kernel that runs
 //! - [`inspect`]: what a kernel imports and exports, and which grants it would need
 //! - [`value`]: values as WAVE text and in canonical form
@@ -23,6 +24,7 @@ pub mod instance;
 mod kernel_files;
 pub mod limits;
 pub mod load;
+pub mod sections;
 pub mod value;
 pub mod wall;
 mod wasi;

@@ -2,7 +2,9 @@
 //! HTTP; time comes in through [`HostClock`].
 //!
 //! - [`home`]: where everything is kept
-//! - [`grants`]: what the operator allows, from text to open directories
+//! - [`grants`]: what the operator allows, from text to open directories; [`grants_file`]: from a file
+//! - [`manifest`]: what a program asks for, and what comes of it
+//! - [`learn`]: the least manifest that a run really needed
 //! - [`target`]: a program or script, by path, CID or name
 //! - [`journal`]: the one place where events are written, or compared with a record
 //! - [`session`]: one run, the only writer of its ledger
@@ -14,13 +16,17 @@
 
 pub mod clock;
 pub mod grants;
+pub mod grants_file;
 pub mod home;
 pub mod journal;
+pub mod learn;
+pub mod manifest;
 pub mod replay;
 pub mod report;
 pub mod run;
 pub mod script;
 pub mod session;
+mod strict_toml;
 pub mod target;
 pub mod verify;
 
