@@ -16,6 +16,8 @@ mod guest;
 mod help;
 mod home;
 mod hostile_wasm;
+mod learn;
+mod manifests;
 mod regressions;
 mod replay;
 mod store_cli;

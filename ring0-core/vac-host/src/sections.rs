@@ -10,7 +10,7 @@ use wasmparser::{Parser, Payload};
 ///
 /// What is malformed, or that there are two such sections.
 pub fn custom<'a>(bytes: &'a [u8], name: &str, place: &str) -> Result<Option<&'a [u8]>> {
-    let (mut depth, mut found) = (0_u32, None);
+    let (mut depth, mut sections) = (0_u32, Vec::new());
     for payload in Parser::new(0).parse_all(bytes) {
         let payload = payload.map_err(|e| {
             let at = format!("`{place}` at byte {:#x}", e.offset());
@@ -20,13 +20,14 @@ pub fn custom<'a>(bytes: &'a [u8], name: &str, place: &str) -> Result<Option<&'a
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::CustomSection(section) if depth == 0 && section.name() == name => {
-                if found.replace(section.data()).is_some() {
-                    let expected = format!("at most one section `{name}`");
-                    return Err(Corrupt::new("program", format!("`{place}`"), expected, "two").into());
-                }
+                sections.push(section.data());
             }
             _ => {}
         }
     }
-    Ok(found)
+    if sections.len() > 1 {
+        let (expected, got) = (format!("at most one section `{name}`"), sections.len());
+        return Err(Corrupt::new("program", format!("`{place}`"), expected, got).into());
+    }
+    Ok(sections.pop())
 }

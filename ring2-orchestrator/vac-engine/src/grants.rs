@@ -372,9 +372,8 @@ fn open_part(part: &Part) -> Result<Dir> {
 
 /// Whether a part that is a directory is missing on the host.
 pub fn is_missing(grant: &Grant) -> bool {
-    let not_found = |dir: &Dir, below: &str| {
-        dir.metadata(below).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
-    };
+    let not_found =
+        |dir: &Dir, below: &str| dir.metadata(below).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
     match grant {
         Grant::Part(part) if !part.is_file => {
             open_dir(&part.host).is_ok_and(|dir| not_found(&dir, &part.below))
@@ -442,13 +441,7 @@ fn add_only(
         preopen.only.push(only);
         return Ok(());
     }
-    preopens.push(Preopen {
-        guest: guest.to_owned(),
-        dir: open_dir(host)?,
-        only: vec![only],
-        rights,
-        grant,
-    });
+    preopens.push(Preopen { guest: guest.to_owned(), dir: open_dir(host)?, only: vec![only], rights, grant });
     Ok(())
 }
 

@@ -122,7 +122,9 @@ mod tests {
 
     #[test]
     fn paths_are_seen_from_the_folder_of_the_file() {
-        let file = parse("version = 1\n[[grant]]\nallow = \"dir:ro=data\"\n[limits]\nticks = 5\nmemory = \"1MiB\"\ntime = \"2s\"");
+        let file = parse(
+            "version = 1\n[[grant]]\nallow = \"dir:ro=data\"\n[limits]\nticks = 5\nmemory = \"1MiB\"\ntime = \"2s\"",
+        );
         let file = file.unwrap();
         assert_eq!(file.grants[0].host_path(), Some(Path::new("/etc/vac/data")));
         assert_eq!(file.grants[0].text(), "dir:ro=data");

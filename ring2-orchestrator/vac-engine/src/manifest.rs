@@ -49,7 +49,9 @@ impl Ask {
                     .into());
             }
             if guest.contains('\0') || leads_back(guest) {
-                return Err(Usage::new(format!("`{}` goes back with `..`, or is no path", quote(text))).into());
+                return Err(
+                    Usage::new(format!("`{}` goes back with `..`, or is no path", quote(text))).into()
+                );
             }
         }
         Ok(Self { wants, why: why.to_owned(), optional })
@@ -176,9 +178,11 @@ fn check_among(asks: &[Ask], ask: &Ask) -> Result<()> {
         for (dir, file) in [(other, ask), (ask, other)] {
             if is_inside(&file.wants, &dir.wants) && !is_within(&file.wants, &dir.wants) {
                 let (file, dir) = (quote(&file.text()), quote(&dir.text()));
-                return Err(Usage::new(format!("`{file}` asks for more than `{dir}`, which it is inside of"))
-                    .hint("ask for the directory with `rw`, or for its files one by one")
-                    .into());
+                return Err(Usage::new(format!(
+                    "`{file}` asks for more than `{dir}`, which it is inside of"
+                ))
+                .hint("ask for the directory with `rw`, or for its files one by one")
+                .into());
             }
         }
     }
@@ -304,7 +308,8 @@ pub fn write(comment: &[String], asks: &[Ask]) -> String {
 fn escape(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
-        let is_hidden = matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        let is_hidden =
+            matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         match c {
             '"' | '\\' => out.extend(['\\', c]),
             c if c.is_control() || is_hidden => out.push_str(&format!("\\u{:04X}", u32::from(c))),

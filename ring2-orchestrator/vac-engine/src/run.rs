@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use vac_core::canon::Node;
-use vac_core::cid::Cid;
+use vac_core::cid::{Cid, Codec};
 use vac_core::fault::{Error, Result, Usage};
 use vac_core::ledger::{Field, Header, Outcome};
 use vac_host::engine::{ENGINE, PROFILE};
@@ -12,6 +12,7 @@ use vac_host::{Compiled, Ending, Val, inspect, value};
 use crate::grants::{self, Grant};
 use crate::home::Home;
 use crate::journal::outcome_of;
+use crate::manifest::{self, Manifest};
 use crate::script;
 use crate::session::{Ask, Gave, Limits, Outside, Session, Summary, With};
 use crate::target::{Programs, Target};
@@ -34,6 +35,8 @@ pub struct Request {
     pub limits: Limits,
     /// Where a script may write its results: the folder `out` in it.
     pub folder: PathBuf,
+    /// Whether the program gets all that is granted, whatever its manifest asks for.
+    pub ignores_manifest: bool,
 }
 
 /// What a run was about: the first field of its header.
@@ -88,14 +91,55 @@ pub fn run(home: &Home, target: &Target, request: &Request, outside: Outside) ->
     if !inspect::is_command(programs.engine()?, &compiled) {
         return Err(not_a_command(&programs, &compiled, target)?);
     }
+    let keys = Keys::of(home, target, request)?;
+    let request = &keys.request;
     let args: Vec<String> =
         std::iter::once(target.name.clone()).chain(request.args.iter().cloned()).collect();
     let env = grants::environment(&request.grants, &request.env);
     let with = With { preopens: grants::open(&request.grants)?, stdin: grants::stdin(&request.grants) };
-    let header = header(What::Run, &target.cid, request, command_fields(&args, &env));
+    let header = header(What::Run, &target.cid, request, keys.add_to(command_fields(&args, &env)));
     let mut session = start(home, programs, target, header, request, outside)?;
+    keys.note(&session);
     let gave = session.kernel(&target.name, &compiled, &Ask::Command { args: &args, env: &env }, with);
     finish(session, gave)
+}
+
+/// The operator's key and the program's, turned together.
+struct Keys {
+    /// The request, with what was both asked and granted.
+    request: Request,
+    manifest: Option<Manifest>,
+    /// What the operator granted.
+    granted: Vec<Grant>,
+}
+
+impl Keys {
+    fn of(home: &Home, target: &Target, request: &Request) -> Result<Self> {
+        let manifest = if request.ignores_manifest { None } else { Manifest::of(target)? };
+        let (mut request, granted) = (request.clone(), request.grants.clone());
+        if let Some(manifest) = &manifest {
+            let met = manifest::agree(&manifest.asks, &granted);
+            manifest::check(manifest, &met, target)?;
+            request.grants = manifest::effective(&met);
+            // The header will name it.
+            home.store().put(Codec::Raw, &manifest.bytes)?;
+        }
+        Ok(Self { request, manifest, granted })
+    }
+
+    /// The fields of a header, and the manifest if there is one.
+    fn add_to(&self, mut fields: Vec<Field>) -> Vec<Field> {
+        fields.extend(self.manifest.iter().map(|m| ("manifest".to_owned(), Node::Link(m.cid))));
+        fields
+    }
+
+    /// What was granted and not asked for is in no chained entry: it changes nothing.
+    fn note(&self, session: &Session<'_>) {
+        if self.manifest.is_some() {
+            let granted = self.granted.iter().map(|grant| Node::Text(grant.text())).collect();
+            session.journal().note(vec![("granted".into(), Node::List(granted))]);
+        }
+    }
 }
 
 fn not_a_command(programs: &Programs, compiled: &Compiled, target: &Target) -> Result<Error> {
@@ -121,13 +165,16 @@ pub fn call(
     let compiled = programs.compile(home, target)?;
     let export = inspect::find_function(programs.engine()?, &compiled, name)?;
     let values = value::parse_args(args, &export.params)?;
+    let keys = Keys::of(home, target, request)?;
+    let request = &keys.request;
     let with = With { preopens: grants::open(&request.grants)?, stdin: grants::stdin(&request.grants) };
     let fields = vec![
         ("export".to_owned(), Node::Text(export.name.clone())),
         ("arguments".to_owned(), Node::Text(args.to_owned())),
     ];
-    let header = header(What::Call, &target.cid, request, fields);
+    let header = header(What::Call, &target.cid, request, keys.add_to(fields));
     let mut session = start(home, programs, target, header, request, outside)?;
+    keys.note(&session);
     let gave =
         session.kernel(&target.name, &compiled, &Ask::Call { export: &export.name, args: &values }, with);
     finish(session, gave)

@@ -63,9 +63,7 @@ impl<'a> Source<'a> {
     /// An error of what stands at `span`, with its place in front.
     pub(crate) fn inside(self, span: Range<usize>, error: Error) -> Error {
         match error {
-            Error::Usage(usage) => {
-                Usage { hint: usage.hint, ..self.error(span, &usage.message) }.into()
-            }
+            Error::Usage(usage) => Usage { hint: usage.hint, ..self.error(span, &usage.message) }.into(),
             other => other,
         }
     }
@@ -95,5 +93,9 @@ fn meant(message: &str) -> Option<&str> {
 /// The word most like `typed`, if one is.
 pub(crate) fn nearest<'w>(typed: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
     let distance = |word: &str| strsim::osa_distance(&typed.chars().take(32).collect::<String>(), word);
-    words.map(|word| (distance(word), word)).filter(|(far, _)| *far <= DISTANCE_MAX).min().map(|(_, word)| word)
+    words
+        .map(|word| (distance(word), word))
+        .filter(|(far, _)| *far <= DISTANCE_MAX)
+        .min()
+        .map(|(_, word)| word)
 }
