@@ -213,8 +213,13 @@ fn grants_can_be_kept_in_a_file() {
         sandbox.vac(&args).ok().out().contains("read: of the policy"),
         "its paths are seen from its folder"
     );
-    sandbox
-        .write("loop.wasm", wat::parse_str("(module (func (export \"_start\") (loop $l (br $l))))").unwrap());
+    sandbox.write(
+        "loop.wasm",
+        wat::parse_str(
+            "(module (memory (export \"memory\") 1) (func (export \"_start\") (loop $l (br $l))))",
+        )
+        .unwrap(),
+    );
     sandbox.write(
         "policy/loop.toml",
         "version = 1\n[limits]\nticks = 100000\nmemory = \"64MiB\"\ntime = \"50s\"\n",
@@ -282,11 +287,11 @@ fn a_file_to_write_may_be_missing_and_is_made_under_its_one_name() {
     check(&["--grant", "file:rw=out"]);
     sandbox.write("tool.vac.toml", manifest(&["file:rw=out"]));
     check(&["--grant", "dir:rw=."]);
+    std::fs::remove_file(sandbox.path("tool.vac.toml")).unwrap();
     sandbox
         .vac(&["run", "tool.wasm", "--grant", "file:rw=no/out"])
         .fails(USAGE, &["`no/out` cannot be opened"]);
     sandbox.vac(&["run", "tool.wasm", "--grant", "file:ro=out"]).fails(USAGE, &["`out` cannot be opened"]);
-    std::os::unix::fs::symlink("b", sandbox.path("link")).unwrap();
 }
 
 #[test]
@@ -299,6 +304,6 @@ fn a_call_has_two_keys_as_well() {
     sandbox.write("series.vac.toml", manifest(&["file:ro=data/weekly.csv"]));
     assert!(sandbox.vac(&call).ok().out().starts_with("ok("));
     sandbox.write("series.vac.toml", manifest(&["file:ro=data/other.csv"]));
-    assert!(sandbox.vac(&call).ok().out().starts_with("err(denied"));
+    assert!(sandbox.vac(&call).ok().out().starts_with("err("));
     assert!(sandbox.vac(&[&call[..], &["--no-manifest"]].concat()).ok().out().starts_with("ok("));
 }

@@ -48,7 +48,8 @@ pub struct Learned {
 
 /// What `run` needed of `grants`, which are those that it had.
 pub fn learn(home: &Home, run: RunId, grants: &[Grant]) -> Result<Learned> {
-    let mut watcher = Watcher { home, grants, handles: BTreeMap::new(), needs: BTreeMap::new() };
+    let (handles, needs, seen) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let mut watcher = Watcher { home, grants, handles, needs, seen };
     let mut refused = BTreeSet::new();
     for event in report::events(home, run, &Filter::default())? {
         match &event.denied {
@@ -56,6 +57,7 @@ pub fn learn(home: &Home, run: RunId, grants: &[Grant]) -> Result<Learned> {
             None => watcher.see(&event)?,
         }
     }
+    watcher.add_seen();
     watcher.look_at_host();
     Ok(Learned { asks: watcher.asks()?, refused: refused.into_iter().collect() })
 }
@@ -90,6 +92,9 @@ struct Watcher<'a> {
     handles: BTreeMap<i128, Opened>,
     /// By what the guest calls the path, or by the text of the grant.
     needs: BTreeMap<String, Need>,
+    /// Granted directories that were looked at themselves, by number. Of one that is given for the sake of
+    /// a file in it, a guest sees as much.
+    seen: BTreeMap<usize, Use>,
 }
 
 /// What one event does to a path.
@@ -186,7 +191,9 @@ impl Watcher<'_> {
                 self.path(grant, base, at(2), one);
             }
             "readlink-at" => {
-                self.folder_of(grant, base, at(1), Use { rights: Rights::READ, ..names("link read") })
+                let verb = if is_absent { "looked for, not there" } else { "looked at" };
+                let one = Use { verb, rights: Rights::READ, is_dir: false, is_absent, event: event.seq };
+                self.path(grant, base, at(1), one);
             }
             "set-times-at" => self.path(grant, base, at(2), Use { is_dir: false, ..names("times set") }),
             "set-times" => self.own(grant, base, Use { is_dir: false, ..names("times set") }),
@@ -257,6 +264,10 @@ impl Watcher<'_> {
             self.add(grant, "", Use { is_dir: true, rights: of_dir(rights), ..one });
         }
         let whole = normal(&from.path, path);
+        if from.is_root && matches!(path, "." | "./") && rights == Rights::READ {
+            self.seen.entry(grant).or_insert(one);
+            return;
+        }
         let is_dir = one.is_dir || whole.is_empty();
         let rights = if is_dir { of_dir(rights) } else { rights };
         self.add(grant, &whole, Use { is_dir, rights, ..one });
@@ -322,6 +333,15 @@ impl Watcher<'_> {
         need.is_absent &= one.is_absent;
         need.verbs.insert(one.verb);
         need.events.insert(one.event);
+    }
+
+    /// A directory that was looked at, and of which nothing else is needed, is needed itself.
+    fn add_seen(&mut self) {
+        for (grant, one) in std::mem::take(&mut self.seen) {
+            if !self.needs.values().any(|need| need.grant == grant) {
+                self.add(grant, "", Use { is_dir: true, ..one });
+            }
+        }
     }
 
     /// What no event says: that a file is a link, which is not followed where one file is granted; that

@@ -89,9 +89,9 @@ fn met_json(met: &Met) -> Value {
 }
 
 /// What is asked for, a line each, with the reason that its author gives.
-pub(super) fn show_asks(asks: &[Ask]) {
+pub(super) fn table_of(asks: &[Ask]) -> String {
     let rows = asks.iter().map(|ask| ask_row(ask, Vec::new())).collect();
-    ui::print(ui::table(&["ASKED", "", "WHY"], rows));
+    ui::table(&["ASKED", "", "WHY"], rows)
 }
 
 fn ask_row(ask: &Ask, between: Vec<String>) -> Vec<String> {

@@ -22,6 +22,8 @@ struct Taught {
     learned: Learned,
     /// The manifest; `None` if the run failed for want of something, so that it says little.
     text: Option<String>,
+    /// What runs the program again, without grants.
+    again: String,
 }
 
 pub(crate) fn learn(global: &Global, args: Learn) -> Result<u8> {
@@ -42,11 +44,15 @@ pub(crate) fn learn(global: &Global, args: Learn) -> Result<u8> {
         Some(call) => vac_engine::run::call(&home, &target, call, &request, outside),
         None => vac_engine::run::run(&home, &target, &request, outside),
     })?;
-    let taught = teach(&home, &target, &request, &done.finished)?;
+    let again = match &args.call {
+        Some(call) => format!("vac call {} '{call}'", target.place),
+        None => format!("vac run {}", target.place),
+    };
+    let taught = teach(&home, &target, &request, &done.finished, again)?;
     if let (Some(path), Some(text)) = (&output, &taught.text) {
         write(path, text)?;
     }
-    show(global, &target, &request, &done, &taught, output.as_deref());
+    show(global, &request, &done, &taught, output.as_deref());
     Ok(code(&done.finished))
 }
 
@@ -133,11 +139,17 @@ fn place(output: Option<&Path>) -> String {
     output.map_or("the standard output".to_owned(), |path| format!("`{}`", path.display()))
 }
 
-fn teach(home: &Home, target: &Target, request: &Request, finished: &Finished) -> Result<Taught> {
+fn teach(
+    home: &Home,
+    target: &Target,
+    request: &Request,
+    finished: &Finished,
+    again: String,
+) -> Result<Taught> {
     let learned = learn::learn(home, finished.summary.run, &request.grants)?;
     let lacked = learned.refused.iter().any(|grant| grant != "stdin");
     if finished.error.is_some() || lacked && code(finished) != exit::OK {
-        return Ok(Taught { learned, text: None });
+        return Ok(Taught { learned, text: None, again });
     }
     let comment = [
         format!("What `{}` needed when `vac learn` watched it. It gets what is asked here and", target.name),
@@ -147,7 +159,7 @@ fn teach(home: &Home, target: &Target, request: &Request, finished: &Finished) -
     let text = manifest::write(&comment, &learned.asks);
     // What is written must be what would be read.
     Manifest::parse(text.as_bytes(), "the learned manifest")?;
-    Ok(Taught { learned, text: Some(text) })
+    Ok(Taught { learned, text: Some(text), again })
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
@@ -156,14 +168,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
     Ok(file.write_all(text.as_bytes()).map_err(failed)?)
 }
 
-fn show(
-    global: &Global,
-    target: &Target,
-    request: &Request,
-    done: &Done,
-    taught: &Taught,
-    output: Option<&Path>,
-) {
+fn show(global: &Global, request: &Request, done: &Done, taught: &Taught, output: Option<&Path>) {
     if let Some(captured) = &done.captured {
         ui::print_json(&as_json(finished_json(&done.finished, captured), taught, output));
         return;
@@ -180,20 +185,30 @@ fn show(
     match output {
         None => ui::print(text),
         Some(path) => {
-            super::inspect::show_asks(&taught.learned.asks);
-            let grants: Vec<_> = required(&taught.learned).map(|text| format!(" --grant {text}")).collect();
-            ui::note(format_args!(
-                "wrote `{}`; now `vac run {}{}` is enough",
-                path.display(),
-                target.place,
-                grants.concat()
-            ));
+            ui::note(super::inspect::table_of(&taught.learned.asks).trim_end());
+            let grants = typed(&request.grants, &taught.learned);
+            let what = format!("`{}{grants}` gives it that and no more", quote_line(&taught.again));
+            ui::note(format_args!("wrote `{}`; now {what}", path.display()));
         }
     }
 }
 
-fn required(learned: &Learned) -> impl Iterator<Item = String> {
-    learned.asks.iter().filter(|ask| !ask.optional).map(|ask| quote_line(&ask.text()))
+/// The grants that the learned manifest takes something of, as they are typed.
+fn typed(grants: &[Grant], learned: &Learned) -> String {
+    let used = grants.iter().filter(|grant| learned.asks.iter().any(|ask| grant.meet(ask).is_some()));
+    used.map(|grant| format!(" --grant {}", in_full(grant))).collect()
+}
+
+/// A grant with its path on the host, if that has another name.
+fn in_full(grant: &Grant) -> String {
+    let text = grant.text();
+    let full = match (text.split_once('='), grant.host_path()) {
+        (Some((kind, guest)), Some(host)) if host != Path::new(guest) => {
+            format!("{kind}={}::{guest}", host.display())
+        }
+        _ => text,
+    };
+    quote_line(&full)
 }
 
 fn as_json(mut run: Value, taught: &Taught, output: Option<&Path>) -> Value {
