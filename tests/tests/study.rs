@@ -122,6 +122,11 @@ fn the_run_verifies_and_its_events_can_be_filtered() {
     let other = sandbox.vac(&["verify", "last", "--head", &"0".repeat(64)]);
     assert_eq!(other.code(), 6);
     assert!(other.out().starts_with("damaged"), "{}", other.out());
+    for typed in ["", "last", &"0".repeat(63), &"g".repeat(64)] {
+        sandbox
+            .vac(&["verify", "last", "--head", typed])
+            .fails(2, &["is not a head: expected 64 hex digits"]);
+    }
     assert_filters(&sandbox, number(&run, "events"));
 }
 

@@ -378,26 +378,39 @@ impl OpenDir {
         if self.only.is_empty() {
             return Some((self.rights, self.place.grant));
         }
+        // That it is a directory, and which of its names are granted, its holder knows already.
+        if matches!(path, "." | "./") {
+            return Some((Rights::READ, self.place.grant));
+        }
         let name = path.strip_prefix("./").unwrap_or(path);
         self.only.iter().find(|(only, ..)| only == name).map(|(_, rights, grant)| (*rights, *grant))
     }
 
-    /// The rights that opening `path` like this uses. A granted file is there already, so to
-    /// "create" it needs no right to names.
-    pub(crate) fn needs(&self, how: How) -> Rights {
-        self.only_itself(how).needs()
+    /// The rights that opening `path` like this uses. To make a granted file needs no right to names:
+    /// whoever may write it may make it, under its one name.
+    pub(crate) fn needs(&self, path: &str, how: How) -> Rights {
+        let how = self.only_itself(path, how);
+        How { create: how.create && !self.may_make(path), ..how }.needs()
     }
 
-    /// In a directory that shows granted files only, a link would lead to its other files.
-    fn only_itself(&self, how: How) -> How {
+    /// In a directory that shows granted files only, a link would lead to its other files, and a file
+    /// that may only be read is not made.
+    fn only_itself(&self, path: &str, how: How) -> How {
         match self.only.is_empty() {
             true => how,
-            false => How { follow: false, create: how.create && how.exclusive, ..how },
+            false => {
+                How { follow: false, create: how.create && (how.exclusive || self.may_make(path)), ..how }
+            }
         }
     }
 
+    /// Whether `path` is a single granted file to write.
+    fn may_make(&self, path: &str) -> bool {
+        !self.only.is_empty() && self.rights_on(path).is_some_and(|(rights, _)| rights.has(Rights::WRITE))
+    }
+
     pub(crate) fn open(&self, path: &str, how: How, who: &mut Identities) -> FsResult<Opened> {
-        let how = self.only_itself(how);
+        let how = self.only_itself(path, how);
         // A directory opened for writing alone is an error only once it is known to be one.
         let mut options = OpenOptions::new();
         options.maybe_dir(true).read(how.read || !how.write).write(how.write || how.truncate);

@@ -5,6 +5,7 @@
 //!
 //! - [`engine`]: settings of profile `det-1`, compiling, the cache of compiled code
 //! - [`load`]: what a file is, and turning WASI 0.1 modules into components
+//! - [`sections`]: what a program's maker put beside its code
 //! - [`instance`]: a kernel that runs
 //! - [`calls`]: several calls in one instance, with what they give kept between them
 //! - [`link`]: joining components, the exports of one being the imports of another
@@ -37,6 +38,7 @@ pub mod load;
 pub mod memory;
 pub mod nearest;
 pub mod net;
+pub mod sections;
 mod socket;
 pub mod value;
 pub mod wall;

@@ -17,7 +17,7 @@ use crate::copies::Copies;
 use crate::grants;
 use crate::home::Home;
 use crate::journal::outcome_of;
-use crate::run::{Finished, Request, What, header, start, with};
+use crate::run::{Finished, Keys, Request, What, header, start, with};
 use crate::session::{Ask, KERNEL_EVENT, Outside, Session, With};
 use crate::target::{Programs, Target};
 
@@ -48,12 +48,15 @@ pub fn call(
     let mut programs = Programs::new(&request.limits, &outside);
     let compiled = programs.compile_linked(home, target, &request.links)?;
     let calls = prepare(programs.engine()?, &compiled, texts)?;
+    let keys = Keys::of(home, target, request)?;
+    let request = &keys.request;
     let copies = Copies::make(home, &request.grants)?;
     let with = with(home, request, &copies)?;
     let fields = vec![("calls".to_owned(), crate::run::text_list(texts))];
-    let header = header(What::Call, &target.cid, request, fields);
+    let header = header(What::Call, &target.cid, request, keys.add_to(fields));
     let trees = grants::trees_to_keep(&grants::in_header(&header));
     let session = start(home, programs, target, header, request, outside)?;
+    keys.note(&session);
     make(session, Live::new(&target.name, &compiled, with), &calls, &trees, Some(&copies))
 }
 

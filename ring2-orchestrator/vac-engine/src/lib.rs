@@ -2,8 +2,10 @@
 //! HTTP; time comes in through [`HostClock`].
 //!
 //! - [`home`]: where everything is kept
-//! - [`grants`]: what the operator allows, from text to open directories
+//! - [`grants`]: what the operator allows, from text to open directories; [`grants_file`]: from a file
 //! - [`net_grants`], [`namespace`], [`secrets`]: the network, values by key, and what a guest may use unseen
+//! - [`manifest`]: what a program asks for, and what comes of it
+//! - [`learn`]: the least manifest that a run really needed
 //! - [`limits`]: what a run may use up
 //! - [`target`]: a program or script, by path, CID or name
 //! - [`tree`]: directories as objects, and `copies` of them for runs
@@ -20,9 +22,12 @@ pub mod calls;
 pub mod clock;
 mod copies;
 pub mod grants;
+pub mod grants_file;
 pub mod home;
 pub mod journal;
+pub mod learn;
 pub mod limits;
+pub mod manifest;
 pub mod namespace;
 pub mod net_grants;
 pub mod replay;
@@ -31,6 +36,7 @@ pub mod run;
 pub mod script;
 pub mod secrets;
 pub mod session;
+mod strict_toml;
 pub mod target;
 pub mod tree;
 pub mod verify;

@@ -72,6 +72,36 @@ impl Net {
         found.map_or("", |(word, _)| word.trim_end_matches(['=', ':']))
     }
 
+    /// What this grant gives of what is asked for: the same hosts or fewer, on ports and by methods that are both
+    /// asked for and granted.
+    pub fn meet(&self, asked: &Self) -> Option<Self> {
+        if self.kind != asked.kind {
+            return None;
+        }
+        let hosts = if covers(&self.hosts, &asked.hosts) {
+            asked.hosts.clone()
+        } else if covers(&asked.hosts, &self.hosts) {
+            self.hosts.clone()
+        } else {
+            return None;
+        };
+        let ports = both(&self.ports, &asked.ports)?;
+        let methods = both(&self.methods, &asked.methods)?;
+        Some(Self { kind: self.kind, hosts, ports, methods })
+    }
+
+    /// The grant as `--grant` takes it. Two that give the same have the same text.
+    pub fn text(&self) -> String {
+        let word = KINDS.iter().find(|(_, kind)| *kind == self.kind).map_or("", |(word, _)| word);
+        let methods = if self.methods.is_empty() { String::new() } else { format!("{}=", self.methods.join(",")) };
+        let ports = match (self.ports.is_empty(), self.kind) {
+            (true, NetKind::Range) => String::new(),
+            (true, _) => ":*".into(),
+            (false, _) => format!(":{}", self.ports.iter().map(u16::to_string).collect::<Vec<_>>().join(",")),
+        };
+        format!("{word}{methods}{}{ports}", self.hosts)
+    }
+
     /// `[kind, hosts and ports, methods]`, in one spelling, whatever was typed.
     pub fn to_node(&self) -> Node {
         let list = |items: Vec<String>| if items.is_empty() { "*".to_owned() } else { items.join(",") };
@@ -80,6 +110,28 @@ impl Net {
         let texts = [self.word().to_owned(), format!("{}:{ports}", self.hosts), rights];
         Node::List(texts.into_iter().map(Node::Text).collect())
     }
+}
+
+/// Whether every host of `inner` is one of `outer`. A name may resolve to any address, so that no range covers it.
+fn covers(outer: &HostPattern, inner: &HostPattern) -> bool {
+    match (outer, inner) {
+        (HostPattern::Any, HostPattern::Net(_)) => false,
+        (HostPattern::Any, _) => true,
+        (HostPattern::Name(a), HostPattern::Name(b)) => a == b,
+        (HostPattern::Below(end), HostPattern::Name(name)) => name.len() > end.len() && name.ends_with(end.as_str()),
+        (HostPattern::Below(a), HostPattern::Below(b)) => b.ends_with(a.as_str()),
+        (HostPattern::Net(a), HostPattern::Net(b)) => a.contains(b),
+        _ => false,
+    }
+}
+
+/// What is in both lists, an empty one being everything; `None` if that is nothing.
+fn both<T: Clone + PartialEq>(a: &[T], b: &[T]) -> Option<Vec<T>> {
+    if a.is_empty() || b.is_empty() {
+        return Some([a, b].concat());
+    }
+    let both: Vec<_> = a.iter().filter(|item| b.contains(item)).cloned().collect();
+    (!both.is_empty()).then_some(both)
 }
 
 fn of_grant(text: &str, error: Usage) -> Usage {
@@ -162,6 +214,26 @@ mod tests {
             assert_eq!(shown(text), meant, "{text}");
         }
         assert!(Net::parse("dir:ro=tcp:").unwrap().is_none());
+    }
+
+    #[test]
+    fn two_keys_meet_in_what_both_say() {
+        let met = |granted: &str, asked: &str| {
+            let (granted, asked) = (Net::parse(granted).unwrap().unwrap(), Net::parse(asked).unwrap().unwrap());
+            granted.meet(&asked).map(|net| net.text())
+        };
+        for (granted, asked, both) in [
+            ("http:*.example.com", "http:GET=api.example.com", Some("http:GET=api.example.com:80,443")),
+            ("http:api.example.com", "http:*.example.com:443", Some("http:api.example.com:443")),
+            ("tcp:10.0.0.0/8", "tcp:10.1.2.3:53", Some("tcp:10.1.2.3:53")),
+            ("tcp:a:1", "tcp:a:2", None),
+            ("tcp:a", "udp:a", None),
+            ("http:GET=a", "http:POST=a", None),
+            ("tcp:*", "tcp:127.0.0.1", None),
+            ("net:127.0.0.0/8", "net:127.0.0.1", Some("net:127.0.0.1")),
+        ] {
+            assert_eq!(met(granted, asked).as_deref(), both, "{granted} and {asked}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use vac_core::canon::Node;
-use vac_core::cid::Cid;
+use vac_core::cid::{Cid, Codec};
 use vac_core::fault::{Error, Result, Usage};
 use vac_core::ledger::{Field, Header, Outcome};
 use vac_host::engine::{ENGINE, PROFILE};
@@ -16,6 +16,7 @@ use crate::grants::{self, Grant};
 use crate::home::Home;
 use crate::journal::outcome_of;
 use crate::limits::{Limit, Limits};
+use crate::manifest::{self, Manifest};
 use crate::session::{Ask, Gave, Outside, Session, Summary, With};
 use crate::target::{Programs, Target};
 use crate::{script, secrets};
@@ -44,6 +45,8 @@ pub struct Request {
     pub folder: PathBuf,
     /// Components whose exports stand in for imports that the host does not have.
     pub links: Vec<Target>,
+    /// Whether the program gets all that is granted, whatever its manifest asks for.
+    pub ignores_manifest: bool,
 }
 
 /// What a run was about: the first field of its header.
@@ -104,14 +107,17 @@ pub fn run(home: &Home, target: &Target, request: &Request, outside: Outside) ->
     if !inspect::is_command(programs.engine()?, &compiled) {
         return Err(not_a_command(&programs, &compiled, target)?);
     }
+    let keys = Keys::of(home, target, request)?;
+    let request = &keys.request;
     let args: Vec<String> =
         std::iter::once(target.name.clone()).chain(request.args.iter().cloned()).collect();
     let env = environment(request);
     let copies = Copies::make(home, &request.grants)?;
     let with = with(home, request, &copies)?;
-    let header = header(What::Run, &target.cid, request, command_fields(&args, &env));
+    let header = header(What::Run, &target.cid, request, keys.add_to(command_fields(&args, &env)));
     let header_grants = grants::in_header(&header);
     let mut session = start(home, programs, target, header, request, outside)?;
+    keys.note(&session);
     let gave = session.kernel(&target.name, &compiled, &Ask::Command { args: &args, env: &env }, with);
     let gave = session.keep_trees(&grants::trees_to_keep(&header_grants), Some(&copies), gave);
     finish(session, gave)
@@ -140,6 +146,44 @@ fn environment(request: &Request) -> Vec<(String, String)> {
     let secrets = request.secrets.iter().map(secrets::Given::variable);
     let set: Vec<_> = secrets.chain(request.env.iter().cloned()).collect();
     grants::environment(&request.grants, &set)
+}
+
+/// The operator's key and the program's, turned together.
+pub(crate) struct Keys {
+    /// The request, with what was both asked and granted.
+    pub(crate) request: Request,
+    manifest: Option<Manifest>,
+    /// What the operator granted.
+    granted: Vec<Grant>,
+}
+
+impl Keys {
+    pub(crate) fn of(home: &Home, target: &Target, request: &Request) -> Result<Self> {
+        let manifest = if request.ignores_manifest { None } else { Manifest::of(target)? };
+        let (mut request, granted) = (request.clone(), request.grants.clone());
+        if let Some(manifest) = &manifest {
+            let met = manifest::agree(&manifest.asks, &granted);
+            manifest::check(manifest, &met, target)?;
+            request.grants = manifest::effective(&met);
+            // The header will name it.
+            home.store().put(Codec::Raw, &manifest.bytes)?;
+        }
+        Ok(Self { request, manifest, granted })
+    }
+
+    /// The fields of a header, and the manifest if there is one.
+    pub(crate) fn add_to(&self, mut fields: Vec<Field>) -> Vec<Field> {
+        fields.extend(self.manifest.iter().map(|m| ("manifest".to_owned(), Node::Link(m.cid))));
+        fields
+    }
+
+    /// What was granted and not asked for is in no chained entry: it changes nothing.
+    pub(crate) fn note(&self, session: &Session<'_>) {
+        if self.manifest.is_some() {
+            let granted = self.granted.iter().map(|grant| Node::Text(grant.text())).collect();
+            session.journal().note(vec![("granted".into(), Node::List(granted))]);
+        }
+    }
 }
 
 fn not_a_command(programs: &Programs, compiled: &Compiled, target: &Target) -> Result<Error> {

@@ -57,9 +57,11 @@ pub(crate) enum Command {
     /// Call exports of a component or module, one or several in the same instance.
     #[command(after_help = format!("{CALLS}\n\n{}", limits::table()))]
     Call(Call),
-    /// Show what a program is, exports and imports, and which grants it would need.
+    /// Show what a program is, exports and imports, what it asks for and what it would get.
     Inspect(Inspect),
-    /// List the runs.
+    /// Run a program once, and write the least manifest that it needed.
+    Learn(Learn),
+    /// List the runs, or remove one.
     Runs(Runs),
     /// Show the events of a run.
     Log(Log),
@@ -72,14 +74,24 @@ pub(crate) enum Command {
     Store(Store),
 }
 
-/// What a run is given.
+/// What is allowed.
 #[derive(Debug, Args)]
-pub(crate) struct Given {
+pub(crate) struct Allowed {
     /// Allow something: dir:ro=DIR, dir:rw=DIR, file:ro=FILE, file:rw=FILE, tree:ro=CID, tree:rw=CID,
     /// env:NAME, stdin, kv:ro=NAME, kv:rw=NAME, http:HOST, http:METHOD=HOST:PORT, tcp:HOST:PORT, udp:HOST:PORT,
     /// tcp:listen=ADDRESS:PORT, net:ADDRESS. DIR::NAME shows the directory to the guest under another name.
     #[arg(long = "grant", value_name = "KIND:SPEC")]
     pub(crate) grants: Vec<String>,
+    /// Allow what a TOML file says, with its limits; paths in it are seen from its folder.
+    #[arg(long = "grants", value_name = "FILE")]
+    pub(crate) grants_file: Option<PathBuf>,
+}
+
+/// What a run is given.
+#[derive(Debug, Args)]
+pub(crate) struct Given {
+    #[command(flatten)]
+    pub(crate) allowed: Allowed,
     /// Set a variable of the guest's environment.
     #[arg(long = "env", value_name = "K=V")]
     pub(crate) env: Vec<String>,
@@ -132,6 +144,9 @@ pub(crate) struct Run {
     pub(crate) target: String,
     #[command(flatten)]
     pub(crate) given: Given,
+    /// Give the program all that is granted, whatever its manifest asks for.
+    #[arg(long)]
+    pub(crate) no_manifest: bool,
     /// Arguments of the program.
     #[arg(last = true)]
     pub(crate) args: Vec<String>,
@@ -150,6 +165,9 @@ pub(crate) struct Call {
     pub(crate) raw: bool,
     #[command(flatten)]
     pub(crate) given: Given,
+    /// Give the program all that is granted, whatever its manifest asks for.
+    #[arg(long)]
+    pub(crate) no_manifest: bool,
 }
 
 #[derive(Debug, Args)]
@@ -161,13 +179,54 @@ pub(crate) struct Inspect {
     pub(crate) links: Vec<String>,
     #[command(flatten)]
     pub(crate) patience: Patience,
+    #[command(flatten)]
+    pub(crate) allowed: Allowed,
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Learn {
+    /// A `.wasm` file, a CID or builtin:NAME.
+    pub(crate) target: String,
+    /// A folder that it may see [default: the current one, unless a file or folder is granted].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) within: Vec<String>,
+    /// It may change what is in these folders, too.
+    #[arg(long)]
+    pub(crate) write: bool,
+    /// Call a typed export, `export(args)`, instead of running a command.
+    #[arg(long, value_name = "CALL", conflicts_with = "args")]
+    pub(crate) call: Option<String>,
+    #[command(flatten)]
+    pub(crate) given: Given,
+    /// Where the manifest goes, `-` being the standard output [default: NAME.vac.toml beside the target].
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Do not ask whether it may run with what is shown.
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+    /// Arguments of the program.
+    #[arg(last = true)]
+    pub(crate) args: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Runs {
     /// Show at most this many, the newest.
     #[arg(long, short = 'n', value_name = "N")]
     pub(crate) limit: Option<usize>,
+    #[command(subcommand)]
+    pub(crate) command: Option<RunsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RunsCommand {
+    /// Remove a run, damaged or not; what only it named goes with the next `vac store gc`.
+    Rm {
+        /// A run: its identity, the beginning or end of it, or `last`.
+        #[arg(required = true)]
+        runs: Vec<String>,
+    },
 }
 
 #[derive(Debug, Args)]

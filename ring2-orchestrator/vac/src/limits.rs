@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use vac_engine::grants_file::GrantsFile;
 use vac_engine::limits::{RULES, Rule, Unit};
 use vac_engine::{Limit, Limits};
 
@@ -50,9 +51,18 @@ fn in_ns(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The limits that were asked for: of those that name the same, the last, and a shortcut before all.
-pub(crate) fn of(within: &Within) -> vac_core::fault::Result<Limits> {
+/// The limits that were asked for: of those that name the same, the last, a shortcut before all, and what is typed
+/// before what a file says.
+pub(crate) fn of(within: &Within, file: &GrantsFile) -> vac_core::fault::Result<Limits> {
     let mut limits = Limits::default();
+    let of_file = [
+        (Limit::Ticks, file.ticks),
+        (Limit::Memory, file.memory_bytes),
+        (Limit::Time, file.time.map(in_ns)),
+    ];
+    for (limit, value) in of_file.into_iter().filter(|(_, value)| value.is_some()) {
+        limits.set(limit, value)?;
+    }
     for asked in &within.limits {
         limits.set(asked.limit, asked.value)?;
     }

@@ -640,7 +640,7 @@ fn open_at(host: &mut Host, d: &D, path: &str, how: How) -> Answer<D> {
         return Ok(Err(ErrorCode::Invalid));
     }
     let needs = match node(host, d, Rights::NONE)? {
-        Node::Dir(dir) => dir.needs(how),
+        Node::Dir(dir) => dir.needs(path, how),
         Node::File(_) => Rights::NONE,
     };
     let dir = guest!(allowed(host, d, path, needs)?);

@@ -26,7 +26,7 @@ use cap_std::fs::Dir;
 use starlark::PrintHandler;
 use starlark::environment::{Globals, GlobalsBuilder, LibraryExtension, Module};
 use starlark::eval::Evaluator;
-use starlark::syntax::{AstModule, Dialect};
+use starlark::syntax::{AstLoad, AstModule, Dialect};
 use vac_core::canon::{Encode, Node, Writer, encode};
 use vac_core::caps::Rights;
 use vac_core::cid::Cid;
@@ -195,7 +195,21 @@ fn parse(target: &Target) -> Result<AstModule> {
         Usage::new(format!("`{}` is neither WebAssembly nor a script: {e}", target.place))
             .hint("a target is a `.star` script, a `.wasm` file, a CID or `builtin:NAME`")
     })?;
-    AstModule::parse(&target.name, text.to_owned(), &dialect()).map_err(|e| script_error(&e))
+    let ast = AstModule::parse(&target.name, text.to_owned(), &dialect()).map_err(|e| script_error(&e))?;
+    if let Some(load) = ast.loads().first() {
+        return Err(no_load(load));
+    }
+    Ok(ast)
+}
+
+/// A script is one file, so that its CID says all that it does.
+fn no_load(load: &AstLoad<'_>) -> Error {
+    let message = format!(
+        "`load` is not supported: a script is one file; copy what it needs of `{}` into it\n --> {}",
+        quote(load.module_id),
+        load.span
+    );
+    Fault { kind: "script", message }.into()
 }
 
 fn dialect() -> Dialect {

@@ -14,15 +14,16 @@ use crate::ui;
 
 pub(crate) fn call(global: &Global, args: Call) -> Result<u8> {
     let home = super::home(global)?;
-    let request = request(&home, args.given, Vec::new())?;
+    let mut request = request(&home, args.given, Vec::new())?;
+    request.ignores_manifest = args.no_manifest;
     let target = Target::find_within(&home, &args.target, request.limits.max(Limit::Module))?;
     let show = if args.raw { show_raw } else { show_text };
-    with_console(global, &target.name.clone(), &request.limits, show, |outside| {
+    with_console(global, &target.name, &request.limits, &request.grants, show, |outside| {
         vac_engine::calls::call(&home, &target, &args.calls, &request, outside)
     })
 }
 
-fn show_text(finished: &Finished) -> Result<()> {
+pub(super) fn show_text(finished: &Finished) -> Result<()> {
     let text = shown(&finished.calls);
     if finished.calls.len() == 1 || !text.is_empty() {
         ui::print(format_args!("{text}\n"));

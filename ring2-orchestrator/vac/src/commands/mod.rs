@@ -8,6 +8,7 @@ use crate::host;
 
 mod call;
 mod inspect;
+mod learn;
 mod log;
 mod replay;
 mod run;
@@ -22,6 +23,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<u8> {
         Command::Run(args) => run::run(&global, args),
         Command::Call(args) => call::call(&global, args),
         Command::Inspect(args) => inspect::inspect(&global, &args),
+        Command::Learn(args) => learn::learn(&global, args),
         Command::Runs(args) => runs::runs(&global, &args),
         Command::Log(args) => log::log(&global, args),
         Command::Replay(args) => replay::replay(&global, &args),
