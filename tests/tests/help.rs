@@ -13,6 +13,7 @@ const COMMANDS: &[&[&str]] = &[
     &["runs"],
     &["log"],
     &["replay"],
+    &["revoke"],
     &["verify"],
     &["store"],
     &["store", "put"],

@@ -19,6 +19,7 @@ mod home;
 mod hostile_wasm;
 mod regressions;
 mod replay;
+mod revoke;
 mod store_cli;
 mod study;
 mod support;

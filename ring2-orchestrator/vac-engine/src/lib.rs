@@ -8,6 +8,7 @@
 //! - [`journal`]: the one place where events are written, or compared with a record
 //! - [`session`]: one run, the only writer of its ledger
 //! - [`run`]: running a command, a call or a script
+//! - [`revoke`]: taking a grant back from a run that goes on
 //! - [`script`]: Starlark over handles
 //! - [`replay`]: running again from the ledger alone
 //! - [`verify`]: checking that everything a ledger names is there and is itself
@@ -20,6 +21,7 @@ pub mod journal;
 pub mod limits;
 pub mod replay;
 pub mod report;
+pub mod revoke;
 pub mod run;
 pub mod script;
 pub mod session;

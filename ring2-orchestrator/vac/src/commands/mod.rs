@@ -10,6 +10,7 @@ mod call;
 mod inspect;
 mod log;
 mod replay;
+mod revoke;
 mod run;
 mod runs;
 mod store;
@@ -25,6 +26,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<u8> {
         Command::Runs(args) => runs::runs(&global, &args),
         Command::Log(args) => log::log(&global, args),
         Command::Replay(args) => replay::replay(&global, &args),
+        Command::Revoke(args) => revoke::revoke(&global, &args),
         Command::Verify(args) => verify::verify(&global, &args),
         Command::Store(args) => store::store(&global, args),
     }
