@@ -15,6 +15,7 @@ const COMMANDS: &[&[&str]] = &[
     &["runs", "rm"],
     &["log"],
     &["replay"],
+    &["revoke"],
     &["verify"],
     &["store"],
     &["store", "put"],

@@ -27,6 +27,7 @@ mod manifests;
 mod network;
 mod regressions;
 mod replay;
+mod revoke;
 mod script_resources;
 mod store_cli;
 mod study;

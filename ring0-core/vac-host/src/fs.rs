@@ -138,7 +138,7 @@ cases!(ErrorCode {
     InvalidSeek,
     TextFileBusy,
     CrossDevice,
-});
+} NotPermitted);
 
 impl ErrorCode {
     /// The code as a guest that asks for words sees it.
@@ -384,6 +384,11 @@ impl OpenDir {
         }
         let name = path.strip_prefix("./").unwrap_or(path);
         self.only.iter().find(|(only, ..)| only == name).map(|(_, rights, grant)| (*rights, *grant))
+    }
+
+    /// Whether it, or a file that it shows, is of the operator's grant number `grant`.
+    pub(crate) fn is_of(&self, grant: u32) -> bool {
+        self.place.grant == grant || self.only.iter().any(|(_, _, number)| *number == grant)
     }
 
     /// The rights that opening `path` like this uses. To make a granted file needs no right to names:

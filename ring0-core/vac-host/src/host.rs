@@ -270,11 +270,29 @@ impl Host {
     }
 
     pub(crate) fn release(&mut self, handle: Handle) -> Result<()> {
+        if self.table.forget(handle) {
+            return Ok(());
+        }
         let object = self.table.release(handle).map_err(refused)?;
         if object.is_open_file() {
             self.quotas.refund(Quota::OpenFiles, 1);
         }
         Ok(())
+    }
+
+    /// Takes back what the operator granted: every handle that comes from it ends, and no new one is
+    /// made. Files that are granted from one folder are shown through one directory, and end together.
+    pub(crate) fn revoke(&mut self, grant: u32) {
+        let is_meant = |m: &Mount| m.root.is_of(grant);
+        let meant: Vec<u32> =
+            self.mounts.iter().filter(|m| is_meant(m)).map(|m| m.root.place.grant).chain([grant]).collect();
+        self.mounts.retain(|m| !is_meant(m));
+        self.stdin = self.stdin.filter(|number| *number != grant);
+        for number in meant {
+            let ended = self.table.revoke_grant(number);
+            let files = ended.iter().filter(|object| object.is_open_file()).count();
+            self.quotas.refund(Quota::OpenFiles, files as u64);
+        }
     }
 
     fn count_open(&mut self, object: &Object) -> Result<()> {
@@ -295,6 +313,9 @@ impl Host {
     }
 }
 
+/// The kind of fault by which the wall knows that a handle was revoked.
+pub(crate) const REVOKED: &str = "revoked";
+
 /// A refusal of the table: too many handles are a quota, the rest is the guest's doing.
 pub(crate) fn refused(refusal: Refusal) -> Error {
     match refusal {
@@ -305,6 +326,8 @@ pub(crate) fn refused(refusal: Refusal) -> Error {
         Refusal::Stale(_) | Refusal::Rights { .. } => {
             Fault { kind: "trap", message: refusal.to_string() }.into()
         }
+        // The wall tells the guest, if the function that it called has an error for it.
+        Refusal::Revoked(_) => Fault { kind: REVOKED, message: refusal.to_string() }.into(),
     }
 }
 

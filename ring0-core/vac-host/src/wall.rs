@@ -14,7 +14,7 @@ use vac_core::ledger::Class;
 use wasmtime::component::{ComponentNamedList, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType};
 use wasmtime::{AsContext, StoreContextMut};
 
-use crate::host::Host;
+use crate::host::{Host, REVOKED};
 use crate::wire::Wire;
 
 /// A function of the wall.
@@ -66,6 +66,12 @@ pub trait Recorder: Send {
 
     /// The host acted.
     fn answered(&mut self, crossing: &Crossing<'_>, answered: &Answered<'_>) -> Result<()>;
+
+    /// Numbers of grants that were taken back and that this kernel does not know of yet. Asked before
+    /// every call.
+    fn revoked(&mut self, _tick: u64) -> Result<Vec<u32>> {
+        Ok(Vec::new())
+    }
 
     /// The host did not act, or not wholly, and the kernel ends here.
     fn stopped(&mut self, crossing: &Crossing<'_>, why: &Error) -> Result<()>;
@@ -225,6 +231,9 @@ fn cross<P: Wire, R: Wire>(
     let tick = ticks_given.saturating_sub(fuel);
     host.begin_call(tick);
     host.quotas.charge(Quota::HostCalls, 1)?;
+    for grant in recorder.revoked(tick)? {
+        host.revoke(grant);
+    }
     request.clear();
     match detail {
         None => params.put(request),
@@ -242,7 +251,7 @@ fn cross<P: Wire, R: Wire>(
     if let Some(recorded) = recorder.ask(&crossing)? {
         return Ok(replayed(&recorded, function)?);
     }
-    let result = match act(host, params) {
+    let result = match act(host, params).or_else(told) {
         Ok(result) => result,
         Err(why) => {
             recorder.stopped(&crossing, &why)?;
@@ -255,6 +264,14 @@ fn cross<P: Wire, R: Wire>(
     let answered = Answered { response: response.bytes_so_far(), grant, denied: denied.as_deref() };
     recorder.answered(&crossing, &answered)?;
     Ok(result)
+}
+
+/// A revoked handle is an error that the guest sees, where its function has one.
+fn told<R: Wire>(why: Error) -> Result<R> {
+    match &why {
+        Error::Fault(fault) if fault.kind == REVOKED => R::revoked().ok_or(why),
+        _ => Err(why),
+    }
 }
 
 fn replayed<R: Wire>(recorded: &[u8], function: &Function) -> Result<R, Corrupt> {

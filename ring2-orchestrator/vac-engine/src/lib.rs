@@ -13,6 +13,7 @@
 //! - [`session`]: one run, the only writer of its ledger
 //! - [`run`]: running a command or a script
 //! - [`calls`]: typed calls in one instance
+//! - [`revoke`]: taking a grant back from a run that goes on
 //! - [`script`]: Starlark over handles
 //! - [`replay`]: running again from the ledger alone
 //! - [`verify`]: checking that everything a ledger names is there and is itself
@@ -32,6 +33,7 @@ pub mod namespace;
 pub mod net_grants;
 pub mod replay;
 pub mod report;
+pub mod revoke;
 pub mod run;
 pub mod script;
 pub mod secrets;

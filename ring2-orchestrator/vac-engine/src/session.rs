@@ -26,6 +26,7 @@ use crate::copies::Copies;
 use crate::home::Home;
 use crate::journal::{Journal, KernelRecorder, Open, error_of, outcome_of};
 use crate::limits::{Limit, Limits};
+use crate::revoke;
 use crate::target::Programs;
 use crate::tree;
 
@@ -37,6 +38,8 @@ pub const TREE_EVENT: &str = "vac:run/tree";
 
 /// Groups of the ledger are made durable this often.
 const GROUP_INTERVAL: Duration = Duration::from_millis(2);
+/// Waits after which it is looked whether the operator wants a grant back: some 30 ms.
+const LISTEN_EVERY: u64 = 16;
 /// The first group waits longer: most runs are over by then and need only one.
 const FIRST_GROUP_AFTER: Duration = Duration::from_millis(20);
 
@@ -178,7 +181,9 @@ impl<'h> Session<'h> {
         let run = RunId::new(outside.clock.unix_ms(), outside.clock.random_u32());
         let (ledger, committer) = Ledger::create(Arc::clone(home.storage()), run, header)?;
         let journal = Arc::new(Journal::live(ledger, Arc::clone(home.store())));
-        let flusher = Flusher::start(Arc::clone(&journal), Arc::clone(home.store()), committer);
+        let (storage, heard) = (Arc::clone(home.storage()), Arc::clone(&journal));
+        let listen = move || heard.want_back(&revoke::wanted(&*storage, run));
+        let flusher = Flusher::start(Arc::clone(&journal), Arc::clone(home.store()), committer, listen);
         Ok(Self::new(home, programs, journal, Some(flusher), run, seed, limits, outside))
     }
 
@@ -444,6 +449,7 @@ impl<'h> Session<'h> {
         ]);
         if let Some(flusher) = self.flusher {
             flusher.finish(head, entries)?;
+            revoke::forget(&**self.home.storage(), self.run);
         }
         let time_ns = self.outside.clock.monotonic_ns().saturating_sub(self.started_ns);
         Ok(Summary {
@@ -540,10 +546,15 @@ struct Flusher {
 }
 
 impl Flusher {
-    fn start(journal: Arc<Journal>, store: Arc<Store>, committer: Committer) -> Self {
+    fn start(
+        journal: Arc<Journal>,
+        store: Arc<Store>,
+        committer: Committer,
+        listen: impl Fn() + Send + 'static,
+    ) -> Self {
         let ending = Arc::new(AtomicBool::new(false));
         let (j, s, e) = (Arc::clone(&journal), Arc::clone(&store), Arc::clone(&ending));
-        let thread = std::thread::spawn(move || flush(&j, &s, &e, committer));
+        let thread = std::thread::spawn(move || flush(&j, &s, &e, committer, &listen));
         Self { journal, store, ending, thread }
     }
 
@@ -570,6 +581,7 @@ fn flush(
     store: &Store,
     ending: &AtomicBool,
     committer: Committer,
+    listen: &dyn Fn(),
 ) -> (Groups, Option<HostAbort>) {
     let mut groups = Groups { committer, buffer: Vec::new() };
     // If this fails, so does the first commit, which reports it.
@@ -577,7 +589,13 @@ fn flush(
     if !ending.load(Ordering::Acquire) {
         std::thread::park_timeout(FIRST_GROUP_AFTER);
     }
-    while !ending.load(Ordering::Acquire) {
+    for round in 0_u64.. {
+        if ending.load(Ordering::Acquire) {
+            break;
+        }
+        if round.is_multiple_of(LISTEN_EVERY) {
+            listen();
+        }
         if journal.has_group()
             && let Err(error) = groups.commit(journal, store)
         {

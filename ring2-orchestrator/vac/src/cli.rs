@@ -67,6 +67,8 @@ pub(crate) enum Command {
     Log(Log),
     /// Run again from the ledger alone, and compare.
     Replay(Replay),
+    /// Take a grant back from a run that goes on.
+    Revoke(Revoke),
     /// Check the chain of a run, and hash everything it names again.
     Verify(Verify),
     /// The content-addressed store.
@@ -265,6 +267,14 @@ pub(crate) struct Replay {
     pub(crate) run: String,
     #[command(flatten)]
     pub(crate) patience: Patience,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Revoke {
+    /// A run: its identity, the beginning or end of it, or `last`.
+    pub(crate) run: String,
+    /// Number of the grant, from 0, in the order they were typed.
+    pub(crate) grant: u32,
 }
 
 #[derive(Debug, Args)]

@@ -94,6 +94,9 @@ impl Wire for StreamError {
             None => Self::Closed,
         })
     }
+    fn revoked() -> Option<Self> {
+        Some(Self::Closed)
+    }
 }
 
 /// What a stream function returns: outside, what ends the kernel; inside, what the guest sees.

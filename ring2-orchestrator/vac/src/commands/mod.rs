@@ -11,6 +11,7 @@ mod inspect;
 mod learn;
 mod log;
 mod replay;
+mod revoke;
 mod run;
 mod runs;
 mod store;
@@ -27,6 +28,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<u8> {
         Command::Runs(args) => runs::runs(&global, &args),
         Command::Log(args) => log::log(&global, args),
         Command::Replay(args) => replay::replay(&global, &args),
+        Command::Revoke(args) => revoke::revoke(&global, &args),
         Command::Verify(args) => verify::verify(&global, &args),
         Command::Store(args) => store::store(&global, args),
     }
