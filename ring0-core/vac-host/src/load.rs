@@ -69,6 +69,11 @@ impl Loaded<'_> {
 
 /// Looks at the bytes of a program; `place` says in errors where they are from.
 pub fn load<'a>(bytes: &'a [u8], place: &'a str) -> Result<Loaded<'a>> {
+    load_as(Cid::of_raw(bytes), bytes, place)
+}
+
+/// [`load`] of bytes whose CID the caller computed.
+pub fn load_as<'a>(cid: Cid, bytes: &'a [u8], place: &'a str) -> Result<Loaded<'a>> {
     if bytes.len() as u64 > MODULE_MAX_BYTES {
         let message =
             format!("`{place}` has {} bytes; the limit for a program is {MODULE_MAX_BYTES}", bytes.len());
@@ -78,7 +83,7 @@ pub fn load<'a>(bytes: &'a [u8], place: &'a str) -> Result<Loaded<'a>> {
         Encoding::Component => Kind::Component,
         Encoding::Module => module_kind(bytes, place)?,
     };
-    Ok(Loaded { cid: Cid::of_raw(bytes), kind, bytes, place })
+    Ok(Loaded { cid, kind, bytes, place })
 }
 
 fn encoding(bytes: &[u8], place: &str) -> Result<Encoding> {

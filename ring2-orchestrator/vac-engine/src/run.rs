@@ -13,7 +13,7 @@ use crate::grants::{self, Grant};
 use crate::home::Home;
 use crate::journal::outcome_of;
 use crate::script;
-use crate::session::{Ask, Gave, Limits, Outside, Session, Summary, With};
+use crate::session::{Ask, Gave, Limits, Outside, Session, Summary, With, keep_as};
 use crate::target::{Programs, Target};
 
 /// Version of the header's fields.
@@ -143,9 +143,10 @@ pub(crate) fn start<'h>(
     outside: Outside,
 ) -> Result<Session<'h>> {
     let started = outside.clock.unix_ms();
+    // First: an object is durable before an entry that names it is written, and the header names this one.
+    keep_as(home, &target.cid, &target.bytes)?;
     let session =
         Session::live(home, programs, header, seed_bytes(request.seed), request.limits.clone(), outside)?;
-    session.keep(&target.bytes)?;
     session.journal().note(note(started, target, request));
     Ok(session)
 }

@@ -139,7 +139,7 @@ impl Programs {
         if let Some(compiled) = self.compiled.get(&target.cid) {
             return Ok(Arc::clone(compiled));
         }
-        let loaded = load::load(&target.bytes, &target.place)?;
+        let loaded = load::load_as(target.cid, &target.bytes, &target.place)?;
         let compiled = Arc::new(self.engine()?.compile(&loaded, Some(&**home.storage()))?);
         self.compiled.insert(target.cid, Arc::clone(&compiled));
         Ok(compiled)

@@ -22,7 +22,7 @@ pub(super) const PROGRAM: Program = Program {
         grants: &["dir:rw=.::."],
         stdin: "",
         check,
-        refused: Refused::Status(1, ""),
+        refused: Refused::Status(0, "can't open file \"hello.wav\""),
     },
 };
 

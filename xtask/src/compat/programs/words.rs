@@ -76,6 +76,7 @@ fn make_javascript(cache: &Path) -> Result<PathBuf> {
         let mut build = Command::new(folder.join("node_modules/.bin/jco"));
         build.current_dir(sources()?);
         build.args(["componentize", "words.js", "--wit", "words.wit", "--world-name", "words", "--backend", "qjs"]);
+        build.arg("--backend-qjs-disable-async");
         repo::output(build.arg("--out").arg(folder.join("words.wasm"))).map(drop)
     })?;
     Ok(folder.join("words.wasm"))
