@@ -11,6 +11,7 @@ mod calls;
 mod compute;
 mod figure;
 mod hello;
+mod host;
 mod host_call;
 mod ledger;
 mod plain;
@@ -27,11 +28,12 @@ use figure::Figure;
 type Bench = fn() -> Result<Vec<Figure>>;
 
 /// What is measured, by name.
-const BENCHES: [(&str, Bench); 7] = [
+const BENCHES: [(&str, Bench); 8] = [
     ("compute", compute::run),
     ("call", calls::run),
     ("host-call", host_call::run),
     ("hello", hello::run),
+    ("host", host::run),
     ("store", store::run),
     ("ledger", ledger::run),
     ("replay", study::run),

@@ -126,6 +126,16 @@ pub(crate) fn run_in_ci() -> Result<()> {
     run(&["--quick".to_owned()])
 }
 
+/// The CPython of the table, for benchmarks.
+pub(crate) fn cpython(root: &std::path::Path) -> Result<PathBuf> {
+    programs::CPYTHON.origin.fetch(&root.join(CACHE))
+}
+
+/// The solver of the table, for benchmarks.
+pub(crate) fn boolector(root: &std::path::Path) -> Result<PathBuf> {
+    programs::BOOLECTOR.origin.fetch(&root.join(CACHE))
+}
+
 fn judge(program: &Program, cache: &std::path::Path, vac: &std::path::Path) -> Result<trial::Measured> {
     let file = program.origin.fetch(cache)?;
     trial::judge(&file, vac, &(program.case)())

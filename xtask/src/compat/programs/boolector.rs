@@ -5,7 +5,7 @@ use crate::compat::package::{File, Origin};
 use crate::compat::trial::{Ask, Case, Ran, Refused};
 use crate::repo::Result;
 
-pub(super) const PROGRAM: Program = Program {
+pub(in crate::compat) const PROGRAM: Program = Program {
     name: "boolector",
     about: "SMT solver",
     origin: Origin::Pip(File {

