@@ -10,6 +10,7 @@ mod bad_input;
 mod call;
 mod determinism;
 mod durability;
+mod exceptions;
 mod golden;
 mod grants;
 mod guest;

@@ -72,6 +72,9 @@ pub fn det_1() -> Config {
         .cranelift_nan_canonicalization(true)
         .wasm_relaxed_simd(true)
         .relaxed_simd_deterministic(true)
+        // Programs in C++ of today throw with them. Their objects are charged as memory.
+        .wasm_exceptions(true)
+        .wasm_gc(false)
         .cranelift_opt_level(OptLevel::Speed)
         .max_wasm_stack(WASM_STACK_BYTES)
         .async_stack_size(NATIVE_STACK_BYTES);

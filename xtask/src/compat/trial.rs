@@ -22,7 +22,8 @@ pub(super) struct Case {
     pub(super) inputs: &'static str,
     /// What is typed after the program's path: arguments of a command, or a typed call.
     pub(super) ask: Ask,
-    /// What it is granted, in the words of `--grant`; paths begin in the working folder.
+    /// What it is granted, in the words of `--grant`; paths begin in the working folder, and `{package}`
+    /// is the folder that its file came in.
     pub(super) grants: &'static [&'static str],
     /// What it may read from its standard input, if that is granted.
     pub(super) stdin: &'static str,
@@ -134,14 +135,17 @@ impl<'a> Court<'a> {
         let mut vac = self.vac(verb);
         vac.arg(self.program).current_dir(&folder);
         if is_granted {
-            vac.args(self.case.grants.iter().flat_map(|grant| ["--grant", grant]));
+            let package = self.program.parent().unwrap_or(Path::new(".")).display().to_string();
+            let grants = self.case.grants.iter().map(|grant| grant.replace("{package}", &package));
+            vac.args(grants.flat_map(|grant| ["--grant".to_owned(), grant]));
         }
         if matches!(self.case.ask, Ask::Run(_)) {
             vac.arg("--");
         }
         let (done, ns) = timed(vac.args(words), self.case.stdin.as_bytes())?;
-        let json: Value = serde_json::from_slice(&done.stdout)
-            .map_err(|e| format!("`vac {verb}` printed no JSON: {e}\n{}", String::from_utf8_lossy(&done.stderr)))?;
+        let json: Value = serde_json::from_slice(&done.stdout).map_err(|e| {
+            format!("`vac {verb}` printed no JSON: {e}\n{}", String::from_utf8_lossy(&done.stderr))
+        })?;
         if let Some(error) = json.get("error").filter(|error| !error.is_null())
             && is_granted
         {

@@ -21,7 +21,7 @@ const RATIO_GOAL: f64 = 2.0;
 const US_GOAL: f64 = 15.0;
 const KIB_GOAL: f64 = 64.0;
 
-pub(super) fn run() -> Result<Vec<Figure>> {
+pub(in crate::bench) fn run() -> Result<Vec<Figure>> {
     let program = std::fs::read(compat::boolector(&repo::root()?)?).map_err(text)?;
     let folder = scratch()?;
     let spec = format!("dir:ro={}::/", folder.path().display());

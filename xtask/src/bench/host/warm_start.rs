@@ -16,7 +16,7 @@ const CODE: &str = "print(1)";
 const NOTE: &str = "`vac` hashes the program, its copy in the store and its code on every start, and hands in a record; \
 `wasmtime` hashes the program and decompresses its code";
 
-pub(super) fn run() -> Result<Vec<Figure>> {
+pub(in crate::bench) fn run() -> Result<Vec<Figure>> {
     let (folder, vac, root) = (scratch()?, vac()?, repo::root()?);
     let python = compat::cpython(&root)?;
     let wasmtime = wasmtime_of(&root, folder.path())?;

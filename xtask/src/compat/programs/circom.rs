@@ -27,7 +27,12 @@ pub(super) const PROGRAM: Program = Program {
 };
 
 fn check(ran: &Ran) -> Result<()> {
-    ran.printed_all(&["non-linear constraints: 2", "linear constraints: 0", "public outputs: 1", "wires: 4"])?;
+    ran.printed_all(&[
+        "non-linear constraints: 2",
+        "linear constraints: 0",
+        "public outputs: 1",
+        "wires: 4",
+    ])?;
     if !ran.file("cube.r1cs")?.starts_with(b"r1cs") {
         return Err("expected `cube.r1cs` to begin with `r1cs`".to_owned());
     }

@@ -75,7 +75,16 @@ fn make_javascript(cache: &Path) -> Result<PathBuf> {
         repo::output(npm.arg(wanted)).map_err(|why| format!("not available: {why}"))?;
         let mut build = Command::new(folder.join("node_modules/.bin/jco"));
         build.current_dir(sources()?);
-        build.args(["componentize", "words.js", "--wit", "words.wit", "--world-name", "words", "--backend", "qjs"]);
+        build.args([
+            "componentize",
+            "words.js",
+            "--wit",
+            "words.wit",
+            "--world-name",
+            "words",
+            "--backend",
+            "qjs",
+        ]);
         build.arg("--backend-qjs-disable-async");
         repo::output(build.arg("--out").arg(folder.join("words.wasm"))).map(drop)
     })?;

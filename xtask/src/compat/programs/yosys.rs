@@ -19,7 +19,7 @@ pub(super) const PROGRAM: Program = Program {
     case: || Case {
         inputs: "yosys",
         ask: Ask::Run(&["-q", "-s", "prove.ys"]),
-        grants: &["dir:rw=.::."],
+        grants: &["dir:rw=.::.", "dir:ro={package}/share::/share"],
         stdin: "",
         check,
         refused: Refused::Status(1, "prove.ys"),
