@@ -17,6 +17,7 @@ mod guest;
 mod help;
 mod home;
 mod hostile_wasm;
+mod network;
 mod regressions;
 mod replay;
 mod store_cli;

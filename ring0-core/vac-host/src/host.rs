@@ -14,6 +14,9 @@ use wasmtime::component::Resource;
 use crate::clock::Clock;
 use crate::entropy::Entropy;
 use crate::fs::{ErrorCode, Mount};
+use crate::http::{Http, Secret};
+use crate::instance::Watch;
+use crate::net::{Net, NetGrant};
 
 /// Where a kernel's standard streams go.
 pub trait Console: Send {
@@ -59,6 +62,28 @@ pub struct Preopen {
     pub grant: u32,
 }
 
+/// The values of a namespace, by key.
+pub trait KeyValue: Send {
+    /// The value of `key`, if it has one.
+    fn get(&mut self, key: &str) -> io::Result<Option<Vec<u8>>>;
+    /// Sets the value of `key`, or removes it. Durable when this returns.
+    fn set(&mut self, key: &str, value: Option<&[u8]>) -> io::Result<()>;
+    /// All keys, sorted by their bytes.
+    fn keys(&mut self) -> io::Result<Vec<String>>;
+}
+
+/// A namespace, as the operator granted it.
+pub struct Bucket {
+    /// The name the guest opens it by.
+    pub guest: String,
+    /// What may be done.
+    pub rights: Rights,
+    /// Number of the grant.
+    pub grant: u32,
+    /// Its values.
+    pub data: Box<dyn KeyValue>,
+}
+
 /// Everything that a kernel starts with.
 pub struct Setup {
     /// The arguments; the first is the program's name.
@@ -69,6 +94,16 @@ pub struct Setup {
     pub preopens: Vec<Preopen>,
     /// The grant of the standard input, if it was given.
     pub stdin: Option<u32>,
+    /// What of the network was granted.
+    pub net: Vec<NetGrant>,
+    /// Who sends HTTP requests; without it there is no HTTP, whatever was granted.
+    pub http: Option<Arc<dyn Http>>,
+    /// What is put into requests in the place of placeholders.
+    pub secrets: Vec<Secret>,
+    /// The values of `wasi:config`, in the order the guest sees.
+    pub config: Vec<(String, String)>,
+    /// The namespaces of `wasi:keyvalue`.
+    pub buckets: Vec<Bucket>,
     /// The standard streams.
     pub console: Box<dyn Console>,
     /// The seed of all entropy.
@@ -87,6 +122,11 @@ impl Default for Setup {
             env: Vec::new(),
             preopens: Vec::new(),
             stdin: None,
+            net: Vec::new(),
+            http: None,
+            secrets: Vec::new(),
+            config: Vec::new(),
+            buckets: Vec::new(),
             console: Box::new(NoConsole),
             seed: [0; 32],
             quotas: Quotas::unlimited(),
@@ -102,9 +142,16 @@ pub(crate) enum Object {
     Listing(std::vec::IntoIter<crate::fs::Name>),
     Input(crate::wasi::io::Input),
     Output(crate::wasi::io::Output),
-    /// Ready at this instant of the virtual clock; at once if 0.
-    Pollable(u64),
+    Pollable(crate::wasi::io::Ready),
     IoError(ErrorCode),
+    Network,
+    Lookup(std::collections::VecDeque<std::net::IpAddr>),
+    Tcp(crate::wasi::sockets::Tcp),
+    Udp(crate::wasi::sockets::Udp),
+    Datagrams(crate::wasi::sockets::Datagrams),
+    /// Number of a granted namespace.
+    Bucket(usize),
+    Http(Box<crate::wasi::http::HttpObject>),
 }
 
 /// One kernel's side of the host.
@@ -118,6 +165,12 @@ pub struct Host {
     pub(crate) env: Vec<(String, String)>,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) stdin: Option<u32>,
+    pub(crate) net: Net,
+    pub(crate) http: Option<Arc<dyn Http>>,
+    pub(crate) secrets: Vec<Secret>,
+    pub(crate) config: Vec<(String, String)>,
+    pub(crate) buckets: Vec<Bucket>,
+    pub(crate) watch: Arc<dyn Watch>,
     /// Of the call that is crossing: the grant that allowed it.
     grant: Option<u32>,
     /// Of the call that is crossing: what was refused, as the grant that would allow it.
@@ -125,7 +178,7 @@ pub struct Host {
 }
 
 impl Host {
-    pub(crate) fn new(setup: Setup) -> Self {
+    pub(crate) fn new(setup: Setup, watch: Arc<dyn Watch>) -> Self {
         Self {
             table: CapTable::new(setup.handles_max),
             quotas: setup.quotas,
@@ -136,6 +189,12 @@ impl Host {
             env: setup.env,
             mounts: setup.preopens.into_iter().map(Mount::new).collect(),
             stdin: setup.stdin,
+            net: Net::new(setup.net),
+            http: setup.http,
+            secrets: setup.secrets,
+            config: setup.config,
+            buckets: setup.buckets,
+            watch,
             grant: None,
             denied: None,
         }

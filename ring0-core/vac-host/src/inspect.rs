@@ -190,6 +190,11 @@ fn grants_for(import: &str) -> &'static [&'static str] {
         ("vac:kernel/files", files),
         ("wasi:cli/environment", &["env:NAME"]),
         ("wasi:cli/stdin", &["stdin"]),
+        ("wasi:http/", &["http:HOST", "http:METHOD=HOST:PORT", "net:ADDRESS"]),
+        ("wasi:sockets/tcp", &["tcp:HOST:PORT", "tcp:listen=ADDRESS:PORT", "net:ADDRESS"]),
+        ("wasi:sockets/udp", &["udp:HOST:PORT", "udp:listen=ADDRESS:PORT", "net:ADDRESS"]),
+        ("wasi:sockets/", &["tcp:HOST:PORT", "udp:HOST:PORT"]),
+        ("wasi:keyvalue/", &["kv:ro=NAME", "kv:rw=NAME"]),
     ];
     table.iter().find(|(prefix, _)| import.starts_with(prefix)).map_or(&[], |(_, grants)| grants)
 }

@@ -73,7 +73,7 @@ impl Instance {
         recorder: Box<dyn Recorder>,
     ) -> (Result<Self>, u64) {
         let state = State {
-            host: Host::new(setup),
+            host: Host::new(setup, Arc::clone(&budget.watch)),
             recorder,
             ticks_given: budget.ticks_max,
             request: Writer::default(),

@@ -9,7 +9,8 @@
 //! - [`inspect`]: what a kernel imports and exports, and which grants it would need
 //! - [`value`]: values as WAVE text and in canonical form
 //! - [`wall`]: where every call crosses
-//! - [`host`]: what stands behind the wall; [`fs`] for files
+//! - [`host`]: what stands behind the wall; [`fs`] for files, [`net`] for what of the network is granted,
+//!   [`http`] for requests and secrets
 //! - [`limits`]: every bound
 
 mod adapt;
@@ -18,18 +19,21 @@ pub mod engine;
 mod entropy;
 pub mod fs;
 pub mod host;
+pub mod http;
 pub mod inspect;
 pub mod instance;
 mod kernel_files;
 pub mod limits;
 pub mod load;
+pub mod net;
+mod socket;
 pub mod value;
 pub mod wall;
 mod wasi;
 mod wire;
 
 pub use engine::{Compiled, Engine, Origin};
-pub use host::{Console, Host, NoConsole, Out, Preopen, Setup};
+pub use host::{Bucket, Console, Host, KeyValue, NoConsole, Out, Preopen, Setup};
 pub use instance::{Budget, Ending, Instance, NoWatch, Watch};
 pub use load::{Kind, Loaded};
 pub use wall::{Answered, Crossing, Function, NoRecorder, Recorder, State};

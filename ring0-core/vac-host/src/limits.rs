@@ -21,6 +21,33 @@ pub const WAVE_DEPTH_MAX: usize = 200;
 /// Pollables that one call waits for at most.
 pub const POLL_MAX: usize = 4096;
 
+/// The longest host name (RFC 1035, section 2.3.4).
+pub const HOST_NAME_MAX_BYTES: usize = 253;
+
+/// Addresses of resolved names that one kernel may hold.
+pub const RESOLVED_MAX: usize = 4096;
+
+/// The longest datagram.
+pub const DATAGRAM_MAX_BYTES: usize = 65_535;
+
+/// Datagrams that one call gives or takes at most.
+pub const DATAGRAMS_MAX: usize = 64;
+
+/// Names and values of one set of HTTP headers together.
+pub const HTTP_FIELDS_MAX_BYTES: usize = 128 << 10;
+
+/// The longest body of an HTTP response.
+pub const HTTP_BODY_MAX_BYTES: u64 = 256 << 20;
+
+/// The longest key of a namespace.
+pub const KEY_MAX_BYTES: usize = 1 << 10;
+
+/// The longest value of a namespace.
+pub const VALUE_MAX_BYTES: usize = 16 << 20;
+
+/// Keys that one listing gives at most.
+pub const KEYS_PER_LISTING: usize = 1024;
+
 /// Names that one directory may list.
 pub const LISTING_MAX: usize = 1 << 20;
 

@@ -56,6 +56,14 @@ pub trait Recorder: Send {
     /// acts and [`Recorder::answered`] follows.
     fn ask(&mut self, crossing: &Crossing<'_>) -> Result<Option<Vec<u8>>>;
 
+    /// In a replay, the canonical form of what the next event of the record was asked, if `function` may be
+    /// what it was asked of. Needed where that is
+    /// more than the arguments: the host that knew the rest is not there any more.
+    fn recorded_request(&mut self, function: &Function) -> Result<Option<Vec<u8>>> {
+        let _ = function;
+        Ok(None)
+    }
+
     /// The host acted.
     fn answered(&mut self, crossing: &Crossing<'_>, answered: &Answered<'_>) -> Result<()>;
 
@@ -124,7 +132,28 @@ impl Interface<'_> {
     {
         let function = self.function(name, class);
         self.linker.func_wrap(name, move |mut store: StoreContextMut<'_, State>, params: P| {
-            let result = cross(&mut store, &function, params, &act);
+            let result = cross(&mut store, &function, params, None, &act);
+            result.map(|value| (value,)).map_err(wasmtime::Error::new)
+        })
+    }
+
+    /// Defines a function whose arguments name by handles what it does: its request in the record is
+    /// `[arguments, detail]`, the detail being what stands behind the handles.
+    pub(crate) fn detailed<P, R>(
+        &mut self,
+        name: &str,
+        class: Class,
+        detail: impl Fn(&mut Host, &P) -> Result<Vec<u8>> + Send + Sync + 'static,
+        act: impl Fn(&mut Host, P) -> Result<R> + Send + Sync + 'static,
+    ) -> wasmtime::Result<()>
+    where
+        P: ComponentNamedList + Lift + Wire + 'static,
+        R: Wire + Lower + Send + Sync + 'static,
+        (R,): ComponentNamedList + Lower,
+    {
+        let function = self.function(name, class);
+        self.linker.func_wrap(name, move |mut store: StoreContextMut<'_, State>, params: P| {
+            let result = cross(&mut store, &function, params, Some(&detail), &act);
             result.map(|value| (value,)).map_err(wasmtime::Error::new)
         })
     }
@@ -141,7 +170,7 @@ impl Interface<'_> {
     {
         let function = self.function(name, class);
         self.linker.func_wrap(name, move |mut store: StoreContextMut<'_, State>, params: P| {
-            cross(&mut store, &function, params, &act).map_err(wasmtime::Error::new)
+            cross(&mut store, &function, params, None, &act).map_err(wasmtime::Error::new)
         })
     }
 
@@ -154,7 +183,7 @@ impl Interface<'_> {
         self.linker.func_wrap(name, move |mut store: StoreContextMut<'_, State>, params: P| {
             let status = status(&params);
             let end = |_: &mut Host, _: P| Ok(());
-            let crossed: Result<()> = cross(&mut store, &function, params, &end);
+            let crossed: Result<()> = cross(&mut store, &function, params, None, &end);
             crossed.map_err(wasmtime::Error::new)?;
             Err::<(), _>(wasmtime::Error::new(Exit(status)))
         })
@@ -166,9 +195,21 @@ impl Interface<'_> {
         self.linker.resource(name, ResourceType::host::<T>(), move |mut store, rep| {
             let drop =
                 |host: &mut Host, (handle,): (Resource<T>,)| host.release(Handle::from_rep(handle.rep()));
-            cross(&mut store, &function, (Resource::<T>::new_own(rep),), &drop).map_err(wasmtime::Error::new)
+            let params = (Resource::<T>::new_own(rep),);
+            cross(&mut store, &function, params, None, &drop).map_err(wasmtime::Error::new)
         })
     }
+}
+
+/// What stands behind the handles of a call's arguments, in canonical form.
+type Detail<'a, P> = &'a dyn Fn(&mut Host, &P) -> Result<Vec<u8>>;
+
+/// The detail of a recorded request; none if it is of another form, which then is found to differ.
+fn recorded_detail(recorded: &[u8]) -> Option<Vec<u8>> {
+    let mut reader = Reader::new(recorded, "the recorded request");
+    reader.array_of(2).ok()?;
+    reader.skip().ok()?;
+    recorded.get(reader.at()..).map(<[u8]>::to_vec)
 }
 
 /// One call through the wall.
@@ -176,6 +217,7 @@ fn cross<P: Wire, R: Wire>(
     store: &mut StoreContextMut<'_, State>,
     function: &Function,
     params: P,
+    detail: Option<Detail<'_, P>>,
     act: &impl Fn(&mut Host, P) -> Result<R>,
 ) -> Result<R> {
     let fuel = store.as_context().get_fuel().unwrap_or_default();
@@ -184,7 +226,18 @@ fn cross<P: Wire, R: Wire>(
     host.begin_call(tick);
     host.quotas.charge(Quota::HostCalls, 1)?;
     request.clear();
-    params.put(request);
+    match detail {
+        None => params.put(request),
+        Some(detail) => {
+            let detail = match recorder.recorded_request(function)? {
+                Some(recorded) => recorded_detail(&recorded).unwrap_or_default(),
+                None => detail(host, &params)?,
+            };
+            request.array(2);
+            params.put(request);
+            request.form(&detail);
+        }
+    }
     let crossing = Crossing { function, tick, request: request.bytes_so_far() };
     if let Some(recorded) = recorder.ask(&crossing)? {
         return Ok(replayed(&recorded, function)?);

@@ -5,7 +5,10 @@
 //! file:ro=HOST[::GUEST]   one file                      file:rw=…
 //! env:NAME                a variable of the operator's environment
 //! stdin                   the standard input
+//! kv:ro=NAME[::GUEST]     a namespace of values         kv:rw=…
 //! ```
+//!
+//! Those of the network are in [`crate::net_grants`].
 //!
 //! The guest sees a directory under the name GUEST, which is HOST as it was typed unless another
 //! is given. The header of a run has the guest's names and rights; host paths are in a note, so
@@ -18,7 +21,12 @@ use cap_std::fs::Dir;
 use vac_core::canon::Node;
 use vac_core::caps::Rights;
 use vac_core::fault::{HostAbort, Result, Usage, quote};
-use vac_host::Preopen;
+use vac_host::net::NetGrant;
+use vac_host::{Bucket, Preopen};
+
+use crate::home::Home;
+use crate::namespace::{Namespace, check_name};
+use crate::net_grants::Net;
 
 /// One thing the operator allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,13 +58,28 @@ pub enum Grant {
     },
     /// The standard input.
     Stdin,
+    /// Something of the network.
+    Net(Net),
+    /// A namespace of values by key.
+    Kv {
+        /// Its name.
+        name: String,
+        /// What the guest calls it.
+        guest: String,
+        /// What may be done.
+        rights: Rights,
+    },
 }
 
-const KINDS: &str = "one of dir:ro=DIR, dir:rw=DIR, file:ro=FILE, file:rw=FILE, env:NAME, stdin";
+const KINDS: &str = "one of dir:ro=DIR, dir:rw=DIR, file:ro=FILE, file:rw=FILE, env:NAME, stdin, \
+     kv:ro=NAME, kv:rw=NAME, http:HOST, tcp:HOST:PORT, udp:HOST:PORT, tcp:listen=ADDRESS:PORT, net:ADDRESS";
 
 impl Grant {
     /// Reads the text of one `--grant`. `env` looks up a variable of the operator.
     pub fn parse(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+        if let Some(net) = Net::parse(text)? {
+            return Ok(Self::Net(net));
+        }
         let (spec, value) = text.split_once('=').map_or((text, None), |(spec, value)| (spec, Some(value)));
         match (spec, value) {
             ("stdin", None) => Ok(Self::Stdin),
@@ -68,6 +91,11 @@ impl Grant {
                 let (host, guest) = paths(text, path)?;
                 // A file's holder may change its bytes, not its name.
                 Ok(Self::File { host, guest, rights: rights(spec).and(Rights::READ.or(Rights::WRITE)) })
+            }
+            ("kv:ro" | "kv:rw", Some(value)) => {
+                let (name, guest) = value.split_once("::").unwrap_or((value, value));
+                check_name(name)?;
+                Ok(Self::Kv { name: name.to_owned(), guest: guest.to_owned(), rights: rights(spec) })
             }
             (spec, None) if spec.starts_with("env:") => Self::parse_env(text, &spec[4..], env),
             (spec, Some(_)) if spec.starts_with("env:") => {
@@ -106,6 +134,8 @@ impl Grant {
             Self::File { guest, rights, .. } => ("file", guest.as_str(), rights.to_string()),
             Self::Env { name, .. } => ("env", name.as_str(), Rights::READ.to_string()),
             Self::Stdin => ("stdin", "", Rights::READ.to_string()),
+            Self::Kv { guest, rights, .. } => ("kv", guest.as_str(), rights.to_string()),
+            Self::Net(net) => return net.to_node(),
         };
         Node::List([kind.to_owned(), guest.to_owned(), rights].into_iter().map(Node::Text).collect())
     }
@@ -114,7 +144,7 @@ impl Grant {
     pub fn host_path(&self) -> Option<&Path> {
         match self {
             Self::Dir { host, .. } | Self::File { host, .. } => Some(host),
-            Self::Env { .. } | Self::Stdin => None,
+            Self::Env { .. } | Self::Stdin | Self::Net(_) | Self::Kv { .. } => None,
         }
     }
 }
@@ -145,6 +175,12 @@ fn nearest(spec: &str) -> Option<&'static str> {
         ("file:rw", "file:rw=FILE"),
         ("env", "env:NAME"),
         ("input", "stdin"),
+        ("kv", "kv:rw=NAME"),
+        ("tcp", "tcp:HOST:PORT"),
+        ("udp", "udp:HOST:PORT"),
+        ("http", "http:HOST"),
+        ("https", "http:HOST"),
+        ("net", "net:ADDRESS"),
     ];
     table.iter().find(|(typed, _)| *typed == spec).map(|(_, meant)| *meant)
 }
@@ -164,7 +200,7 @@ pub fn open(grants: &[Grant]) -> Result<Vec<Preopen>> {
                 });
             }
             Grant::File { host, guest, rights } => open_file(&mut preopens, host, guest, *rights, number)?,
-            Grant::Env { .. } | Grant::Stdin => {}
+            Grant::Env { .. } | Grant::Stdin | Grant::Net(_) | Grant::Kv { .. } => {}
         }
     }
     Ok(preopens)
@@ -245,6 +281,26 @@ fn is_folder(dir: &Dir, path: &Path) -> bool {
 /// The number of the grant of the standard input.
 pub fn stdin(grants: &[Grant]) -> Option<u32> {
     (0..).zip(grants).find(|(_, grant)| **grant == Grant::Stdin).map(|(number, _)| number)
+}
+
+/// What of the network is granted.
+pub fn net(grants: &[Grant]) -> Vec<NetGrant> {
+    let numbered = (0..).zip(grants);
+    numbered
+        .filter_map(|(n, grant)| if let Grant::Net(net) = grant { Some(net.numbered(n)) } else { None })
+        .collect()
+}
+
+/// Opens the namespaces that are granted.
+pub fn buckets(home: &Home, grants: &[Grant]) -> Result<Vec<Bucket>> {
+    let mut buckets = Vec::new();
+    for (number, grant) in (0..).zip(grants) {
+        if let Grant::Kv { name, guest, rights } = grant {
+            let data = Box::new(Namespace::open(home, name)?);
+            buckets.push(Bucket { guest: guest.clone(), rights: *rights, grant: number, data });
+        }
+    }
+    Ok(buckets)
 }
 
 /// The variables that the grants let through, then those set by the operator, which win. Sorted,

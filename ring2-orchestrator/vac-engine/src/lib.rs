@@ -3,6 +3,7 @@
 //!
 //! - [`home`]: where everything is kept
 //! - [`grants`]: what the operator allows, from text to open directories
+//! - [`net_grants`], [`namespace`], [`secrets`]: the network, values by key, and what a guest may use unseen
 //! - [`target`]: a program or script, by path, CID or name
 //! - [`journal`]: the one place where events are written, or compared with a record
 //! - [`session`]: one run, the only writer of its ledger
@@ -16,10 +17,13 @@ pub mod clock;
 pub mod grants;
 pub mod home;
 pub mod journal;
+pub mod namespace;
+pub mod net_grants;
 pub mod replay;
 pub mod report;
 pub mod run;
 pub mod script;
+pub mod secrets;
 pub mod session;
 pub mod target;
 pub mod verify;

@@ -1,5 +1,6 @@
 //! Running a command, a call or a script, live. What a run needs to be replayed is in its header.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use vac_core::canon::Node;
@@ -12,9 +13,9 @@ use vac_host::{Compiled, Ending, Val, inspect, value};
 use crate::grants::{self, Grant};
 use crate::home::Home;
 use crate::journal::outcome_of;
-use crate::script;
 use crate::session::{Ask, Gave, Limits, Outside, Session, Summary, With, keep_as};
 use crate::target::{Programs, Target};
+use crate::{script, secrets};
 
 /// Version of the header's fields.
 pub const HEADER_FORMAT: i128 = 1;
@@ -28,6 +29,10 @@ pub struct Request {
     pub env: Vec<(String, String)>,
     /// What is allowed.
     pub grants: Vec<Grant>,
+    /// Values of `wasi:config` that the operator sets.
+    pub config: Vec<(String, String)>,
+    /// Values that the guest may use and not see.
+    pub secrets: Vec<secrets::Given>,
     /// The seed of all entropy.
     pub seed: u64,
     /// What may be used up.
@@ -90,12 +95,33 @@ pub fn run(home: &Home, target: &Target, request: &Request, outside: Outside) ->
     }
     let args: Vec<String> =
         std::iter::once(target.name.clone()).chain(request.args.iter().cloned()).collect();
-    let env = grants::environment(&request.grants, &request.env);
-    let with = With { preopens: grants::open(&request.grants)?, stdin: grants::stdin(&request.grants) };
+    let env = environment(request);
+    let with = with(home, request)?;
     let header = header(What::Run, &target.cid, request, command_fields(&args, &env));
     let mut session = start(home, programs, target, header, request, outside)?;
     let gave = session.kernel(&target.name, &compiled, &Ask::Command { args: &args, env: &env }, with);
     finish(session, gave)
+}
+
+/// What the grants open, and what the operator sets.
+fn with(home: &Home, request: &Request) -> Result<With> {
+    let variables = request.secrets.iter().map(secrets::Given::variable);
+    let config: BTreeMap<_, _> = variables.chain(request.config.iter().cloned()).collect();
+    Ok(With {
+        preopens: grants::open(&request.grants)?,
+        stdin: grants::stdin(&request.grants),
+        net: grants::net(&request.grants),
+        buckets: grants::buckets(home, &request.grants)?,
+        secrets: request.secrets.iter().map(|given| given.secret.clone()).collect(),
+        config: config.into_iter().collect(),
+    })
+}
+
+/// The guest's environment: granted, then placeholders of secrets, then set.
+fn environment(request: &Request) -> Vec<(String, String)> {
+    let secrets = request.secrets.iter().map(secrets::Given::variable);
+    let set: Vec<_> = secrets.chain(request.env.iter().cloned()).collect();
+    grants::environment(&request.grants, &set)
 }
 
 fn not_a_command(programs: &Programs, compiled: &Compiled, target: &Target) -> Result<Error> {
@@ -121,7 +147,7 @@ pub fn call(
     let compiled = programs.compile(home, target)?;
     let export = inspect::find_function(programs.engine()?, &compiled, name)?;
     let values = value::parse_args(args, &export.params)?;
-    let with = With { preopens: grants::open(&request.grants)?, stdin: grants::stdin(&request.grants) };
+    let with = with(home, request)?;
     let fields = vec![
         ("export".to_owned(), Node::Text(export.name.clone())),
         ("arguments".to_owned(), Node::Text(args.to_owned())),
@@ -188,6 +214,18 @@ pub(crate) fn header(what: What, target: &Cid, request: &Request, mut fields: Ve
         ("ticks_max".to_owned(), ticks),
         ("what".to_owned(), Node::Text(what.word().into())),
     ]);
+    // Left out where there is nothing to say, so that such a run has the header it always had.
+    let pairs = |pairs: &[(String, String)]| {
+        let pair = |(k, v): &(String, String)| Node::List(vec![Node::Text(k.clone()), Node::Text(v.clone())]);
+        Node::List(pairs.iter().map(pair).collect())
+    };
+    if !request.config.is_empty() {
+        fields.push(("config".to_owned(), pairs(&request.config)));
+    }
+    if !request.secrets.is_empty() {
+        let secrets = request.secrets.iter().map(secrets::Given::to_node).collect();
+        fields.push(("secrets".to_owned(), Node::List(secrets)));
+    }
     Header::new(fields)
 }
 

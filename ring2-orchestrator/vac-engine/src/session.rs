@@ -14,7 +14,11 @@ use vac_core::cid::{Cid, Codec};
 use vac_core::fault::{Error, HostAbort, Result};
 use vac_core::ledger::{Body, Committer, Head, Header, Ledger, Outcome, RunId};
 use vac_core::store::Store;
-use vac_host::{Budget, Compiled, Console, Ending, Instance, NoConsole, Preopen, Setup, Val, Watch, value};
+use vac_host::http::{Http, Secret};
+use vac_host::net::NetGrant;
+use vac_host::{
+    Bucket, Budget, Compiled, Console, Ending, Instance, NoConsole, Preopen, Setup, Val, Watch, value,
+};
 
 use crate::clock::HostClock;
 use crate::home::Home;
@@ -52,6 +56,8 @@ pub struct Outside {
     pub watch: Arc<dyn Watch>,
     /// The standard streams of every kernel and of the script.
     pub console: Arc<Mutex<dyn Console>>,
+    /// Who sends HTTP requests, if anybody does.
+    pub http: Option<Arc<dyn Http>>,
 }
 
 /// What one kernel did, for people.
@@ -126,6 +132,14 @@ pub struct With {
     pub preopens: Vec<Preopen>,
     /// The grant of the standard input.
     pub stdin: Option<u32>,
+    /// What of the network is granted.
+    pub net: Vec<NetGrant>,
+    /// Namespaces. A replay has none.
+    pub buckets: Vec<Bucket>,
+    /// What is put into requests in the place of placeholders. A replay has none.
+    pub secrets: Vec<Secret>,
+    /// The values of `wasi:config`.
+    pub config: Vec<(String, String)>,
 }
 
 /// One run.
@@ -314,6 +328,11 @@ impl<'h> Session<'h> {
             env,
             preopens: with.preopens,
             stdin: with.stdin,
+            net: with.net,
+            http: self.outside.http.clone(),
+            secrets: with.secrets,
+            config: with.config,
+            buckets: with.buckets,
             console,
             seed: self.seed,
             quotas,

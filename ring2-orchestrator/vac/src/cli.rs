@@ -63,6 +63,13 @@ pub(crate) struct Given {
     /// Set a variable of the guest's environment.
     #[arg(long = "env", value_name = "K=V")]
     pub(crate) env: Vec<String>,
+    /// Set a value of the guest's configuration (wasi:config).
+    #[arg(long = "config", value_name = "K=V")]
+    pub(crate) config: Vec<String>,
+    /// Let the guest use a value in requests without seeing it: NAME=env:VAR or NAME=file:PATH, and @HOST after it
+    /// to bind it to a host. The guest finds a placeholder as NAME in its environment and configuration.
+    #[arg(long = "secret", value_name = "NAME=SOURCE")]
+    pub(crate) secrets: Vec<String>,
     /// The seed of all entropy.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,

@@ -13,6 +13,7 @@ use vac_engine::session::Outside;
 use vac_engine::{Deadline, HostClock};
 use vac_host::{Console, Out};
 
+use crate::client::Client;
 use crate::exit;
 use crate::ui::Progress;
 
@@ -72,7 +73,7 @@ pub(crate) fn working_folder() -> Result<PathBuf> {
 pub(crate) fn outside(console: Arc<Mutex<dyn Console>>, limit: Option<Duration>) -> Outside {
     let clock: Arc<dyn HostClock> = Arc::new(SystemClock::new());
     let watch = Arc::new(Deadline::new(Arc::clone(&clock), limit, interrupt_flag()));
-    Outside { clock, watch, console }
+    Outside { clock, watch, console, http: Some(Arc::new(Client)) }
 }
 
 /// Set by the first interrupt, so that the run ends in order; the second one ends the process.

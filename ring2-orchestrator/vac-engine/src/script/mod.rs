@@ -459,7 +459,7 @@ impl Context<'_> {
             .get(kernel)
             .cloned()
             .ok_or_else(|| Usage::new("this kernel is of another script"))?;
-        let with = With { preopens: self.preopens(dirs)?, stdin: None };
+        let with = With { preopens: self.preopens(dirs)?, ..With::default() };
         match self.session.kernel(&name, &compiled, &Ask::Call { export, args }, with)? {
             Gave::Results(results) => Ok(results),
             Gave::Ended(_) => Ok(Vec::new()),

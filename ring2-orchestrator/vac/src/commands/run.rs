@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use vac_core::fault::{Result, Usage, quote};
 use vac_engine::grants::Grant;
 use vac_engine::run::{Finished, Request};
+use vac_engine::secrets;
 use vac_engine::session::{Limits, Outside};
 use vac_engine::target::Target;
 use vac_host::Console;
@@ -29,9 +30,21 @@ pub(super) fn request(given: Given, args: Vec<String>) -> Result<(Request, Optio
     let grants =
         given.grants.iter().map(|text| Grant::parse(text, &host::env)).collect::<Result<Vec<_>>>()?;
     let env = given.env.iter().map(|text| variable(text)).collect::<Result<Vec<_>>>()?;
+    let config = given.config.iter().map(|text| variable(text)).collect::<Result<Vec<_>>>()?;
+    let secret = |text: &String| secrets::Given::parse(text, given.seed, &host::env);
+    let secrets = given.secrets.iter().map(secret).collect::<Result<Vec<_>>>()?;
     let mut limits = Limits { ticks_max: given.ticks, ..Limits::default() };
     limits.memory_max_bytes = given.memory.unwrap_or(limits.memory_max_bytes);
-    let request = Request { args, env, grants, seed: given.seed, limits, folder: host::working_folder()? };
+    let request = Request {
+        args,
+        env,
+        grants,
+        config,
+        secrets,
+        seed: given.seed,
+        limits,
+        folder: host::working_folder()?,
+    };
     Ok((request, given.time))
 }
 
