@@ -2,12 +2,14 @@
 //!
 //! - [`support`]: a sandbox of one test: its home, its folder, a cleared environment
 //! - [`guest`]: guests, written down as a list of things to do
+//! - [`wasi01`]: calls of WASI 0.1, each with what must come of it
 //!
 //! The `vac` that is tested is the one that `cargo build` makes for the profile of this binary,
 //! or the one that `VAC_TEST_BIN` names.
 
 mod bad_input;
 mod call;
+mod conformance;
 mod determinism;
 mod durability;
 mod exceptions;
@@ -23,6 +25,8 @@ mod replay;
 mod store_cli;
 mod study;
 mod support;
+mod trees;
+mod wasi01;
 
 use std::collections::BTreeSet;
 

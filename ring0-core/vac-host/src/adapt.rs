@@ -1,9 +1,9 @@
 //! Turning a WASI 0.1 module into a component that imports WASI 0.2.
 //!
-//! The adapter does all but one thing: it ends every failing program with status 1, because
-//! stable WASI 0.2 knows success and failure only. So the module's import of `proc_exit` is
-//! renamed, before it is adapted, to an interface of our own with the same core signature, which
-//! keeps the status.
+//! The adapter, completed by [`crate::adapter`], does all but one thing: it ends every failing
+//! program with status 1, because stable WASI 0.2 knows success and failure only. So the module's
+//! import of `proc_exit` is renamed, before it is adapted, to an interface of our own with the same
+//! core signature, which keeps the status.
 
 use vac_core::fault::{Corrupt, Result, quote};
 use vac_core::ledger::Class;
@@ -46,11 +46,12 @@ fn encode(module: &[u8], kind: Kind) -> Result<Vec<u8>, String> {
         Kind::Command => WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
         Kind::Reactor | Kind::Component => WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
     };
+    let adapter = crate::adapter::complete(adapter)?;
     let renamed = rename_exit(module)?;
     let component = || {
         ComponentEncoder::default()
             .module(renamed.as_deref().unwrap_or(module))?
-            .adapter(WASI_01, adapter)?
+            .adapter(WASI_01, &adapter)?
             .validate(true)
             .encode()
     };

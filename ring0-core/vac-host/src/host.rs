@@ -17,6 +17,7 @@ use crate::fs::{ErrorCode, Mount};
 use crate::http::{Http, Secret};
 use crate::instance::Watch;
 use crate::net::{Net, NetGrant};
+use crate::identity::Identities;
 
 /// Where a kernel's standard streams go.
 pub trait Console: Send {
@@ -164,6 +165,7 @@ pub struct Host {
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) mounts: Vec<Mount>,
+    pub(crate) identities: Identities,
     pub(crate) stdin: Option<u32>,
     pub(crate) net: Net,
     pub(crate) http: Option<Arc<dyn Http>>,
@@ -179,6 +181,8 @@ pub struct Host {
 
 impl Host {
     pub(crate) fn new(setup: Setup, watch: Arc<dyn Watch>) -> Self {
+        let mut identities = Identities::default();
+        let mounts = setup.preopens.into_iter().map(|preopen| Mount::new(preopen, &mut identities)).collect();
         Self {
             table: CapTable::new(setup.handles_max),
             quotas: setup.quotas,
@@ -187,7 +191,8 @@ impl Host {
             console: setup.console,
             args: setup.args,
             env: setup.env,
-            mounts: setup.preopens.into_iter().map(Mount::new).collect(),
+            mounts,
+            identities,
             stdin: setup.stdin,
             net: Net::new(setup.net),
             http: setup.http,

@@ -144,7 +144,7 @@ fn open_in(host: &mut Host, root: &OpenDir, path: &str, how: How) -> std::result
         return Err(ErrorCode::NotPermitted);
     };
     host.allowed_by(Some(grant));
-    root.open(path, how)
+    root.open(path, how, &mut host.identities)
 }
 
 /// What follows the grant's name in `path`.

@@ -14,12 +14,14 @@
 //! - [`limits`]: every bound
 
 mod adapt;
+mod adapter;
 mod clock;
 pub mod engine;
 mod entropy;
 pub mod fs;
 pub mod host;
 pub mod http;
+mod identity;
 pub mod inspect;
 pub mod instance;
 mod kernel_files;

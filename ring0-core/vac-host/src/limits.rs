@@ -51,6 +51,12 @@ pub const KEYS_PER_LISTING: usize = 1024;
 /// Names that one directory may list.
 pub const LISTING_MAX: usize = 1 << 20;
 
+/// Objects of the file system whose identity is remembered.
+pub const OBJECTS_MET_MAX: usize = 1 << 20;
+
+/// Objects on which a guest may have set times.
+pub const TIMES_SET_MAX: usize = 1 << 20;
+
 /// The guest's stack, well inside the native one that it runs on.
 pub const WASM_STACK_BYTES: usize = 1 << 20;
 /// The native stack that a guest and the host functions it calls run on.

@@ -3,6 +3,7 @@
 //! ```text
 //! dir:ro=HOST[::GUEST]    a directory, to read          dir:rw=…  to read and write
 //! file:ro=HOST[::GUEST]   one file                      file:rw=…
+//! tree:ro=CID[::GUEST]    a directory by its CID        tree:rw=…  a copy, whose end is a new CID
 //! env:NAME                a variable of the operator's environment
 //! stdin                   the standard input
 //! kv:ro=NAME[::GUEST]     a namespace of values         kv:rw=…
@@ -20,6 +21,7 @@ use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use vac_core::canon::Node;
 use vac_core::caps::Rights;
+use vac_core::cid::Cid;
 use vac_core::fault::{HostAbort, Result, Usage, quote};
 use vac_host::net::NetGrant;
 use vac_host::{Bucket, Preopen};
@@ -49,6 +51,15 @@ pub enum Grant {
         /// What may be done.
         rights: Rights,
     },
+    /// A tree of the store.
+    Tree {
+        /// Its CID.
+        cid: Cid,
+        /// What the guest calls it.
+        guest: String,
+        /// What may be done with the guest's copy.
+        rights: Rights,
+    },
     /// A variable, with the value that the guest sees.
     Env {
         /// Its name.
@@ -71,8 +82,11 @@ pub enum Grant {
     },
 }
 
-const KINDS: &str = "one of dir:ro=DIR, dir:rw=DIR, file:ro=FILE, file:rw=FILE, env:NAME, stdin, \
-     kv:ro=NAME, kv:rw=NAME, http:HOST, tcp:HOST:PORT, udp:HOST:PORT, tcp:listen=ADDRESS:PORT, net:ADDRESS";
+/// What a guest calls a tree if nothing else is said.
+const TREE_GUEST: &str = "tree";
+
+const KINDS: &str = "one of dir:ro=DIR, dir:rw=DIR, file:ro=FILE, file:rw=FILE, tree:ro=CID, tree:rw=CID, env:NAME, \
+     stdin, kv:ro=NAME, kv:rw=NAME, http:HOST, tcp:HOST:PORT, udp:HOST:PORT, tcp:listen=ADDRESS:PORT, net:ADDRESS";
 
 impl Grant {
     /// Reads the text of one `--grant`. `env` looks up a variable of the operator.
@@ -96,6 +110,16 @@ impl Grant {
                 let (name, guest) = value.split_once("::").unwrap_or((value, value));
                 check_name(name)?;
                 Ok(Self::Kv { name: name.to_owned(), guest: guest.to_owned(), rights: rights(spec) })
+            }
+            ("tree:ro" | "tree:rw", Some(tree)) => {
+                let (cid, guest) = tree.split_once("::").unwrap_or((tree, TREE_GUEST));
+                if guest.is_empty() {
+                    return Err(Usage::new(format!("`{}` names no path", quote(text))).into());
+                }
+                let cid = cid.parse().map_err(|e: vac_core::fault::Corrupt| {
+                    Usage::new(e.to_string()).hint("`vac store put DIR` prints the CID of a directory")
+                })?;
+                Ok(Self::Tree { cid, guest: guest.to_owned(), rights: rights(spec) })
             }
             (spec, None) if spec.starts_with("env:") => Self::parse_env(text, &spec[4..], env),
             (spec, Some(_)) if spec.starts_with("env:") => {
@@ -127,11 +151,17 @@ impl Grant {
         Ok(Self::Env { name: name.to_owned(), value })
     }
 
-    /// The grant as the header of a run has it: `[kind, guest, rights]`.
+    /// The grant as the header of a run has it: `[kind, guest, rights]`, and a tree's CID.
     pub fn to_node(&self) -> Node {
+        if let Self::Tree { cid, guest, rights } = self {
+            let [kind, guest, rights] =
+                ["tree", guest, &rights.to_string()].map(|text| Node::Text(text.to_owned()));
+            return Node::List(vec![kind, guest, rights, Node::Link(*cid)]);
+        }
         let (kind, guest, rights) = match self {
             Self::Dir { guest, rights, .. } => ("dir", guest.as_str(), rights.to_string()),
             Self::File { guest, rights, .. } => ("file", guest.as_str(), rights.to_string()),
+            Self::Tree { guest, rights, .. } => ("tree", guest.as_str(), rights.to_string()),
             Self::Env { name, .. } => ("env", name.as_str(), Rights::READ.to_string()),
             Self::Stdin => ("stdin", "", Rights::READ.to_string()),
             Self::Kv { guest, rights, .. } => ("kv", guest.as_str(), rights.to_string()),
@@ -144,7 +174,7 @@ impl Grant {
     pub fn host_path(&self) -> Option<&Path> {
         match self {
             Self::Dir { host, .. } | Self::File { host, .. } => Some(host),
-            Self::Env { .. } | Self::Stdin | Self::Net(_) | Self::Kv { .. } => None,
+            Self::Tree { .. } | Self::Env { .. } | Self::Stdin | Self::Net(_) | Self::Kv { .. } => None,
         }
     }
 }
@@ -181,6 +211,7 @@ fn nearest(spec: &str) -> Option<&'static str> {
         ("http", "http:HOST"),
         ("https", "http:HOST"),
         ("net", "net:ADDRESS"),
+        ("tree", "tree:ro=CID"),
     ];
     table.iter().find(|(typed, _)| *typed == spec).map(|(_, meant)| *meant)
 }
@@ -200,7 +231,7 @@ pub fn open(grants: &[Grant]) -> Result<Vec<Preopen>> {
                 });
             }
             Grant::File { host, guest, rights } => open_file(&mut preopens, host, guest, *rights, number)?,
-            Grant::Env { .. } | Grant::Stdin | Grant::Net(_) | Grant::Kv { .. } => {}
+            Grant::Tree { .. } | Grant::Env { .. } | Grant::Stdin | Grant::Net(_) | Grant::Kv { .. } => {}
         }
     }
     Ok(preopens)
@@ -278,6 +309,30 @@ fn is_folder(dir: &Dir, path: &Path) -> bool {
     }
 }
 
+/// The grants as a header has them.
+pub(crate) fn in_header(header: &vac_core::ledger::Header) -> Vec<Node> {
+    match header.get("grants") {
+        Some(Node::List(items)) => items.clone(),
+        _ => Vec::new(),
+    }
+}
+
+/// The trees that a run may change, from its header: number of the grant, and the guest's name.
+pub(crate) fn trees_to_keep(in_header: &[Node]) -> Vec<(u32, String)> {
+    let tree = |(number, grant): (u32, &Node)| match grant {
+        Node::List(parts) => match parts.as_slice() {
+            [Node::Text(kind), Node::Text(guest), Node::Text(rights), Node::Link(_)]
+                if kind == "tree" && *rights == Rights::ALL.to_string() =>
+            {
+                Some((number, guest.clone()))
+            }
+            _ => None,
+        },
+        _ => None,
+    };
+    (0..).zip(in_header).filter_map(tree).collect()
+}
+
 /// The number of the grant of the standard input.
 pub fn stdin(grants: &[Grant]) -> Option<u32> {
     (0..).zip(grants).find(|(_, grant)| **grant == Grant::Stdin).map(|(number, _)| number)
@@ -329,6 +384,11 @@ mod tests {
         let named = Grant::Dir { host: "/tmp/x=y".into(), guest: "/work".into(), rights: Rights::ALL };
         assert_eq!(parse("dir:rw=/tmp/x=y::/work").unwrap(), named);
         assert_eq!(parse("stdin").unwrap(), Grant::Stdin);
+        let cid = Cid::of(vac_core::cid::Codec::DagCbor, b"");
+        let tree = Grant::Tree { cid, guest: "tree".into(), rights: Rights::READ };
+        assert_eq!(parse(&format!("tree:ro={cid}")).unwrap(), tree);
+        let tree = Grant::Tree { cid, guest: "/".into(), rights: Rights::ALL };
+        assert_eq!(parse(&format!("tree:rw={cid}::/")).unwrap(), tree);
         assert_eq!(parse("env:LANG").unwrap(), Grant::Env { name: "LANG".into(), value: "C".into() });
     }
 
@@ -346,6 +406,8 @@ mod tests {
             "stdin=1",
             "net:x",
             "dir:ro=::x",
+            "tree:ro=x",
+            "tree:ro=",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }

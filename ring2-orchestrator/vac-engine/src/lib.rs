@@ -5,6 +5,7 @@
 //! - [`grants`]: what the operator allows, from text to open directories
 //! - [`net_grants`], [`namespace`], [`secrets`]: the network, values by key, and what a guest may use unseen
 //! - [`target`]: a program or script, by path, CID or name
+//! - [`tree`]: directories as objects, and `copies` of them for runs
 //! - [`journal`]: the one place where events are written, or compared with a record
 //! - [`session`]: one run, the only writer of its ledger
 //! - [`run`]: running a command, a call or a script
@@ -14,6 +15,7 @@
 //! - [`report`]: runs and events as data for those who show them
 
 pub mod clock;
+mod copies;
 pub mod grants;
 pub mod home;
 pub mod journal;
@@ -26,6 +28,7 @@ pub mod script;
 pub mod secrets;
 pub mod session;
 pub mod target;
+pub mod tree;
 pub mod verify;
 
 pub use clock::{Deadline, HostClock};

@@ -9,6 +9,7 @@ use vac_core::ledger::{Entry, Head, Header, Outcome, Reader, RunId, Tail};
 use vac_host::Watch;
 use vac_host::engine::ENGINE;
 
+use crate::grants;
 use crate::home::Home;
 use crate::journal::{Journal, RECORD_ENDS};
 use crate::run::{HEADER_FORMAT, What, finish, recorded_args, seed_bytes};
@@ -146,6 +147,7 @@ fn run_again(
     let limits = Limits { ticks_max: ticks_max(record)?, memory_max_bytes: int(header, "memory_max_bytes")? };
     let mut session =
         Session::replay(home, Programs::default(), Arc::clone(journal), run, seed, limits, outside);
+    let trees = grants::trees_to_keep(&grants::in_header(header));
     let what = text(header, "what")?;
     let finished = match What::from_word(&what) {
         Some(What::Script) => script::replay(session, &target, header)?,
@@ -155,6 +157,7 @@ fn run_again(
             let name = args.first().cloned().unwrap_or_default();
             let gave =
                 session.kernel(&name, &compiled, &Ask::Command { args: &args, env: &env }, With::default());
+            let gave = session.keep_trees(&trees, None, gave);
             finish(session, gave)?
         }
         Some(What::Call) => {
@@ -167,6 +170,7 @@ fn run_again(
                 &Ask::Call { export: &export, args: &args },
                 With::default(),
             );
+            let gave = session.keep_trees(&trees, None, gave);
             finish(session, gave)?
         }
         None => return Err(wrong("what", "run, call or script", header.get("what"))),

@@ -10,6 +10,7 @@ use vac_core::ledger::{Field, Header, Outcome};
 use vac_host::engine::{ENGINE, PROFILE};
 use vac_host::{Compiled, Ending, Val, inspect, value};
 
+use crate::copies::Copies;
 use crate::grants::{self, Grant};
 use crate::home::Home;
 use crate::journal::outcome_of;
@@ -96,19 +97,26 @@ pub fn run(home: &Home, target: &Target, request: &Request, outside: Outside) ->
     let args: Vec<String> =
         std::iter::once(target.name.clone()).chain(request.args.iter().cloned()).collect();
     let env = environment(request);
-    let with = with(home, request)?;
+    let copies = Copies::make(home, &request.grants)?;
+    let with = with(home, request, &copies)?;
     let header = header(What::Run, &target.cid, request, command_fields(&args, &env));
+    let header_grants = grants::in_header(&header);
     let mut session = start(home, programs, target, header, request, outside)?;
     let gave = session.kernel(&target.name, &compiled, &Ask::Command { args: &args, env: &env }, with);
+    let gave = session.keep_trees(&grants::trees_to_keep(&header_grants), Some(&copies), gave);
     finish(session, gave)
 }
 
-/// What the grants open, and what the operator sets.
-fn with(home: &Home, request: &Request) -> Result<With> {
+/// What the grants open, directories and copies of trees in the order of their grants, and what the operator
+/// sets.
+fn with(home: &Home, request: &Request, copies: &Copies) -> Result<With> {
+    let mut preopens = grants::open(&request.grants)?;
+    preopens.extend(copies.preopens(&request.grants)?);
+    preopens.sort_by_key(|preopen| preopen.grant);
     let variables = request.secrets.iter().map(secrets::Given::variable);
     let config: BTreeMap<_, _> = variables.chain(request.config.iter().cloned()).collect();
     Ok(With {
-        preopens: grants::open(&request.grants)?,
+        preopens,
         stdin: grants::stdin(&request.grants),
         net: grants::net(&request.grants),
         buckets: grants::buckets(home, &request.grants)?,
@@ -147,15 +155,18 @@ pub fn call(
     let compiled = programs.compile(home, target)?;
     let export = inspect::find_function(programs.engine()?, &compiled, name)?;
     let values = value::parse_args(args, &export.params)?;
-    let with = with(home, request)?;
+    let copies = Copies::make(home, &request.grants)?;
+    let with = with(home, request, &copies)?;
     let fields = vec![
         ("export".to_owned(), Node::Text(export.name.clone())),
         ("arguments".to_owned(), Node::Text(args.to_owned())),
     ];
     let header = header(What::Call, &target.cid, request, fields);
+    let header_grants = grants::in_header(&header);
     let mut session = start(home, programs, target, header, request, outside)?;
     let gave =
         session.kernel(&target.name, &compiled, &Ask::Call { export: &export.name, args: &values }, with);
+    let gave = session.keep_trees(&grants::trees_to_keep(&header_grants), Some(&copies), gave);
     finish(session, gave)
 }
 

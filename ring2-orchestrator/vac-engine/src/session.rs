@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use vac_core::canon::{Encode, Node, Writer};
+use vac_core::canon::{self, Encode, Node, Writer, encode};
 use vac_core::caps::{Quotas, Resource};
 use vac_core::cid::{Cid, Codec};
-use vac_core::fault::{Error, HostAbort, Result};
-use vac_core::ledger::{Body, Committer, Head, Header, Ledger, Outcome, RunId};
+use vac_core::fault::{Corrupt, Error, HostAbort, Result};
+use vac_core::ledger::{Body, Class, Committer, Head, Header, Ledger, Outcome, RunId};
 use vac_core::store::Store;
 use vac_host::http::{Http, Secret};
 use vac_host::net::NetGrant;
@@ -21,12 +21,17 @@ use vac_host::{
 };
 
 use crate::clock::HostClock;
+use crate::copies::Copies;
 use crate::home::Home;
 use crate::journal::{Journal, KernelRecorder, error_of, outcome_of};
 use crate::target::Programs;
+use crate::tree;
 
 /// Name of the event in which a kernel runs.
 pub const KERNEL_EVENT: &str = "vac:run/kernel";
+
+/// Name of the event in which what became of a tree is kept.
+pub const TREE_EVENT: &str = "vac:run/tree";
 
 /// Groups of the ledger are made durable this often.
 const GROUP_INTERVAL: Duration = Duration::from_millis(2);
@@ -94,6 +99,8 @@ pub struct Summary {
     pub time_ns: u64,
     /// Grants that would have allowed what was refused.
     pub denied: Vec<String>,
+    /// What became of the trees that it might change: the guest's name, and the new CID.
+    pub trees: Vec<(String, Cid)>,
     /// How it ended.
     pub outcome: Outcome,
 }
@@ -157,6 +164,7 @@ pub struct Session<'h> {
     ticks: u64,
     started_ns: u64,
     kernels: Vec<KernelUse>,
+    trees: Vec<(String, Cid)>,
 }
 
 impl<'h> Session<'h> {
@@ -213,6 +221,7 @@ impl<'h> Session<'h> {
             ticks: 0,
             started_ns,
             kernels: Vec::new(),
+            trees: Vec::new(),
         }
     }
 
@@ -271,6 +280,32 @@ impl<'h> Session<'h> {
         });
         self.ticks = self.ticks.saturating_add(ticks);
         self.end_kernel(open, gave, ticks)
+    }
+
+    /// Keeps what became of `trees`, unless the kernel failed. A replay takes it from the record.
+    pub(crate) fn keep_trees(
+        &mut self,
+        trees: &[(u32, String)],
+        copies: Option<&Copies>,
+        gave: Result<Gave>,
+    ) -> Result<Gave> {
+        let gave = gave?;
+        for (number, guest) in trees {
+            let store = self.home.store();
+            let answer = self.journal.event(TREE_EVENT, Class::Read, self.ticks, &encode(number), || {
+                let dir = copies.and_then(|copies| copies.dir(*number)).ok_or_else(|| {
+                    HostAbort::new(vac_core::fault::AbortKind::Machine, "a tree has no copy")
+                })?;
+                Ok((encode(&Node::Link(tree::put(store, dir, guest)?)), Some(*number)))
+            })?;
+            match canon::decode(&answer, "the record of a tree")? {
+                Node::Link(cid) => self.trees.push((guest.clone(), cid)),
+                other => {
+                    return Err(Corrupt::new("record", "a tree", "a link", format!("{other:?}")).into());
+                }
+            }
+        }
+        Ok(gave)
     }
 
     fn end_kernel(&mut self, open: crate::journal::Open, gave: Result<Gave>, ticks: u64) -> Result<Gave> {
@@ -362,6 +397,7 @@ impl<'h> Session<'h> {
             kernels: self.kernels,
             time_ns,
             denied,
+            trees: self.trees,
             outcome,
         })
     }

@@ -56,8 +56,8 @@ pub(crate) enum Command {
 /// What a run is given.
 #[derive(Debug, Args)]
 pub(crate) struct Given {
-    /// Allow something: dir:ro=DIR, dir:rw=DIR, file:ro=FILE, file:rw=FILE, env:NAME, stdin.
-    /// DIR::NAME shows the directory to the guest under another name.
+    /// Allow something: dir:ro=DIR, dir:rw=DIR, file:ro=FILE, file:rw=FILE, tree:ro=CID, tree:rw=CID,
+    /// env:NAME, stdin. DIR::NAME shows the directory to the guest under another name.
     #[arg(long = "grant", value_name = "KIND:SPEC")]
     pub(crate) grants: Vec<String>,
     /// Set a variable of the guest's environment.
@@ -178,12 +178,12 @@ pub(crate) struct Verify {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Store {
-    /// Keep files, and print their CIDs. `-` is the standard input.
+    /// Keep files and directories, and print their CIDs. `-` is the standard input.
     Put {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
-    /// Write an object to the standard output or a file.
+    /// Write an object to the standard output or a file, or a directory to a new one.
     Get {
         cid: String,
         #[arg(long, short, value_name = "FILE")]

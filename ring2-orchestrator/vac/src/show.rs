@@ -15,6 +15,9 @@ pub(crate) fn summary(summary: &Summary) {
         let rows = summary.kernels.iter().map(kernel_row).collect();
         ui::note(ui::table(&["KERNEL", "EXPORT", ">TICKS", ">EVENTS", ">TIME"], rows).trim_end());
     }
+    for (guest, cid) in &summary.trees {
+        ui::note(format!("tree  {}  {cid}", quote(guest)));
+    }
     let line = format!(
         "run {}  head {}  {} ticks  {} events  {}",
         summary.run,
@@ -58,6 +61,7 @@ pub(crate) fn summary_json(summary: &Summary) -> Value {
         "events": summary.events,
         "time_ns": summary.time_ns,
         "denied": summary.denied,
+        "trees": summary.trees.iter().map(|(guest, cid)| json!({ "guest": guest, "cid": cid.to_string() })).collect::<Vec<_>>(),
         "kernels": summary.kernels.iter().map(kernel_json).collect::<Vec<_>>(),
     })
 }

@@ -109,6 +109,11 @@ fn on_deep_stack<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> 
 
 fn run_here(home: &Home, target: &Target, request: &Request, outside: Outside) -> Result<Finished> {
     let mut request = request.clone();
+    if request.grants.iter().any(|grant| matches!(grant, Grant::Tree { .. })) {
+        return Err(Usage::new("a script is given no trees")
+            .hint("`vac store get CID -o DIR` and `--grant dir:ro=DIR` give it a directory")
+            .into());
+    }
     request.grants.extend(own_grants(target, &request));
     let ast = parse(target)?;
     let args = strings(&request.args);
