@@ -15,6 +15,7 @@ mod conformance;
 mod core_modules;
 mod determinism;
 mod durability;
+mod exceptions;
 mod golden;
 mod grants;
 mod guest;

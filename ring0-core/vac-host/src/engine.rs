@@ -13,7 +13,7 @@ use std::hash::{Hash, Hasher};
 
 use vac_core::cid::Cid;
 use vac_core::fault::{AbortKind, Corrupt, HostAbort, Result};
-use vac_core::storage::{Storage, read_file, replace_file};
+use vac_core::storage::{OpenMode, Storage, StorageFile, replace_file};
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Config, OptLevel};
 
@@ -32,8 +32,13 @@ const WRAPPING: &str = "exports 1";
 /// The profile of determinism, as a run's header records it.
 pub const PROFILE: &str = "det-1";
 
-/// First bytes of a file of compiled code, with the version of that format.
-const MAGIC: [u8; 8] = *b"VACCODE\x01";
+/// Follows the code in a file of compiled code, with the version of that format. The code comes first,
+/// so that the file can be mapped as it is.
+const MAGIC: [u8; 8] = *b"VACCODE\x02";
+/// Magic and digest.
+const SEAL_BYTES: usize = MAGIC.len() + 32;
+/// Read and hashed at a time; stays in the processor's cache between the two.
+const CHUNK_BYTES: usize = 256 << 10;
 /// Compiled code is larger than what it was made from, but not without bound.
 const CODE_MAX_BYTES: u64 = 2 << 30;
 /// The folder of compiled code.
@@ -90,6 +95,9 @@ pub fn det_1() -> Config {
         .cranelift_nan_canonicalization(true)
         .wasm_relaxed_simd(true)
         .relaxed_simd_deterministic(true)
+        // Programs in C++ of today throw with them. Their objects are charged as memory.
+        .wasm_exceptions(true)
+        .wasm_gc(false)
         .cranelift_opt_level(OptLevel::Speed)
         .max_wasm_stack(WASM_STACK_BYTES)
         .async_stack_size(WASM_STACK_BYTES + HOST_STACK_BYTES);
@@ -118,39 +126,81 @@ impl Coder {
                 vac_core::fault::quote(&chain(&e)),
             )
         })?;
-        Ok([&MAGIC[..], &self.digest(&loaded.cid, &code), &code].concat())
+        Ok(self.sealed(&loaded.cid, &code))
     }
 
-    /// Covers what the code was made from and for, so that files cannot be exchanged.
-    fn digest(&self, cid: &Cid, code: &[u8]) -> [u8; 32] {
+    /// The file of some compiled code: code, magic, digest.
+    fn sealed(&self, cid: &Cid, code: &[u8]) -> Vec<u8> {
+        let digest = self.hasher(cid).update(code).finalize();
+        [code, &MAGIC, digest.as_bytes()].concat()
+    }
+
+    /// Covers what the code was made from and for, so that files cannot be exchanged; the code follows.
+    fn hasher(&self, cid: &Cid) -> blake3::Hasher {
         let mut hasher = blake3::Hasher::new_derive_key("vac compiled code 1");
-        hasher.update(&cid.to_bytes()).update(self.fingerprint.as_bytes()).update(code);
-        *hasher.finalize().as_bytes()
+        hasher.update(&cid.to_bytes()).update(self.fingerprint.as_bytes());
+        hasher
     }
 
     /// The code in `sealed`, if that is exactly what [`Coder::seal`] made for the program `cid`.
     fn unseal(&self, cid: &Cid, sealed: &[u8]) -> Option<Component> {
-        let (magic, rest) = sealed.split_at_checked(MAGIC.len())?;
-        let (digest, code) = rest.split_at_checked(32)?;
-        if magic != MAGIC || digest != self.digest(cid, code) {
+        let (code, seal) = sealed.split_at_checked(sealed.len().checked_sub(SEAL_BYTES)?)?;
+        let (magic, digest) = seal.split_at_checked(MAGIC.len())?;
+        if magic != MAGIC || digest != self.hasher(cid).update(code).finalize().as_bytes() {
             return None;
         }
         // SAFETY: `deserialize` runs what it is given as machine code, so the bytes must come
-        // from `precompile_component` of this engine. (1) They come from a file of the home, which is
-        // the operator's own and which no guest can write to, or from a `Compiler` of the operator's
+        // from `precompile_component` of this engine. (1) They come from a `Compiler` of the operator's
         // side. (2) The digest, checked above over the very bytes in memory that are passed on,
         // says that they are what `seal` made for this program and this engine. (3) wasmtime itself
         // checks that version and settings match.
         unsafe { Component::deserialize(&self.engine, code) }.ok()
     }
 
-    fn path(&self, cid: &Cid) -> String {
-        format!("{CODE_DIR}/{cid}.{}", self.fingerprint)
-    }
-
     /// Code from the cache, if it is there and exactly what was written.
     fn cached(&self, storage: &dyn Storage, cid: &Cid) -> Option<Component> {
-        self.unseal(cid, &read_file(storage, &self.path(cid), CODE_MAX_BYTES).ok()?)
+        let file = storage.open(&self.path(cid), OpenMode::Read).ok()?;
+        if !self.is_sealed(&*file, cid)? {
+            return None;
+        }
+        // SAFETY: `deserialize` runs what it is given as machine code, so the bytes must come
+        // from `precompile_component` of this engine. (1) The home is the operator's own and no guest can
+        // write to it; VAC itself never writes to a file of code that has its name: it replaces it.
+        // (2) The digest, checked above over the very file that is mapped or read here, through the
+        // same open file, says that it holds what `seal` made for this program and this
+        // engine. (3) wasmtime itself checks that version and settings match.
+        unsafe {
+            match file.host_path() {
+                // Pages are shared with the page cache: nothing is copied that is not used.
+                Some(path) => Component::deserialize_file(&self.engine, path),
+                None => Component::deserialize(&self.engine, whole(&*file)?),
+            }
+        }
+        .ok()
+    }
+
+    /// Whether the file ends with the digest of the code before it; `None` if it cannot be read.
+    fn is_sealed(&self, file: &dyn StorageFile, cid: &Cid) -> Option<bool> {
+        let len = file.len().ok().filter(|len| *len <= CODE_MAX_BYTES)?;
+        let mut rest = usize::try_from(len).ok()?.checked_sub(SEAL_BYTES)?;
+        let (mut hasher, mut chunk, mut at) = (self.hasher(cid), vec![0; CHUNK_BYTES], 0);
+        while rest > 0 {
+            let part = chunk.get_mut(..rest.min(CHUNK_BYTES))?;
+            if file.read_at(part, at).ok()? != part.len() {
+                return None;
+            }
+            hasher.update(part);
+            at += part.len() as u64;
+            rest -= part.len();
+        }
+        let mut seal = [0; SEAL_BYTES];
+        let read = file.read_at(&mut seal, at).ok()?;
+        let (magic, digest) = seal.split_at_checked(MAGIC.len())?;
+        Some(read == SEAL_BYTES && magic == MAGIC && digest == hasher.finalize().as_bytes())
+    }
+
+    fn path(&self, cid: &Cid) -> String {
+        format!("{CODE_DIR}/{cid}.{}", self.fingerprint)
     }
 
     /// Failing to write the cache is no error: the next start is slower, and that is all.
@@ -256,6 +306,13 @@ impl Engine {
             }
         })
     }
+}
+
+/// All of a file whose length was checked.
+fn whole(file: &dyn StorageFile) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(file.len().ok()?).ok()?];
+    let read = file.read_at(&mut bytes, 0).ok()?;
+    (read == bytes.len()).then_some(bytes)
 }
 
 /// The import that the engine's message is about.

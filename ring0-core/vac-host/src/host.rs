@@ -15,9 +15,9 @@ use crate::clock::Clock;
 use crate::entropy::Entropy;
 use crate::fs::{ErrorCode, Mount};
 use crate::http::{Http, Secret};
+use crate::identity::Identities;
 use crate::instance::Watch;
 use crate::net::{Net, NetGrant};
-use crate::identity::Identities;
 
 /// Where a kernel's standard streams go.
 pub trait Console: Send {

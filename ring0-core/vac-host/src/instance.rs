@@ -8,7 +8,7 @@ use vac_core::canon::Writer;
 use vac_core::caps::{Quotas, Resource as Quota, raise};
 use vac_core::fault::{AbortKind, Error, Fault, HostAbort, Result, Usage};
 use wasmtime::component::{self, ComponentExportIndex, Func, ResourceAny, ResourceType, Type, Val};
-use wasmtime::{ResourceLimiter, Store, Trap};
+use wasmtime::{GcHeapOutOfMemory, ResourceLimiter, Store, ThrownException, Trap};
 
 use crate::core_module::CoreMemory;
 use crate::engine::{Compiled, Engine, chain, machine};
@@ -371,6 +371,9 @@ fn classify(error: wasmtime::Error, bounds: Bounds) -> Error {
         Ok(own) => return own,
         Err(other) => other,
     };
+    if let Some(fault) = exception(&error) {
+        return fault;
+    }
     match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => out_of_ticks(bounds.ticks_max),
         Some(Trap::StackOverflow) => {
@@ -411,6 +414,18 @@ fn of_message(error: &wasmtime::Error, bounds: Bounds) -> Error {
         );
     }
     Fault { kind: "trap", message: chain(error) }.into()
+}
+
+/// What went wrong with an exception, if that is what did.
+fn exception(error: &wasmtime::Error) -> Option<Error> {
+    if error.is::<ThrownException>() {
+        return Some(Fault { kind: "trap", message: "an exception that nothing caught".to_owned() }.into());
+    }
+    // The limiter refused, or the type of the heap did; the engine does not say which.
+    error.downcast_ref::<GcHeapOutOfMemory<()>>().map(|_| {
+        let message = "the guest keeps more exceptions than its memory has room for";
+        HostAbort::new(AbortKind::Quota, message).hint("raise the limit with `--memory SIZE`").into()
+    })
 }
 
 fn out_of_ticks(ticks_max: u64) -> Error {

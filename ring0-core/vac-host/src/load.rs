@@ -88,6 +88,11 @@ impl Loaded<'_> {
 
 /// Looks at the bytes of a program; `place` says in errors where they are from.
 pub fn load<'a>(bytes: &'a [u8], place: &'a str) -> Result<Loaded<'a>> {
+    load_as(Cid::of_raw(bytes), bytes, place)
+}
+
+/// [`load`] of bytes whose CID the caller computed.
+pub fn load_as<'a>(cid: Cid, bytes: &'a [u8], place: &'a str) -> Result<Loaded<'a>> {
     if bytes.len() as u64 > MODULE_MAX_BYTES {
         return Err(too_large(place, bytes.len() as u64, MODULE_MAX_BYTES));
     }
@@ -96,7 +101,7 @@ pub fn load<'a>(bytes: &'a [u8], place: &'a str) -> Result<Loaded<'a>> {
         Encoding::Module => Some(CoreModule::read(bytes, place)?),
     };
     let kind = core.as_ref().map_or(Kind::Component, module_kind);
-    Ok(Loaded { cid: Cid::of_raw(bytes), kind, bytes, place, core })
+    Ok(Loaded { cid, kind, bytes, place, core })
 }
 
 /// A program that is larger than a limit.

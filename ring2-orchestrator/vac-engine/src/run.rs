@@ -17,7 +17,7 @@ use crate::home::Home;
 use crate::journal::outcome_of;
 use crate::limits::{Limit, Limits};
 use crate::manifest::{self, Manifest};
-use crate::session::{Ask, Gave, Outside, Session, Summary, With};
+use crate::session::{Ask, Gave, Outside, Session, Summary, With, keep_as};
 use crate::target::{Programs, Target};
 use crate::{script, secrets};
 
@@ -206,12 +206,11 @@ pub(crate) fn start<'h>(
     outside: Outside,
 ) -> Result<Session<'h>> {
     let started = outside.clock.unix_ms();
+    // First: an object is durable before an entry that names it is written, and the header names this one.
+    keep_as(home, &target.cid, &target.bytes)?;
+    request.links.iter().try_for_each(|link| keep_as(home, &link.cid, &link.bytes))?;
     let session =
         Session::live(home, programs, header, seed_bytes(request.seed), request.limits.clone(), outside)?;
-    session.keep(&target.bytes)?;
-    for link in &request.links {
-        session.keep(&link.bytes)?;
-    }
     session.journal().note(note(started, target, request));
     Ok(session)
 }

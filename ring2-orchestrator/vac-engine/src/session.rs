@@ -261,13 +261,8 @@ impl<'h> Session<'h> {
         if !self.is_live() {
             return Ok(cid);
         }
-        // A copy that was kept before is read: if it is damaged, the store learns it, and the put
-        // writes a good one.
-        match self.home.store().get(&cid) {
-            Ok(Some(_)) => Ok(cid),
-            Ok(None) | Err(Error::Corrupt(_)) => self.home.store().put(Codec::Raw, bytes),
-            Err(error) => Err(error),
-        }
+        keep_as(self.home, &cid, bytes)?;
+        Ok(cid)
     }
 
     /// Runs a kernel. What it gives back is what it was recorded to give back.
@@ -490,6 +485,16 @@ fn quotas(limits: &Limits) -> Quotas {
     table
         .into_iter()
         .fold(Quotas::unlimited(), |quotas, (resource, limit)| quotas.with(resource, limits.max(limit)))
+}
+
+/// Keeps an object whose CID is known. A copy that was kept before is read: if it is damaged, the store
+/// learns it, and the put writes a good one.
+pub(crate) fn keep_as(home: &Home, cid: &Cid, bytes: &[u8]) -> Result<()> {
+    match home.store().is_whole(cid) {
+        Ok(true) => Ok(()),
+        Ok(false) | Err(Error::Corrupt(_)) => home.store().put(Codec::Raw, bytes).map(drop),
+        Err(error) => Err(error),
+    }
 }
 
 /// `[program, export, arguments, environment]`, the arguments of a command being text.

@@ -160,7 +160,7 @@ impl Programs {
         if len > self.module_max_bytes {
             return Err(load::too_large(&target.place, len, self.module_max_bytes));
         }
-        load::load(&target.bytes, &target.place)
+        load::load_as(target.cid, &target.bytes, &target.place)
     }
 
     /// The engine, started when it is first needed.
