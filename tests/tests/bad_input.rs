@@ -210,6 +210,12 @@ fn a_script_with_a_mistake_says_where_and_what_was_meant() {
     fails("k = kernel('builtin:sries')\n", 1, "`builtin:series`", "s.star:1:5");
     fails("fail('no good')\n", 1, "no good", "s.star:1:1");
     fails(
+        "load('other.star', 'f')\n",
+        1,
+        "a script is one file; copy what it needs of `other.star`",
+        "s.star:1:6",
+    );
+    fails(
         "k = kernel('builtin:series')\nk.monthly(7)\n",
         1,
         "`path`: expected string, got int",

@@ -10,9 +10,12 @@ const COMMANDS: &[&[&str]] = &[
     &["run"],
     &["call"],
     &["inspect"],
+    &["learn"],
     &["runs"],
+    &["runs", "rm"],
     &["log"],
     &["replay"],
+    &["revoke"],
     &["verify"],
     &["store"],
     &["store", "put"],
@@ -66,8 +69,11 @@ fn every_command_has_its_help_in_the_folder() {
         names.filter(|name| name != "help").collect()
     };
     let names = listed(&[]).into_iter().map(|name| vec![name]);
-    let store = listed(&["store"]).into_iter().map(|name| vec!["store".to_owned(), name]);
-    for command in names.chain(store) {
+    let below = |group: &'static str| {
+        let names = listed(&[group]).into_iter();
+        names.map(move |name| vec![group.to_owned(), name])
+    };
+    for command in names.chain(below("store")).chain(below("runs")) {
         let command: Vec<&str> = command.iter().map(String::as_str).collect();
         assert!(COMMANDS.contains(&command.as_slice()), "{command:?} has no golden help");
     }

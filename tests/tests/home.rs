@@ -152,3 +152,60 @@ fn the_standard_output_is_the_guests() {
     let listed = sandbox.json(&["runs"]);
     assert!(ran.stderr.contains(text(&listed["runs"][0], "head")), "the summary has the head");
 }
+
+/// One damaged ledger kept the whole store from being collected, and nothing could remove it.
+#[test]
+fn a_run_can_be_removed_whatever_its_files_hold() {
+    let sandbox = Sandbox::new();
+    guest(&sandbox);
+    let runs: Vec<String> =
+        (0..3).map(|_| text(&sandbox.json(&["run", "guest.wasm"]), "run").to_owned()).collect();
+    let segment = sandbox.home().join(format!("runs/{}.0000", runs[1]));
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    sandbox.vac(&["store", "gc"]).fails(6, &["corrupt"]);
+    sandbox.vac(&["runs", "rm", &runs[0], "nothing"]).fails(2, &["there is no run `nothing`"]);
+    assert_eq!(sandbox.vac(&["runs", "rm", &runs[1]]).ok().out(), format!("removed {}\n", runs[1]));
+    assert!(sandbox.home_files("runs").iter().all(|file| !file.display().to_string().contains(&runs[1])));
+    sandbox.vac(&["store", "gc"]).ok();
+    sandbox.vac(&["replay", &runs[0]]).ok();
+    let removed = sandbox.json(&["runs", "rm", &runs[2], "last"]);
+    assert_eq!(removed["removed"], serde_json::json!([runs[2]]), "named twice, removed once");
+    sandbox.vac(&["runs", "rm", "last"]).ok();
+    assert!(sandbox.home_files("runs").is_empty());
+    sandbox.vac(&["store", "gc"]).ok();
+    assert!(sandbox.vac(&["store", "ls"]).ok().out().lines().count() <= 1, "nothing names anything now");
+}
+
+#[test]
+fn a_run_that_goes_on_is_not_removed() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "loop.wasm",
+        wat::parse_str(
+            "(module (memory (export \"memory\") 1) (func (export \"_start\") (loop $l (br $l))))",
+        )
+        .unwrap(),
+    );
+    let mut running = sandbox.command(&["run", "loop.wasm", "--time", "60s"]).spawn().unwrap();
+    while sandbox.home_files("runs").is_empty() {
+        assert!(running.try_wait().unwrap().is_none(), "it ended before it began");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let refused = sandbox.vac(&["runs", "rm", "last"]);
+    running.kill().unwrap();
+    running.wait().unwrap();
+    refused.fails(75, &["is being written"]);
+    sandbox.vac(&["runs", "rm", "last"]).ok();
+    assert!(sandbox.home_files("runs").is_empty());
+}
+
+#[test]
+fn a_list_of_none_says_that_it_is_one() {
+    let sandbox = Sandbox::new();
+    guest(&sandbox);
+    assert!(sandbox.vac(&["runs", "-n", "0"]).ok().stderr.contains("there are no runs yet"));
+    sandbox.vac(&["run", "guest.wasm"]).ok();
+    assert_eq!(sandbox.vac(&["runs", "-n", "0"]).ok().stderr, "`-n 0` shows none of 1 runs\n");
+}

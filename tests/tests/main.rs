@@ -2,26 +2,41 @@
 //!
 //! - [`support`]: a sandbox of one test: its home, its folder, a cleared environment
 //! - [`guest`]: guests, written down as a list of things to do
+//! - [`wasi01`]: calls of WASI 0.1, each with what must come of it
 //!
 //! The `vac` that is tested is the one that `cargo build` makes for the profile of this binary,
 //! or the one that `VAC_TEST_BIN` names.
 
+mod attacks;
 mod bad_input;
 mod call;
+mod calls;
+mod conformance;
+mod core_modules;
 mod determinism;
 mod durability;
+mod exceptions;
 mod golden;
 mod grants;
 mod guest;
 mod help;
 mod home;
 mod hostile_wasm;
+mod learn;
+mod link;
+mod manifests;
+mod network;
 mod regressions;
 mod replay;
+mod revoke;
+mod script_resources;
 mod store_cli;
 mod study;
 mod support;
+mod trees;
+mod wasi01;
 mod wasi3;
+mod wasi_versions;
 
 use std::collections::BTreeSet;
 

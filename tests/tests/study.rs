@@ -10,7 +10,7 @@ use crate::support::{Sandbox, copy_folder, number, repository, text};
 const FIGURE: &str = "bafkr4ibmtxotvgnsmsk6sn3csfg6fitm5an6nhrioz5wtwg3nuqvuvxll4";
 const TABLE: &str = "bafkr4ig4l2bfedoolruvuchb47wceyigv7lskgq5wiu2ryzndepckclypa";
 /// It names the engine and its settings too, so it changes with them.
-const HEAD: &str = "f35997db56be26ca9be5e0542b76e1e78a538c42c5ac5bfda2fd4852493a8d94";
+const HEAD: &str = "752d07643315185998725f29b81c48df608be69dd541627e33073f77eaababc6";
 
 /// The script, in the repository.
 fn script() -> String {
@@ -122,6 +122,11 @@ fn the_run_verifies_and_its_events_can_be_filtered() {
     let other = sandbox.vac(&["verify", "last", "--head", &"0".repeat(64)]);
     assert_eq!(other.code(), 6);
     assert!(other.out().starts_with("damaged"), "{}", other.out());
+    for typed in ["", "last", &"0".repeat(63), &"g".repeat(64)] {
+        sandbox
+            .vac(&["verify", "last", "--head", typed])
+            .fails(2, &["is not a head: expected 64 hex digits"]);
+    }
     assert_filters(&sandbox, number(&run, "events"));
 }
 

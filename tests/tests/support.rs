@@ -205,6 +205,7 @@ impl Ran {
                 || first == "denied"
                 || first == "KERNEL"
                 || first.starts_with("builtin:")
+                || first.ends_with(".wasm")
         };
         let line = self.stderr.lines().find(|line| !is_summary(line)).unwrap_or_default();
         assert!(

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::repo::{self, Result};
-use crate::{fuzz, kernels, tidy};
+use crate::{compat, fuzz, kernels, tidy};
 
 const GUESTS: &str = "ring1-kernels";
 /// Installed if it is not there: about three minutes.
@@ -22,7 +22,7 @@ struct Step {
 }
 
 /// In an order in which a mistake shows soon.
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     Step { name: "cargo fmt --all --check", run: format },
     Step { name: "cargo xtask tidy", run: |_| tidy::run(&[]) },
     Step { name: "cargo clippy --workspace --all-targets -- -D warnings", run: clippy },
@@ -34,6 +34,7 @@ const STEPS: [Step; 9] = [
     Step { name: "cargo xtask kernels --check", run: |_| kernels::run(&["--check".to_owned()]) },
     Step { name: "cargo test --workspace, in ring1-kernels", run: test_kernels },
     Step { name: "cargo run --release --bin vac -- run examples/keeling/study.star", run: study },
+    Step { name: "cargo xtask compat --quick", run: |_| compat::run_in_ci() },
     Step { name: "cargo xtask fuzz", run: |_| fuzz::run(&[]) },
 ];
 

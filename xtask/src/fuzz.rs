@@ -210,6 +210,11 @@ mod tests {
         holds_for("loader", 100);
     }
 
+    #[test]
+    fn manifest_holds_for_mutated_manifests() {
+        holds_for("manifest", 2_000);
+    }
+
     /// Seeds that were refused at once would leave the mutations nothing to break.
     #[test]
     fn seeds_are_valid() {

@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use vac_core::cid::Cid;
+use wasmparser::{ComponentTypeRef, Encoding, Parser, Payload};
 
 type Result<T> = std::result::Result<T, String>;
 
@@ -33,9 +34,31 @@ struct Kernel {
     imports: &'static [&'static str],
 }
 
-const KERNELS: [Kernel; 6] = [
+const KERNELS: [Kernel; 7] = [
     Kernel { name: "bench", imports: &[] },
     Kernel { name: "bench-host", imports: &["vac:bench/host@0.1.0"] },
+    Kernel {
+        name: "probe",
+        imports: &[
+            "wasi:io/error@0.2.6",
+            "wasi:io/poll@0.2.6",
+            "wasi:io/streams@0.2.6",
+            "wasi:http/types@0.2.3",
+            "wasi:http/outgoing-handler@0.2.3",
+            "wasi:keyvalue/store@0.2.0-draft",
+            "wasi:keyvalue/atomics@0.2.0-draft",
+            "wasi:config/store@0.2.0-rc.1",
+            "wasi:logging/logging",
+            "wasi:clocks/monotonic-clock@0.2.6",
+            "wasi:sockets/network@0.2.6",
+            "wasi:sockets/instance-network@0.2.6",
+            "wasi:sockets/udp@0.2.6",
+            "wasi:sockets/udp-create-socket@0.2.6",
+            "wasi:sockets/tcp@0.2.6",
+            "wasi:sockets/tcp-create-socket@0.2.6",
+            "wasi:sockets/ip-name-lookup@0.2.6",
+        ],
+    },
     Kernel { name: "plot", imports: &[] },
     Kernel { name: "series", imports: &["vac:kernel/files@0.1.0"] },
     Kernel { name: "trend", imports: &[] },
@@ -415,51 +438,28 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 
 // --- the imports of a component ---
 
-/// Preamble of a component: magic, version 13, layer 1.
-const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
-/// Section of imports, at the top level of a component.
-const IMPORTS: u8 = 10;
-
-/// The names that a component imports, or `None` for bytes that are not a component or one that imports
-/// anything but functions, components and instances. Format: the Component Model's Binary.md.
+/// The names of what a component imports, or `None` for bytes that are not a component. Types that it only
+/// names are no imports.
 fn imports(bytes: &[u8]) -> Option<Vec<String>> {
-    let mut rest = bytes.strip_prefix(COMPONENT)?;
     let mut names = Vec::new();
-    while let Some((&id, after)) = rest.split_first() {
-        let (len, after) = leb(after)?;
-        let (section, after) = after.split_at_checked(len)?;
-        if id == IMPORTS {
-            names.extend(import_names(section)?);
-        }
-        rest = after;
-    }
-    Some(names)
-}
-
-fn import_names(section: &[u8]) -> Option<Vec<String>> {
-    let (count, mut rest) = leb(section)?;
-    let mut names = Vec::new();
-    for _ in 0..count {
-        // A name is `00 len bytes`; what it is for is a kind and the index of a type.
-        let (len, after) = leb(rest.strip_prefix(&[0])?)?;
-        let (name, after) = after.split_at_checked(len)?;
-        let (_, after) = after.split_first().filter(|(kind, _)| [1, 4, 5].contains(*kind))?;
-        names.push(String::from_utf8(name.to_vec()).ok()?);
-        rest = leb(after)?.1;
-    }
-    Some(names)
-}
-
-/// An unsigned LEB128 number of at most 32 bits, and what follows it.
-fn leb(bytes: &[u8]) -> Option<(usize, &[u8])> {
-    let mut value = 0u64;
-    for (i, &byte) in bytes.iter().take(5).enumerate() {
-        value |= u64::from(byte & 0x7f) << (7 * i);
-        if byte & 0x80 == 0 {
-            return Some((usize::try_from(value).ok()?, bytes.get(i + 1..)?));
+    let mut depth = 0;
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload.ok()? {
+            Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => return None,
+            Payload::Version { .. } => depth += 1,
+            Payload::End(_) => depth -= 1,
+            Payload::ComponentImportSection(section) if depth == 1 => {
+                for import in section {
+                    let import = import.ok()?;
+                    if !matches!(import.ty, ComponentTypeRef::Type(_)) {
+                        names.push(import.name.name.to_owned());
+                    }
+                }
+            }
+            _ => {}
         }
     }
-    None
+    Some(names)
 }
 
 #[cfg(test)]
@@ -468,15 +468,14 @@ mod tests {
 
     #[test]
     fn imports_are_read_from_the_top_level() {
-        let mut component = COMPONENT.to_vec();
+        let preamble = b"\0asm\x0d\0\x01\0";
+        let mut component = preamble.to_vec();
         component.extend([0, 2, 1, b'x']); // a custom section
-        component.extend([IMPORTS, 7, 1, 0, 3, b'a', b':', b'b', 5]);
-        assert_eq!(imports(&component), None, "an import without its type");
-        let at = component.len() - 8;
-        component[at] = 8;
-        component.push(0);
+        component.extend([7, 5, 1, 0x40, 0, 1, 0]); // the type of a function
+        component.extend([10, 8, 1, 0, 3, b'a', b':', b'b', 1, 0]);
         assert_eq!(imports(&component), Some(vec!["a:b".to_owned()]));
-        assert_eq!(imports(COMPONENT), Some(vec![]));
+        assert_eq!(imports(&component[..component.len() - 1]), None, "an import without its type");
+        assert_eq!(imports(preamble), Some(vec![]));
         assert_eq!(imports(b"\0asm\x01\0\0\0"), None, "a core module");
     }
 

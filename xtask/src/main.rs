@@ -4,10 +4,12 @@
 //! - [`tidy`]: rules of the sources that no compiler checks
 //! - [`fuzz`]: every decoder of foreign bytes, for a time
 //! - [`bench`]: figures beside their baselines
+//! - [`compat`]: programs of others, from their registries
 //! - [`ci`]: all that CI runs, in order
 
 mod bench;
 mod ci;
+mod compat;
 mod fuzz;
 mod kernels;
 mod repo;
@@ -22,6 +24,8 @@ usage: cargo xtask COMMAND
   tidy                             check the rules of the sources that no compiler checks
   fuzz [--seconds N] [TARGET...]   run each fuzz target for N seconds (default 60)
   bench [--json] [NAME...]         measure, in release, beside baselines from the same run
+  compat [--quick] [--json] [--write] [NAME...]
+                                   run programs of others from their registries, and judge them
   ci                               run all that CI runs, in order, and say how long each step took";
 
 fn main() -> ExitCode {
@@ -32,6 +36,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::run(rest),
         "fuzz" => fuzz::run(rest),
         "bench" => bench::run(rest),
+        "compat" => compat::run(rest),
         "ci" => ci::run(rest),
         _ => {
             eprintln!("{USAGE}");

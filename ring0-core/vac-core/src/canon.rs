@@ -128,6 +128,11 @@ impl Writer {
         self.out.clear();
     }
 
+    /// A value that is in its canonical form already.
+    pub fn form(&mut self, canonical: &[u8]) {
+        self.out.extend_from_slice(canonical);
+    }
+
     /// An unsigned integer.
     pub fn uint(&mut self, value: u64) {
         self.head(Kind::Positive, value);

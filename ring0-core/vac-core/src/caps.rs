@@ -7,6 +7,7 @@
 //!
 //! Slots are reused in a fixed order: the same calls give the same handles on every run.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::fault::{AbortKind, HostAbort};
@@ -92,6 +93,9 @@ pub enum Refusal {
     /// The handle was released or revoked, or was never given out.
     #[error("stale handle {0:#x}")]
     Stale(u32),
+    /// The operator took the grant behind it back.
+    #[error("handle {0:#x} was revoked")]
+    Revoked(u32),
     /// The capability does not include the right.
     #[error("the capability allows {held}, not {needed}")]
     Rights {
@@ -126,12 +130,14 @@ pub struct CapTable<T> {
     /// Empty slots; the last one is used next.
     free: Vec<u16>,
     max: usize,
+    /// Numbers of handles that were revoked and that their holder has not given up yet.
+    revoked: BTreeSet<u32>,
 }
 
 impl<T> CapTable<T> {
     /// A table of at most `max` handles at a time, and never more than [`HANDLES_MAX`].
     pub fn new(max: usize) -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), max: max.min(HANDLES_MAX) }
+        Self { slots: Vec::new(), free: Vec::new(), max: max.min(HANDLES_MAX), revoked: BTreeSet::new() }
     }
 
     /// Handles in use.
@@ -208,6 +214,26 @@ impl<T> CapTable<T> {
         Ok(ended)
     }
 
+    /// Ends every handle that comes from `grant`, and gives what they stood for.
+    pub fn revoke_grant(&mut self, grant: u32) -> Vec<T> {
+        let live = self.slots.iter().enumerate();
+        let ending: Vec<_> = live
+            .filter(|(_, slot)| slot.cap.as_ref().is_some_and(|cap| cap.grant == Some(grant)))
+            .map(|(index, slot)| Handle { index: index as u16, generation: slot.generation })
+            .collect();
+        let ended = ending.into_iter().filter_map(|handle| {
+            let cap = self.take(handle).ok()?;
+            self.revoked.insert(handle.to_rep());
+            Some(cap.value)
+        });
+        ended.collect()
+    }
+
+    /// Forgets a revoked handle whose holder gives it up. Whether it was one.
+    pub fn forget(&mut self, handle: Handle) -> bool {
+        self.revoked.remove(&handle.to_rep())
+    }
+
     fn children(&self, parent: Handle) -> Vec<Handle> {
         let live = self
             .slots
@@ -222,7 +248,12 @@ impl<T> CapTable<T> {
     fn cap(&self, handle: Handle) -> Result<&Cap<T>, Refusal> {
         let slot =
             self.slots.get(usize::from(handle.index)).filter(|slot| slot.generation == handle.generation);
-        slot.and_then(|slot| slot.cap.as_ref()).ok_or(Refusal::Stale(handle.to_rep()))
+        slot.and_then(|slot| slot.cap.as_ref()).ok_or_else(|| self.gone(handle))
+    }
+
+    fn gone(&self, handle: Handle) -> Refusal {
+        let rep = handle.to_rep();
+        if self.revoked.contains(&rep) { Refusal::Revoked(rep) } else { Refusal::Stale(rep) }
     }
 
     fn insert(&mut self, cap: Cap<T>) -> Result<Handle, Refusal> {
@@ -267,10 +298,14 @@ pub enum Resource {
     InputBytes,
     /// Bytes that the guest gives out.
     OutputBytes,
+    /// Handles that hold a file or directory of the host open.
+    OpenFiles,
+    /// Bytes of what a call gives back, in canonical form.
+    ResultBytes,
 }
 
 impl Resource {
-    const COUNT: usize = 5;
+    const COUNT: usize = 7;
 
     /// The resource in words, with its unit.
     pub fn words(self) -> &'static str {
@@ -280,16 +315,28 @@ impl Resource {
             Self::HostCalls => "host calls",
             Self::InputBytes => "bytes of input",
             Self::OutputBytes => "bytes of output",
+            Self::OpenFiles => "open files and directories",
+            Self::ResultBytes => "bytes of results",
         }
     }
 
-    /// What raises the limit, as a person would type it.
-    fn hint(self) -> Option<&'static str> {
+    /// The limit's name, as an operator types it.
+    pub fn name(self) -> &'static str {
         match self {
-            Self::MemoryBytes => Some("raise it with `--memory SIZE`, for example `--memory 4GiB`"),
-            _ => None,
+            Self::MemoryBytes => "memory",
+            Self::TableElements => "tables",
+            Self::HostCalls => "calls",
+            Self::InputBytes => "input",
+            Self::OutputBytes => "output",
+            Self::OpenFiles => "files",
+            Self::ResultBytes => "result",
         }
     }
+}
+
+/// What raises the limit `name`, as a person would type it.
+pub fn raise(name: &str) -> String {
+    format!("raise it with `--limit {name}=VALUE`")
 }
 
 /// How much of each [`Resource`] a run may use, and how much it has.
@@ -330,6 +377,11 @@ impl Quotas {
         *used = used.saturating_sub(amount);
     }
 
+    /// Takes over from `before` how much of `resource` is used.
+    pub fn carry(&mut self, resource: Resource, before: &Self) {
+        self.used[resource as usize] = before.used[resource as usize];
+    }
+
     /// How much of `resource` is used.
     pub fn used(&self, resource: Resource) -> u64 {
         self.used[resource as usize]
@@ -338,11 +390,7 @@ impl Quotas {
 
 fn exceeded(resource: Resource, max: u64, wanted: u128) -> HostAbort {
     let message = format!("the guest wants {wanted} {what}; the limit is {max}", what = resource.words());
-    let abort = HostAbort::new(AbortKind::Quota, message);
-    match resource.hint() {
-        Some(hint) => abort.hint(hint),
-        None => abort,
-    }
+    HostAbort::new(AbortKind::Quota, message).hint(raise(resource.name()))
 }
 
 #[cfg(test)]
@@ -382,6 +430,19 @@ mod tests {
         assert_eq!(table.revoke(root), Ok(2));
         assert_eq!(table.get(leaf, Rights::READ), Err(Refusal::Stale(leaf.to_rep())));
         assert_eq!(table.get(other, Rights::READ), Ok(&3));
+    }
+
+    #[test]
+    fn a_grant_that_is_taken_back_ends_all_its_handles_by_name() {
+        let mut table = CapTable::new(8);
+        let dir = table.mint(0, Rights::ALL, Some(1)).unwrap();
+        let file = table.derive(dir, 1, Rights::READ).unwrap();
+        let other = table.mint(2, Rights::ALL, Some(2)).unwrap();
+        assert_eq!(table.revoke_grant(1), [0, 1]);
+        assert_eq!(table.get(file, Rights::READ), Err(Refusal::Revoked(file.to_rep())));
+        assert_eq!(table.get(other, Rights::READ), Ok(&2));
+        assert!(table.forget(file) && !table.forget(file));
+        assert_eq!(table.get(file, Rights::READ), Err(Refusal::Stale(file.to_rep())));
     }
 
     #[test]

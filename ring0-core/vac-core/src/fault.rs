@@ -60,6 +60,8 @@ pub enum AbortKind {
     Interrupt,
     /// The program wants something no grant allows, so it was not started.
     Denied,
+    /// Compiling took more time or memory than the operator allows, or the compiler fell.
+    Compile,
     /// The machine failed: a full disk, a failing device, no memory.
     Machine,
     /// Somebody else holds what is needed; the same command may work later.
@@ -74,6 +76,7 @@ impl AbortKind {
             Self::Time => "time",
             Self::Interrupt => "interrupt",
             Self::Denied => "denied",
+            Self::Compile => "compile",
             Self::Machine => "machine",
             Self::Busy => "busy",
         }

@@ -1,9 +1,11 @@
-//! Turning a WASI 0.1 module into a component that imports WASI 0.2.
+//! Turning a core module into a component that imports WASI 0.2, if anything, and exports the
+//! module's functions.
 //!
-//! The adapter does all but one thing: it ends every failing program with status 1, because
-//! stable WASI 0.2 knows success and failure only. So the module's import of `proc_exit` is
-//! renamed, before it is adapted, to an interface of our own with the same core signature, which
-//! keeps the status.
+//! For the imports, the adapter, completed by [`crate::adapter`], does all but one thing: it ends every failing
+//! program with status 1, because stable WASI 0.2 knows success and failure only. So the module's import of
+//! `proc_exit` is renamed, before it is adapted, to an interface of our own with the same core signature, which
+//! keeps the status. For the exports, [`crate::core_module`] says which functions there are and what the
+//! component calls them.
 
 use vac_core::fault::{Corrupt, Result, quote};
 use vac_core::ledger::Class;
@@ -12,12 +14,13 @@ use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
 };
 use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
-use wasm_encoder::{ImportSection, Module, RawSection};
+use wasm_encoder::{ExportKind, ExportSection, ImportSection, Module, RawSection};
 use wasmparser::{Parser, Payload};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-use crate::load::Kind;
+use crate::core_module::{CoreModule, append};
+use crate::memory::{self, Added};
 use crate::wall::Wall;
 
 /// The import module of WASI 0.1.
@@ -27,6 +30,15 @@ const EXIT_WIT: &str = include_str!("exit.wit");
 const EXIT_INTERFACE: &str = "vac:wasi01/exit";
 const EXIT_VERSION: &str = "@0.1.0";
 
+/// Exports that the adapter or the encoder looks for by name.
+const KEPT: [&str; 5] = ["memory", "_start", "_initialize", "cabi_realloc", "canonical_abi_realloc"];
+
+/// Numbers of sections.
+const TYPES: u8 = 1;
+const FUNCTIONS: u8 = 3;
+const EXPORTS: u8 = 7;
+const BODIES: u8 = 10;
+
 /// Defines what adapted modules import besides WASI.
 pub(crate) fn define(wall: &mut Wall<'_>) -> wasmtime::Result<()> {
     wall.interface(EXIT_INTERFACE, EXIT_VERSION, |i| {
@@ -34,69 +46,110 @@ pub(crate) fn define(wall: &mut Wall<'_>) -> wasmtime::Result<()> {
     })
 }
 
-/// The component that does what `module` does.
-pub(crate) fn adapt(module: &[u8], kind: Kind, place: &str) -> Result<Vec<u8>> {
-    encode(module, kind).map_err(|why| {
-        Corrupt::new("program", format!("`{place}`"), "a module that WASI 0.1 can adapt", quote(&why)).into()
+/// The component that does what `module` does and exports what it exports.
+pub(crate) fn adapt(module: &[u8], core: &CoreModule, place: &str) -> Result<Vec<u8>> {
+    encode(module, core).map_err(|why| {
+        Corrupt::new("program", format!("`{place}`"), "a module that can be made a component", quote(&why))
+            .into()
     })
 }
 
-fn encode(module: &[u8], kind: Kind) -> Result<Vec<u8>, String> {
-    let adapter = match kind {
-        Kind::Command => WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
-        Kind::Reactor | Kind::Component => WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+fn encode(module: &[u8], core: &CoreModule) -> Result<Vec<u8>, String> {
+    let adapter = match core.has_start {
+        true => WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
+        false => WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
     };
-    let renamed = rename_exit(module)?;
+    let adapter = crate::adapter::complete(adapter)?;
+    let rewritten = rewrite(module, core)?;
     let component = || {
-        ComponentEncoder::default()
-            .module(renamed.as_deref().unwrap_or(module))?
-            .adapter(WASI_01, adapter)?
-            .validate(true)
-            .encode()
+        let mut encoder = ComponentEncoder::default().module(&rewritten)?.validate(true);
+        // A command is run through the adapter even if it imports nothing.
+        if core.uses_wasi || core.has_start {
+            encoder = encoder.adapter(WASI_01, &adapter)?;
+        }
+        encoder.encode()
     };
     component().map_err(|e| format!("{e:#}"))
 }
 
-/// `module` with `proc_exit` renamed and our interface declared; `None` if it does not import it.
-fn rename_exit(module: &[u8]) -> Result<Option<Vec<u8>>, String> {
-    let mut renamed = Module::new();
-    let mut found = false;
+/// `module` with `proc_exit` renamed, its exports under the names of the component, and the types
+/// of both declared.
+fn rewrite(module: &[u8], core: &CoreModule) -> Result<Vec<u8>, String> {
+    let (exports, added) = exports(module, core)?;
+    let mut rewritten = Module::new();
     for payload in Parser::new(0).parse_all(module) {
-        match payload.map_err(|e| e.to_string())? {
-            Payload::ImportSection(imports) => {
-                let mut section = ImportSection::new();
-                for import in imports.into_imports() {
-                    let import = import.map_err(|e| e.to_string())?;
-                    let is_exit = (import.module, import.name) == (WASI_01, "proc_exit");
-                    found |= is_exit;
-                    let ty = RoundtripReencoder.entity_type(import.ty).map_err(|e| e.to_string())?;
-                    match is_exit {
-                        true => section.import(&format!("{EXIT_INTERFACE}{EXIT_VERSION}"), "exit", ty),
-                        false => section.import(import.module, import.name, ty),
-                    };
-                }
-                renamed.section(&section);
-            }
-            payload => {
-                if let Some((id, range)) = payload.as_section() {
-                    let data = module.get(range).ok_or("a section outside of the file")?;
-                    renamed.section(&RawSection { id, data });
-                }
-            }
+        let payload = payload.map_err(|e| e.to_string())?;
+        if let (Payload::ImportSection(imports), true) = (&payload, core.exits) {
+            rewritten.section(&renamed_exit(imports.clone())?);
+            continue;
         }
+        let Some((id, range)) = payload.as_section() else { continue };
+        let data = module.get(range).ok_or("a section outside of the file")?;
+        let longer = match (id, &added) {
+            (EXPORTS, _) if !core.has_world => {
+                rewritten.section(&exports);
+                continue;
+            }
+            (TYPES, Some(added)) => Some(append(data, added.count, &added.types)?),
+            (FUNCTIONS, Some(added)) => Some(append(data, added.count, &added.functions)?),
+            (BODIES, Some(added)) => Some(append(data, added.count, &added.bodies)?),
+            _ => None,
+        };
+        rewritten.section(&RawSection { id, data: longer.as_deref().unwrap_or(data) });
     }
-    if !found {
-        return Ok(None);
+    let mut bytes = rewritten.finish();
+    if core.exits {
+        declare(&mut bytes, EXIT_WIT)?;
     }
-    let mut bytes = renamed.finish();
-    declare_exit(&mut bytes)?;
-    Ok(Some(bytes))
+    if !core.has_world {
+        declare(&mut bytes, &core.world())?;
+    }
+    Ok(bytes)
 }
 
-/// Adds the custom section that tells the encoder the interface's types.
-fn declare_exit(module: &mut Vec<u8>) -> Result<(), String> {
+/// The exports of the rewritten module: those with a meaning of their own, its functions under
+/// the names that the component gives them, and what reaches its memory.
+fn exports(module: &[u8], core: &CoreModule) -> Result<(ExportSection, Option<Added>), String> {
+    let mut exports = ExportSection::new();
+    if core.has_world {
+        return Ok((exports, None));
+    }
+    for payload in Parser::new(0).parse_all(module) {
+        let Payload::ExportSection(own) = payload.map_err(|e| e.to_string())? else { continue };
+        for export in own {
+            let export = export.map_err(|e| e.to_string())?;
+            if KEPT.contains(&export.name) {
+                let kind = RoundtripReencoder.export_kind(export.kind).map_err(|e| e.to_string())?;
+                exports.export(export.name, kind, export.index);
+            }
+        }
+        break;
+    }
+    for function in &core.functions {
+        exports.export(&function.generated, ExportKind::Func, function.index);
+    }
+    let added = core.memory.map(|memory| memory::add(core, memory, &mut exports));
+    Ok((exports, added))
+}
+
+/// The imports with `proc_exit` renamed.
+fn renamed_exit(imports: wasmparser::ImportSectionReader<'_>) -> Result<ImportSection, String> {
+    let mut section = ImportSection::new();
+    for import in imports.into_imports() {
+        let import = import.map_err(|e| e.to_string())?;
+        let ty = RoundtripReencoder.entity_type(import.ty).map_err(|e| e.to_string())?;
+        match (import.module, import.name) == (WASI_01, "proc_exit") {
+            true => section.import(&format!("{EXIT_INTERFACE}{EXIT_VERSION}"), "exit", ty),
+            false => section.import(import.module, import.name, ty),
+        };
+    }
+    Ok(section)
+}
+
+/// Adds the custom section that tells the encoder the types of a world.
+fn declare(module: &mut Vec<u8>, wit: &str) -> Result<(), String> {
     let mut resolve = Resolve::default();
-    let package = resolve.push_source("exit.wit", EXIT_WIT).map_err(|e| format!("{e:#}"))?;
+    let package = resolve.push_source("vac.wit", wit).map_err(|e| format!("{e:#}"))?;
     let world = resolve.select_world(&[package], None).map_err(|e| format!("{e:#}"))?;
     embed_component_metadata(module, &resolve, world, StringEncoding::UTF8).map_err(|e| format!("{e:#}"))
 }

@@ -1,19 +1,25 @@
 //! The engine's settings (profile `det-1`), compiling, and the cache of compiled code.
 //!
 //! Compiled code is trusted by the machine, so it is never taken from a guest or a bundle: only
-//! from this home's cache, under the CID of the program and a fingerprint of the engine, and only
-//! if its digest is the one that was written with it.
+//! from a [`Compiler`] that this process started, or from this home's cache, under the CID of the
+//! program and a fingerprint of the engine, and only if its digest is the one that was written
+//! with it.
+//!
+//! Compiling takes more than linear time and memory: five kilobytes of nested loops keep the
+//! compiler busy for a minute. So whoever runs what it does not trust passes in a [`Compiler`] that
+//! does the work where it can be stopped; [`Coder`] is what does it there.
 
 use std::hash::{Hash, Hasher};
 use std::sync::OnceLock;
 
 use vac_core::cid::Cid;
 use vac_core::fault::{AbortKind, Corrupt, HostAbort, Result};
-use vac_core::storage::{Storage, read_file, replace_file};
+use vac_core::storage::{OpenMode, Storage, StorageFile, replace_file};
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Config, OptLevel};
 
-use crate::limits::{NATIVE_STACK_BYTES, WASM_STACK_BYTES};
+use crate::core_module::CoreModule;
+use crate::limits::{HOST_STACK_BYTES, WASM_STACK_BYTES};
 use crate::load::{Kind, Loaded, is_concurrent, uncovered};
 use crate::wall::{State, Wall};
 use crate::{adapt, kernel_files, wasi, wasi3};
@@ -21,11 +27,19 @@ use crate::{adapt, kernel_files, wasi, wasi3};
 /// Name and version of the engine and of the way WASI 0.1 modules are adapted, as a run's header
 /// records it.
 pub const ENGINE: &str = "wasmtime 48.0.8, adapter 48.0.8.1";
+/// Changes with what is put around a core module, if that changes nothing that a run records: compiled
+/// code of before is not taken then.
+const WRAPPING: &str = "exports 1";
 /// The profile of determinism, as a run's header records it.
 pub const PROFILE: &str = "det-1";
 
-/// First bytes of a file of compiled code, with the version of that format.
-const MAGIC: [u8; 8] = *b"VACCODE\x01";
+/// Follows the code in a file of compiled code, with the version of that format. The code comes first,
+/// so that the file can be mapped as it is.
+const MAGIC: [u8; 8] = *b"VACCODE\x02";
+/// Magic and digest.
+const SEAL_BYTES: usize = MAGIC.len() + 32;
+/// Read and hashed at a time; stays in the processor's cache between the two.
+const CHUNK_BYTES: usize = 256 << 10;
 /// Compiled code is larger than what it was made from, but not without bound.
 const CODE_MAX_BYTES: u64 = 2 << 30;
 /// The folder of compiled code.
@@ -40,20 +54,35 @@ pub enum Origin {
     Cache,
 }
 
-/// Compiles and links programs.
-pub struct Engine {
-    plain: Side,
-    /// For programs whose functions may be `async`. Every call costs them more, so the others are
-    /// not asked to pay for it; and few programs need it, so it is made when the first one comes.
-    concurrent: OnceLock<std::result::Result<Side, HostAbort>>,
+/// Makes code from programs, here or somewhere else.
+pub trait Compiler: Send + Sync {
+    /// The sealed code of a program, as [`Coder::seal`] makes it.
+    fn compile(&self, loaded: &Loaded<'_>) -> Result<Vec<u8>>;
 }
 
-/// The engine in one configuration, and the wall that goes with it.
-struct Side {
+/// The part of an engine that makes code and starts nothing.
+pub struct Coder {
+    plain: Codes,
+    /// For programs whose functions may be `async`. Every call costs them more, so the others are
+    /// not asked to pay for it; and few programs need it, so it is made when the first one comes.
+    concurrent: OnceLock<std::result::Result<Codes, HostAbort>>,
+    /// The settings of `concurrent`.
+    config: Config,
+}
+
+/// The engine in one configuration, which has its own code.
+struct Codes {
     engine: wasmtime::Engine,
-    is_concurrent: bool,
-    linker: Linker<State>,
     fingerprint: String,
+}
+
+/// Compiles and links programs.
+pub struct Engine {
+    coder: Coder,
+    linker: Linker<State>,
+    /// For programs whose functions may be `async`, made when the first one comes.
+    concurrent: OnceLock<std::result::Result<Linker<State>, HostAbort>>,
+    stack_bytes: usize,
 }
 
 /// A program that is compiled and linked, and can be started any number of times.
@@ -68,6 +97,8 @@ pub struct Compiled {
     pub(crate) is_concurrent: bool,
     pub(crate) component: Component,
     pub(crate) linked: InstancePre<State>,
+    /// What it shows, if it is a core module.
+    pub(crate) core: Option<CoreModule>,
 }
 
 /// The settings of profile `det-1`. Each is a row of `docs/determinism.md`.
@@ -81,17 +112,158 @@ pub fn det_1() -> Config {
         .cranelift_nan_canonicalization(true)
         .wasm_relaxed_simd(true)
         .relaxed_simd_deterministic(true)
+        // Programs in C++ of today throw with them. Their objects are charged as memory.
+        .wasm_exceptions(true)
+        .wasm_gc(false)
         .cranelift_opt_level(OptLevel::Speed)
         .max_wasm_stack(WASM_STACK_BYTES)
-        .async_stack_size(NATIVE_STACK_BYTES);
+        .async_stack_size(WASM_STACK_BYTES + HOST_STACK_BYTES);
     config
 }
 
-/// The settings of profile `det-1` for programs with `async` functions.
-fn det_1_concurrent() -> Config {
-    let mut config = det_1();
+/// The settings of profile `det-1`, or of another one, for programs with `async` functions.
+fn concurrent(config: &Config) -> Config {
+    let mut config = config.clone();
     config.concurrency_support(true).wasm_component_model_async(true);
     config
+}
+
+impl Coder {
+    /// Makes code for the engine of profile `det-1`.
+    pub fn new() -> Result<Self> {
+        Self::with(&det_1())
+    }
+
+    fn with(config: &Config) -> Result<Self> {
+        Ok(Self { plain: Codes::new(config)?, concurrent: OnceLock::new(), config: concurrent(config) })
+    }
+
+    /// The code of a program as the cache keeps it: code, magic, digest.
+    pub fn seal(&self, loaded: &Loaded<'_>) -> Result<Vec<u8>> {
+        self.codes(loaded)?.seal(loaded)
+    }
+
+    /// The configuration for `loaded`.
+    fn codes(&self, loaded: &Loaded<'_>) -> Result<&Codes> {
+        if loaded.kind != Kind::Component || !is_concurrent(loaded.bytes) {
+            return Ok(&self.plain);
+        }
+        let made = self.concurrent.get_or_init(|| Codes::new(&self.config));
+        made.as_ref().map_err(|abort| abort.clone().into())
+    }
+
+    /// Whether `component` is code of the configuration for programs with `async` functions.
+    fn is_concurrent(&self, component: &Component) -> bool {
+        !wasmtime::Engine::same(component.engine(), &self.plain.engine)
+    }
+}
+
+impl Codes {
+    fn new(config: &Config) -> std::result::Result<Self, HostAbort> {
+        let engine = wasmtime::Engine::new(config).map_err(|e| machine("start the engine", &e))?;
+        let fingerprint = fingerprint(&engine);
+        Ok(Self { engine, fingerprint })
+    }
+
+    fn seal(&self, loaded: &Loaded<'_>) -> Result<Vec<u8>> {
+        let code = self.engine.precompile_component(&loaded.component()?).map_err(|e| {
+            Corrupt::new(
+                "program",
+                format!("`{}`", loaded.place),
+                "a valid component",
+                vac_core::fault::quote(&chain(&e)),
+            )
+        })?;
+        Ok(self.sealed(&loaded.cid, &code))
+    }
+
+    /// The file of some compiled code: code, magic, digest.
+    fn sealed(&self, cid: &Cid, code: &[u8]) -> Vec<u8> {
+        let digest = self.hasher(cid).update(code).finalize();
+        [code, &MAGIC, digest.as_bytes()].concat()
+    }
+
+    /// Covers what the code was made from and for, so that files cannot be exchanged; the code follows.
+    fn hasher(&self, cid: &Cid) -> blake3::Hasher {
+        let mut hasher = blake3::Hasher::new_derive_key("vac compiled code 1");
+        hasher.update(&cid.to_bytes()).update(self.fingerprint.as_bytes());
+        hasher
+    }
+
+    /// The code in `sealed`, if that is exactly what [`Codes::seal`] made for the program `cid`.
+    fn unseal(&self, cid: &Cid, sealed: &[u8]) -> Option<Component> {
+        let (code, seal) = sealed.split_at_checked(sealed.len().checked_sub(SEAL_BYTES)?)?;
+        let (magic, digest) = seal.split_at_checked(MAGIC.len())?;
+        if magic != MAGIC || digest != self.hasher(cid).update(code).finalize().as_bytes() {
+            return None;
+        }
+        // SAFETY: `deserialize` runs what it is given as machine code, so the bytes must come
+        // from `precompile_component` of this engine. (1) They come from a `Compiler` of the operator's
+        // side. (2) The digest, checked above over the very bytes in memory that are passed on,
+        // says that they are what `seal` made for this program and this engine. (3) wasmtime itself
+        // checks that version and settings match.
+        unsafe { Component::deserialize(&self.engine, code) }.ok()
+    }
+
+    /// Code from the cache, if it is there and exactly what was written.
+    fn cached(&self, storage: &dyn Storage, cid: &Cid) -> Option<Component> {
+        let file = storage.open(&self.path(cid), OpenMode::Read).ok()?;
+        if !self.is_sealed(&*file, cid)? {
+            return None;
+        }
+        // SAFETY: `deserialize` runs what it is given as machine code, so the bytes must come
+        // from `precompile_component` of this engine. (1) The home is the operator's own and no guest can
+        // write to it; VAC itself never writes to a file of code that has its name: it replaces it.
+        // (2) The digest, checked above over the very file that is mapped or read here, through the
+        // same open file, says that it holds what `seal` made for this program and this
+        // engine. (3) wasmtime itself checks that version and settings match.
+        unsafe {
+            match file.host_path() {
+                // Pages are shared with the page cache: nothing is copied that is not used.
+                Some(path) => Component::deserialize_file(&self.engine, path),
+                None => Component::deserialize(&self.engine, whole(&*file)?),
+            }
+        }
+        .ok()
+    }
+
+    /// Whether the file ends with the digest of the code before it; `None` if it cannot be read.
+    fn is_sealed(&self, file: &dyn StorageFile, cid: &Cid) -> Option<bool> {
+        let len = file.len().ok().filter(|len| *len <= CODE_MAX_BYTES)?;
+        let mut rest = usize::try_from(len).ok()?.checked_sub(SEAL_BYTES)?;
+        let (mut hasher, mut chunk, mut at) = (self.hasher(cid), vec![0; CHUNK_BYTES], 0);
+        while rest > 0 {
+            let part = chunk.get_mut(..rest.min(CHUNK_BYTES))?;
+            if file.read_at(part, at).ok()? != part.len() {
+                return None;
+            }
+            hasher.update(part);
+            at += part.len() as u64;
+            rest -= part.len();
+        }
+        let mut seal = [0; SEAL_BYTES];
+        let read = file.read_at(&mut seal, at).ok()?;
+        let (magic, digest) = seal.split_at_checked(MAGIC.len())?;
+        Some(read == SEAL_BYTES && magic == MAGIC && digest == hasher.finalize().as_bytes())
+    }
+
+    fn path(&self, cid: &Cid) -> String {
+        format!("{CODE_DIR}/{cid}.{}", self.fingerprint)
+    }
+
+    /// Failing to write the cache is no error: the next start is slower, and that is all.
+    fn cache(&self, storage: &dyn Storage, cid: &Cid, sealed: &[u8]) {
+        let _ = storage.create_dir(CODE_DIR);
+        let tag = std::process::id().to_string();
+        let _ = replace_file(storage, &self.path(cid), &tag, sealed);
+    }
+}
+
+/// Compiles in this process: for programs that are trusted, and for tests.
+impl Compiler for Coder {
+    fn compile(&self, loaded: &Loaded<'_>) -> Result<Vec<u8>> {
+        self.seal(loaded)
+    }
 }
 
 impl Engine {
@@ -100,27 +272,35 @@ impl Engine {
         Self::with(&det_1(), |_| Ok(()))
     }
 
+    /// The engine of profile `det-1`, with `bytes` of stack for the guest. Code does not depend on it.
+    pub fn with_stack(bytes: usize) -> Result<Self> {
+        let mut config = det_1();
+        config.max_wasm_stack(bytes).async_stack_size(bytes.saturating_add(HOST_STACK_BYTES));
+        Ok(Self { stack_bytes: bytes, ..Self::with(&config, |_| Ok(()))? })
+    }
+
     /// An engine with other settings, to measure what each one costs, and with further
     /// interfaces on the wall, which are recorded like all others. Both are for programs without
     /// `async` functions.
     pub fn with(config: &Config, extra: impl FnOnce(&mut Wall<'_>) -> wasmtime::Result<()>) -> Result<Self> {
-        let plain = Side::new(config, false, extra)?;
-        Ok(Self { plain, concurrent: OnceLock::new() })
+        let coder = Coder::with(config)?;
+        let linker = Self::wall(&coder.plain.engine, extra)?;
+        Ok(Self { coder, linker, concurrent: OnceLock::new(), stack_bytes: WASM_STACK_BYTES })
     }
 
-    /// The configuration for `loaded`.
-    fn side(&self, loaded: &Loaded<'_>) -> Result<&Side> {
-        if loaded.kind != Kind::Component || !is_concurrent(loaded.bytes) {
-            return Ok(&self.plain);
-        }
-        let make = || Side::new(&det_1_concurrent(), true, wasi3::define);
-        self.concurrent.get_or_init(make).as_ref().map_err(|abort| abort.clone().into())
-    }
-
-    /// Compiles and links `loaded`, using the cache in `storage` if there is one. Failing to
-    /// write the cache is no error: the next start is slower, and that is all.
-    pub fn compile(&self, loaded: &Loaded<'_>, storage: Option<&dyn Storage>) -> Result<Compiled> {
-        self.side(loaded)?.compile(loaded, storage)
+    /// All that programs of one configuration can reach.
+    fn wall(
+        engine: &wasmtime::Engine,
+        extra: impl FnOnce(&mut Wall<'_>) -> wasmtime::Result<()>,
+    ) -> std::result::Result<Linker<State>, HostAbort> {
+        let mut linker = Linker::new(engine);
+        let mut wall = Wall::new(&mut linker);
+        let defined = wasi::define(&mut wall)
+            .and_then(|()| kernel_files::define(&mut wall))
+            .and_then(|()| adapt::define(&mut wall))
+            .and_then(|()| extra(&mut wall));
+        defined.map_err(|e| machine("define the wall", &e))?;
+        Ok(linker)
     }
 
     /// The engine that `component` was compiled by.
@@ -129,103 +309,81 @@ impl Engine {
         component.engine()
     }
 
-    /// Compiles `loaded` to look at it, and says why it cannot be linked, if so.
-    pub(crate) fn look(&self, loaded: &Loaded<'_>) -> Result<(Component, Option<String>)> {
-        let side = self.side(loaded)?;
-        let component = side.component(loaded)?;
-        let refused = side.link(&component, loaded.place).err().map(|e| e.to_string());
-        Ok((component, refused))
-    }
-}
-
-impl Side {
-    fn new(
-        config: &Config,
-        is_concurrent: bool,
-        extra: impl FnOnce(&mut Wall<'_>) -> wasmtime::Result<()>,
-    ) -> std::result::Result<Self, HostAbort> {
-        let engine = wasmtime::Engine::new(config).map_err(|e| machine("start the engine", &e))?;
-        let mut linker = Linker::new(&engine);
-        let mut wall = Wall::new(&mut linker);
-        let defined = wasi::define(&mut wall)
-            .and_then(|()| kernel_files::define(&mut wall))
-            .and_then(|()| adapt::define(&mut wall))
-            .and_then(|()| extra(&mut wall));
-        defined.map_err(|e| machine("define the wall", &e))?;
-        let fingerprint = fingerprint(&engine);
-        Ok(Self { engine, is_concurrent, linker, fingerprint })
+    /// What may be linked to `component`.
+    fn linker(&self, component: &Component) -> Result<&Linker<State>> {
+        if !self.coder.is_concurrent(component) {
+            return Ok(&self.linker);
+        }
+        let made = self.concurrent.get_or_init(|| Self::wall(component.engine(), wasi3::define));
+        made.as_ref().map_err(|abort| abort.clone().into())
     }
 
-    fn compile(&self, loaded: &Loaded<'_>, storage: Option<&dyn Storage>) -> Result<Compiled> {
-        let cached = storage.and_then(|storage| self.cached(storage, &loaded.cid));
-        let (component, origin) = match cached {
-            Some(component) => (component, Origin::Cache),
-            None => (self.compile_now(loaded, storage)?, Origin::Compiled),
-        };
+    /// What compiles in this process.
+    pub fn coder(&self) -> &Coder {
+        &self.coder
+    }
+
+    /// The stack that a guest has.
+    pub(crate) fn stack_bytes(&self) -> usize {
+        self.stack_bytes
+    }
+
+    /// Compiles and links `loaded` in this process, using the cache in `storage` if there is one.
+    pub fn compile(&self, loaded: &Loaded<'_>, storage: Option<&dyn Storage>) -> Result<Compiled> {
+        self.compile_by(loaded, storage, &self.coder)
+    }
+
+    /// Links `loaded`, with code from the cache in `storage` or from `compiler`.
+    pub fn compile_by(
+        &self,
+        loaded: &Loaded<'_>,
+        storage: Option<&dyn Storage>,
+        compiler: &dyn Compiler,
+    ) -> Result<Compiled> {
+        let (component, origin) = self.code(loaded, storage, compiler)?;
         let linked = self.link(&component, loaded.place)?;
-        let (cid, kind, is_concurrent) = (loaded.cid, loaded.kind, self.is_concurrent);
-        Ok(Compiled { cid, kind, origin, is_concurrent, component, linked })
+        let (cid, kind, core) = (loaded.cid, loaded.kind, loaded.core.clone());
+        let is_concurrent = self.coder.is_concurrent(&component);
+        Ok(Compiled { cid, kind, origin, is_concurrent, component, linked, core })
     }
 
-    fn component(&self, loaded: &Loaded<'_>) -> Result<Component> {
-        Component::from_binary(&self.engine, &loaded.component()?).map_err(|e| {
-            let place = format!("`{}`", loaded.place);
-            Corrupt::new("program", place, "a valid component", vac_core::fault::quote(&chain(&e))).into()
-        })
-    }
-
-    fn compile_now(&self, loaded: &Loaded<'_>, storage: Option<&dyn Storage>) -> Result<Component> {
-        let component = self.component(loaded)?;
-        if let (Some(storage), Ok(code)) = (storage, component.serialize()) {
-            let path = self.code_path(&loaded.cid);
-            let _ = storage.create_dir(CODE_DIR);
-            let tag = std::process::id().to_string();
-            let _ = replace_file(storage, &path, &tag, &self.sealed(&loaded.cid, &code));
+    pub(crate) fn code(
+        &self,
+        loaded: &Loaded<'_>,
+        storage: Option<&dyn Storage>,
+        compiler: &dyn Compiler,
+    ) -> Result<(Component, Origin)> {
+        let codes = self.coder.codes(loaded)?;
+        if let Some(component) = storage.and_then(|storage| codes.cached(storage, &loaded.cid)) {
+            return Ok((component, Origin::Cache));
         }
-        Ok(component)
-    }
-
-    fn code_path(&self, cid: &Cid) -> String {
-        format!("{CODE_DIR}/{cid}.{}", self.fingerprint)
-    }
-
-    /// The file of some compiled code: magic, digest, code.
-    fn sealed(&self, cid: &Cid, code: &[u8]) -> Vec<u8> {
-        [&MAGIC[..], &self.digest(cid, code), code].concat()
-    }
-
-    /// Covers what the code was made from and for, so that files cannot be exchanged.
-    fn digest(&self, cid: &Cid, code: &[u8]) -> [u8; 32] {
-        let mut hasher = blake3::Hasher::new_derive_key("vac compiled code 1");
-        hasher.update(&cid.to_bytes()).update(self.fingerprint.as_bytes()).update(code);
-        *hasher.finalize().as_bytes()
-    }
-
-    /// Code from the cache, if it is there and exactly what was written.
-    fn cached(&self, storage: &dyn Storage, cid: &Cid) -> Option<Component> {
-        let file = read_file(storage, &self.code_path(cid), CODE_MAX_BYTES).ok()?;
-        let (magic, rest) = file.split_at_checked(MAGIC.len())?;
-        let (digest, code) = rest.split_at_checked(32)?;
-        if magic != MAGIC || digest != self.digest(cid, code) {
-            return None;
+        let sealed = compiler.compile(loaded)?;
+        let component = codes.unseal(&loaded.cid, &sealed).ok_or_else(|| {
+            let place = format!("the answer of the compiler for `{}`", loaded.place);
+            Corrupt::new("compiled code", place, "the digest of its bytes", "another")
+        })?;
+        if let Some(storage) = storage {
+            codes.cache(storage, &loaded.cid, &sealed);
         }
-        // SAFETY: `deserialize` runs what it is given as machine code, so the bytes must come
-        // from `serialize` of this engine. (1) The home is the operator's own and no guest can
-        // write to it. (2) The digest, checked above over the very bytes in memory that are
-        // passed on, says that they are what `compile_now` wrote for this program and this
-        // engine. (3) wasmtime itself checks that version and settings match.
-        unsafe { Component::deserialize(&self.engine, code) }.ok()
+        Ok((component, Origin::Compiled))
     }
 
-    fn link(&self, component: &Component, place: &str) -> Result<InstancePre<State>> {
-        self.linker.instantiate_pre(component).map_err(|e| {
+    pub(crate) fn link(&self, component: &Component, place: &str) -> Result<InstancePre<State>> {
+        self.linker(component)?.instantiate_pre(component).map_err(|e| {
             let message = chain(&e);
             match named_import(&message) {
-                Some(import) => uncovered(import, place),
-                None => uncovered(&message, place),
+                Some(import) => uncovered(&[import.to_owned()], place),
+                None => uncovered(&[message], place),
             }
         })
     }
+}
+
+/// All of a file whose length was checked.
+fn whole(file: &dyn StorageFile) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(file.len().ok()?).ok()?];
+    let read = file.read_at(&mut bytes, 0).ok()?;
+    (read == bytes.len()).then_some(bytes)
 }
 
 /// The import that the engine's message is about.
@@ -246,7 +404,7 @@ fn fingerprint(engine: &wasmtime::Engine) -> String {
         }
     }
     let mut hasher = Blake(blake3::Hasher::new());
-    ENGINE.hash(&mut hasher);
+    (ENGINE, WRAPPING).hash(&mut hasher);
     engine.precompile_compatibility_hash().hash(&mut hasher);
     hasher.0.finalize().to_hex().get(..16).unwrap_or_default().to_owned()
 }

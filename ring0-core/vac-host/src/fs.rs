@@ -3,9 +3,8 @@
 //! cap-std resolves every path one component at a time from an open directory, so neither `..`,
 //! nor an absolute path, nor a symbolic link that is swapped during the call leads out. What the
 //! host would show of itself is closed here: listings are sorted, times are those that the guest
-//! set itself, and the identity of an object is computed from its place in the grant.
+//! set itself, and who an object is to the guest is kept by [`crate::identity`].
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use vac_core::caps::Rights;
 use wasmtime::component::{ComponentType, Lift, Lower};
 
 use crate::host::Preopen;
+use crate::identity::{Identities, Identity};
 use crate::limits::LISTING_MAX;
 use crate::wire::cases;
 
@@ -138,7 +138,7 @@ cases!(ErrorCode {
     InvalidSeek,
     TextFileBusy,
     CrossDevice,
-});
+} NotPermitted);
 
 impl ErrorCode {
     /// The code as a guest that asks for words sees it.
@@ -213,27 +213,22 @@ impl From<io::ErrorKind> for ErrorCode {
 /// What a guest sees of an operation on files.
 pub(crate) type FsResult<T> = Result<T, ErrorCode>;
 
-/// Access and modification time that a guest set, in seconds and nanoseconds since 1970.
-pub(crate) type Times = ((u64, u32), (u64, u32));
-
 /// A grant of files, as the guest's root of some paths.
 pub(crate) struct Mount {
     pub(crate) guest: String,
     pub(crate) root: Arc<OpenDir>,
-    /// Times that the guest set, by path. Real ones would differ between runs.
-    pub(crate) times: BTreeMap<String, Times>,
 }
 
 impl Mount {
-    pub(crate) fn new(preopen: Preopen) -> Self {
-        let root = OpenDir {
-            dir: preopen.dir,
-            place: Place { grant: preopen.grant, path: String::new() },
-            only: preopen.only,
-            rights: preopen.rights,
-            to_change: true,
+    pub(crate) fn new(preopen: Preopen, who: &mut Identities) -> Self {
+        let place = Place { grant: preopen.grant, path: String::new() };
+        let id = match preopen.dir.dir_metadata() {
+            Ok(metadata) => who.of(&metadata, &place),
+            Err(_) => place.identity(0),
         };
-        Self { guest: preopen.guest, root: Arc::new(root), times: BTreeMap::new() }
+        let Preopen { guest, dir, only, rights, .. } = preopen;
+        let root = OpenDir { dir, place, id, only, rights, to_change: true };
+        Self { guest, root: Arc::new(root) }
     }
 }
 
@@ -258,22 +253,34 @@ impl Place {
         Self { grant: self.grant, path: parts.join("/") }
     }
 
-    /// Stands for the identity of the object: the same on every host, and hard to turn back.
-    pub(crate) fn hash(&self) -> (u64, u64) {
+    /// A name for the object here: the same on every host, and hard to turn back. With another
+    /// `turn` it is another one.
+    pub(crate) fn identity(&self, turn: u64) -> Identity {
         let mut hasher = blake3::Hasher::new_derive_key("vac place 1");
-        hasher.update(&self.grant.to_le_bytes()).update(self.path.as_bytes());
+        hasher.update(&self.grant.to_le_bytes()).update(&turn.to_le_bytes()).update(self.path.as_bytes());
         let digest = *hasher.finalize().as_bytes();
         let half = |range: std::ops::Range<usize>| {
             digest.get(range).and_then(|half| half.try_into().ok()).map_or(0, u64::from_le_bytes)
         };
-        (half(0..8), half(8..16))
+        Identity { lower: half(0..8), upper: half(8..16) }
     }
 }
 
 /// An open file.
 pub(crate) struct OpenFile {
     file: File,
-    pub(crate) place: Place,
+    pub(crate) id: Identity,
+    /// What its grant allows, whatever it was opened for.
+    pub(crate) granted: Rights,
+    pub(crate) modes: Modes,
+}
+
+/// When what is written to a file must be on the disk: before the write returns, if any is set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Modes {
+    pub(crate) file_sync: bool,
+    pub(crate) data_sync: bool,
+    pub(crate) read_sync: bool,
 }
 
 impl OpenFile {
@@ -299,7 +306,8 @@ impl OpenFile {
             Some(offset) => offset,
             None => self.metadata()?.len(),
         };
-        self.file.write_all_at(bytes, offset).map_err(|e| ErrorCode::from(&e))
+        self.file.write_all_at(bytes, offset).map_err(|e| ErrorCode::from(&e))?;
+        if self.modes == Modes::default() { Ok(()) } else { self.sync() }
     }
 
     pub(crate) fn metadata(&self) -> FsResult<Metadata> {
@@ -325,6 +333,7 @@ pub(crate) struct Name {
 pub(crate) struct OpenDir {
     dir: Dir,
     pub(crate) place: Place,
+    pub(crate) id: Identity,
     /// If not empty, the only names that are granted; the directory itself is not.
     only: Vec<(String, Rights, u32)>,
     pub(crate) rights: Rights,
@@ -344,6 +353,7 @@ pub(crate) struct How {
     pub(crate) write: bool,
     /// If it is a directory: to change what is in it.
     pub(crate) change: bool,
+    pub(crate) modes: Modes,
 }
 
 impl How {
@@ -375,26 +385,44 @@ impl OpenDir {
         if self.only.is_empty() {
             return Some((self.rights, self.place.grant));
         }
+        // That it is a directory, and which of its names are granted, its holder knows already.
+        if matches!(path, "." | "./") {
+            return Some((Rights::READ, self.place.grant));
+        }
         let name = path.strip_prefix("./").unwrap_or(path);
         self.only.iter().find(|(only, ..)| only == name).map(|(_, rights, grant)| (*rights, *grant))
     }
 
-    /// The rights that opening `path` like this uses. A granted file is there already, so to
-    /// "create" it needs no right to names.
-    pub(crate) fn needs(&self, how: How) -> Rights {
-        self.only_itself(how).needs()
+    /// Whether it, or a file that it shows, is of the operator's grant number `grant`.
+    pub(crate) fn is_of(&self, grant: u32) -> bool {
+        self.place.grant == grant || self.only.iter().any(|(_, _, number)| *number == grant)
     }
 
-    /// In a directory that shows granted files only, a link would lead to its other files.
-    fn only_itself(&self, how: How) -> How {
+    /// The rights that opening `path` like this uses. To make a granted file needs no right to names:
+    /// whoever may write it may make it, under its one name.
+    pub(crate) fn needs(&self, path: &str, how: How) -> Rights {
+        let how = self.only_itself(path, how);
+        How { create: how.create && !self.may_make(path), ..how }.needs()
+    }
+
+    /// In a directory that shows granted files only, a link would lead to its other files, and a file
+    /// that may only be read is not made.
+    fn only_itself(&self, path: &str, how: How) -> How {
         match self.only.is_empty() {
             true => how,
-            false => How { follow: false, create: how.create && how.exclusive, ..how },
+            false => {
+                How { follow: false, create: how.create && (how.exclusive || self.may_make(path)), ..how }
+            }
         }
     }
 
-    pub(crate) fn open(&self, path: &str, how: How) -> FsResult<Opened> {
-        let how = self.only_itself(how);
+    /// Whether `path` is a single granted file to write.
+    fn may_make(&self, path: &str) -> bool {
+        !self.only.is_empty() && self.rights_on(path).is_some_and(|(rights, _)| rights.has(Rights::WRITE))
+    }
+
+    pub(crate) fn open(&self, path: &str, how: How, who: &mut Identities) -> FsResult<Opened> {
+        let how = self.only_itself(path, how);
         // A directory opened for writing alone is an error only once it is known to be one.
         let mut options = OpenOptions::new();
         options.maybe_dir(true).read(how.read || !how.write).write(how.write || how.truncate);
@@ -406,7 +434,8 @@ impl OpenDir {
         // Opening a pipe would wait for its other end.
         options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32);
         let file = self.dir.open_with(path, &options).map_err(|e| ErrorCode::from(&e))?;
-        let kind = file.metadata().map_err(|e| ErrorCode::from(&e))?.file_type();
+        let metadata = file.metadata().map_err(|e| ErrorCode::from(&e))?;
+        let kind = metadata.file_type();
         let place = self.place.join(path);
         if kind.is_dir() {
             if how.write || how.truncate || how.create && how.exclusive {
@@ -415,13 +444,19 @@ impl OpenDir {
             let dir = Dir::from_std_file(file.into_std());
             // Opened again by another spelling, it still shows what was granted of it and no more.
             let only = if place == self.place { self.only.clone() } else { Vec::new() };
-            return Ok(Opened::Dir(Self { dir, place, only, rights: self.rights, to_change: how.change }));
+            let id = who.of(&metadata, &place);
+            let (rights, to_change) = (self.rights, how.change);
+            return Ok(Opened::Dir(Self { dir, place, id, only, rights, to_change }));
         }
         match (how.directory, kind.is_file()) {
             (true, _) => Err(ErrorCode::NotDirectory),
             // A device or a pipe is a way to other programs.
             (false, false) => Err(ErrorCode::NotPermitted),
-            (false, true) => Ok(Opened::File(OpenFile { file, place })),
+            (false, true) => {
+                let id = who.of(&metadata, &place);
+                let granted = self.rights_on(path).map_or(Rights::NONE, |(rights, _)| rights);
+                Ok(Opened::File(OpenFile { file, id, granted, modes: how.modes }))
+            }
         }
     }
 
@@ -461,20 +496,36 @@ impl OpenDir {
         self.dir.create_dir(path).map_err(|e| ErrorCode::from(&e))
     }
 
-    pub(crate) fn remove_dir(&self, path: &str) -> FsResult<()> {
-        self.dir.remove_dir(path).map_err(|e| ErrorCode::from(&e))
+    pub(crate) fn remove_dir(&self, path: &str, who: &mut Identities) -> FsResult<()> {
+        // cap-std takes no slash after the name, where POSIX does.
+        let path = without_slash(path);
+        let removed = self.metadata(path, false)?;
+        self.dir.remove_dir(path).map_err(|e| ErrorCode::from(&e))?;
+        who.name_is_free(Some(&removed));
+        Ok(())
     }
 
-    pub(crate) fn remove_file(&self, path: &str) -> FsResult<()> {
+    pub(crate) fn remove_file(&self, path: &str, who: &mut Identities) -> FsResult<()> {
         // A directory is reported as such, where hosts disagree.
-        if self.metadata(path, false)?.is_dir() {
+        let removed = self.metadata(path, false)?;
+        if removed.is_dir() {
             return Err(ErrorCode::IsDirectory);
         }
-        self.dir.remove_file_or_symlink(path).map_err(|e| ErrorCode::from(&e))
+        self.dir.remove_file_or_symlink(path).map_err(|e| ErrorCode::from(&e))?;
+        who.name_is_free(Some(&removed));
+        Ok(())
     }
 
-    pub(crate) fn rename(&self, from: &str, to_dir: &Self, to: &str) -> FsResult<()> {
-        self.dir.rename(from, &to_dir.dir, to).map_err(|e| ErrorCode::from(&e))
+    pub(crate) fn rename(&self, from: &str, to_dir: &Self, to: &str, who: &mut Identities) -> FsResult<()> {
+        let moved = self.metadata(without_slash(from), false)?;
+        // cap-std takes the slash for nothing, and POSIX for the mark of a directory.
+        if (from.ends_with('/') || to.ends_with('/')) && !moved.is_dir() {
+            return Err(ErrorCode::NotDirectory);
+        }
+        let replaced = to_dir.metadata(without_slash(to), false).ok();
+        self.dir.rename(from, &to_dir.dir, to).map_err(|e| ErrorCode::from(&e))?;
+        who.name_is_free(replaced.filter(|replaced| !is_same(&moved, replaced)).as_ref());
+        Ok(())
     }
 
     pub(crate) fn hard_link(&self, from: &str, to_dir: &Self, to: &str) -> FsResult<()> {
@@ -492,6 +543,12 @@ impl OpenDir {
         let target = self.dir.read_link(path).map_err(|e| ErrorCode::from(&e))?;
         target.into_os_string().into_string().map_err(|_| ErrorCode::IllegalByteSequence)
     }
+}
+
+/// `path` without the slashes at its end, unless it is nothing else.
+fn without_slash(path: &str) -> &str {
+    let name = path.trim_end_matches('/');
+    if name.is_empty() { path } else { name }
 }
 
 fn follow(follow: bool) -> FollowSymlinks {

@@ -7,17 +7,22 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cap_std::fs::Dir;
-use vac_core::caps::{CapTable, Handle, Quotas, Refusal, Resource as Quota, Rights};
+use vac_core::caps::{CapTable, Handle, Quotas, Refusal, Resource as Quota, Rights, raise};
 use vac_core::fault::{AbortKind, Error, Fault, HostAbort, Result};
 use wasmtime::component::Resource;
 
 use crate::clock::Clock;
 use crate::entropy::Entropy;
 use crate::fs::{ErrorCode, Mount};
+use crate::http::{Http, Secret};
+use crate::identity::Identities;
+use crate::instance::Watch;
+use crate::net::{Net, NetGrant};
 
 /// Where a kernel's standard streams go.
 pub trait Console: Send {
-    /// At most `max` bytes of standard input; none at its end. May wait.
+    /// At most `max` bytes of standard input; none at its end. May wait; if it is told to stop
+    /// waiting, its error holds the `HostAbort` that says why.
     fn read(&mut self, max: usize) -> io::Result<Vec<u8>>;
     /// Writes all of `bytes`.
     fn write(&mut self, to: Out, bytes: &[u8]) -> io::Result<()>;
@@ -59,6 +64,28 @@ pub struct Preopen {
     pub grant: u32,
 }
 
+/// The values of a namespace, by key.
+pub trait KeyValue: Send {
+    /// The value of `key`, if it has one.
+    fn get(&mut self, key: &str) -> io::Result<Option<Vec<u8>>>;
+    /// Sets the value of `key`, or removes it. Durable when this returns.
+    fn set(&mut self, key: &str, value: Option<&[u8]>) -> io::Result<()>;
+    /// All keys, sorted by their bytes.
+    fn keys(&mut self) -> io::Result<Vec<String>>;
+}
+
+/// A namespace, as the operator granted it.
+pub struct Bucket {
+    /// The name the guest opens it by.
+    pub guest: String,
+    /// What may be done.
+    pub rights: Rights,
+    /// Number of the grant.
+    pub grant: u32,
+    /// Its values.
+    pub data: Box<dyn KeyValue>,
+}
+
 /// Everything that a kernel starts with.
 pub struct Setup {
     /// The arguments; the first is the program's name.
@@ -69,6 +96,16 @@ pub struct Setup {
     pub preopens: Vec<Preopen>,
     /// The grant of the standard input, if it was given.
     pub stdin: Option<u32>,
+    /// What of the network was granted.
+    pub net: Vec<NetGrant>,
+    /// Who sends HTTP requests; without it there is no HTTP, whatever was granted.
+    pub http: Option<Arc<dyn Http>>,
+    /// What is put into requests in the place of placeholders.
+    pub secrets: Vec<Secret>,
+    /// The values of `wasi:config`, in the order the guest sees.
+    pub config: Vec<(String, String)>,
+    /// The namespaces of `wasi:keyvalue`.
+    pub buckets: Vec<Bucket>,
     /// The standard streams.
     pub console: Box<dyn Console>,
     /// The seed of all entropy.
@@ -77,6 +114,10 @@ pub struct Setup {
     pub quotas: Quotas,
     /// Handles that may be open at a time.
     pub handles_max: usize,
+    /// Handles that the program's components may hold, those of its own resources with them.
+    pub resources_max: usize,
+    /// Bytes that strings and lists of one call may take on the host.
+    pub transfer_max_bytes: usize,
 }
 
 impl Default for Setup {
@@ -87,10 +128,17 @@ impl Default for Setup {
             env: Vec::new(),
             preopens: Vec::new(),
             stdin: None,
+            net: Vec::new(),
+            http: None,
+            secrets: Vec::new(),
+            config: Vec::new(),
+            buckets: Vec::new(),
             console: Box::new(NoConsole),
             seed: [0; 32],
             quotas: Quotas::unlimited(),
             handles_max: vac_core::limits::HANDLES_MAX,
+            resources_max: crate::limits::RESOURCES_MAX,
+            transfer_max_bytes: crate::limits::HOSTCALL_MAX_BYTES,
         }
     }
 }
@@ -102,10 +150,31 @@ pub(crate) enum Object {
     Listing(std::vec::IntoIter<crate::fs::Name>),
     Input(crate::wasi::io::Input),
     Output(crate::wasi::io::Output),
-    /// Ready at this instant of the virtual clock; at once if 0.
-    Pollable(u64),
+    Pollable(crate::wasi::io::Ready),
     IoError(ErrorCode),
-    Http(Box<crate::wasi3::http::Part>),
+    Network,
+    Lookup(std::collections::VecDeque<std::net::IpAddr>),
+    Tcp(crate::wasi::sockets::Tcp),
+    Udp(crate::wasi::sockets::Udp),
+    Datagrams(crate::wasi::sockets::Datagrams),
+    /// Number of a granted namespace.
+    Bucket(usize),
+    Http(Box<crate::wasi::http::HttpObject>),
+    Http3(Box<crate::wasi3::http::Part>),
+}
+
+impl Object {
+    /// Whether a file or directory of the host stays open for it.
+    fn is_open_file(&self) -> bool {
+        use crate::wasi::io::{Input, Output};
+        matches!(
+            self,
+            Self::File(_)
+                | Self::Dir(_)
+                | Self::Input(Input::File { .. })
+                | Self::Output(Output::File { .. })
+        )
+    }
 }
 
 /// Numbers of handles that nobody can name any more. A stream ends inside of the engine, where
@@ -133,9 +202,16 @@ pub struct Host {
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) mounts: Vec<Mount>,
+    pub(crate) identities: Identities,
     pub(crate) stdin: Option<u32>,
     /// Handles of streams that ended, to be given up before the next handle is made.
     pub(crate) ended: Ended,
+    pub(crate) net: Net,
+    pub(crate) http: Option<Arc<dyn Http>>,
+    pub(crate) secrets: Vec<Secret>,
+    pub(crate) config: Vec<(String, String)>,
+    pub(crate) buckets: Vec<Bucket>,
+    pub(crate) watch: Arc<dyn Watch>,
     /// Of the call that is crossing: the grant that allowed it.
     grant: Option<u32>,
     /// Of the call that is crossing: what was refused, as the grant that would allow it.
@@ -143,7 +219,9 @@ pub struct Host {
 }
 
 impl Host {
-    pub(crate) fn new(setup: Setup) -> Self {
+    pub(crate) fn new(setup: Setup, watch: Arc<dyn Watch>) -> Self {
+        let mut identities = Identities::default();
+        let mounts = setup.preopens.into_iter().map(|preopen| Mount::new(preopen, &mut identities)).collect();
         Self {
             table: CapTable::new(setup.handles_max),
             quotas: setup.quotas,
@@ -152,9 +230,16 @@ impl Host {
             console: setup.console,
             args: setup.args,
             env: setup.env,
-            mounts: setup.preopens.into_iter().map(Mount::new).collect(),
+            mounts,
+            identities,
             stdin: setup.stdin,
             ended: Ended::default(),
+            net: Net::new(setup.net),
+            http: setup.http,
+            secrets: setup.secrets,
+            config: setup.config,
+            buckets: setup.buckets,
+            watch,
             grant: None,
             denied: None,
         }
@@ -187,6 +272,7 @@ impl Host {
         grant: Option<u32>,
     ) -> Result<Resource<T>> {
         self.release_ended();
+        self.count_open(&object)?;
         let handle = self.table.mint(object, rights, grant).map_err(refused)?;
         Ok(Resource::new_own(handle.to_rep()))
     }
@@ -199,18 +285,48 @@ impl Host {
         rights: Rights,
     ) -> Result<Resource<T>> {
         self.release_ended();
+        self.count_open(&object)?;
         let handle = self.table.derive(parent, object, rights).map_err(refused)?;
         Ok(Resource::new_own(handle.to_rep()))
     }
 
     pub(crate) fn release(&mut self, handle: Handle) -> Result<()> {
-        self.table.release(handle).map(drop).map_err(refused)
+        if self.table.forget(handle) {
+            return Ok(());
+        }
+        let object = self.table.release(handle).map_err(refused)?;
+        if object.is_open_file() {
+            self.quotas.refund(Quota::OpenFiles, 1);
+        }
+        Ok(())
+    }
+
+    /// Takes back what the operator granted: every handle that comes from it ends, and no new one is
+    /// made. Files that are granted from one folder are shown through one directory, and end together.
+    pub(crate) fn revoke(&mut self, grant: u32) {
+        let is_meant = |m: &Mount| m.root.is_of(grant);
+        let meant: Vec<u32> =
+            self.mounts.iter().filter(|m| is_meant(m)).map(|m| m.root.place.grant).chain([grant]).collect();
+        self.mounts.retain(|m| !is_meant(m));
+        self.stdin = self.stdin.filter(|number| *number != grant);
+        for number in meant {
+            let ended = self.table.revoke_grant(number);
+            let files = ended.iter().filter(|object| object.is_open_file()).count();
+            self.quotas.refund(Quota::OpenFiles, files as u64);
+        }
+    }
+
+    fn count_open(&mut self, object: &Object) -> Result<()> {
+        match object.is_open_file() {
+            true => Ok(self.quotas.charge(Quota::OpenFiles, 1)?),
+            false => Ok(()),
+        }
     }
 
     fn release_ended(&mut self) {
         for rep in self.ended.take() {
-            // Revoked before, it is gone already.
-            let _ = self.table.release(Handle::from_rep(rep));
+            // With the handle that it was made from it may be gone already.
+            let _ = self.release(Handle::from_rep(rep));
         }
     }
 
@@ -225,15 +341,21 @@ impl Host {
     }
 }
 
+/// The kind of fault by which the wall knows that a handle was revoked.
+pub(crate) const REVOKED: &str = "revoked";
+
 /// A refusal of the table: too many handles are a quota, the rest is the guest's doing.
 pub(crate) fn refused(refusal: Refusal) -> Error {
     match refusal {
         Refusal::Full(max) => {
-            HostAbort::new(AbortKind::Quota, format!("the guest wants more than {max} open handles")).into()
+            let message = format!("the guest wants {} handles at a time; the limit is {max}", max + 1);
+            HostAbort::new(AbortKind::Quota, message).hint(raise("handles")).into()
         }
         Refusal::Stale(_) | Refusal::Rights { .. } => {
             Fault { kind: "trap", message: refusal.to_string() }.into()
         }
+        // The wall tells the guest, if the function that it called has an error for it.
+        Refusal::Revoked(_) => Fault { kind: REVOKED, message: refusal.to_string() }.into(),
     }
 }
 

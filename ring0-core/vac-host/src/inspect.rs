@@ -1,12 +1,17 @@
 //! What a program imports and exports, and which grants each import would need.
 
-use vac_core::fault::{Result, Usage, quote};
-use wasmtime::component::types::{ComponentFunc, ComponentItem};
-use wasmtime::component::{Component, ComponentExportIndex, Type};
+use std::sync::Arc;
 
-use crate::engine::{Compiled, Engine};
-use crate::load::Loaded;
-use crate::value::{show_params, show_type};
+use vac_core::fault::{Result, Usage, quote};
+use vac_core::storage::Storage;
+use wasmtime::component::types::{ComponentFunc, ComponentItem};
+use wasmtime::component::{Component, ComponentExportIndex, ResourceType, Type};
+
+use crate::core_module::CoreModule;
+use crate::engine::{Compiled, Compiler, Engine};
+use crate::load::{Kind, Loaded};
+use crate::nearest::nearest;
+use crate::value::{show_params_with, show_type_with};
 
 /// A function that a program exports.
 pub struct Export {
@@ -16,6 +21,8 @@ pub struct Export {
     pub params: Vec<(String, Type)>,
     /// Types of the results.
     pub results: Vec<Type>,
+    /// Names of the resources that the program exports, for its signature.
+    resources: Arc<Vec<ExportedResource>>,
     pub(crate) index: ComponentExportIndex,
 }
 
@@ -25,10 +32,64 @@ impl Export {
         &self.index
     }
 
+    /// Whether handles go in or come out.
+    pub fn has_handles(&self) -> bool {
+        self.params.iter().map(|(_, ty)| ty).chain(&self.results).any(crate::value::has_handles)
+    }
+
     /// The function as WIT writes it.
     pub fn signature(&self) -> String {
-        signature(&self.name, &self.params, &self.results)
+        let name_of = |ty: &ResourceType| {
+            let found = self.resources.iter().find(|resource| resource.ty == *ty);
+            found.map(|resource| last_part(&resource.name).to_owned())
+        };
+        signature(&self.name, &self.params, &self.results, &name_of)
     }
+}
+
+/// A type of resource that a program exports.
+pub(crate) struct ExportedResource {
+    /// `name`, or `interface#name`.
+    pub(crate) name: String,
+    /// The type, as the program has it before it runs.
+    ty: ResourceType,
+    pub(crate) index: ComponentExportIndex,
+}
+
+/// The types of resources that a component exports.
+pub(crate) fn resources(engine: &Engine, component: &Component) -> Vec<ExportedResource> {
+    let mut found = Vec::new();
+    for (name, item) in component.component_type().exports(engine.inner(component)) {
+        match item.ty {
+            ComponentItem::Resource(ty) => {
+                let index = component.get_export_index(None, name);
+                found.extend(index.map(|index| ExportedResource { name: name.to_owned(), ty, index }));
+            }
+            ComponentItem::ComponentInstance(instance) => {
+                let parent = component.get_export_index(None, name);
+                for (inner, item) in instance.exports(engine.inner(component)) {
+                    let index = component.get_export_index(parent.as_ref(), inner);
+                    if let (ComponentItem::Resource(ty), Some(index)) = (item.ty, index) {
+                        found.push(ExportedResource { name: format!("{name}#{inner}"), ty, index });
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// The name of an export without its interface.
+pub(crate) fn last_part(name: &str) -> &str {
+    name.rsplit('#').next().unwrap_or(name)
+}
+
+/// The name of an export as a person says it: that of a constructor is its resource's.
+pub fn natural(name: &str) -> &str {
+    let last = last_part(name);
+    let kinds = ["[constructor]", "[static]", "[method]"];
+    kinds.iter().find_map(|kind| last.strip_prefix(kind)).unwrap_or(last)
 }
 
 /// Something that a program imports.
@@ -44,18 +105,38 @@ pub struct Import {
 
 /// The functions that `compiled` exports.
 pub fn exports(engine: &Engine, compiled: &Compiled) -> Vec<Export> {
-    exports_of(engine, &compiled.component)
+    exports_of(engine, &compiled.component, compiled.core.as_ref())
 }
 
-fn exports_of(engine: &Engine, component: &Component) -> Vec<Export> {
+/// The functions that a component exports; if it was made of a core module, under the names that
+/// they have there.
+fn exports_of(engine: &Engine, component: &Component, core: Option<&CoreModule>) -> Vec<Export> {
+    let all = component_exports(engine, component);
+    let Some(core) = core.filter(|core| !core.has_world) else { return all };
+    let own = |export: Export| match core.by_generated(&export.name) {
+        Some(function) => Some(Export { name: function.name.clone(), ..export }),
+        // The rest is what the adapter exports, and what was added to reach the memory.
+        None => export.name.contains('#').then_some(export),
+    };
+    all.into_iter().filter_map(own).collect()
+}
+
+fn component_exports(engine: &Engine, component: &Component) -> Vec<Export> {
     let ty = component.component_type();
+    let resources = Arc::new(resources(engine, component));
+    let export = |name: String, func: &ComponentFunc, index| Export {
+        name,
+        params: func.params().map(|(name, ty)| (name.to_owned(), ty)).collect(),
+        results: func.results().collect(),
+        resources: Arc::clone(&resources),
+        index,
+    };
     let mut found = Vec::new();
     for (name, item) in ty.exports(engine.inner(component)) {
         match item.ty {
             ComponentItem::ComponentFunc(func) => {
-                found.extend(
-                    component.get_export_index(None, name).map(|index| export(name.to_owned(), &func, index)),
-                );
+                let index = component.get_export_index(None, name);
+                found.extend(index.map(|index| export(name.to_owned(), &func, index)));
             }
             ComponentItem::ComponentInstance(instance) => {
                 let parent = component.get_export_index(None, name);
@@ -72,39 +153,29 @@ fn exports_of(engine: &Engine, component: &Component) -> Vec<Export> {
     found
 }
 
-fn export(name: String, func: &ComponentFunc, index: ComponentExportIndex) -> Export {
-    let params = func.params().map(|(name, ty)| (name.to_owned(), ty)).collect();
-    Export { name, params, results: func.results().collect(), index }
-}
-
-fn signature(name: &str, params: &[(String, Type)], results: &[Type]) -> String {
-    let results: Vec<_> = results.iter().map(show_type).collect();
+fn signature(
+    name: &str,
+    params: &[(String, Type)],
+    results: &[Type],
+    name_of: &dyn Fn(&ResourceType) -> Option<String>,
+) -> String {
+    let results: Vec<_> = results.iter().map(|ty| show_type_with(ty, name_of)).collect();
     let arrow = if results.is_empty() { String::new() } else { format!(" -> {}", results.join(", ")) };
-    format!("{name}{}{arrow}", show_params(params))
+    format!("{name}{}{arrow}", show_params_with(params, name_of))
 }
 
-/// The exported function that `name` means: whole, or its last part if only one has it.
+/// The exported function that `name` means: whole, or its last part, or as a person says it, if
+/// only one has it.
 pub fn find_function(engine: &Engine, compiled: &Compiled, name: &str) -> Result<Export> {
     let all = exports(engine, compiled);
     let names: Vec<String> = all.iter().map(|e| e.name.clone()).collect();
-    let is_meant = |e: &Export| e.name == name || e.name.rsplit('#').next() == Some(name);
-    let (mut meant, _): (Vec<_>, Vec<_>) = all.into_iter().partition(is_meant);
+    let (mut meant, _): (Vec<_>, Vec<_>) = all.into_iter().partition(|e| is_meant(&e.name, name));
     if let Some(exact) = meant.iter().position(|e| e.name == name) {
         return Ok(meant.swap_remove(exact));
     }
     match meant.len() {
         1 => Ok(meant.swap_remove(0)),
-        0 => {
-            let usage = Usage::new(format!("there is no export `{}`", quote(name)));
-            let listed: Vec<_> = names.iter().take(8).map(|n| format!("`{}`", quote(n))).collect();
-            Err(usage
-                .hint(if listed.is_empty() {
-                    "this program exports no functions".into()
-                } else {
-                    format!("it exports {}", listed.join(", "))
-                })
-                .into())
-        }
+        0 => Err(no_export(compiled, name, &names)),
         n => {
             let listed: Vec<_> = meant.iter().map(|e| format!("`{}`", quote(&e.name))).collect();
             Err(Usage::new(format!("{n} exports end in `{}`", quote(name)))
@@ -112,6 +183,32 @@ pub fn find_function(engine: &Engine, compiled: &Compiled, name: &str) -> Result
                 .into())
         }
     }
+}
+
+fn is_meant(export: &str, name: &str) -> bool {
+    if [export, last_part(export), natural(export)].contains(&name) {
+        return true;
+    }
+    match (export.rsplit_once('#'), name.rsplit_once('#')) {
+        (Some((interface, _)), Some((asked, last))) => interface == asked && natural(export) == last,
+        _ => false,
+    }
+}
+
+fn no_export(compiled: &Compiled, name: &str, names: &[String]) -> vac_core::fault::Error {
+    let core = compiled.core.as_ref().filter(|core| !core.has_world);
+    let refused = core.and_then(|core| core.uncallable.iter().find(|(known, _)| known == name));
+    if let Some((_, reason)) = refused {
+        return Usage::new(format!("`{}` cannot be called: {reason}", quote(name))).into();
+    }
+    let usage = Usage::new(format!("there is no export `{}`", quote(name)));
+    let listed: Vec<_> = names.iter().take(8).map(|n| format!("`{}`", quote(n))).collect();
+    let hint = match nearest(last_part(name), names.iter().map(|n| natural(n))) {
+        Some(near) => format!("did you mean `{}`?", quote(near)),
+        None if names.is_empty() => "this program exports no functions".into(),
+        None => format!("it exports {}", listed.join(", ")),
+    };
+    usage.hint(hint).into()
 }
 
 /// The newest `wasi:cli/run` that the program exports.
@@ -134,32 +231,71 @@ pub fn is_command(engine: &Engine, compiled: &Compiled) -> bool {
 
 /// What a program asks for and offers, whether or not this host would run it.
 pub struct Program {
+    /// What kind of file it is.
+    pub kind: Kind,
     /// Whether it can be run as a command.
     pub is_command: bool,
     /// The functions it exports, as WIT writes them.
     pub exports: Vec<String>,
     /// What it imports.
     pub imports: Vec<Import>,
+    /// Functions that it exports and that cannot be called, each with the reason.
+    pub not_callable: Vec<(String, String)>,
     /// Why this host would refuse it, if so.
     pub refused: Option<String>,
 }
 
 /// Looks at a program without running any of it.
-pub fn program(engine: &Engine, loaded: &Loaded<'_>) -> Result<Program> {
-    let (component, refused) = engine.look(loaded)?;
+pub fn program(
+    engine: &Engine,
+    loaded: &Loaded<'_>,
+    storage: Option<&dyn Storage>,
+    compiler: &dyn Compiler,
+) -> Result<Program> {
+    if let Some(core) = loaded.core.as_ref().filter(|core| !core.foreign.is_empty())
+        && let Err(refused) = loaded.component()
+    {
+        return Ok(foreign_module(loaded.kind, core, &refused));
+    }
+    let (component, _) = engine.code(loaded, storage, compiler)?;
     let (ty, types) = (component.component_type(), engine.inner(&component));
+    let exports = exports_of(engine, &component, loaded.core.as_ref());
     Ok(Program {
+        kind: loaded.kind,
         is_command: newest_command(engine, &component).is_some(),
-        exports: exports_of(engine, &component).iter().map(Export::signature).collect(),
+        exports: exports.iter().map(Export::signature).collect(),
         imports: ty.imports(types).map(|(name, item)| import(types, name, &item.ty)).collect(),
-        refused,
+        not_callable: loaded.core.as_ref().map(|core| core.uncallable.clone()).unwrap_or_default(),
+        refused: engine.link(&component, loaded.place).err().map(|e| e.to_string()),
     })
+}
+
+/// A core module that nothing here can run: what it asks for, all of it.
+fn foreign_module(kind: Kind, core: &CoreModule, refused: &vac_core::fault::Error) -> Program {
+    let mut imports: Vec<Import> = Vec::new();
+    for foreign in &core.foreign {
+        let function = format!("{}: {}", foreign.name, foreign.ty);
+        match imports.iter_mut().find(|import| import.name == foreign.module) {
+            Some(import) => import.functions.push(function),
+            None => {
+                imports.push(Import { name: foreign.module.clone(), functions: vec![function], grants: &[] })
+            }
+        }
+    }
+    Program {
+        kind,
+        is_command: false,
+        exports: core.functions.iter().map(|f| f.signature()).collect(),
+        imports,
+        not_callable: core.uncallable.clone(),
+        refused: Some(refused.to_string()),
+    }
 }
 
 fn import(engine: &wasmtime::Engine, name: &str, item: &ComponentItem) -> Import {
     let func = |name: &str, func: &ComponentFunc| {
         let params: Vec<_> = func.params().map(|(n, ty)| (n.to_owned(), ty)).collect();
-        signature(name, &params, &func.results().collect::<Vec<_>>())
+        signature(name, &params, &func.results().collect::<Vec<_>>(), &|_| None)
     };
     let functions = match item {
         ComponentItem::ComponentFunc(f) => vec![func(name, f)],
@@ -184,6 +320,11 @@ fn grants_for(import: &str) -> &'static [&'static str] {
         ("vac:kernel/files", files),
         ("wasi:cli/environment", &["env:NAME"]),
         ("wasi:cli/stdin", &["stdin"]),
+        ("wasi:http/", &["http:HOST", "http:METHOD=HOST:PORT", "net:ADDRESS"]),
+        ("wasi:sockets/tcp", &["tcp:HOST:PORT", "tcp:listen=ADDRESS:PORT", "net:ADDRESS"]),
+        ("wasi:sockets/udp", &["udp:HOST:PORT", "udp:listen=ADDRESS:PORT", "net:ADDRESS"]),
+        ("wasi:sockets/", &["tcp:HOST:PORT", "udp:HOST:PORT"]),
+        ("wasi:keyvalue/", &["kv:ro=NAME", "kv:rw=NAME"]),
     ];
     table.iter().find(|(prefix, _)| import.starts_with(prefix)).map_or(&[], |(_, grants)| grants)
 }

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use vac_core::caps::{Quotas, Resource as Quota};
+use vac_core::caps::{Quotas, Resource as Quota, raise};
 use vac_core::fault::{AbortKind, Error, Fault, HostAbort, Result, Usage};
-use wasmtime::component::{self, ComponentExportIndex, Func, Val};
-use wasmtime::{ResourceLimiter, Store, Trap};
+use wasmtime::component::{self, ComponentExportIndex, Func, ResourceAny, ResourceType, Type, Val};
+use wasmtime::{GcHeapOutOfMemory, ResourceLimiter, Store, ThrownException, Trap};
 
+use crate::core_module::CoreMemory;
 use crate::engine::{Compiled, Engine, chain, machine};
 use crate::host::{Host, Setup};
-use crate::limits::{HOSTCALL_MAX_BYTES, TASKS_MAX, TICKS_BETWEEN_CHECKS};
+use crate::limits::{TASKS_MAX, TICKS_BETWEEN_CHECKS};
 use crate::schedule;
 use crate::wall::{Exit, Recorder, State, tick};
 
@@ -59,6 +60,25 @@ pub struct Instance {
     instance: component::Instance,
     compiled: Arc<Compiled>,
     budget: Budget,
+    bounds: Bounds,
+}
+
+/// Bounds of the engine, for messages.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    ticks_max: u64,
+    stack_bytes: usize,
+    transfer_max_bytes: usize,
+    resources_max: usize,
+}
+
+/// What a kernel has used up.
+#[derive(Debug, Clone)]
+pub struct Spent {
+    /// Ticks.
+    pub ticks: u64,
+    /// Everything else that is counted.
+    pub quotas: Quotas,
 }
 
 impl Instance {
@@ -69,21 +89,42 @@ impl Instance {
         setup: Setup,
         budget: Budget,
         recorder: Box<dyn Recorder>,
-    ) -> (Result<Self>, u64) {
-        let state = State::new(Host::new(setup), recorder, budget.ticks_max);
+    ) -> (Result<Self>, Spent) {
+        let bounds = Bounds {
+            ticks_max: budget.ticks_max,
+            stack_bytes: engine.stack_bytes(),
+            transfer_max_bytes: setup.transfer_max_bytes,
+            resources_max: setup.resources_max,
+        };
+        let host = Host::new(setup, Arc::clone(&budget.watch));
+        let state = State::new(host, recorder, budget.ticks_max);
         let mut store = Store::new(engine.inner(&compiled.component), state);
-        if let Err(e) = limit(&mut store, &budget) {
-            return (Err(machine("set the limits", &e).into()), 0);
+        if let Err(e) = limit(&mut store, bounds) {
+            return (Err(machine("set the limits", &e).into()), spent(&store));
         }
         let started = schedule::run(compiled.linked.instantiate_async(&mut store), &*budget.watch);
-        let ticks = tick(&store);
-        let started = started.map_err(|e| classify(e, &budget));
-        (started.map(|instance| Self { store, instance, compiled, budget }), ticks)
+        let spent = spent(&store);
+        let started = started.map_err(|e| classify(e, bounds));
+        (started.map(|instance| Self { store, instance, compiled, budget, bounds }), spent)
     }
 
     /// Ticks used so far.
     pub fn ticks(&self) -> u64 {
         tick(&self.store)
+    }
+
+    /// Leaves the kernel at most `left` more ticks: others have used up the rest.
+    pub fn leave_ticks(&mut self, left: u64) {
+        let over = self.store.get_fuel().unwrap_or_default().saturating_sub(left);
+        if over > 0 && self.store.set_fuel(left).is_ok() {
+            let state = self.store.data_mut();
+            state.ticks_given = state.ticks_given.saturating_sub(over);
+        }
+    }
+
+    /// What it has used up so far.
+    pub fn spent(&self) -> Spent {
+        spent(&self.store)
     }
 
     /// Runs the kernel as a command: `wasi:cli/run`.
@@ -133,6 +174,44 @@ impl Instance {
         Ok(Callee { func, results: func.ty(&self.store).results().len() })
     }
 
+    /// The names and types of a function's parameters, resources being those of this instance.
+    pub(crate) fn params(&self, callee: &Callee) -> Vec<(String, Type)> {
+        let ty = callee.func.ty(&self.store);
+        ty.params().map(|(name, ty)| (name.to_owned(), ty)).collect()
+    }
+
+    /// The program.
+    pub(crate) fn compiled(&self) -> &Compiled {
+        &self.compiled
+    }
+
+    /// The types of resources that the program exports, in full, as this instance has them.
+    pub(crate) fn resource_types(&mut self, engine: &Engine) -> Vec<(ResourceType, String)> {
+        let exports = crate::inspect::resources(engine, &self.compiled.component);
+        let of_instance = |export: crate::inspect::ExportedResource| {
+            let ty = self.instance.get_resource(&mut self.store, export.index)?;
+            Some((ty, export.name))
+        };
+        exports.into_iter().filter_map(of_instance).collect()
+    }
+
+    /// Gives up a handle, which may run code of the guest.
+    pub(crate) fn drop_resource(&mut self, any: ResourceAny) -> Result<()> {
+        let dropped = schedule::run(any.resource_drop_async(&mut self.store), &*self.budget.watch);
+        dropped.map_err(|error| classify(error, self.bounds))
+    }
+
+    /// The exported memory, if this is a core module that has one.
+    pub(crate) fn core_memory(&self) -> Option<CoreMemory> {
+        self.compiled.core.as_ref().filter(|core| !core.has_world)?.memory
+    }
+
+    /// A function that was added to a core module.
+    pub(crate) fn helper(&mut self, name: &str) -> Result<Callee> {
+        let index = self.compiled.component.get_export_index(None, name);
+        self.callee(&index.ok_or_else(|| Usage::new(format!("this program has no `{name}`")))?)
+    }
+
     /// Calls a function of this instance.
     pub fn call_callee(&mut self, callee: &Callee, args: &[Val]) -> Result<Vec<Val>, Stopped> {
         let mut results = vec![Val::Bool(false); callee.results];
@@ -145,7 +224,7 @@ impl Instance {
             Ok(()) => Ok(results),
             Err(error) => match error.downcast_ref::<Exit>() {
                 Some(Exit(status)) => Err(Stopped::Exit(*status)),
-                None => Err(Stopped::Error(classify(error, &self.budget))),
+                None => Err(Stopped::Error(classify(error, self.bounds))),
             },
         }
     }
@@ -180,15 +259,20 @@ impl From<Stopped> for Error {
     }
 }
 
-fn limit(store: &mut Store<State>, budget: &Budget) -> wasmtime::Result<()> {
-    store.set_fuel(budget.ticks_max)?;
+fn limit(store: &mut Store<State>, bounds: Bounds) -> wasmtime::Result<()> {
+    store.set_fuel(bounds.ticks_max)?;
     store.fuel_async_yield_interval(Some(TICKS_BETWEEN_CHECKS))?;
-    store.set_hostcall_fuel(HOSTCALL_MAX_BYTES);
+    store.set_hostcall_fuel(bounds.transfer_max_bytes);
+    store.set_max_component_handles(bounds.resources_max);
     store.limiter(|state| state);
     if let Some(table) = store.concurrent_resource_table() {
         table.set_max_capacity(TASKS_MAX);
     }
     Ok(())
+}
+
+fn spent(store: &Store<State>) -> Spent {
+    Spent { ticks: tick(store), quotas: store.data().host.quotas.clone() }
 }
 
 /// Memory and tables of all instances of the store are charged to one quota. A growth that the
@@ -263,20 +347,20 @@ fn grow_failed(error: &wasmtime::Error, what: &str) -> wasmtime::Result<()> {
 }
 
 /// Who is to blame for what the engine reports.
-fn classify(error: wasmtime::Error, budget: &Budget) -> Error {
+fn classify(error: wasmtime::Error, bounds: Bounds) -> Error {
     let error = match error.downcast::<Error>() {
         Ok(own) => return own,
         Err(other) => other,
     };
+    if let Some(fault) = exception(&error) {
+        return fault;
+    }
     match error.downcast_ref::<Trap>() {
-        Some(Trap::OutOfFuel) => out_of_ticks(budget.ticks_max),
+        Some(Trap::OutOfFuel) => out_of_ticks(bounds.ticks_max),
         Some(Trap::StackOverflow) => {
-            let limit = crate::limits::WASM_STACK_BYTES;
-            HostAbort::new(
-                AbortKind::Quota,
-                format!("the guest's calls are too deep: its stack is {limit} bytes"),
-            )
-            .into()
+            let message =
+                format!("the guest's calls are too deep: its stack is {} bytes", bounds.stack_bytes);
+            HostAbort::new(AbortKind::Quota, message).hint(raise("depth")).into()
         }
         Some(trap) => {
             let words = trap.to_string();
@@ -285,9 +369,44 @@ fn classify(error: wasmtime::Error, budget: &Budget) -> Error {
         }
         None => match error.downcast_ref::<Exit>() {
             Some(Exit(status)) => Stopped::Exit(*status).into(),
-            None => Fault { kind: "trap", message: chain(&error) }.into(),
+            None => of_message(&error, bounds),
         },
     }
+}
+
+/// The engine has no types for the errors of these two limits, only words.
+const TOO_MUCH_DATA: &str = "fuel allocated for hostcalls has been exhausted";
+const TOO_MANY_RESOURCES: &str = "store handle limit exceeded";
+
+fn of_message(error: &wasmtime::Error, bounds: Bounds) -> Error {
+    // Only the innermost words are the engine's own: others may quote names of the guest.
+    let message = error.root_cause().to_string();
+    let quota =
+        |message: String, name: &str| HostAbort::new(AbortKind::Quota, message).hint(raise(name)).into();
+    if message.contains(TOO_MUCH_DATA) {
+        let max = bounds.transfer_max_bytes;
+        return quota(format!("one call of the guest passes more bytes than the limit of {max}"), "transfer");
+    }
+    if message.contains(TOO_MANY_RESOURCES) {
+        let max = bounds.resources_max;
+        return quota(
+            format!("the guest wants {} handles of its own; the limit is {max}", max + 1),
+            "resources",
+        );
+    }
+    Fault { kind: "trap", message: chain(error) }.into()
+}
+
+/// What went wrong with an exception, if that is what did.
+fn exception(error: &wasmtime::Error) -> Option<Error> {
+    if error.is::<ThrownException>() {
+        return Some(Fault { kind: "trap", message: "an exception that nothing caught".to_owned() }.into());
+    }
+    // The limiter refused, or the type of the heap did; the engine does not say which.
+    error.downcast_ref::<GcHeapOutOfMemory<()>>().map(|_| {
+        let message = "the guest keeps more exceptions than its memory has room for";
+        HostAbort::new(AbortKind::Quota, message).hint("raise the limit with `--memory SIZE`").into()
+    })
 }
 
 fn out_of_ticks(ticks_max: u64) -> Error {

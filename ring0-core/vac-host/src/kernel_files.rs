@@ -140,11 +140,11 @@ fn open(host: &mut Host, path: &str, how: How) -> std::result::Result<Opened, Er
 fn open_in(host: &mut Host, root: &OpenDir, path: &str, how: How) -> std::result::Result<Opened, ErrorCode> {
     let path = if path.is_empty() { "." } else { path };
     let held = if path == "." { Some((root.rights, root.place.grant)) } else { root.rights_on(path) };
-    let Some((_, grant)) = held.filter(|(held, _)| held.has(root.needs(how))) else {
+    let Some((_, grant)) = held.filter(|(held, _)| held.has(root.needs(path, how))) else {
         return Err(ErrorCode::NotPermitted);
     };
     host.allowed_by(Some(grant));
-    root.open(path, how)
+    root.open(path, how, &mut host.identities)
 }
 
 /// What follows the grant's name in `path`.

@@ -5,25 +5,42 @@
 //!
 //! - [`engine`]: settings of profile `det-1`, compiling, the cache of compiled code
 //! - [`load`]: what a file is, and turning WASI 0.1 modules into components
+//! - [`sections`]: what a program's maker put beside its code
 //! - [`instance`]: a kernel that runs
+//! - [`calls`]: several calls in one instance, with what they give kept between them
+//! - [`link`]: joining components, the exports of one being the imports of another
+//! - [`memory`]: the linear memory of a core module, from outside
 //! - [`inspect`]: what a kernel imports and exports, and which grants it would need
+//! - [`nearest`]: the name that was meant
 //! - [`value`]: values as WAVE text and in canonical form
 //! - [`wall`]: where every call crosses
-//! - [`host`]: what stands behind the wall; [`fs`] for files
+//! - [`host`]: what stands behind the wall; [`fs`] for files, [`net`] for what of the network is granted,
+//!   [`http`] for requests and secrets
 //! - [`limits`]: every bound
 
 mod adapt;
+mod adapter;
+pub mod calls;
 mod clock;
+mod core_module;
 pub mod engine;
 mod entropy;
 pub mod fs;
 pub mod host;
+pub mod http;
+mod identity;
 pub mod inspect;
 pub mod instance;
 mod kernel_files;
 pub mod limits;
+pub mod link;
 pub mod load;
+pub mod memory;
+pub mod nearest;
+pub mod net;
 mod schedule;
+pub mod sections;
+mod socket;
 mod timers;
 pub mod value;
 pub mod wall;
@@ -31,12 +48,12 @@ mod wasi;
 mod wasi3;
 mod wire;
 
-pub use engine::{Compiled, Engine, Origin};
-pub use host::{Console, Host, NoConsole, Out, Preopen, Setup};
-pub use instance::{Budget, Ending, Instance, NoWatch, Watch};
+pub use engine::{Coder, Compiled, Compiler, Engine, Origin};
+pub use host::{Bucket, Console, Host, KeyValue, NoConsole, Out, Preopen, Setup};
+pub use instance::{Budget, Ending, Instance, NoWatch, Spent, Watch};
 pub use load::{Kind, Loaded};
 pub use wall::{Answered, Crossing, Function, NoRecorder, Recorder, State};
 pub use wire::Wire;
 
 /// Values of the component model, and their types.
-pub use wasmtime::component::{Type, Val};
+pub use wasmtime::component::{ResourceAny, Type, Val};

@@ -1,7 +1,9 @@
 //! Every bound of the host, in one place.
 
-/// The largest module or component that is looked at, in bytes.
-pub const MODULE_MAX_BYTES: u64 = 256 << 20;
+/// The largest module or component that is ever looked at, in bytes, whatever the operator says.
+pub const MODULE_MAX_BYTES: u64 = 2 << 30;
+/// The largest one unless the operator says otherwise.
+pub const MODULE_DEFAULT_BYTES: u64 = 256 << 20;
 
 /// Bytes that one read gives at most.
 pub const READ_MAX_BYTES: usize = 1 << 20;
@@ -30,13 +32,50 @@ pub const TIMERS_MAX: usize = 1 << 14;
 /// Names and values of all fields of one HTTP message.
 pub const FIELDS_MAX_BYTES: usize = 64 << 10;
 
+/// The longest host name (RFC 1035, section 2.3.4).
+pub const HOST_NAME_MAX_BYTES: usize = 253;
+
+/// Addresses of resolved names that one kernel may hold.
+pub const RESOLVED_MAX: usize = 4096;
+
+/// The longest datagram.
+pub const DATAGRAM_MAX_BYTES: usize = 65_535;
+
+/// Datagrams that one call gives or takes at most.
+pub const DATAGRAMS_MAX: usize = 64;
+
+/// Names and values of one set of HTTP headers together.
+pub const HTTP_FIELDS_MAX_BYTES: usize = 128 << 10;
+
+/// The longest body of an HTTP response.
+pub const HTTP_BODY_MAX_BYTES: u64 = 256 << 20;
+
+/// The longest key of a namespace.
+pub const KEY_MAX_BYTES: usize = 1 << 10;
+
+/// The longest value of a namespace.
+pub const VALUE_MAX_BYTES: usize = 16 << 20;
+
+/// Keys that one listing gives at most.
+pub const KEYS_PER_LISTING: usize = 1024;
+
 /// Names that one directory may list.
 pub const LISTING_MAX: usize = 1 << 20;
 
-/// The guest's stack, well inside the native one that it runs on.
+/// Objects of the file system whose identity is remembered.
+pub const OBJECTS_MET_MAX: usize = 1 << 20;
+
+/// Objects on which a guest may have set times.
+pub const TIMES_SET_MAX: usize = 1 << 20;
+
+/// The guest's stack unless the operator says otherwise.
 pub const WASM_STACK_BYTES: usize = 1 << 20;
-/// The native stack that a guest and the host functions it calls run on.
-pub const NATIVE_STACK_BYTES: usize = 4 << 20;
+/// The least stack that a guest can do with, and the most that it is given.
+pub const WASM_STACK_MIN_BYTES: usize = 64 << 10;
+/// See [`WASM_STACK_MIN_BYTES`].
+pub const WASM_STACK_MAX_BYTES: usize = 256 << 20;
+/// What the native stack has beyond the guest's, for the host functions that it calls.
+pub const HOST_STACK_BYTES: usize = 3 << 20;
 
 /// Ticks after which the host looks whether it should stop a kernel: about a millisecond.
 pub const TICKS_BETWEEN_CHECKS: u64 = 2_000_000;
@@ -44,10 +83,33 @@ pub const TICKS_BETWEEN_CHECKS: u64 = 2_000_000;
 /// Linear memory of a run unless the operator says otherwise.
 pub const MEMORY_DEFAULT_BYTES: u64 = 4 << 30;
 
-/// Table elements of a run.
+/// Table elements of a run unless the operator says otherwise.
 pub const TABLE_ELEMENTS_MAX: u64 = 10_000_000;
 
-/// Bytes that strings and lists of one call may take on the host.
+/// Bytes that strings and lists of one call may take on the host, unless the operator says otherwise.
 pub const HOSTCALL_MAX_BYTES: usize = 256 << 20;
 
-const _: () = assert!(2 * WASM_STACK_BYTES <= NATIVE_STACK_BYTES);
+/// Types, functions, imports or exports of a core module: what the engine itself accepts.
+pub const CORE_ITEMS_MAX: usize = 1_000_000;
+
+/// Exports of a core module that can be called.
+pub const CORE_EXPORTS_MAX: usize = 10_000;
+
+/// Parameters of a core function that is called from outside: what travels in registers.
+pub const CORE_PARAMS_MAX: usize = 16;
+
+/// Components that are linked to one program.
+pub const LINKS_MAX: usize = 64;
+
+/// Calls of one instance in one command.
+pub const CALLS_MAX: usize = 1000;
+
+/// Bytes that one call moves between a module's memory and its caller.
+pub const MEMORY_MOVE_MAX_BYTES: usize = 64 << 20;
+
+/// Handles of any kind that a program's components may hold, those of its own resources with them,
+/// unless the operator says otherwise.
+pub const RESOURCES_MAX: usize = 100_000;
+
+const _: () = assert!(WASM_STACK_BYTES <= WASM_STACK_MAX_BYTES && WASM_STACK_MIN_BYTES < WASM_STACK_BYTES);
+const _: () = assert!(MODULE_DEFAULT_BYTES <= MODULE_MAX_BYTES);

@@ -1,10 +1,11 @@
 //! What a file is, and how it becomes a component.
 //!
 //! Three kinds are known by their first bytes: a component, a core module, and anything else,
-//! which is refused. A core module that was made for WASI 0.1 is adapted: it is wrapped, with the
-//! adapter, into a component that imports WASI 0.2. The CID of the file stays its identity.
+//! which is refused. A core module is wrapped into a component that exports its functions and, if
+//! it was made for WASI 0.1, imports WASI 0.2. The CID of the file stays its identity.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use vac_core::cid::Cid;
 use vac_core::fault::{AbortKind, Corrupt, Error, HostAbort, Result, Usage};
@@ -13,8 +14,12 @@ use wasmparser::{
     Encoding, InstanceTypeDeclaration, Parser, Payload,
 };
 
-use crate::adapt::{WASI_01, adapt};
+use crate::adapt::adapt;
+use crate::core_module::CoreModule;
 use crate::limits::MODULE_MAX_BYTES;
+
+/// Names that one error lists.
+const NAMED_MAX: usize = 100;
 
 /// What kind of program a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +30,8 @@ pub enum Kind {
     Command,
     /// A core module for WASI 0.1 that does not.
     Reactor,
+    /// A core module that does neither.
+    Core,
 }
 
 impl Kind {
@@ -34,6 +41,7 @@ impl Kind {
             Self::Component => "component",
             Self::Command => "WASI 0.1 command (core module)",
             Self::Reactor => "WASI 0.1 reactor (core module)",
+            Self::Core => "core module without WASI",
         }
     }
 
@@ -43,6 +51,7 @@ impl Kind {
             Self::Component => "component",
             Self::Command => "command-0.1",
             Self::Reactor => "reactor-0.1",
+            Self::Core => "core",
         }
     }
 }
@@ -58,30 +67,50 @@ pub struct Loaded<'a> {
     pub bytes: &'a [u8],
     /// Where it is from, for messages.
     pub place: &'a str,
+    /// What it shows, if it is a core module.
+    pub(crate) core: Option<CoreModule>,
 }
 
 impl Loaded<'_> {
     /// The component: the file itself, or the adapted module.
     pub fn component(&self) -> Result<Cow<'_, [u8]>> {
-        match self.kind {
-            Kind::Component => Ok(Cow::Borrowed(self.bytes)),
-            Kind::Command | Kind::Reactor => adapt(self.bytes, self.kind, self.place).map(Cow::Owned),
+        let Some(core) = &self.core else { return Ok(Cow::Borrowed(self.bytes)) };
+        match core.foreign.is_empty() {
+            true => adapt(self.bytes, core, self.place).map(Cow::Owned),
+            false => Err(uncovered(&self.foreign(), self.place)),
         }
+    }
+
+    /// Imports of a core module that are not of WASI 0.1, each once.
+    fn foreign(&self) -> Vec<String> {
+        let foreign = self.core.iter().flat_map(|core| &core.foreign);
+        let names: BTreeSet<String> = foreign.map(|f| format!("{}.{}", f.module, f.name)).collect();
+        names.into_iter().collect()
     }
 }
 
 /// Looks at the bytes of a program; `place` says in errors where they are from.
 pub fn load<'a>(bytes: &'a [u8], place: &'a str) -> Result<Loaded<'a>> {
+    load_as(Cid::of_raw(bytes), bytes, place)
+}
+
+/// [`load`] of bytes whose CID the caller computed.
+pub fn load_as<'a>(cid: Cid, bytes: &'a [u8], place: &'a str) -> Result<Loaded<'a>> {
     if bytes.len() as u64 > MODULE_MAX_BYTES {
-        let message =
-            format!("`{place}` has {} bytes; the limit for a program is {MODULE_MAX_BYTES}", bytes.len());
-        return Err(HostAbort::new(AbortKind::Quota, message).into());
+        return Err(too_large(place, bytes.len() as u64, MODULE_MAX_BYTES));
     }
-    let kind = match encoding(bytes, place)? {
-        Encoding::Component => Kind::Component,
-        Encoding::Module => module_kind(bytes, place)?,
+    let core = match encoding(bytes, place)? {
+        Encoding::Component => None,
+        Encoding::Module => Some(CoreModule::read(bytes, place)?),
     };
-    Ok(Loaded { cid: Cid::of_raw(bytes), kind, bytes, place })
+    let kind = core.as_ref().map_or(Kind::Component, module_kind);
+    Ok(Loaded { cid, kind, bytes, place, core })
+}
+
+/// A program that is larger than a limit.
+pub fn too_large(place: &str, len_bytes: u64, max_bytes: u64) -> Error {
+    let message = format!("`{place}` has {len_bytes} bytes; the limit for a program is {max_bytes}");
+    HostAbort::new(AbortKind::Quota, message).hint(vac_core::caps::raise("module")).into()
 }
 
 fn encoding(bytes: &[u8], place: &str) -> Result<Encoding> {
@@ -109,7 +138,7 @@ fn start_of(bytes: &[u8]) -> String {
     if start.is_empty() { "nothing".into() } else { format!("`{}`", String::from_utf8_lossy(&start)) }
 }
 
-fn malformed(error: &wasmparser::BinaryReaderError, place: &str) -> Error {
+pub(crate) fn malformed(error: &wasmparser::BinaryReaderError, place: &str) -> Error {
     Corrupt::new(
         "program",
         format!("`{place}` at byte {:#x}", error.offset()),
@@ -119,30 +148,12 @@ fn malformed(error: &wasmparser::BinaryReaderError, place: &str) -> Error {
     .into()
 }
 
-/// Which adapter a core module needs. Its imports must be those of WASI 0.1.
-fn module_kind(bytes: &[u8], place: &str) -> Result<Kind> {
-    let mut kind = Kind::Reactor;
-    for payload in Parser::new(0).parse_all(bytes) {
-        match payload.map_err(|e| malformed(&e, place))? {
-            Payload::ImportSection(imports) => {
-                for import in imports.into_imports() {
-                    let import = import.map_err(|e| malformed(&e, place))?;
-                    if import.module != WASI_01 {
-                        return Err(uncovered(&format!("{}.{}", import.module, import.name), place));
-                    }
-                }
-            }
-            Payload::ExportSection(exports) => {
-                for export in exports {
-                    if export.map_err(|e| malformed(&e, place))?.name == "_start" {
-                        kind = Kind::Command;
-                    }
-                }
-            }
-            _ => {}
-        }
+fn module_kind(core: &CoreModule) -> Kind {
+    match (core.has_start, core.uses_wasi) {
+        (true, _) => Kind::Command,
+        (false, true) => Kind::Reactor,
+        (false, false) => Kind::Core,
     }
-    Ok(kind)
 }
 
 /// Whether a component, or one inside of it, has anything to do with `async` functions, streams or
@@ -208,12 +219,16 @@ fn is_concurrent_function(function: &CanonicalFunction) -> bool {
     }
 }
 
-/// An import that this host does not have: refused at load, by name.
-pub(crate) fn uncovered(import: &str, place: &str) -> Error {
-    let import = vac_core::fault::quote(import);
+/// Imports that this host does not have: refused at load, by name.
+pub(crate) fn uncovered(imports: &[String], place: &str) -> Error {
+    let mut names: Vec<String> =
+        imports.iter().take(NAMED_MAX).map(|name| format!("`{}`", vac_core::fault::quote(name))).collect();
+    if let Some(more) = imports.len().checked_sub(NAMED_MAX).filter(|more| *more > 0) {
+        names.push(format!("{more} more"));
+    }
     HostAbort::new(
         AbortKind::Denied,
-        format!("`{place}` imports `{import}`, which this host does not provide"),
+        format!("`{place}` imports {}, which this host does not provide", names.join(", ")),
     )
     .hint("nothing is passed through that cannot be recorded")
     .into()

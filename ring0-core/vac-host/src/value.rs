@@ -5,7 +5,7 @@ use vac_core::fault::{Fault, Result, Usage, quote};
 use wasm_wave::ast::Node;
 use wasm_wave::parser::ParserError;
 use wasm_wave::untyped::UntypedFuncCall;
-use wasmtime::component::{Type, Val};
+use wasmtime::component::{ResourceAny, ResourceType, Type, Val};
 
 use crate::limits::WAVE_DEPTH_MAX;
 
@@ -115,17 +115,31 @@ fn bad_args(args: &str, params: &[(String, Type)], error: &ParserError) -> vac_c
         .into()
 }
 
+/// What a type of resource is called, if that is known.
+type Names<'a> = dyn Fn(&ResourceType) -> Option<String> + 'a;
+
 /// Parameters as a person reads them: `(name: type, …)`.
 pub fn show_params(params: &[(String, Type)]) -> String {
-    let shown: Vec<_> = params.iter().map(|(name, ty)| format!("{name}: {}", show_type(ty))).collect();
+    show_params_with(params, &|_| None)
+}
+
+pub(crate) fn show_params_with(params: &[(String, Type)], names: &Names<'_>) -> String {
+    let shown: Vec<_> =
+        params.iter().map(|(name, ty)| format!("{name}: {}", show_type_with(ty, names))).collect();
     format!("({})", shown.join(", "))
 }
 
 /// A type as WIT writes it, records and variants spelled out.
 pub fn show_type(ty: &Type) -> String {
+    show_type_with(ty, &|_| None)
+}
+
+pub(crate) fn show_type_with(ty: &Type, names: &Names<'_>) -> String {
+    let show_type = |ty: &Type| show_type_with(ty, names);
+    let name_of = |ty: &ResourceType| names(ty).unwrap_or_else(|| "resource".into());
     match ty {
-        Type::Own(_) => "own<resource>".into(),
-        Type::Borrow(_) => "borrow<resource>".into(),
+        Type::Own(ty) => format!("own<{}>", name_of(ty)),
+        Type::Borrow(ty) => format!("borrow<{}>", name_of(ty)),
         Type::Future(_) => "future".into(),
         Type::Stream(_) => "stream".into(),
         Type::ErrorContext => "error-context".into(),
@@ -155,10 +169,70 @@ pub fn show_type(ty: &Type) -> String {
     }
 }
 
+/// Whether values of this type may have handles in them.
+pub(crate) fn has_handles(ty: &Type) -> bool {
+    let found = std::cell::Cell::new(false);
+    let _ = show_type_with(ty, &|_| {
+        found.set(true);
+        None
+    });
+    found.get()
+}
+
 /// A value as WAVE text. A handle has none.
 pub fn show(value: &Val) -> Result<String> {
     wasm_wave::to_string(value)
         .map_err(|e| Fault { kind: "value", message: format!("the result has no text form: {e}") }.into())
+}
+
+/// A value as WAVE text, handles as `names` has them.
+pub(crate) fn show_with(value: &Val, names: &dyn Fn(&ResourceAny) -> String) -> Result<String> {
+    if !has_handle(value) {
+        return show(value);
+    }
+    let each = |values: &[Val]| -> Result<String> {
+        let shown: Vec<String> = values.iter().map(|v| show_with(v, names)).collect::<Result<_>>()?;
+        Ok(shown.join(", "))
+    };
+    let payload = |word: &str, value: &Option<Box<Val>>| match value {
+        Some(value) => Ok(format!("{word}({})", show_with(value, names)?)),
+        None => Ok(word.to_owned()),
+    };
+    match value {
+        Val::Resource(any) => Ok(names(any)),
+        Val::List(values) | Val::FixedLengthList(values) => Ok(format!("[{}]", each(values)?)),
+        Val::Tuple(values) => Ok(format!("({})", each(values)?)),
+        Val::Record(fields) => {
+            let fields = fields.iter().map(|(name, v)| Ok(format!("{name}: {}", show_with(v, names)?)));
+            Ok(format!("{{{}}}", fields.collect::<Result<Vec<_>>>()?.join(", ")))
+        }
+        Val::Variant(name, value) => payload(name, value),
+        Val::Option(value) => payload("some", value),
+        Val::Result(Ok(value)) => payload("ok", value),
+        Val::Result(Err(value)) => payload("err", value),
+        other => show(other),
+    }
+}
+
+fn has_handle(value: &Val) -> bool {
+    matches!(value, Val::Resource(_)) || parts(value).into_iter().any(has_handle)
+}
+
+/// The values that a value is made of.
+pub(crate) fn parts(value: &Val) -> Vec<&Val> {
+    match value {
+        Val::List(values) | Val::FixedLengthList(values) => match values.first() {
+            // Bytes and numbers have no parts, and there may be many.
+            Some(Val::U8(_) | Val::U16(_) | Val::U32(_) | Val::Float32(_) | Val::Float64(_)) => Vec::new(),
+            _ => values.iter().collect(),
+        },
+        Val::Tuple(values) => values.iter().collect(),
+        Val::Map(entries) => entries.iter().flat_map(|(key, value)| [key, value]).collect(),
+        Val::Record(fields) => fields.iter().map(|(_, value)| value).collect(),
+        Val::Variant(_, Some(value)) | Val::Option(Some(value)) => vec![value],
+        Val::Result(Ok(Some(value)) | Err(Some(value))) => vec![value],
+        _ => Vec::new(),
+    }
 }
 
 /// Results as WAVE text: nothing, a value, or a tuple.
@@ -170,15 +244,26 @@ pub fn show_results(results: &[Val]) -> Result<String> {
     }
 }
 
-/// Appends the canonical form of `values`, as an array.
+/// Appends the canonical form of `values`, as an array. A handle has none, and is null.
 pub fn put_values(values: &[Val], to: &mut Writer) {
+    put_values_with(values, &|_| None, to);
+}
+
+/// Appends the canonical form of `values`, as an array. A handle is its number.
+pub(crate) fn put_values_with(
+    values: &[Val],
+    numbers: &dyn Fn(&ResourceAny) -> Option<u64>,
+    to: &mut Writer,
+) {
     to.array(values.len());
-    values.iter().for_each(|value| put(value, to));
+    values.iter().for_each(|value| put(value, numbers, to));
 }
 
 /// The form is that of [`crate::wire`]; names of fields are left out, names of cases are kept.
 /// A float is its bits, four or eight bytes, least significant first.
-fn put(value: &Val, to: &mut Writer) {
+fn put(value: &Val, numbers: &dyn Fn(&ResourceAny) -> Option<u64>, to: &mut Writer) {
+    let put_values = |values: &[Val], to: &mut Writer| put_values_with(values, numbers, to);
+    let put = |value: &Val, to: &mut Writer| put(value, numbers, to);
     let optional = |value: &Option<Box<Val>>, to: &mut Writer| match value {
         None => to.null(),
         Some(value) => {
@@ -200,7 +285,7 @@ fn put(value: &Val, to: &mut Writer) {
         Val::Float64(v) => to.byte_string(&v.to_bits().to_le_bytes()),
         Val::Char(v) => to.text(v.encode_utf8(&mut [0; 4])),
         Val::String(v) => to.text(v),
-        Val::List(v) | Val::FixedLengthList(v) => match as_bytes(v) {
+        Val::List(v) | Val::FixedLengthList(v) => match bytes_of(v) {
             Some(bytes) => to.byte_string(&bytes),
             None => put_values(v, to),
         },
@@ -235,17 +320,25 @@ fn put(value: &Val, to: &mut Writer) {
             to.array(names.len());
             names.iter().for_each(|name| to.text(name));
         }
-        Val::Resource(_) | Val::Future(_) | Val::Stream(_) | Val::ErrorContext(_) => to.null(),
+        Val::Resource(any) => match numbers(any) {
+            Some(number) => to.uint(number),
+            None => to.null(),
+        },
+        Val::Future(_) | Val::Stream(_) | Val::ErrorContext(_) => to.null(),
     }
 }
 
 /// A list of bytes that is not empty, as bytes. An empty list is the empty array, whatever it is of.
-fn as_bytes(list: &[Val]) -> Option<Vec<u8>> {
+fn bytes_of(list: &[Val]) -> Option<Vec<u8>> {
     if list.is_empty() {
         return None;
     }
     list.iter().map(|v| if let Val::U8(byte) = v { Some(*byte) } else { None }).collect()
 }
+
+mod kept;
+
+pub(crate) use kept::{Places, Unfit, as_bytes, as_u32, fit, is_name, parse_args_with, parse_untyped};
 
 #[cfg(test)]
 mod tests {

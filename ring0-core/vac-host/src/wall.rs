@@ -16,7 +16,7 @@ use wasmtime::component::{
 };
 use wasmtime::{AsContext, AsContextMut, StoreContextMut};
 
-use crate::host::Host;
+use crate::host::{Host, REVOKED};
 use crate::timers::Timers;
 use crate::wasi3::http::Bodies;
 use crate::wire::Wire;
@@ -60,8 +60,22 @@ pub trait Recorder: Send {
     /// acts and [`Recorder::answered`] follows.
     fn ask(&mut self, crossing: &Crossing<'_>) -> Result<Option<Vec<u8>>>;
 
+    /// In a replay, the canonical form of what the next event of the record was asked, if `function` may be
+    /// what it was asked of. Needed where that is
+    /// more than the arguments: the host that knew the rest is not there any more.
+    fn recorded_request(&mut self, function: &Function) -> Result<Option<Vec<u8>>> {
+        let _ = function;
+        Ok(None)
+    }
+
     /// The host acted.
     fn answered(&mut self, crossing: &Crossing<'_>, answered: &Answered<'_>) -> Result<()>;
+
+    /// Numbers of grants that were taken back and that this kernel does not know of yet. Asked before
+    /// every call.
+    fn revoked(&mut self, _tick: u64) -> Result<Vec<u32>> {
+        Ok(Vec::new())
+    }
 
     /// The host did not act, or not wholly, and the kernel ends here.
     fn stopped(&mut self, crossing: &Crossing<'_>, why: &Error) -> Result<()>;
@@ -147,7 +161,28 @@ impl Interface<'_> {
     {
         let function = self.function(name, class);
         self.linker.func_wrap(name, move |mut store: StoreContextMut<'_, State>, params: P| {
-            let result = cross(&mut store, &function, params, &act);
+            let result = cross(&mut store, &function, params, None, &act);
+            result.map(|value| (value,)).map_err(wasmtime::Error::new)
+        })
+    }
+
+    /// Defines a function whose arguments name by handles what it does: its request in the record is
+    /// `[arguments, detail]`, the detail being what stands behind the handles.
+    pub(crate) fn detailed<P, R>(
+        &mut self,
+        name: &str,
+        class: Class,
+        detail: impl Fn(&mut Host, &P) -> Result<Vec<u8>> + Send + Sync + 'static,
+        act: impl Fn(&mut Host, P) -> Result<R> + Send + Sync + 'static,
+    ) -> wasmtime::Result<()>
+    where
+        P: ComponentNamedList + Lift + Wire + 'static,
+        R: Wire + Lower + Send + Sync + 'static,
+        (R,): ComponentNamedList + Lower,
+    {
+        let function = self.function(name, class);
+        self.linker.func_wrap(name, move |mut store: StoreContextMut<'_, State>, params: P| {
+            let result = cross(&mut store, &function, params, Some(&detail), &act);
             result.map(|value| (value,)).map_err(wasmtime::Error::new)
         })
     }
@@ -164,7 +199,7 @@ impl Interface<'_> {
     {
         let function = self.function(name, class);
         self.linker.func_wrap(name, move |mut store: StoreContextMut<'_, State>, params: P| {
-            cross(&mut store, &function, params, &act).map_err(wasmtime::Error::new)
+            cross(&mut store, &function, params, None, &act).map_err(wasmtime::Error::new)
         })
     }
 
@@ -190,7 +225,8 @@ impl Interface<'_> {
         self.linker.func_wrap_concurrent(name, move |accessor: &Accessor<State>, params: P| {
             let (function, act) = (Arc::clone(&function), Arc::clone(&act));
             Box::pin(async move {
-                let result = accessor.with(|mut a| cross(&mut a.as_context_mut(), &function, params, &*act));
+                let result =
+                    accessor.with(|mut a| cross(&mut a.as_context_mut(), &function, params, None, &*act));
                 result.map(|value| (value,)).map_err(wasmtime::Error::new)
             })
         })
@@ -209,15 +245,16 @@ impl Interface<'_> {
             Box::pin(async move {
                 let wait = accessor.with(|mut a| {
                     let mut store = a.as_context_mut();
-                    let ns =
-                        cross(&mut store, &begin, params, &|host: &mut Host, params| Ok(due(host, &params)))?;
+                    let due = |host: &mut Host, params| Ok(due(host, &params));
+                    let ns = cross(&mut store, &begin, params, None, &due)?;
                     let now = tick(&store);
                     store.data_mut().timers.start(now, ns)
                 });
                 if let Some(timer) = wait.map_err(wasmtime::Error::new)? {
                     let number = timer.await;
                     let none = |_: &mut Host, (_,): (u64,)| Ok(());
-                    let ended = accessor.with(|mut a| cross(&mut a.as_context_mut(), &end, (number,), &none));
+                    let ended =
+                        accessor.with(|mut a| cross(&mut a.as_context_mut(), &end, (number,), None, &none));
                     ended.map_err(wasmtime::Error::new)?;
                 }
                 Ok(())
@@ -245,7 +282,7 @@ impl Interface<'_> {
         let function = self.function(name, class);
         self.linker.func_wrap(name, move |mut store: StoreContextMut<'_, State>, params: P| {
             let (recorded, streams) = split(params);
-            let answer = cross(&mut store, &function, recorded, &act).map_err(wasmtime::Error::new)?;
+            let answer = cross(&mut store, &function, recorded, None, &act).map_err(wasmtime::Error::new)?;
             make(&mut store, answer, streams).map(|value| (value,))
         })
     }
@@ -270,7 +307,8 @@ impl Interface<'_> {
             Box::pin(async move {
                 accessor.with(|mut access| {
                     let mut store = access.as_context_mut();
-                    let answer = cross(&mut store, &function, params, &act).map_err(wasmtime::Error::new)?;
+                    let answer =
+                        cross(&mut store, &function, params, None, &act).map_err(wasmtime::Error::new)?;
                     make(&mut store, answer).map(|value| (value,))
                 })
             })
@@ -286,7 +324,7 @@ impl Interface<'_> {
         self.linker.func_wrap(name, move |mut store: StoreContextMut<'_, State>, params: P| {
             let status = status(&params);
             let end = |_: &mut Host, _: P| Ok(());
-            let crossed: Result<()> = cross(&mut store, &function, params, &end);
+            let crossed: Result<()> = cross(&mut store, &function, params, None, &end);
             crossed.map_err(wasmtime::Error::new)?;
             Err::<(), _>(wasmtime::Error::new(Exit(status)))
         })
@@ -324,7 +362,7 @@ impl Interface<'_> {
             let drop =
                 |host: &mut Host, (handle,): (Resource<T>,)| host.release(Handle::from_rep(handle.rep()));
             let params = (Resource::<T>::new_own(rep),);
-            cross(&mut store, &function, params, &drop).map_err(wasmtime::Error::new)?;
+            cross(&mut store, &function, params, None, &drop).map_err(wasmtime::Error::new)?;
             end(&mut store, rep)
         })
     }
@@ -336,11 +374,23 @@ pub(crate) fn tick(store: &impl AsContext<Data = State>) -> u64 {
     store.data().ticks_given.saturating_sub(store.get_fuel().unwrap_or_default())
 }
 
+/// What stands behind the handles of a call's arguments, in canonical form.
+type Detail<'a, P> = &'a dyn Fn(&mut Host, &P) -> Result<Vec<u8>>;
+
+/// The detail of a recorded request; none if it is of another form, which then is found to differ.
+fn recorded_detail(recorded: &[u8]) -> Option<Vec<u8>> {
+    let mut reader = Reader::new(recorded, "the recorded request");
+    reader.array_of(2).ok()?;
+    reader.skip().ok()?;
+    recorded.get(reader.at()..).map(<[u8]>::to_vec)
+}
+
 /// One call through the wall.
 pub(crate) fn cross<P: Wire, R: Wire>(
     store: &mut StoreContextMut<'_, State>,
     function: &Function,
     params: P,
+    detail: Option<Detail<'_, P>>,
     act: &impl Fn(&mut Host, P) -> Result<R>,
 ) -> Result<R> {
     let fuel = store.as_context().get_fuel().unwrap_or_default();
@@ -348,13 +398,27 @@ pub(crate) fn cross<P: Wire, R: Wire>(
     let tick = ticks_given.saturating_sub(fuel);
     host.begin_call(tick);
     host.quotas.charge(Quota::HostCalls, 1)?;
+    for grant in recorder.revoked(tick)? {
+        host.revoke(grant);
+    }
     request.clear();
-    params.put(request);
+    match detail {
+        None => params.put(request),
+        Some(detail) => {
+            let detail = match recorder.recorded_request(function)? {
+                Some(recorded) => recorded_detail(&recorded).unwrap_or_default(),
+                None => detail(host, &params)?,
+            };
+            request.array(2);
+            params.put(request);
+            request.form(&detail);
+        }
+    }
     let crossing = Crossing { function, tick, request: request.bytes_so_far() };
     if let Some(recorded) = recorder.ask(&crossing)? {
         return Ok(replayed(&recorded, function)?);
     }
-    let result = match act(host, params) {
+    let result = match act(host, params).or_else(told) {
         Ok(result) => result,
         Err(why) => {
             recorder.stopped(&crossing, &why)?;
@@ -367,6 +431,14 @@ pub(crate) fn cross<P: Wire, R: Wire>(
     let answered = Answered { response: response.bytes_so_far(), grant, denied: denied.as_deref() };
     recorder.answered(&crossing, &answered)?;
     Ok(result)
+}
+
+/// A revoked handle is an error that the guest sees, where its function has one.
+fn told<R: Wire>(why: Error) -> Result<R> {
+    match &why {
+        Error::Fault(fault) if fault.kind == REVOKED => R::revoked().ok_or(why),
+        _ => Err(why),
+    }
 }
 
 fn replayed<R: Wire>(recorded: &[u8], function: &Function) -> Result<R, Corrupt> {

@@ -17,6 +17,12 @@ pub trait Wire: Sized {
     /// Reads the canonical form.
     fn read(from: &mut Reader<'_>) -> Result<Self, Corrupt>;
 
+    /// What a guest gets from a function that it calls on a handle that was revoked. Where there is
+    /// nothing that says so, the call ends the guest.
+    fn revoked() -> Option<Self> {
+        None
+    }
+
     /// Appends a list.
     fn put_list(items: &[Self], to: &mut Writer) {
         to.array(items.len());
@@ -104,6 +110,9 @@ impl<T: Wire, E: Wire> Wire for Result<T, E> {
             }
         })
     }
+    fn revoked() -> Option<Self> {
+        E::revoked().map(Err)
+    }
 }
 
 /// A handle is the number that crosses. Read back, it is owned: only a result carries one.
@@ -162,9 +171,9 @@ macro_rules! record {
 }
 pub(crate) use record;
 
-/// Enums without payload: the number of the case.
+/// Enums without payload: the number of the case. One that follows stands for a revoked handle.
 macro_rules! cases {
-    ($ty:ident { $($case:ident),* $(,)? }) => {
+    ($ty:ident { $($case:ident),* $(,)? } $($revoked:ident)?) => {
         impl $ty {
             const CASES: &'static [Self] = &[$(Self::$case),*];
         }
@@ -177,6 +186,9 @@ macro_rules! cases {
                 let case = usize::try_from(number).ok().and_then(|n| Self::CASES.get(n));
                 case.copied().ok_or_else(|| from.wrong(stringify!($ty), number))
             }
+            $(fn revoked() -> Option<Self> {
+                Some(Self::$revoked)
+            })?
         }
     };
 }

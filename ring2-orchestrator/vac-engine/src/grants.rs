@@ -3,13 +3,20 @@
 //! ```text
 //! dir:ro=HOST[::GUEST]    a directory, to read          dir:rw=…  to read and write
 //! file:ro=HOST[::GUEST]   one file                      file:rw=…
+//! tree:ro=CID[::GUEST]    a directory by its CID        tree:rw=…  a copy, whose end is a new CID
 //! env:NAME                a variable of the operator's environment
 //! stdin                   the standard input
+//! kv:ro=NAME[::GUEST]     a namespace of values         kv:rw=…
 //! ```
+//!
+//! Those of the network are in [`crate::net_grants`].
 //!
 //! The guest sees a directory under the name GUEST, which is HOST as it was typed unless another
 //! is given. The header of a run has the guest's names and rights; host paths are in a note, so
 //! that the same run from another folder has the same head.
+//!
+//! [`Grant::meet`] is where the operator's key meets the program's: what it gives is never more than
+//! either of the two.
 
 use std::path::{Path, PathBuf};
 
@@ -17,8 +24,16 @@ use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use vac_core::canon::Node;
 use vac_core::caps::Rights;
-use vac_core::fault::{HostAbort, Result, Usage, quote};
-use vac_host::Preopen;
+use vac_core::cid::Cid;
+use vac_core::fault::{AbortKind, HostAbort, Result, Usage, quote};
+use vac_host::net::NetGrant;
+use vac_host::{Bucket, Preopen};
+
+use crate::home::Home;
+
+use crate::manifest::Ask;
+use crate::namespace::{Namespace, check_name};
+use crate::net_grants::Net;
 
 /// One thing the operator allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +56,15 @@ pub enum Grant {
         /// What may be done.
         rights: Rights,
     },
+    /// A tree of the store.
+    Tree {
+        /// Its CID.
+        cid: Cid,
+        /// What the guest calls it.
+        guest: String,
+        /// What may be done with the guest's copy.
+        rights: Rights,
+    },
     /// A variable, with the value that the guest sees.
     Env {
         /// Its name.
@@ -50,13 +74,57 @@ pub enum Grant {
     },
     /// The standard input.
     Stdin,
+    /// Something of the network.
+    Net(Net),
+    /// A namespace of values by key.
+    Kv {
+        /// Its name.
+        name: String,
+        /// What the guest calls it.
+        guest: String,
+        /// What may be done.
+        rights: Rights,
+    },
+    /// What a program asks for of a directory that was granted. No `--grant` says this; it is made
+    /// by [`Grant::meet`].
+    Part(Part),
 }
 
-const KINDS: &str = "one of dir:ro=DIR, dir:rw=DIR, file:ro=FILE, file:rw=FILE, env:NAME, stdin";
+/// A file or directory inside of a granted directory. It is reached through that directory, so no
+/// link in it leads out of what was granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Where the granted directory is on the host.
+    pub host: PathBuf,
+    /// What the guest calls that directory.
+    pub of: String,
+    /// The path in it: names joined by `/`, none of them `.` or `..`.
+    pub below: String,
+    /// Whether it is one file, there or not; else it is a directory.
+    pub is_file: bool,
+    /// What may be done.
+    pub rights: Rights,
+}
+
+impl Part {
+    /// What the guest calls it.
+    pub fn guest(&self) -> String {
+        join(&self.of, &self.below)
+    }
+}
+
+/// What a guest calls a tree if nothing else is said.
+const TREE_GUEST: &str = "tree";
+
+const KINDS: &str = "one of dir:ro=DIR, dir:rw=DIR, file:ro=FILE, file:rw=FILE, tree:ro=CID, tree:rw=CID, env:NAME, \
+     stdin, kv:ro=NAME, kv:rw=NAME, http:HOST, tcp:HOST:PORT, udp:HOST:PORT, tcp:listen=ADDRESS:PORT, net:ADDRESS";
 
 impl Grant {
     /// Reads the text of one `--grant`. `env` looks up a variable of the operator.
     pub fn parse(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+        if let Some(net) = Net::parse(text)? {
+            return Ok(Self::Net(net));
+        }
         let (spec, value) = text.split_once('=').map_or((text, None), |(spec, value)| (spec, Some(value)));
         match (spec, value) {
             ("stdin", None) => Ok(Self::Stdin),
@@ -68,6 +136,21 @@ impl Grant {
                 let (host, guest) = paths(text, path)?;
                 // A file's holder may change its bytes, not its name.
                 Ok(Self::File { host, guest, rights: rights(spec).and(Rights::READ.or(Rights::WRITE)) })
+            }
+            ("kv:ro" | "kv:rw", Some(value)) => {
+                let (name, guest) = value.split_once("::").unwrap_or((value, value));
+                check_name(name)?;
+                Ok(Self::Kv { name: name.to_owned(), guest: guest.to_owned(), rights: rights(spec) })
+            }
+            ("tree:ro" | "tree:rw", Some(tree)) => {
+                let (cid, guest) = tree.split_once("::").unwrap_or((tree, TREE_GUEST));
+                if guest.is_empty() {
+                    return Err(Usage::new(format!("`{}` names no path", quote(text))).into());
+                }
+                let cid = cid.parse().map_err(|e: vac_core::fault::Corrupt| {
+                    Usage::new(e.to_string()).hint("`vac store put DIR` prints the CID of a directory")
+                })?;
+                Ok(Self::Tree { cid, guest: guest.to_owned(), rights: rights(spec) })
             }
             (spec, None) if spec.starts_with("env:") => Self::parse_env(text, &spec[4..], env),
             (spec, Some(_)) if spec.starts_with("env:") => {
@@ -99,24 +182,181 @@ impl Grant {
         Ok(Self::Env { name: name.to_owned(), value })
     }
 
-    /// The grant as the header of a run has it: `[kind, guest, rights]`.
+    /// The grant as the header of a run has it: `[kind, guest, rights]`; for a tree also its CID, and for a part
+    /// of a directory the guest's name of that directory, under which the guest is shown the part.
     pub fn to_node(&self) -> Node {
+        if let Self::Tree { cid, guest, rights } = self {
+            let [kind, guest, rights] =
+                ["tree", guest, &rights.to_string()].map(|text| Node::Text(text.to_owned()));
+            return Node::List(vec![kind, guest, rights, Node::Link(*cid)]);
+        }
         let (kind, guest, rights) = match self {
-            Self::Dir { guest, rights, .. } => ("dir", guest.as_str(), rights.to_string()),
-            Self::File { guest, rights, .. } => ("file", guest.as_str(), rights.to_string()),
-            Self::Env { name, .. } => ("env", name.as_str(), Rights::READ.to_string()),
-            Self::Stdin => ("stdin", "", Rights::READ.to_string()),
+            Self::Dir { guest, rights, .. } => ("dir", guest.clone(), *rights),
+            Self::File { guest, rights, .. } => ("file", guest.clone(), *rights),
+            Self::Tree { guest, rights, .. } => ("tree", guest.clone(), *rights),
+            Self::Env { name, .. } => ("env", name.clone(), Rights::READ),
+            Self::Stdin => ("stdin", String::new(), Rights::READ),
+            Self::Kv { guest, rights, .. } => ("kv", guest.clone(), *rights),
+            Self::Net(net) => return net.to_node(),
+            Self::Part(part) => (part.kind(), part.guest(), part.rights),
         };
-        Node::List([kind.to_owned(), guest.to_owned(), rights].into_iter().map(Node::Text).collect())
+        let mut items = vec![kind.to_owned(), guest, rights.to_string()];
+        if let Self::Part(part) = self {
+            items.push(part.of.clone());
+        }
+        Node::List(items.into_iter().map(Node::Text).collect())
+    }
+
+    /// The grant as `--grant` takes it, in the guest's names: `dir:ro=data`. Two grants that give the
+    /// same have the same text, however they were spelled.
+    pub fn text(&self) -> String {
+        let path = |kind: &str, guest: &str, rights: Rights| {
+            let access = if rights.has(Rights::WRITE) { "rw" } else { "ro" };
+            format!("{kind}:{access}={}", clean(guest))
+        };
+        match self {
+            Self::Dir { guest, rights, .. } => path("dir", guest, *rights),
+            Self::File { guest, rights, .. } => path("file", guest, *rights),
+            Self::Env { name, .. } => format!("env:{name}"),
+            Self::Stdin => "stdin".into(),
+            Self::Tree { cid, guest, rights } => {
+                let access = if rights.has(Rights::WRITE) { "rw" } else { "ro" };
+                format!("tree:{access}={cid}::{}", clean(guest))
+            }
+            Self::Kv { guest, rights, .. } => {
+                format!("kv:{}={guest}", if rights.has(Rights::WRITE) { "rw" } else { "ro" })
+            }
+            Self::Net(net) => net.text(),
+            Self::Part(part) => path(part.kind(), &part.guest(), part.rights),
+        }
     }
 
     /// Where it is on the host, if it is a file or directory.
     pub fn host_path(&self) -> Option<&Path> {
         match self {
             Self::Dir { host, .. } | Self::File { host, .. } => Some(host),
-            Self::Env { .. } | Self::Stdin => None,
+            Self::Part(part) => Some(&part.host),
+            Self::Tree { .. } | Self::Env { .. } | Self::Stdin | Self::Net(_) | Self::Kv { .. } => None,
         }
     }
+
+    /// The same grant, its path seen from `folder`: that of the file it was written in.
+    #[must_use]
+    pub fn seen_from(mut self, folder: &Path) -> Self {
+        match &mut self {
+            Self::Dir { host, .. } | Self::File { host, .. } => *host = folder.join(&*host),
+            Self::Env { .. } | Self::Stdin | Self::Part(_) | Self::Tree { .. } | Self::Net(_) | Self::Kv { .. } => {}
+        }
+        self
+    }
+
+    /// What this grant gives of what is asked for: all of it, a part, or nothing. It is all of it if
+    /// the [text](Self::text) of what it gives is that of what was asked.
+    pub fn meet(&self, asked: &Ask) -> Option<Self> {
+        match self {
+            Self::Dir { host, guest, rights } => meet_dir(host, guest, *rights, &asked.wants),
+            Self::File { host, guest, rights } => meet_file(host, guest, *rights, &asked.wants),
+            Self::Env { name, .. } => {
+                matches!(&asked.wants, Self::Env { name: wanted, .. } if wanted == name).then(|| self.clone())
+            }
+            Self::Stdin => (asked.wants == Self::Stdin).then_some(Self::Stdin),
+            Self::Tree { cid, guest, rights } => match &asked.wants {
+                Self::Tree { cid: wanted, guest: name, rights: wants }
+                    if wanted == cid && clean(name) == clean(guest) =>
+                {
+                    Some(Self::Tree { cid: *cid, guest: guest.clone(), rights: rights.and(*wants) })
+                }
+                _ => None,
+            },
+            Self::Kv { name, guest, rights } => match &asked.wants {
+                Self::Kv { guest: wanted, rights: wants, .. } if wanted == guest => {
+                    Some(Self::Kv { name: name.clone(), guest: guest.clone(), rights: rights.and(*wants) })
+                }
+                _ => None,
+            },
+            Self::Net(net) => match &asked.wants {
+                Self::Net(wanted) => net.meet(wanted).map(Self::Net),
+                _ => None,
+            },
+            // It is what came of a meeting already.
+            Self::Part(_) => None,
+        }
+    }
+}
+
+impl Part {
+    fn kind(&self) -> &'static str {
+        if self.is_file { "file" } else { "dir" }
+    }
+}
+
+fn meet_dir(host: &Path, guest: &str, rights: Rights, wants: &Grant) -> Option<Grant> {
+    let part = |below: String, is_file, wanted: Rights| {
+        let (host, of) = (host.to_owned(), guest.to_owned());
+        Grant::Part(Part { host, of, below, is_file, rights: rights.and(wanted) })
+    };
+    let whole = |wanted: Rights| Grant::Dir {
+        host: host.to_owned(),
+        guest: guest.to_owned(),
+        rights: rights.and(wanted),
+    };
+    match wants {
+        Grant::Dir { guest: asked, rights: wanted, .. } => match below(guest, asked) {
+            Some(path) if path.is_empty() => Some(whole(*wanted)),
+            Some(path) => Some(part(path, false, *wanted)),
+            // More was asked for than was granted.
+            None => below(asked, guest).map(|_| whole(*wanted)),
+        },
+        Grant::File { guest: asked, rights: wanted, .. } => {
+            below(guest, asked).filter(|path| !path.is_empty()).map(|path| part(path, true, *wanted))
+        }
+        _ => None,
+    }
+}
+
+fn meet_file(host: &Path, guest: &str, rights: Rights, wants: &Grant) -> Option<Grant> {
+    let (is_meant, wanted) = match wants {
+        Grant::File { guest: asked, rights, .. } => (clean(asked) == clean(guest), *rights),
+        Grant::Dir { guest: asked, rights, .. } => {
+            (below(asked, guest).is_some_and(|path| !path.is_empty()), *rights)
+        }
+        _ => (false, Rights::NONE),
+    };
+    let file = || Grant::File { host: host.to_owned(), guest: guest.to_owned(), rights: rights.and(wanted) };
+    is_meant.then(file)
+}
+
+/// The names of a guest's path, without what changes nothing: `./a//b/` and `a/b` are one.
+fn names(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|name| !matches!(*name, "" | "."))
+}
+
+/// A guest's path in its one form.
+pub(crate) fn clean(path: &str) -> String {
+    let joined = names(path).collect::<Vec<_>>().join("/");
+    match (path.starts_with('/'), joined.is_empty()) {
+        (true, _) => format!("/{joined}"),
+        (false, true) => ".".into(),
+        (false, false) => joined,
+    }
+}
+
+/// The path of `inner` inside of `outer`; empty if they are the same, `None` if it is not inside.
+pub(crate) fn below(outer: &str, inner: &str) -> Option<String> {
+    if outer.starts_with('/') != inner.starts_with('/') {
+        return None;
+    }
+    let mut inner = names(inner);
+    if !names(outer).all(|name| inner.next() == Some(name)) {
+        return None;
+    }
+    let rest: Vec<_> = inner.collect();
+    (!rest.contains(&"..")).then(|| rest.join("/"))
+}
+
+/// `path` in `folder`, in its one form.
+pub(crate) fn join(folder: &str, path: &str) -> String {
+    clean(&format!("{folder}/{path}"))
 }
 
 fn rights(spec: &str) -> Rights {
@@ -145,6 +385,13 @@ fn nearest(spec: &str) -> Option<&'static str> {
         ("file:rw", "file:rw=FILE"),
         ("env", "env:NAME"),
         ("input", "stdin"),
+        ("kv", "kv:rw=NAME"),
+        ("tcp", "tcp:HOST:PORT"),
+        ("udp", "udp:HOST:PORT"),
+        ("http", "http:HOST"),
+        ("https", "http:HOST"),
+        ("net", "net:ADDRESS"),
+        ("tree", "tree:ro=CID"),
     ];
     table.iter().find(|(typed, _)| *typed == spec).map(|(_, meant)| *meant)
 }
@@ -164,7 +411,18 @@ pub fn open(grants: &[Grant]) -> Result<Vec<Preopen>> {
                 });
             }
             Grant::File { host, guest, rights } => open_file(&mut preopens, host, guest, *rights, number)?,
-            Grant::Env { .. } | Grant::Stdin => {}
+            Grant::Part(part) if part.is_file => {
+                let only = (part.below.clone(), part.rights, number);
+                add_only(&mut preopens, &part.host, &part.of, only)?;
+            }
+            Grant::Part(part) => preopens.push(Preopen {
+                guest: part.guest(),
+                dir: open_part(part)?,
+                only: Vec::new(),
+                rights: part.rights,
+                grant: number,
+            }),
+            Grant::Tree { .. } | Grant::Env { .. } | Grant::Stdin | Grant::Net(_) | Grant::Kv { .. } => {}
         }
     }
     Ok(preopens)
@@ -185,6 +443,38 @@ fn not_there(host: &Path, error: &std::io::Error) -> vac_core::fault::Error {
     }
 }
 
+/// Opens a directory through the one that was granted: no link of it leads out of that.
+fn open_part(part: &Part) -> Result<Dir> {
+    let whole = open_dir(&part.host)?;
+    whole.open_dir(&part.below).map_err(|e| {
+        let place = format!("`{}` in the granted `{}`", quote(&part.below), quote(&part.of));
+        match e.kind() {
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {
+                Usage::new(format!("the program asks for {place}, which is not a directory there"))
+                    .hint("make it, or let the program see all that you grant with `--no-manifest`")
+                    .into()
+            }
+            std::io::ErrorKind::PermissionDenied => {
+                let message = format!("the program asks for {place}, which cannot be reached inside of it");
+                HostAbort::new(AbortKind::Denied, message).into()
+            }
+            _ => HostAbort { hint: None, ..HostAbort::io("open", &part.below, &e) }.into(),
+        }
+    })
+}
+
+/// Whether a part that is a directory is missing on the host.
+pub fn is_missing(grant: &Grant) -> bool {
+    let not_found =
+        |dir: &Dir, below: &str| dir.metadata(below).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+    match grant {
+        Grant::Part(part) if !part.is_file => {
+            open_dir(&part.host).is_ok_and(|dir| not_found(&dir, &part.below))
+        }
+        _ => false,
+    }
+}
+
 /// WASI gives a guest directories only, so a file is shown as the one name in its folder.
 fn open_file(
     preopens: &mut Vec<Preopen>,
@@ -193,16 +483,10 @@ fn open_file(
     rights: Rights,
     number: u32,
 ) -> Result<()> {
-    // Links are followed now, once: later they could lead elsewhere.
-    let real = host.canonicalize().map_err(|e| not_there(host, &e))?;
+    let real = real_file(host, rights)?;
     let (Some(folder), Some(name)) = (real.parent(), real.file_name().and_then(|n| n.to_str())) else {
         return Err(Usage::new(format!("`{}` is not a file", host.display())).into());
     };
-    if !real.is_file() {
-        return Err(Usage::new(format!("`{}` is not a file", host.display()))
-            .hint("`dir:` grants a directory")
-            .into());
-    }
     let (guest_folder, guest_name) = guest.rsplit_once('/').unwrap_or((".", guest));
     if guest_name != name {
         let message = format!(
@@ -213,21 +497,44 @@ fn open_file(
         return Err(Usage::new(message).into());
     }
     let guest_folder = if guest_folder.is_empty() { "/" } else { guest_folder };
-    let only = (name.to_owned(), rights, number);
-    // Two files of one folder are two names in it.
-    let same = |p: &&mut Preopen| p.guest == guest_folder && !p.only.is_empty() && is_folder(&p.dir, folder);
+    add_only(preopens, folder, guest_folder, (name.to_owned(), rights, number))
+}
+
+/// Where a granted file really is. Links are followed now, once: later they could lead elsewhere. A
+/// file to write may be missing: its holder may make it.
+fn real_file(host: &Path, rights: Rights) -> Result<PathBuf> {
+    let missing = |e: &std::io::Error| e.kind() == std::io::ErrorKind::NotFound;
+    let real = match (host.canonicalize(), host.parent(), host.file_name()) {
+        (Err(e), Some(folder), Some(name)) if missing(&e) && rights.has(Rights::WRITE) => {
+            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            return folder.canonicalize().map(|folder| folder.join(name)).map_err(|e| not_there(host, &e));
+        }
+        (real, ..) => real.map_err(|e| not_there(host, &e))?,
+    };
+    match real.is_file() {
+        true => Ok(real),
+        false => Err(Usage::new(format!("`{}` is not a file", host.display()))
+            .hint("`dir:` grants a directory")
+            .into()),
+    }
+}
+
+/// Shows one more name of the folder at `host`. Two files of one folder are two names in it.
+fn add_only(
+    preopens: &mut Vec<Preopen>,
+    host: &Path,
+    guest: &str,
+    only: (String, Rights, u32),
+) -> Result<()> {
+    let same =
+        |p: &&mut Preopen| clean(&p.guest) == clean(guest) && !p.only.is_empty() && is_folder(&p.dir, host);
+    let (_, rights, grant) = only;
     if let Some(preopen) = preopens.iter_mut().find(same) {
-        preopen.only.push(only);
         preopen.rights = preopen.rights.or(rights);
+        preopen.only.push(only);
         return Ok(());
     }
-    preopens.push(Preopen {
-        guest: guest_folder.to_owned(),
-        dir: open_dir(folder)?,
-        only: vec![only],
-        rights,
-        grant: number,
-    });
+    preopens.push(Preopen { guest: guest.to_owned(), dir: open_dir(host)?, only: vec![only], rights, grant });
     Ok(())
 }
 
@@ -242,9 +549,53 @@ fn is_folder(dir: &Dir, path: &Path) -> bool {
     }
 }
 
+/// The grants as a header has them.
+pub(crate) fn in_header(header: &vac_core::ledger::Header) -> Vec<Node> {
+    match header.get("grants") {
+        Some(Node::List(items)) => items.clone(),
+        _ => Vec::new(),
+    }
+}
+
+/// The trees that a run may change, from its header: number of the grant, and the guest's name.
+pub(crate) fn trees_to_keep(in_header: &[Node]) -> Vec<(u32, String)> {
+    let tree = |(number, grant): (u32, &Node)| match grant {
+        Node::List(parts) => match parts.as_slice() {
+            [Node::Text(kind), Node::Text(guest), Node::Text(rights), Node::Link(_)]
+                if kind == "tree" && *rights == Rights::ALL.to_string() =>
+            {
+                Some((number, guest.clone()))
+            }
+            _ => None,
+        },
+        _ => None,
+    };
+    (0..).zip(in_header).filter_map(tree).collect()
+}
+
 /// The number of the grant of the standard input.
 pub fn stdin(grants: &[Grant]) -> Option<u32> {
     (0..).zip(grants).find(|(_, grant)| **grant == Grant::Stdin).map(|(number, _)| number)
+}
+
+/// What of the network is granted.
+pub fn net(grants: &[Grant]) -> Vec<NetGrant> {
+    let numbered = (0..).zip(grants);
+    numbered
+        .filter_map(|(n, grant)| if let Grant::Net(net) = grant { Some(net.numbered(n)) } else { None })
+        .collect()
+}
+
+/// Opens the namespaces that are granted.
+pub fn buckets(home: &Home, grants: &[Grant]) -> Result<Vec<Bucket>> {
+    let mut buckets = Vec::new();
+    for (number, grant) in (0..).zip(grants) {
+        if let Grant::Kv { name, guest, rights } = grant {
+            let data = Box::new(Namespace::open(home, name)?);
+            buckets.push(Bucket { guest: guest.clone(), rights: *rights, grant: number, data });
+        }
+    }
+    Ok(buckets)
 }
 
 /// The variables that the grants let through, then those set by the operator, which win. Sorted,
@@ -273,6 +624,11 @@ mod tests {
         let named = Grant::Dir { host: "/tmp/x=y".into(), guest: "/work".into(), rights: Rights::ALL };
         assert_eq!(parse("dir:rw=/tmp/x=y::/work").unwrap(), named);
         assert_eq!(parse("stdin").unwrap(), Grant::Stdin);
+        let cid = Cid::of(vac_core::cid::Codec::DagCbor, b"");
+        let tree = Grant::Tree { cid, guest: "tree".into(), rights: Rights::READ };
+        assert_eq!(parse(&format!("tree:ro={cid}")).unwrap(), tree);
+        let tree = Grant::Tree { cid, guest: "/".into(), rights: Rights::ALL };
+        assert_eq!(parse(&format!("tree:rw={cid}::/")).unwrap(), tree);
         assert_eq!(parse("env:LANG").unwrap(), Grant::Env { name: "LANG".into(), value: "C".into() });
     }
 
@@ -290,6 +646,8 @@ mod tests {
             "stdin=1",
             "net:x",
             "dir:ro=::x",
+            "tree:ro=x",
+            "tree:ro=",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }

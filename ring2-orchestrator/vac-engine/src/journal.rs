@@ -5,8 +5,10 @@
 //! chain, so that a replay that went well ends with the very head of the record.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use vac_core::canon::encode;
 use vac_core::cid::Codec;
 use vac_core::fault::{AbortKind, Corrupt, Divergence, Error, HostAbort, Result, cut};
 use vac_core::ledger::{
@@ -20,7 +22,12 @@ use vac_host::{Answered, Crossing, Function, Recorder};
 pub struct Journal {
     inner: Mutex<Inner>,
     is_live: bool,
+    /// Whether the operator wants grants back that no entry names yet, to save the look at which.
+    has_wanted: AtomicBool,
 }
+
+/// Name of the event in which a grant is taken back.
+pub const REVOKE_EVENT: &str = "vac:run/revoke";
 
 struct Inner {
     ledger: Ledger,
@@ -35,6 +42,9 @@ struct Inner {
     record: Option<Record>,
     /// Why nothing more can be written.
     failed: Option<HostAbort>,
+    /// Grants that the operator wants back, and those that were taken back, in order.
+    wanted: BTreeSet<u32>,
+    revoked: Vec<u32>,
 }
 
 /// What a replay is compared with.
@@ -74,8 +84,10 @@ impl Journal {
             denied: BTreeSet::new(),
             record,
             failed: None,
+            wanted: BTreeSet::new(),
+            revoked: Vec::new(),
         };
-        Self { inner: Mutex::new(inner), is_live }
+        Self { inner: Mutex::new(inner), is_live, has_wanted: AtomicBool::new(false) }
     }
 
     /// Whether the world is really touched.
@@ -111,6 +123,30 @@ impl Journal {
     /// Remembers that the disk failed; the next event ends the run.
     pub fn fail(&self, why: HostAbort) {
         self.lock().failed.get_or_insert(why);
+    }
+
+    /// Takes grants back, at the next call of a kernel.
+    pub fn want_back(&self, grants: &[u32]) {
+        let mut inner = self.lock();
+        let new: Vec<u32> = grants.iter().copied().filter(|grant| !inner.revoked.contains(grant)).collect();
+        if !new.is_empty() {
+            inner.wanted.extend(new);
+            self.has_wanted.store(true, Ordering::Release);
+        }
+    }
+
+    /// Grants that were taken back until now, but for the first `known`. What is wanted is written here;
+    /// in a replay, what the record has here is.
+    fn revoked(&self, tick: u64, known: usize) -> Result<Vec<u32>> {
+        let mut inner = self.lock();
+        match self.is_live {
+            true => {
+                self.has_wanted.store(false, Ordering::Release);
+                inner.revoke_wanted(tick)?;
+            }
+            false => inner.revoke_recorded(tick)?,
+        }
+        Ok(inner.revoked.get(known..).unwrap_or_default().to_vec())
     }
 
     /// Takes what waits to be made durable.
@@ -261,6 +297,33 @@ impl Inner {
         Ok(Body::Stored { cid, len_bytes: bytes.len() as u64 })
     }
 
+    fn revoke_wanted(&mut self, tick: u64) -> Result<()> {
+        while let Some(grant) = self.wanted.pop_first() {
+            let name = self.name(REVOKE_EVENT)?;
+            let answer = Answered { response: &[], grant: Some(grant), denied: None };
+            self.answered(name, Class::Read, tick, &encode(&grant), &answer)?;
+            self.revoked.push(grant);
+        }
+        Ok(())
+    }
+
+    fn revoke_recorded(&mut self, tick: u64) -> Result<()> {
+        while let Some(record) = &self.record {
+            match &record.next {
+                Some(Entry::Name(_, name)) if name == REVOKE_EVENT => drop(self.name(REVOKE_EVENT)?),
+                Some(Entry::Event(call, Return { grant: Some(grant), .. }))
+                    if self.names.get(REVOKE_EVENT) == Some(&call.name) =>
+                {
+                    let (name, grant) = (call.name, *grant);
+                    self.ask(name, Class::Read, tick, &encode(&grant))?;
+                    self.revoked.push(grant);
+                }
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
     fn ask(&mut self, name: NameId, class: Class, tick: u64, request: &[u8]) -> Result<Option<Vec<u8>>> {
         if self.record.is_none() {
             if class == Class::Effect {
@@ -398,8 +461,9 @@ impl Inner {
 }
 
 /// Whether an abort came from outside the run, so that a replay cannot meet it again.
-fn is_outside(kind: AbortKind) -> bool {
-    matches!(kind, AbortKind::Time | AbortKind::Interrupt | AbortKind::Machine | AbortKind::Busy)
+pub(crate) fn is_outside(kind: AbortKind) -> bool {
+    use AbortKind::{Busy, Compile, Interrupt, Machine, Time};
+    matches!(kind, Time | Interrupt | Compile | Machine | Busy)
 }
 
 impl Record {
@@ -498,7 +562,7 @@ pub fn outcome_of(error: &Error) -> Outcome {
 pub fn error_of(outcome: Outcome) -> Error {
     match outcome {
         Outcome::Fault { kind, message } => {
-            let known = ["trap", "exit", "value", "script", "usage"];
+            let known = ["trap", "exit", "value", "script", "usage", "revoked"];
             let kind = known.into_iter().find(|k| *k == kind).unwrap_or("fault");
             vac_core::fault::Fault { kind, message }.into()
         }
@@ -512,17 +576,25 @@ pub fn error_of(outcome: Outcome) -> Error {
 /// Records what one kernel does. Its ticks follow those of the kernels before it.
 pub struct KernelRecorder {
     journal: Arc<Journal>,
-    ticks_before: u64,
+    ticks_before: Arc<AtomicU64>,
+    /// Revoked grants that the kernel knows of.
+    known: usize,
+    is_new: bool,
 }
 
 impl KernelRecorder {
     /// A recorder for a kernel that starts at `ticks_before`.
     pub fn new(journal: Arc<Journal>, ticks_before: u64) -> Self {
-        Self { journal, ticks_before }
+        Self::with(journal, Arc::new(AtomicU64::new(ticks_before)))
+    }
+
+    /// A recorder for a kernel that goes on after others ran: `ticks_before` grows by their ticks.
+    pub fn with(journal: Arc<Journal>, ticks_before: Arc<AtomicU64>) -> Self {
+        Self { journal, ticks_before, known: 0, is_new: true }
     }
 
     fn tick(&self, crossing: &Crossing<'_>) -> u64 {
-        self.ticks_before.saturating_add(crossing.tick)
+        self.ticks_before.load(Ordering::Relaxed).saturating_add(crossing.tick)
     }
 }
 
@@ -537,10 +609,35 @@ impl Recorder for KernelRecorder {
         inner.ask(name, crossing.function.class, self.tick(crossing), crossing.request)
     }
 
+    fn recorded_request(&mut self, function: &Function) -> Result<Option<Vec<u8>>> {
+        if self.journal.is_live {
+            return Ok(None);
+        }
+        let mut inner = self.journal.lock();
+        // A name stands before its first event.
+        inner.function(function)?;
+        match inner.record.as_ref().and_then(|record| record.next.as_ref()) {
+            Some(Entry::Begin(call) | Entry::Event(call, _)) => inner.bytes_of(&call.request).map(Some),
+            // Another event: it differs whatever was asked.
+            _ => Ok(Some(Vec::new())),
+        }
+    }
+
     fn answered(&mut self, crossing: &Crossing<'_>, answered: &Answered<'_>) -> Result<()> {
         let mut inner = self.journal.lock();
         let name = inner.function(crossing.function)?;
         inner.answered(name, crossing.function.class, self.tick(crossing), crossing.request, answered)
+    }
+
+    fn revoked(&mut self, tick: u64) -> Result<Vec<u32>> {
+        // Live, nothing is to be done before almost every call, and this says so without a lock.
+        if self.journal.is_live && !self.is_new && !self.journal.has_wanted.load(Ordering::Acquire) {
+            return Ok(Vec::new());
+        }
+        self.is_new = false;
+        let new = self.journal.revoked(self.ticks_before.load(Ordering::Relaxed).saturating_add(tick), self.known)?;
+        self.known += new.len();
+        Ok(new)
     }
 
     fn stopped(&mut self, crossing: &Crossing<'_>, why: &Error) -> Result<()> {

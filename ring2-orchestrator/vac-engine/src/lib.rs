@@ -2,27 +2,47 @@
 //! HTTP; time comes in through [`HostClock`].
 //!
 //! - [`home`]: where everything is kept
-//! - [`grants`]: what the operator allows, from text to open directories
+//! - [`grants`]: what the operator allows, from text to open directories; [`grants_file`]: from a file
+//! - [`net_grants`], [`namespace`], [`secrets`]: the network, values by key, and what a guest may use unseen
+//! - [`manifest`]: what a program asks for, and what comes of it
+//! - [`learn`]: the least manifest that a run really needed
+//! - [`limits`]: what a run may use up
 //! - [`target`]: a program or script, by path, CID or name
+//! - [`tree`]: directories as objects, and `copies` of them for runs
 //! - [`journal`]: the one place where events are written, or compared with a record
 //! - [`session`]: one run, the only writer of its ledger
-//! - [`run`]: running a command, a call or a script
+//! - [`run`]: running a command or a script
+//! - [`calls`]: typed calls in one instance
+//! - [`revoke`]: taking a grant back from a run that goes on
 //! - [`script`]: Starlark over handles
 //! - [`replay`]: running again from the ledger alone
 //! - [`verify`]: checking that everything a ledger names is there and is itself
 //! - [`report`]: runs and events as data for those who show them
 
+pub mod calls;
 pub mod clock;
+mod copies;
 pub mod grants;
+pub mod grants_file;
 pub mod home;
 pub mod journal;
+pub mod learn;
+pub mod limits;
+pub mod manifest;
+pub mod namespace;
+pub mod net_grants;
 pub mod replay;
 pub mod report;
+pub mod revoke;
 pub mod run;
 pub mod script;
+pub mod secrets;
 pub mod session;
+mod strict_toml;
 pub mod target;
+pub mod tree;
 pub mod verify;
 
 pub use clock::{Deadline, HostClock};
 pub use home::Home;
+pub use limits::{Limit, Limits};

@@ -9,11 +9,13 @@ use vac_core::ledger::{Entry, Head, Header, Outcome, Reader, RunId, Tail};
 use vac_host::Watch;
 use vac_host::engine::ENGINE;
 
+use crate::grants;
 use crate::home::Home;
-use crate::journal::{Journal, RECORD_ENDS};
+use crate::journal::{Journal, RECORD_ENDS, is_outside};
+use crate::limits::{Limit, Limits};
 use crate::run::{HEADER_FORMAT, What, finish, recorded_args, seed_bytes};
 use crate::script;
-use crate::session::{Ask, Limits, Outside, Session, With};
+use crate::session::{Ask, Outside, Session, With};
 use crate::target::{Programs, Target};
 
 /// How a replay went. One that differs is an error, [`Divergence`], instead.
@@ -143,20 +145,27 @@ fn run_again(
         )
     })?;
     let seed = seed_bytes(int(header, "seed")?);
-    let limits = Limits { ticks_max: ticks_max(record)?, memory_max_bytes: int(header, "memory_max_bytes")? };
-    let mut session =
-        Session::replay(home, Programs::default(), Arc::clone(journal), run, seed, limits, outside);
+    let limits = limits(record)?;
+    let programs = Programs::new(&limits, &outside);
+    let mut session = Session::replay(home, programs, Arc::clone(journal), run, seed, limits, outside);
+    let trees = grants::trees_to_keep(&grants::in_header(header));
     let what = text(header, "what")?;
     let finished = match What::from_word(&what) {
         Some(What::Script) => script::replay(session, &target, header)?,
         Some(What::Run) => {
-            let compiled = session.programs.compile(home, &target)?;
+            let compiled = session.programs.compile_linked(home, &target, &recorded_links(home, header)?)?;
             let (args, env) = (texts(header, "args")?, pairs(header, "env")?);
             let name = args.first().cloned().unwrap_or_default();
             let gave =
                 session.kernel(&name, &compiled, &Ask::Command { args: &args, env: &env }, With::default());
+            let gave = session.keep_trees(&trees, None, gave);
             finish(session, gave)?
         }
+        Some(What::Call) if header.get("calls").is_some() => {
+            let compiled = session.programs.compile_linked(home, &target, &recorded_links(home, header)?)?;
+            crate::calls::replay(session, &target, &compiled, &texts(header, "calls")?, &trees)?
+        }
+        // Before there could be several calls, a header had the parts of its only one.
         Some(What::Call) => {
             let compiled = session.programs.compile(home, &target)?;
             let export = text(header, "export")?;
@@ -167,6 +176,7 @@ fn run_again(
                 &Ask::Call { export: &export, args: &args },
                 With::default(),
             );
+            let gave = session.keep_trees(&trees, None, gave);
             finish(session, gave)?
         }
         None => return Err(wrong("what", "run, call or script", header.get("what"))),
@@ -174,19 +184,37 @@ fn run_again(
     Ok((finished.summary.head, finished.summary.ticks))
 }
 
-/// The limit of the record; where its operator ended it, the tick at which that happened, since
+/// The linked programs, which the header names and the store has.
+fn recorded_links(home: &Home, header: &Header) -> Result<Vec<Target>> {
+    let items = match header.get("links") {
+        None => return Ok(Vec::new()),
+        Some(Node::List(items)) => items,
+        other => return Err(wrong("links", "a list of links", other)),
+    };
+    let link = |item: &Node| match item {
+        Node::Link(cid) => Target::from_store(home, cid).map_err(|_| {
+            Corrupt::new("record", "field `links`", format!("the object `{cid}` in the store"), "nothing")
+                .into()
+        }),
+        other => Err(wrong("links", "a link", Some(other))),
+    };
+    items.iter().map(link).collect()
+}
+
+/// The limits of the record; where its operator ended it, the tick at which that happened, since
 /// nothing else would end a replay there.
-fn ticks_max(record: &Record) -> Result<Option<u64>> {
-    if let Some(Outcome::Abort {
-        kind: AbortKind::Time | AbortKind::Interrupt | AbortKind::Machine, ..
-    }) = &record.outcome
+fn limits(record: &Record) -> Result<Limits> {
+    let field = |name: &str| record.header.get(name).ok_or_else(|| wrong(name, "a limit", None));
+    let (ticks, memory) = (field("ticks_max")?, field("memory_max_bytes")?);
+    let listed = record.header.get("limits");
+    let mut limits = Limits::from_nodes(ticks, memory, listed)
+        .ok_or_else(|| wrong("limits", "limits that a run can have", listed))?;
+    if let Some(Outcome::Abort { kind, .. }) = &record.outcome
+        && is_outside(*kind)
     {
-        return Ok(record.ticks);
+        limits.set(Limit::Ticks, record.ticks)?;
     }
-    match record.header.get("ticks_max") {
-        Some(Node::Null) => Ok(None),
-        _ => int(&record.header, "ticks_max").map(Some),
-    }
+    Ok(limits)
 }
 
 fn wrong(field: &str, expected: impl std::fmt::Display, got: Option<&Node>) -> Error {

@@ -8,6 +8,7 @@ use vac_core::fault::{Result, quote};
 use vac_core::ledger::{
     self, Body, Call, Class, Entry, Head, NameId, Outcome, Reader, Return, RunId, Seq, Tail,
 };
+use vac_core::store::Store;
 
 use crate::home::Home;
 
@@ -259,16 +260,32 @@ pub fn show_outcome(outcome: &Outcome) -> String {
 /// A body in a few words: its value if it is inline, else its size and name.
 pub fn show_body(body: &Body) -> String {
     match body {
-        Body::Inline(bytes) => match canon::decode::<Node>(bytes, "body") {
-            Ok(Node::List(items)) => {
-                format!("({})", items.iter().map(show_node).collect::<Vec<_>>().join(", "))
-            }
-            Ok(node) => show_node(&node),
-            Err(_) => quote(&String::from_utf8_lossy(bytes)),
-        },
+        Body::Inline(bytes) => show_bytes(bytes),
         Body::Stored { cid, len_bytes } | Body::Digest { cid, len_bytes } => {
             format!("[{len_bytes} bytes …{}]", cid.short())
         }
+    }
+}
+
+/// The same, and its value also if the store keeps it and it is short.
+pub fn show_kept(body: &Body, store: &Store) -> String {
+    match body {
+        Body::Stored { cid, len_bytes } if *len_bytes <= SHOWN_MAX_BYTES => match store.get(cid) {
+            Ok(Some(bytes)) => show_bytes(&bytes),
+            _ => show_body(body),
+        },
+        _ => show_body(body),
+    }
+}
+
+/// A longer body is shown by its name.
+const SHOWN_MAX_BYTES: u64 = 1024;
+
+fn show_bytes(bytes: &[u8]) -> String {
+    match canon::decode::<Node>(bytes, "body") {
+        Ok(Node::List(items)) => format!("({})", items.iter().map(show_node).collect::<Vec<_>>().join(", ")),
+        Ok(node) => show_node(&node),
+        Err(_) => quote(&String::from_utf8_lossy(bytes)),
     }
 }
 

@@ -1,20 +1,25 @@
 //! Running a command, a call or a script, live. What a run needs to be replayed is in its header.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use vac_core::canon::Node;
-use vac_core::cid::Cid;
+use vac_core::cid::{Cid, Codec};
 use vac_core::fault::{Error, Result, Usage};
 use vac_core::ledger::{Field, Header, Outcome};
 use vac_host::engine::{ENGINE, PROFILE};
 use vac_host::{Compiled, Ending, Val, inspect, value};
 
+use crate::calls::Called;
+use crate::copies::Copies;
 use crate::grants::{self, Grant};
 use crate::home::Home;
 use crate::journal::outcome_of;
-use crate::script;
-use crate::session::{Ask, Gave, Limits, Outside, Session, Summary, With};
+use crate::limits::{Limit, Limits};
+use crate::manifest::{self, Manifest};
+use crate::session::{Ask, Gave, Outside, Session, Summary, With, keep_as};
 use crate::target::{Programs, Target};
+use crate::{script, secrets};
 
 /// Version of the header's fields.
 pub const HEADER_FORMAT: i128 = 1;
@@ -28,12 +33,20 @@ pub struct Request {
     pub env: Vec<(String, String)>,
     /// What is allowed.
     pub grants: Vec<Grant>,
+    /// Values of `wasi:config` that the operator sets.
+    pub config: Vec<(String, String)>,
+    /// Values that the guest may use and not see.
+    pub secrets: Vec<secrets::Given>,
     /// The seed of all entropy.
     pub seed: u64,
     /// What may be used up.
     pub limits: Limits,
     /// Where a script may write its results: the folder `out` in it.
     pub folder: PathBuf,
+    /// Components whose exports stand in for imports that the host does not have.
+    pub links: Vec<Target>,
+    /// Whether the program gets all that is granted, whatever its manifest asks for.
+    pub ignores_manifest: bool,
 }
 
 /// What a run was about: the first field of its header.
@@ -67,10 +80,12 @@ impl What {
 pub struct Finished {
     /// How it went.
     pub summary: Summary,
-    /// The result of a call as WAVE text.
+    /// The result of the last call as WAVE text.
     pub result: Option<String>,
     /// The error that ended it, if one did.
     pub error: Option<Error>,
+    /// What each typed call gave.
+    pub calls: Vec<Called>,
 }
 
 /// The 32 bytes that every stream of entropy comes from.
@@ -81,21 +96,94 @@ pub fn seed_bytes(seed: u64) -> [u8; 32] {
 /// Runs `target`: a script, or a program as a command.
 pub fn run(home: &Home, target: &Target, request: &Request, outside: Outside) -> Result<Finished> {
     if target.is_script() {
+        if let Some(link) = request.links.first() {
+            let usage = Usage::new(format!("`{}` cannot be linked to a script", link.place));
+            return Err(usage.hint("`--link` is for programs").into());
+        }
         return script::run(home, target, request, outside);
     }
-    let mut programs = Programs::default();
-    let compiled = programs.compile(home, target)?;
+    let mut programs = Programs::new(&request.limits, &outside);
+    let compiled = programs.compile_linked(home, target, &request.links)?;
     if !inspect::is_command(programs.engine()?, &compiled) {
         return Err(not_a_command(&programs, &compiled, target)?);
     }
+    let keys = Keys::of(home, target, request)?;
+    let request = &keys.request;
     let args: Vec<String> =
         std::iter::once(target.name.clone()).chain(request.args.iter().cloned()).collect();
-    let env = grants::environment(&request.grants, &request.env);
-    let with = With { preopens: grants::open(&request.grants)?, stdin: grants::stdin(&request.grants) };
-    let header = header(What::Run, &target.cid, request, command_fields(&args, &env));
+    let env = environment(request);
+    let copies = Copies::make(home, &request.grants)?;
+    let with = with(home, request, &copies)?;
+    let header = header(What::Run, &target.cid, request, keys.add_to(command_fields(&args, &env)));
+    let header_grants = grants::in_header(&header);
     let mut session = start(home, programs, target, header, request, outside)?;
+    keys.note(&session);
     let gave = session.kernel(&target.name, &compiled, &Ask::Command { args: &args, env: &env }, with);
+    let gave = session.keep_trees(&grants::trees_to_keep(&header_grants), Some(&copies), gave);
     finish(session, gave)
+}
+
+/// What the grants open, directories and copies of trees in the order of their grants, and what the operator
+/// sets.
+pub(crate) fn with(home: &Home, request: &Request, copies: &Copies) -> Result<With> {
+    let mut preopens = grants::open(&request.grants)?;
+    preopens.extend(copies.preopens(&request.grants)?);
+    preopens.sort_by_key(|preopen| preopen.grant);
+    let variables = request.secrets.iter().map(secrets::Given::variable);
+    let config: BTreeMap<_, _> = variables.chain(request.config.iter().cloned()).collect();
+    Ok(With {
+        preopens,
+        stdin: grants::stdin(&request.grants),
+        net: grants::net(&request.grants),
+        buckets: grants::buckets(home, &request.grants)?,
+        secrets: request.secrets.iter().map(|given| given.secret.clone()).collect(),
+        config: config.into_iter().collect(),
+    })
+}
+
+/// The guest's environment: granted, then placeholders of secrets, then set.
+fn environment(request: &Request) -> Vec<(String, String)> {
+    let secrets = request.secrets.iter().map(secrets::Given::variable);
+    let set: Vec<_> = secrets.chain(request.env.iter().cloned()).collect();
+    grants::environment(&request.grants, &set)
+}
+
+/// The operator's key and the program's, turned together.
+pub(crate) struct Keys {
+    /// The request, with what was both asked and granted.
+    pub(crate) request: Request,
+    manifest: Option<Manifest>,
+    /// What the operator granted.
+    granted: Vec<Grant>,
+}
+
+impl Keys {
+    pub(crate) fn of(home: &Home, target: &Target, request: &Request) -> Result<Self> {
+        let manifest = if request.ignores_manifest { None } else { Manifest::of(target)? };
+        let (mut request, granted) = (request.clone(), request.grants.clone());
+        if let Some(manifest) = &manifest {
+            let met = manifest::agree(&manifest.asks, &granted);
+            manifest::check(manifest, &met, target)?;
+            request.grants = manifest::effective(&met);
+            // The header will name it.
+            home.store().put(Codec::Raw, &manifest.bytes)?;
+        }
+        Ok(Self { request, manifest, granted })
+    }
+
+    /// The fields of a header, and the manifest if there is one.
+    pub(crate) fn add_to(&self, mut fields: Vec<Field>) -> Vec<Field> {
+        fields.extend(self.manifest.iter().map(|m| ("manifest".to_owned(), Node::Link(m.cid))));
+        fields
+    }
+
+    /// What was granted and not asked for is in no chained entry: it changes nothing.
+    pub(crate) fn note(&self, session: &Session<'_>) {
+        if self.manifest.is_some() {
+            let granted = self.granted.iter().map(|grant| Node::Text(grant.text())).collect();
+            session.journal().note(vec![("granted".into(), Node::List(granted))]);
+        }
+    }
 }
 
 fn not_a_command(programs: &Programs, compiled: &Compiled, target: &Target) -> Result<Error> {
@@ -108,31 +196,6 @@ fn not_a_command(programs: &Programs, compiled: &Compiled, target: &Target) -> R
     Ok(usage.hint(hint).into())
 }
 
-/// Calls `text`, which is `export(args)` in WAVE, in `target`.
-pub fn call(
-    home: &Home,
-    target: &Target,
-    text: &str,
-    request: &Request,
-    outside: Outside,
-) -> Result<Finished> {
-    let (name, args) = value::split_call(text)?;
-    let mut programs = Programs::default();
-    let compiled = programs.compile(home, target)?;
-    let export = inspect::find_function(programs.engine()?, &compiled, name)?;
-    let values = value::parse_args(args, &export.params)?;
-    let with = With { preopens: grants::open(&request.grants)?, stdin: grants::stdin(&request.grants) };
-    let fields = vec![
-        ("export".to_owned(), Node::Text(export.name.clone())),
-        ("arguments".to_owned(), Node::Text(args.to_owned())),
-    ];
-    let header = header(What::Call, &target.cid, request, fields);
-    let mut session = start(home, programs, target, header, request, outside)?;
-    let gave =
-        session.kernel(&target.name, &compiled, &Ask::Call { export: &export.name, args: &values }, with);
-    finish(session, gave)
-}
-
 /// Starts a live session, with the program among the objects that its ledger names.
 pub(crate) fn start<'h>(
     home: &'h Home,
@@ -143,9 +206,11 @@ pub(crate) fn start<'h>(
     outside: Outside,
 ) -> Result<Session<'h>> {
     let started = outside.clock.unix_ms();
+    // First: an object is durable before an entry that names it is written, and the header names this one.
+    keep_as(home, &target.cid, &target.bytes)?;
+    request.links.iter().try_for_each(|link| keep_as(home, &link.cid, &link.bytes))?;
     let session =
         Session::live(home, programs, header, seed_bytes(request.seed), request.limits.clone(), outside)?;
-    session.keep(&target.bytes)?;
     session.journal().note(note(started, target, request));
     Ok(session)
 }
@@ -166,27 +231,49 @@ fn note(started_unix_ms: u64, target: &Target, request: &Request) -> Vec<Field> 
     ]
 }
 
+/// A list of text.
+pub(crate) fn text_list(texts: &[String]) -> Node {
+    Node::List(texts.iter().map(|text| Node::Text(text.clone())).collect())
+}
+
 fn command_fields(args: &[String], env: &[(String, String)]) -> Vec<Field> {
     let text = |text: &String| Node::Text(text.clone());
     let env = env.iter().map(|(k, v)| Node::List(vec![text(k), text(v)])).collect();
-    vec![("args".into(), Node::List(args.iter().map(text).collect())), ("env".into(), Node::List(env))]
+    vec![("args".into(), text_list(args)), ("env".into(), Node::List(env))]
 }
 
 /// The header of a run: what a replay must match.
 pub(crate) fn header(what: What, target: &Cid, request: &Request, mut fields: Vec<Field>) -> Header {
     let grants = request.grants.iter().map(Grant::to_node).collect();
-    let ticks = request.limits.ticks_max.map_or(Node::Null, |max| Node::Int(i128::from(max)));
+    let limit = |limit| request.limits.get(limit).map_or(Node::Null, |max| Node::Int(i128::from(max)));
     fields.extend([
         ("engine".to_owned(), Node::Text(ENGINE.into())),
         ("format".to_owned(), Node::Int(HEADER_FORMAT)),
         ("grants".to_owned(), Node::List(grants)),
-        ("memory_max_bytes".to_owned(), Node::Int(i128::from(request.limits.memory_max_bytes))),
+        ("limits".to_owned(), request.limits.to_node()),
+        ("memory_max_bytes".to_owned(), limit(Limit::Memory)),
         ("profile".to_owned(), Node::Text(PROFILE.into())),
         ("seed".to_owned(), Node::Int(i128::from(request.seed))),
         ("target".to_owned(), Node::Link(*target)),
-        ("ticks_max".to_owned(), ticks),
+        ("ticks_max".to_owned(), limit(Limit::Ticks)),
         ("what".to_owned(), Node::Text(what.word().into())),
     ]);
+    // Left out where there is nothing to say, so that such a run has the header it always had.
+    let pairs = |pairs: &[(String, String)]| {
+        let pair = |(k, v): &(String, String)| Node::List(vec![Node::Text(k.clone()), Node::Text(v.clone())]);
+        Node::List(pairs.iter().map(pair).collect())
+    };
+    if !request.config.is_empty() {
+        fields.push(("config".to_owned(), pairs(&request.config)));
+    }
+    if !request.secrets.is_empty() {
+        let secrets = request.secrets.iter().map(secrets::Given::to_node).collect();
+        fields.push(("secrets".to_owned(), Node::List(secrets)));
+    }
+    if !request.links.is_empty() {
+        let links = request.links.iter().map(|link| Node::Link(link.cid)).collect();
+        fields.push(("links".to_owned(), Node::List(links)));
+    }
     Header::new(fields)
 }
 
@@ -203,7 +290,7 @@ pub(crate) fn finish(session: Session<'_>, gave: Result<Gave>) -> Result<Finishe
         Err(error) => (outcome_of(&error), None, Some(error)),
     };
     let summary = session.finish(outcome)?;
-    Ok(Finished { summary, result, error })
+    Ok(Finished { summary, result, error, calls: Vec::new() })
 }
 
 /// The typed arguments of a recorded call.

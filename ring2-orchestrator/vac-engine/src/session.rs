@@ -3,46 +3,45 @@
 //! A session starts kernels one after the other, counts what they use, and ends with an
 //! outcome. Its caller learns that outcome only after the last entry is durable.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use vac_core::canon::{Encode, Node, Writer};
+use vac_core::canon::{self, Encode, Node, Writer, encode};
 use vac_core::caps::{Quotas, Resource};
 use vac_core::cid::{Cid, Codec};
-use vac_core::fault::{Error, HostAbort, Result};
-use vac_core::ledger::{Body, Committer, Head, Header, Ledger, Outcome, RunId};
+use vac_core::fault::{Corrupt, Error, HostAbort, Result};
+use vac_core::ledger::{Body, Class, Committer, Head, Header, Ledger, Outcome, RunId};
 use vac_core::store::Store;
-use vac_host::{Budget, Compiled, Console, Ending, Instance, NoConsole, Preopen, Setup, Val, Watch, value};
+use vac_host::http::{Http, Secret};
+use vac_host::net::NetGrant;
+use vac_host::{
+    Bucket, Budget, Compiled, Compiler, Console, Ending, Instance, NoConsole, Preopen, Setup, Spent, Val, Watch,
+    value,
+};
 
 use crate::clock::HostClock;
+use crate::copies::Copies;
 use crate::home::Home;
-use crate::journal::{Journal, KernelRecorder, error_of, outcome_of};
+use crate::journal::{Journal, KernelRecorder, Open, error_of, outcome_of};
+use crate::limits::{Limit, Limits};
+use crate::revoke;
 use crate::target::Programs;
+use crate::tree;
 
 /// Name of the event in which a kernel runs.
 pub const KERNEL_EVENT: &str = "vac:run/kernel";
 
+/// Name of the event in which what became of a tree is kept.
+pub const TREE_EVENT: &str = "vac:run/tree";
+
 /// Groups of the ledger are made durable this often.
 const GROUP_INTERVAL: Duration = Duration::from_millis(2);
+/// Waits after which it is looked whether the operator wants a grant back: some 30 ms.
+const LISTEN_EVERY: u64 = 16;
 /// The first group waits longer: most runs are over by then and need only one.
 const FIRST_GROUP_AFTER: Duration = Duration::from_millis(20);
-
-/// What a run may use up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// Ticks of all its kernels together; no limit if `None`.
-    pub ticks_max: Option<u64>,
-    /// Bytes of linear memory that one kernel may hold.
-    pub memory_max_bytes: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { ticks_max: None, memory_max_bytes: vac_host::limits::MEMORY_DEFAULT_BYTES }
-    }
-}
 
 /// Where a run takes its time, its end and its console from.
 pub struct Outside {
@@ -52,6 +51,10 @@ pub struct Outside {
     pub watch: Arc<dyn Watch>,
     /// The standard streams of every kernel and of the script.
     pub console: Arc<Mutex<dyn Console>>,
+    /// Who sends HTTP requests, if anybody does.
+    pub http: Option<Arc<dyn Http>>,
+    /// Compiles what has no code yet.
+    pub compiler: Arc<dyn Compiler>,
 }
 
 /// What one kernel did, for people.
@@ -88,6 +91,8 @@ pub struct Summary {
     pub time_ns: u64,
     /// Grants that would have allowed what was refused.
     pub denied: Vec<String>,
+    /// What became of the trees that it might change: the guest's name, and the new CID.
+    pub trees: Vec<(String, Cid)>,
     /// How it ended.
     pub outcome: Outcome,
 }
@@ -126,6 +131,21 @@ pub struct With {
     pub preopens: Vec<Preopen>,
     /// The grant of the standard input.
     pub stdin: Option<u32>,
+    /// What of the network is granted.
+    pub net: Vec<NetGrant>,
+    /// Namespaces. A replay has none.
+    pub buckets: Vec<Bucket>,
+    /// What is put into requests in the place of placeholders. A replay has none.
+    pub secrets: Vec<Secret>,
+    /// The values of `wasi:config`.
+    pub config: Vec<(String, String)>,
+}
+
+/// Where a call of a kernel began.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Before {
+    events: u64,
+    started_ns: u64,
 }
 
 /// One run.
@@ -141,8 +161,11 @@ pub struct Session<'h> {
     limits: Limits,
     outside: Outside,
     ticks: u64,
+    /// What its kernels used up.
+    quotas: Quotas,
     started_ns: u64,
     kernels: Vec<KernelUse>,
+    trees: Vec<(String, Cid)>,
 }
 
 impl<'h> Session<'h> {
@@ -158,7 +181,9 @@ impl<'h> Session<'h> {
         let run = RunId::new(outside.clock.unix_ms(), outside.clock.random_u32());
         let (ledger, committer) = Ledger::create(Arc::clone(home.storage()), run, header)?;
         let journal = Arc::new(Journal::live(ledger, Arc::clone(home.store())));
-        let flusher = Flusher::start(Arc::clone(&journal), Arc::clone(home.store()), committer);
+        let (storage, heard) = (Arc::clone(home.storage()), Arc::clone(&journal));
+        let listen = move || heard.want_back(&revoke::wanted(&*storage, run));
+        let flusher = Flusher::start(Arc::clone(&journal), Arc::clone(home.store()), committer, listen);
         Ok(Self::new(home, programs, journal, Some(flusher), run, seed, limits, outside))
     }
 
@@ -187,6 +212,7 @@ impl<'h> Session<'h> {
         outside: Outside,
     ) -> Self {
         let started_ns = outside.clock.monotonic_ns();
+        let quotas = quotas(&limits);
         Self {
             home,
             programs,
@@ -197,8 +223,10 @@ impl<'h> Session<'h> {
             limits,
             outside,
             ticks: 0,
+            quotas,
             started_ns,
             kernels: Vec::new(),
+            trees: Vec::new(),
         }
     }
 
@@ -233,41 +261,67 @@ impl<'h> Session<'h> {
         if !self.is_live() {
             return Ok(cid);
         }
-        // A copy that was kept before is read: if it is damaged, the store learns it, and the put
-        // writes a good one.
-        match self.home.store().get(&cid) {
-            Ok(Some(_)) => Ok(cid),
-            Ok(None) | Err(Error::Corrupt(_)) => self.home.store().put(Codec::Raw, bytes),
-            Err(error) => Err(error),
-        }
+        keep_as(self.home, &cid, bytes)?;
+        Ok(cid)
     }
 
     /// Runs a kernel. What it gives back is what it was recorded to give back.
     pub fn kernel(&mut self, name: &str, program: &Arc<Compiled>, ask: &Ask<'_>, with: With) -> Result<Gave> {
         let request = request_of(program, ask);
         let open = self.journal.begin(KERNEL_EVENT, self.ticks, &request)?;
-        let (events, started_ns) = (self.journal.events(), self.outside.clock.monotonic_ns());
-        let (gave, ticks) = self.start_and_ask(program, ask, with);
+        let before = self.mark();
+        let (gave, spent) = self.start_and_ask(program, ask, with);
+        self.carry(&spent.quotas);
+        let ticks = spent.ticks;
         let export = match ask {
             Ask::Command { .. } => "wasi:cli/run",
             Ask::Call { export, .. } => export,
         };
-        self.kernels.push(KernelUse {
-            name: name.to_owned(),
-            cid: program.cid,
-            export: export.to_owned(),
-            ticks,
-            events: self.journal.events() - events,
-            time_ns: self.outside.clock.monotonic_ns().saturating_sub(started_ns),
-        });
-        self.ticks = self.ticks.saturating_add(ticks);
-        self.end_kernel(open, gave, ticks)
+        self.used(name, program, export, ticks, before);
+        self.end_kernel(open, gave, |gave| response_of(gave, ticks))
     }
 
-    fn end_kernel(&mut self, open: crate::journal::Open, gave: Result<Gave>, ticks: u64) -> Result<Gave> {
+    /// Keeps what became of `trees`, unless the kernel failed. A replay takes it from the record.
+    pub(crate) fn keep_trees<T>(
+        &mut self,
+        trees: &[(u32, String)],
+        copies: Option<&Copies>,
+        gave: Result<T>,
+    ) -> Result<T> {
+        let gave = gave?;
+        for (number, guest) in trees {
+            let store = self.home.store();
+            let answer = self.journal.event(TREE_EVENT, Class::Read, self.ticks, &encode(number), || {
+                let dir = copies.and_then(|copies| copies.dir(*number)).ok_or_else(|| {
+                    HostAbort::new(vac_core::fault::AbortKind::Machine, "a tree has no copy")
+                })?;
+                Ok((encode(&Node::Link(tree::put(store, dir, guest)?)), Some(*number)))
+            })?;
+            match canon::decode(&answer, "the record of a tree")? {
+                Node::Link(cid) => self.trees.push((guest.clone(), cid)),
+                other => {
+                    return Err(Corrupt::new("record", "a tree", "a link", format!("{other:?}")).into());
+                }
+            }
+        }
+        Ok(gave)
+    }
+
+    /// Ends the event of a kernel with what it gave.
+    pub(crate) fn end_kernel<T>(
+        &mut self,
+        open: Open,
+        gave: Result<T>,
+        response: impl FnOnce(&T) -> Vec<u8>,
+    ) -> Result<T> {
         match gave {
             Ok(gave) => {
-                self.journal.end(open, Ok(&response_of(&gave, ticks)))?;
+                let response = response(&gave);
+                if let Err(abort) = self.quotas.clone().charge(Resource::ResultBytes, response.len() as u64) {
+                    self.journal.end(open, Err(outcome_of(&abort.clone().into())))?;
+                    return Err(abort.into());
+                }
+                self.journal.end(open, Ok(&response))?;
                 Ok(gave)
             }
             // A replay that went wrong has no answer to compare.
@@ -281,25 +335,73 @@ impl<'h> Session<'h> {
         }
     }
 
-    fn start_and_ask(&mut self, program: &Arc<Compiled>, ask: &Ask<'_>, with: With) -> (Result<Gave>, u64) {
-        let ticks_max = self.limits.ticks_max.map_or(u64::MAX, |max| max.saturating_sub(self.ticks));
-        let budget = Budget { ticks_max, watch: Arc::clone(&self.outside.watch) };
-        let recorder = Box::new(KernelRecorder::new(Arc::clone(&self.journal), self.ticks));
-        let setup = self.setup(ask, with);
-        let engine = match self.programs.engine() {
-            Ok(engine) => engine,
-            Err(error) => return (Err(error), 0),
-        };
-        let (started, ticks) = Instance::start(engine, Arc::clone(program), setup, budget, recorder);
+    fn start_and_ask(&mut self, program: &Arc<Compiled>, ask: &Ask<'_>, with: With) -> (Result<Gave>, Spent) {
+        let (started, spent) = self.start_kernel(program, ask, with, Arc::new(AtomicU64::new(self.ticks)));
         let mut instance = match started {
             Ok(instance) => instance,
-            Err(error) => return (Err(error), ticks),
+            Err(error) => return (Err(error), spent),
+        };
+        let engine = match self.programs.engine() {
+            Ok(engine) => engine,
+            Err(error) => return (Err(error), spent),
         };
         let gave = match ask {
             Ask::Command { .. } => instance.run_command(engine).map(Gave::Ended),
             Ask::Call { export, args } => instance.call(engine, export, args).map(Gave::Results),
         };
-        (gave, instance.ticks())
+        (gave, instance.spent())
+    }
+
+    /// Takes over what a kernel used up of the run's own quotas.
+    pub(crate) fn carry(&mut self, used: &Quotas) {
+        for resource in OF_THE_RUN {
+            self.quotas.carry(resource, used);
+        }
+    }
+
+    /// Starts an instance, and says what that used up. `ticks_before` are those of others.
+    pub(crate) fn start_kernel(
+        &self,
+        program: &Arc<Compiled>,
+        ask: &Ask<'_>,
+        with: With,
+        ticks_before: Arc<AtomicU64>,
+    ) -> (Result<Instance>, Spent) {
+        let budget = Budget { ticks_max: self.ticks_left(), watch: Arc::clone(&self.outside.watch) };
+        let recorder = Box::new(KernelRecorder::with(Arc::clone(&self.journal), ticks_before));
+        let setup = self.setup(ask, with);
+        match self.programs.engine() {
+            Ok(engine) => Instance::start(engine, Arc::clone(program), setup, budget, recorder),
+            Err(error) => (Err(error), Spent { ticks: 0, quotas: self.quotas.clone() }),
+        }
+    }
+
+    /// Notes what one call used. `before` is from [`Session::mark`].
+    pub(crate) fn used(&mut self, name: &str, program: &Compiled, export: &str, ticks: u64, before: Before) {
+        self.ticks = self.ticks.saturating_add(ticks);
+        self.kernels.push(KernelUse {
+            name: name.to_owned(),
+            cid: program.cid,
+            export: export.to_owned(),
+            ticks,
+            events: self.journal.events().saturating_sub(before.events),
+            time_ns: self.outside.clock.monotonic_ns().saturating_sub(before.started_ns),
+        });
+    }
+
+    /// Ticks that may still be used.
+    pub(crate) fn ticks_left(&self) -> u64 {
+        self.limits.get(Limit::Ticks).map_or(u64::MAX, |max| max.saturating_sub(self.ticks))
+    }
+
+    /// Events and time so far.
+    pub(crate) fn mark(&self) -> Before {
+        Before { events: self.journal.events(), started_ns: self.outside.clock.monotonic_ns() }
+    }
+
+    /// Counts ticks of a kernel.
+    pub(crate) fn add_ticks(&mut self, ticks: u64) {
+        self.ticks = self.ticks.saturating_add(ticks);
     }
 
     fn setup(&self, ask: &Ask<'_>, with: With) -> Setup {
@@ -311,18 +413,22 @@ impl<'h> Session<'h> {
             true => Box::new(SharedConsole(Arc::clone(&self.outside.console))),
             false => Box::new(NoConsole),
         };
-        let quotas = Quotas::unlimited()
-            .with(Resource::MemoryBytes, self.limits.memory_max_bytes)
-            .with(Resource::TableElements, vac_host::limits::TABLE_ELEMENTS_MAX);
         Setup {
             args,
             env,
             preopens: with.preopens,
             stdin: with.stdin,
+            net: with.net,
+            http: self.outside.http.clone(),
+            secrets: with.secrets,
+            config: with.config,
+            buckets: with.buckets,
             console,
             seed: self.seed,
-            quotas,
-            ..Setup::default()
+            quotas: self.quotas.clone(),
+            handles_max: self.limits.max_usize(Limit::Handles),
+            resources_max: self.limits.max_usize(Limit::Resources),
+            transfer_max_bytes: self.limits.max_usize(Limit::Transfer),
         }
     }
 
@@ -338,6 +444,7 @@ impl<'h> Session<'h> {
         ]);
         if let Some(flusher) = self.flusher {
             flusher.finish(head, entries)?;
+            revoke::forget(&**self.home.storage(), self.run);
         }
         let time_ns = self.outside.clock.monotonic_ns().saturating_sub(self.started_ns);
         Ok(Summary {
@@ -348,6 +455,7 @@ impl<'h> Session<'h> {
             kernels: self.kernels,
             time_ns,
             denied,
+            trees: self.trees,
             outcome,
         })
     }
@@ -358,6 +466,34 @@ impl<'h> Session<'h> {
             return Ok(body);
         }
         Ok(Body::Stored { cid: self.keep(bytes)?, len_bytes: bytes.len() as u64 })
+    }
+}
+
+/// What is counted over all kernels of a run; anything else ends with its kernel.
+const OF_THE_RUN: [Resource; 3] = [Resource::HostCalls, Resource::InputBytes, Resource::OutputBytes];
+
+fn quotas(limits: &Limits) -> Quotas {
+    let table = [
+        (Resource::MemoryBytes, Limit::Memory),
+        (Resource::TableElements, Limit::Tables),
+        (Resource::HostCalls, Limit::Calls),
+        (Resource::InputBytes, Limit::Input),
+        (Resource::OutputBytes, Limit::Output),
+        (Resource::OpenFiles, Limit::Files),
+        (Resource::ResultBytes, Limit::Result),
+    ];
+    table
+        .into_iter()
+        .fold(Quotas::unlimited(), |quotas, (resource, limit)| quotas.with(resource, limits.max(limit)))
+}
+
+/// Keeps an object whose CID is known. A copy that was kept before is read: if it is damaged, the store
+/// learns it, and the put writes a good one.
+pub(crate) fn keep_as(home: &Home, cid: &Cid, bytes: &[u8]) -> Result<()> {
+    match home.store().is_whole(cid) {
+        Ok(true) => Ok(()),
+        Ok(false) | Err(Error::Corrupt(_)) => home.store().put(Codec::Raw, bytes).map(drop),
+        Err(error) => Err(error),
     }
 }
 
@@ -415,10 +551,15 @@ struct Flusher {
 }
 
 impl Flusher {
-    fn start(journal: Arc<Journal>, store: Arc<Store>, committer: Committer) -> Self {
+    fn start(
+        journal: Arc<Journal>,
+        store: Arc<Store>,
+        committer: Committer,
+        listen: impl Fn() + Send + 'static,
+    ) -> Self {
         let ending = Arc::new(AtomicBool::new(false));
         let (j, s, e) = (Arc::clone(&journal), Arc::clone(&store), Arc::clone(&ending));
-        let thread = std::thread::spawn(move || flush(&j, &s, &e, committer));
+        let thread = std::thread::spawn(move || flush(&j, &s, &e, committer, &listen));
         Self { journal, store, ending, thread }
     }
 
@@ -445,6 +586,7 @@ fn flush(
     store: &Store,
     ending: &AtomicBool,
     committer: Committer,
+    listen: &dyn Fn(),
 ) -> (Groups, Option<HostAbort>) {
     let mut groups = Groups { committer, buffer: Vec::new() };
     // If this fails, so does the first commit, which reports it.
@@ -452,7 +594,13 @@ fn flush(
     if !ending.load(Ordering::Acquire) {
         std::thread::park_timeout(FIRST_GROUP_AFTER);
     }
-    while !ending.load(Ordering::Acquire) {
+    for round in 0_u64.. {
+        if ending.load(Ordering::Acquire) {
+            break;
+        }
+        if round.is_multiple_of(LISTEN_EVERY) {
+            listen();
+        }
         if journal.has_group()
             && let Err(error) = groups.commit(journal, store)
         {

@@ -6,10 +6,12 @@ use std::sync::{Arc, OnceLock};
 
 use vac_core::cid::Cid;
 use vac_core::fault::{HostAbort, Result, Usage, quote};
-use vac_host::limits::MODULE_MAX_BYTES;
-use vac_host::{Compiled, Engine, load};
+use vac_host::limits::MODULE_DEFAULT_BYTES;
+use vac_host::{Compiled, Compiler, Engine, Loaded, inspect, load};
 
 use crate::home::Home;
+use crate::limits::{Limit, Limits};
+use crate::session::Outside;
 
 /// Kernels that come with VAC, by name: `builtin:NAME`.
 pub const BUILTINS: &[(&str, &[u8])] = &[
@@ -44,18 +46,23 @@ impl Target {
 
     /// Finds what `text` names: a file, a CID in the store, or `builtin:NAME`.
     pub fn find(home: &Home, text: &str) -> Result<Self> {
+        Self::find_within(home, text, MODULE_DEFAULT_BYTES)
+    }
+
+    /// The same, for files of at most `max_bytes`.
+    pub fn find_within(home: &Home, text: &str, max_bytes: u64) -> Result<Self> {
         if let Some(name) = text.strip_prefix(BUILTIN_PREFIX) {
             return builtin(name);
         }
         if let Ok(cid) = text.parse::<Cid>() {
             return Self::from_store(home, &cid);
         }
-        Self::from_file(Path::new(text))
+        Self::from_file(Path::new(text), max_bytes)
     }
 
-    /// The file at `path`.
-    pub fn from_file(path: &Path) -> Result<Self> {
-        let bytes = read_program(path)?;
+    /// The file at `path`, of at most `max_bytes`.
+    pub fn from_file(path: &Path, max_bytes: u64) -> Result<Self> {
+        let bytes = read_program(path, max_bytes)?;
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let folder =
             path.parent().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p }.to_owned());
@@ -89,7 +96,7 @@ fn builtin(name: &str) -> Result<Target> {
     })
 }
 
-fn read_program(path: &Path) -> Result<Vec<u8>> {
+fn read_program(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     let failed = |e: std::io::Error| -> vac_core::fault::Error {
         match e.kind() {
             std::io::ErrorKind::NotFound => Usage::new(format!("there is no file `{}`", path.display()))
@@ -105,29 +112,61 @@ fn read_program(path: &Path) -> Result<Vec<u8>> {
     if metadata.is_dir() {
         return Err(Usage::new(format!("`{}` is a directory, expected a program", path.display())).into());
     }
-    if metadata.len() > MODULE_MAX_BYTES {
-        let message = format!(
-            "`{}` has {} bytes; the limit for a program is {MODULE_MAX_BYTES}",
-            path.display(),
-            metadata.len()
-        );
-        return Err(HostAbort::new(vac_core::fault::AbortKind::Quota, message).into());
+    if metadata.len() > max_bytes {
+        return Err(load::too_large(&path.display().to_string(), metadata.len(), max_bytes));
     }
     std::fs::read(path).map_err(failed)
 }
 
 /// Compiles programs, each once.
-#[derive(Default)]
 pub struct Programs {
     engine: OnceLock<Engine>,
     compiled: BTreeMap<Cid, Arc<Compiled>>,
+    compiler: Arc<dyn Compiler>,
+    stack_bytes: usize,
+    module_max_bytes: u64,
 }
 
 impl Programs {
+    /// Programs that are run within `limits`, and compiled by the compiler of `outside`.
+    pub fn new(limits: &Limits, outside: &Outside) -> Self {
+        Self::compiled_by(limits, Arc::clone(&outside.compiler))
+    }
+
+    /// Programs that are run within `limits`, and compiled by `compiler`.
+    pub fn compiled_by(limits: &Limits, compiler: Arc<dyn Compiler>) -> Self {
+        Self {
+            engine: OnceLock::new(),
+            compiled: BTreeMap::new(),
+            compiler,
+            stack_bytes: limits.max_usize(Limit::Depth),
+            module_max_bytes: limits.max(Limit::Module),
+        }
+    }
+
+    /// What `target` with `links` is, for those who only look at it.
+    pub fn inspect(&self, home: &Home, target: &Target, links: &[Target]) -> Result<inspect::Program> {
+        let root = self.load(target)?;
+        let linked = if links.is_empty() { None } else { Some(link_all(&root, links)?) };
+        let loaded = match &linked {
+            Some(bytes) => load::load(bytes, &target.place)?,
+            None => root,
+        };
+        inspect::program(self.engine()?, &loaded, Some(&**home.storage()), &*self.compiler)
+    }
+
+    fn load<'t>(&self, target: &'t Target) -> Result<Loaded<'t>> {
+        let len = target.bytes.len() as u64;
+        if len > self.module_max_bytes {
+            return Err(load::too_large(&target.place, len, self.module_max_bytes));
+        }
+        load::load_as(target.cid, &target.bytes, &target.place)
+    }
+
     /// The engine, started when it is first needed.
     pub fn engine(&self) -> Result<&Engine> {
         if self.engine.get().is_none() {
-            let _ = self.engine.set(Engine::new()?);
+            let _ = self.engine.set(Engine::with_stack(self.stack_bytes)?);
         }
         self.engine.get().ok_or_else(|| {
             HostAbort::new(vac_core::fault::AbortKind::Machine, "the engine did not start").into()
@@ -139,9 +178,36 @@ impl Programs {
         if let Some(compiled) = self.compiled.get(&target.cid) {
             return Ok(Arc::clone(compiled));
         }
-        let loaded = load::load(&target.bytes, &target.place)?;
-        let compiled = Arc::new(self.engine()?.compile(&loaded, Some(&**home.storage()))?);
+        let loaded = self.load(target)?;
+        let engine = self.engine()?;
+        let compiled = Arc::new(engine.compile_by(&loaded, Some(&**home.storage()), &*self.compiler)?);
         self.compiled.insert(target.cid, Arc::clone(&compiled));
         Ok(compiled)
     }
+
+    /// The compiled form of `target` with `links` standing in for imports that the host does not have.
+    pub fn compile_linked(
+        &mut self,
+        home: &Home,
+        target: &Target,
+        links: &[Target],
+    ) -> Result<Arc<Compiled>> {
+        if links.is_empty() {
+            return self.compile(home, target);
+        }
+        let root = self.load(target)?;
+        let linked = link_all(&root, links)?;
+        let loaded = load::load(&linked, &target.place)?;
+        let mut compiled = self.engine()?.compile_by(&loaded, Some(&**home.storage()), &*self.compiler)?;
+        // Its code is kept under the name of what was compiled; a record names the program itself.
+        compiled.cid = root.cid;
+        Ok(Arc::new(compiled))
+    }
+}
+
+/// The one component that `root` and `links` make.
+pub fn link_all(root: &load::Loaded<'_>, links: &[Target]) -> Result<Vec<u8>> {
+    let links: Vec<load::Loaded<'_>> =
+        links.iter().map(|link| load::load(&link.bytes, &link.place)).collect::<Result<_>>()?;
+    vac_host::link::link(root, &links)
 }

@@ -9,6 +9,7 @@ use vac_core::fault::{Corrupt, Error, Result};
 use vac_core::ledger::{Body, Call, Entry, Head, Outcome, Reader, Return, RunId, Tail};
 
 use crate::home::Home;
+use crate::tree;
 
 /// What was found of one run.
 #[derive(Debug)]
@@ -41,6 +42,7 @@ pub fn verify(home: &Home, run: RunId) -> Result<Verified> {
             }
         }
     }
+    let cids = tree::with_all_below(home.store(), cids);
     problems.extend(cids.iter().filter_map(|cid| problem(home, run, cid)));
     Ok(Verified {
         run,
@@ -63,7 +65,7 @@ fn problem(home: &Home, run: RunId, cid: &Cid) -> Option<Error> {
     }
 }
 
-/// Every object that the runs of this home name: what garbage collection must keep.
+/// Every object that the runs and pins of this home name, with all below trees: what garbage collection must keep.
 pub fn live_objects(home: &Home) -> Result<BTreeSet<Cid>> {
     let mut live = BTreeSet::new();
     for run in home.runs()? {
@@ -72,7 +74,8 @@ pub fn live_objects(home: &Home) -> Result<BTreeSet<Cid>> {
             live.extend(named(&entry));
         }
     }
-    Ok(live)
+    live.extend(home.store().pins()?.into_values());
+    Ok(tree::with_all_below(home.store(), live))
 }
 
 /// The objects that an entry names and the store must have.

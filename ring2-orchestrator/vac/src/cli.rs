@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::limits;
+
 /// Runs WebAssembly that nobody trusts: granted, recorded, replayable.
 #[derive(Debug, Parser)]
 #[command(name = "vac", version, max_term_width = 100, after_help = EXIT_CODES)]
@@ -17,6 +19,21 @@ pub(crate) struct Cli {
 
 const EXIT_CODES: &str = "Exit codes: a command's own status, or 0 ok, 1 failure, 2 usage, 3 denied, 4 quota or trap, \
 5 divergence, 6 integrity, 75 try again, 130 interrupted.";
+
+const CALLS: &str = "\
+Calls:
+  add(1, 2)                 an export; `ns:pkg/interface#add(1, 2)` if several are called so
+  codec(\"{}\")               the constructor of a resource; codec.make(\"{}\") a function of it
+  c = codec(\"{}\")           keeps the result; of a `result`, what is in its `ok`
+  $c.encode([1, 2])         a method of a kept resource
+  f($c, [$x, 2])            kept values as arguments
+
+The memory of a core module that exports it:
+  p = memory.put(\"text\")    room from the module's own `malloc`, with the text and a zero in it
+  memory.write($p, \"text\")   text or a list of bytes to an address
+  memory.read($p, length)    bytes; memory.text($p) or memory.text($p, length): text; memory.u32($p)
+
+Handles that are left at the end are given up, the newest first.";
 
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
@@ -35,17 +52,23 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a script, a component or a WASI 0.1 module.
+    #[command(after_help = limits::table())]
     Run(Run),
-    /// Call a typed export of a component.
+    /// Call exports of a component or module, one or several in the same instance.
+    #[command(after_help = format!("{CALLS}\n\n{}", limits::table()))]
     Call(Call),
-    /// Show what a program is, exports and imports, and which grants it would need.
+    /// Show what a program is, exports and imports, what it asks for and what it would get.
     Inspect(Inspect),
-    /// List the runs.
+    /// Run a program once, and write the least manifest that it needed.
+    Learn(Learn),
+    /// List the runs, or remove one.
     Runs(Runs),
     /// Show the events of a run.
     Log(Log),
     /// Run again from the ledger alone, and compare.
     Replay(Replay),
+    /// Take a grant back from a run that goes on.
+    Revoke(Revoke),
     /// Check the chain of a run, and hash everything it names again.
     Verify(Verify),
     /// The content-addressed store.
@@ -53,37 +76,68 @@ pub(crate) enum Command {
     Store(Store),
 }
 
+/// What is allowed.
+#[derive(Debug, Args)]
+pub(crate) struct Allowed {
+    /// Allow something: dir:ro=DIR, dir:rw=DIR, file:ro=FILE, file:rw=FILE, tree:ro=CID, tree:rw=CID,
+    /// env:NAME, stdin, kv:ro=NAME, kv:rw=NAME, http:HOST, http:METHOD=HOST:PORT, tcp:HOST:PORT, udp:HOST:PORT,
+    /// tcp:listen=ADDRESS:PORT, net:ADDRESS. DIR::NAME shows the directory to the guest under another name.
+    #[arg(long = "grant", value_name = "KIND:SPEC")]
+    pub(crate) grants: Vec<String>,
+    /// Allow what a TOML file says, with its limits; paths in it are seen from its folder.
+    #[arg(long = "grants", value_name = "FILE")]
+    pub(crate) grants_file: Option<PathBuf>,
+}
+
 /// What a run is given.
 #[derive(Debug, Args)]
 pub(crate) struct Given {
-    /// Allow something: dir:ro=DIR, dir:rw=DIR, file:ro=FILE, file:rw=FILE, env:NAME, stdin.
-    /// DIR::NAME shows the directory to the guest under another name.
-    #[arg(long = "grant", value_name = "KIND:SPEC")]
-    pub(crate) grants: Vec<String>,
+    #[command(flatten)]
+    pub(crate) allowed: Allowed,
     /// Set a variable of the guest's environment.
     #[arg(long = "env", value_name = "K=V")]
     pub(crate) env: Vec<String>,
+    /// Set a value of the guest's configuration (wasi:config).
+    #[arg(long = "config", value_name = "K=V")]
+    pub(crate) config: Vec<String>,
+    /// Let the guest use a value in requests without seeing it: NAME=env:VAR or NAME=file:PATH, and @HOST after it
+    /// to bind it to a host. The guest finds a placeholder as NAME in its environment and configuration.
+    #[arg(long = "secret", value_name = "NAME=SOURCE")]
+    pub(crate) secrets: Vec<String>,
+    /// Satisfy imports outside of WASI by the exports of another component. It gets no more than
+    /// the program itself.
+    #[arg(long = "link", value_name = "TARGET")]
+    pub(crate) links: Vec<String>,
     /// The seed of all entropy.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) within: Within,
+}
+
+/// What a run may use up.
+#[derive(Debug, Args)]
+pub(crate) struct Within {
     /// Stop after this many ticks of kernels; a script's own loops have none, see --time.
     #[arg(long, value_name = "N")]
     pub(crate) ticks: Option<u64>,
     /// Linear memory that a kernel may hold, for example 512MiB [default: 4GiB].
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = limits::size)]
     pub(crate) memory: Option<u64>,
     /// Stop after this much wall time, for example 30s.
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = limits::duration)]
     pub(crate) time: Option<Duration>,
+    /// Any limit, for example files=64 or compile-time=30s; all are listed below.
+    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = limits::parse)]
+    pub(crate) limits: Vec<limits::Asked>,
 }
 
-fn size(text: &str) -> Result<u64, String> {
-    let expected = "expected a size like 512MiB or 4GiB";
-    text.parse::<bytesize::ByteSize>().map(|size| size.as_u64()).map_err(|_| expected.to_owned())
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|e| format!("{e}; expected a duration like 500ms, 30s or 2m"))
+/// What the operator's own side may use up, for commands that record nothing.
+#[derive(Debug, Args)]
+pub(crate) struct Patience {
+    /// A limit of the operator's: time, module, compile-time or compile-memory; see `vac run --help`.
+    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = limits::parse)]
+    pub(crate) limits: Vec<limits::Asked>,
 }
 
 #[derive(Debug, Args)]
@@ -92,6 +146,9 @@ pub(crate) struct Run {
     pub(crate) target: String,
     #[command(flatten)]
     pub(crate) given: Given,
+    /// Give the program all that is granted, whatever its manifest asks for.
+    #[arg(long)]
+    pub(crate) no_manifest: bool,
     /// Arguments of the program.
     #[arg(last = true)]
     pub(crate) args: Vec<String>,
@@ -101,23 +158,77 @@ pub(crate) struct Run {
 pub(crate) struct Call {
     /// A `.wasm` file, a CID or builtin:NAME.
     pub(crate) target: String,
-    /// `export(args)` in WAVE text, for example 'add(1, 2)'.
-    pub(crate) call: String,
+    /// `export(args)` in WAVE text, for example 'add(1, 2)'. Several are made in order in one
+    /// instance: 'c = codec("{}")' keeps a result, '$c.encode([1])' uses it.
+    #[arg(required = true, value_name = "CALL")]
+    pub(crate) calls: Vec<String>,
+    /// Print the last result as it is, without quotes, if it is text or bytes.
+    #[arg(long)]
+    pub(crate) raw: bool,
     #[command(flatten)]
     pub(crate) given: Given,
+    /// Give the program all that is granted, whatever its manifest asks for.
+    #[arg(long)]
+    pub(crate) no_manifest: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Inspect {
     /// A `.wasm` file, a CID or builtin:NAME.
     pub(crate) target: String,
+    /// Show the program with its imports outside of WASI satisfied by another component.
+    #[arg(long = "link", value_name = "TARGET")]
+    pub(crate) links: Vec<String>,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
+    #[command(flatten)]
+    pub(crate) allowed: Allowed,
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Learn {
+    /// A `.wasm` file, a CID or builtin:NAME.
+    pub(crate) target: String,
+    /// A folder that it may see [default: the current one, unless a file or folder is granted].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) within: Vec<String>,
+    /// It may change what is in these folders, too.
+    #[arg(long)]
+    pub(crate) write: bool,
+    /// Call a typed export, `export(args)`, instead of running a command.
+    #[arg(long, value_name = "CALL", conflicts_with = "args")]
+    pub(crate) call: Option<String>,
+    #[command(flatten)]
+    pub(crate) given: Given,
+    /// Where the manifest goes, `-` being the standard output [default: NAME.vac.toml beside the target].
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Do not ask whether it may run with what is shown.
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+    /// Arguments of the program.
+    #[arg(last = true)]
+    pub(crate) args: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Runs {
     /// Show at most this many, the newest.
     #[arg(long, short = 'n', value_name = "N")]
     pub(crate) limit: Option<usize>,
+    #[command(subcommand)]
+    pub(crate) command: Option<RunsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RunsCommand {
+    /// Remove a run, damaged or not; what only it named goes with the next `vac store gc`.
+    Rm {
+        /// A run: its identity, the beginning or end of it, or `last`.
+        #[arg(required = true)]
+        runs: Vec<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -154,6 +265,16 @@ fn class(text: &str) -> Result<vac_core::ledger::Class, String> {
 pub(crate) struct Replay {
     /// A run: its identity, the beginning or end of it, or `last`.
     pub(crate) run: String,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Revoke {
+    /// A run: its identity, the beginning or end of it, or `last`.
+    pub(crate) run: String,
+    /// Number of the grant, from 0, in the order they were typed.
+    pub(crate) grant: u32,
 }
 
 #[derive(Debug, Args)]
@@ -171,12 +292,12 @@ pub(crate) struct Verify {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Store {
-    /// Keep files, and print their CIDs. `-` is the standard input.
+    /// Keep files and directories, and print their CIDs. `-` is the standard input.
     Put {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
-    /// Write an object to the standard output or a file.
+    /// Write an object to the standard output or a file, or a directory to a new one.
     Get {
         cid: String,
         #[arg(long, short, value_name = "FILE")]

@@ -28,7 +28,7 @@ pub(crate) fn of_error(error: &Error) -> u8 {
         Error::Fault(fault) if fault.kind == "script" => FAILURE,
         Error::Fault(_) => QUOTA_OR_TRAP,
         Error::Abort(abort) => match abort.kind {
-            AbortKind::Quota | AbortKind::Time => QUOTA_OR_TRAP,
+            AbortKind::Quota | AbortKind::Time | AbortKind::Compile => QUOTA_OR_TRAP,
             AbortKind::Denied => DENIED,
             AbortKind::Interrupt => INTERRUPTED,
             AbortKind::Machine => FAILURE,

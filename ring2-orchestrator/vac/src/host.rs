@@ -1,18 +1,21 @@
 //! The host as ring 2 sees it: clocks, randomness, the environment, the standard streams.
 
 use std::hash::{BuildHasher, Hasher};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use etcetera::BaseStrategy;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use vac_core::fault::{Error, HostAbort, Result, Usage};
 use vac_engine::session::Outside;
-use vac_engine::{Deadline, HostClock};
-use vac_host::{Console, Out};
+use vac_engine::{Deadline, HostClock, Limit, Limits};
+use vac_host::{Console, Out, Watch};
 
+use crate::client::Client;
+use crate::compile::ChildCompiler;
 use crate::exit;
 use crate::ui::Progress;
 
@@ -69,10 +72,51 @@ pub(crate) fn working_folder() -> Result<PathBuf> {
 }
 
 /// What a live run takes from this process.
-pub(crate) fn outside(console: Arc<Mutex<dyn Console>>, limit: Option<Duration>) -> Outside {
+pub(crate) fn outside(console: Arc<Mutex<dyn Console>>, limits: &Limits) -> Outside {
     let clock: Arc<dyn HostClock> = Arc::new(SystemClock::new());
-    let watch = Arc::new(Deadline::new(Arc::clone(&clock), limit, interrupt_flag()));
-    Outside { clock, watch, console }
+    let time = limits.get(Limit::Time).map(Duration::from_nanos);
+    let watch: Arc<dyn Watch> = Arc::new(Deadline::new(Arc::clone(&clock), time, interrupt_flag()));
+    let compiler = Arc::new(ChildCompiler::new(Arc::clone(&clock), Arc::clone(&watch), limits));
+    let console = Arc::new(Mutex::new(Patient { inner: console, watch: Arc::clone(&watch) }));
+    Outside { clock, watch, console, compiler, http: Some(Arc::new(Client)) }
+}
+
+/// A console that waits for its input only as long as the run may go on.
+struct Patient {
+    inner: Arc<Mutex<dyn Console>>,
+    watch: Arc<dyn Watch>,
+}
+
+/// How long a wait for input goes on before it is looked whether to stop.
+const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+
+impl Patient {
+    /// Waits until a read of the standard input would not wait.
+    fn wait(&self) -> io::Result<()> {
+        let stdin = io::stdin();
+        loop {
+            let mut ready = [PollFd::new(&stdin, PollFlags::IN)];
+            match rustix::event::poll(&mut ready, Some(&LOOK_EVERY)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                // Whatever else is wrong with it, the read says so.
+                Ok(_) | Err(_) => return Ok(()),
+            }
+            if let Some(abort) = self.watch.stop() {
+                return Err(io::Error::other(abort));
+            }
+        }
+    }
+}
+
+impl Console for Patient {
+    fn read(&mut self, max: usize) -> io::Result<Vec<u8>> {
+        self.wait()?;
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).read(max)
+    }
+
+    fn write(&mut self, to: Out, bytes: &[u8]) -> io::Result<()> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).write(to, bytes)
+    }
 }
 
 /// Set by the first interrupt, so that the run ends in order; the second one ends the process.
@@ -111,9 +155,15 @@ fn write_all(to: &mut dyn Write, bytes: &[u8]) -> io::Result<()> {
     to.flush()
 }
 
+/// Past the standard library's buffer, which no poll knows of.
 fn read_stdin(max: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; max];
-    let n = io::stdin().lock().read(&mut bytes)?;
+    let n = loop {
+        match rustix::io::read(io::stdin(), &mut bytes) {
+            Err(rustix::io::Errno::INTR) => {}
+            read => break read?,
+        }
+    };
     bytes.truncate(n);
     Ok(bytes)
 }

@@ -4,16 +4,21 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use vac_core::fault::quote;
+use vac_engine::grants::Grant;
+use vac_engine::manifest::{self, Ask};
 use vac_engine::report::{RunInfo, show_outcome};
 use vac_engine::session::{KernelUse, Summary};
 
 use crate::ui;
 
 /// The end of a run: a table of its kernels if a script ran several, and one line.
-pub(crate) fn summary(summary: &Summary) {
+pub(crate) fn summary(summary: &Summary, granted: &[Grant]) {
     if summary.kernels.len() > 1 {
         let rows = summary.kernels.iter().map(kernel_row).collect();
         ui::note(ui::table(&["KERNEL", "EXPORT", ">TICKS", ">EVENTS", ">TIME"], rows).trim_end());
+    }
+    for (guest, cid) in &summary.trees {
+        ui::note(format!("tree  {}  {cid}", quote(guest)));
     }
     let line = format!(
         "run {}  head {}  {} ticks  {} events  {}",
@@ -25,8 +30,19 @@ pub(crate) fn summary(summary: &Summary) {
     );
     ui::note(ui::dim(line));
     for grant in summary.denied.iter().filter(|grant| is_worth_a_line(grant, summary)) {
-        ui::note(ui::dim(format!("denied  --grant {} would have allowed it", quote(grant))));
+        let why = match is_granted(grant, granted) {
+            true => "is granted, but the manifest does not ask for it",
+            false => "would have allowed it",
+        };
+        ui::note(ui::dim(format!("denied  --grant {} {why}", quote(grant))));
     }
+}
+
+/// Whether the operator granted what was refused, so that only a manifest was in the way.
+fn is_granted(denied: &str, granted: &[Grant]) -> bool {
+    // DIR stands for any directory.
+    let ask = Ask::parse(denied, "", true).ok().filter(|_| denied != "dir:ro=DIR");
+    ask.is_some_and(|ask| manifest::agree(&[ask], granted).iter().any(|met| met.is_whole))
 }
 
 /// Many programs ask for all directories or the input at their start and never need them, so
@@ -58,6 +74,7 @@ pub(crate) fn summary_json(summary: &Summary) -> Value {
         "events": summary.events,
         "time_ns": summary.time_ns,
         "denied": summary.denied,
+        "trees": summary.trees.iter().map(|(guest, cid)| json!({ "guest": guest, "cid": cid.to_string() })).collect::<Vec<_>>(),
         "kernels": summary.kernels.iter().map(kernel_json).collect::<Vec<_>>(),
     })
 }

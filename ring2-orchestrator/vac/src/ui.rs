@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
-use vac_core::fault::Error;
+use vac_core::fault::{Error, quote_line};
 
 use crate::exit;
 
@@ -95,14 +95,20 @@ pub(crate) fn error(error: &Error, is_json: bool) {
     if is_json {
         print_json(&json!({ "error": error_json(error) }));
     }
-    note(format_args!("{RED}error{RED:#}: {error}"));
+    note(format_args!("{RED}error{RED:#}: {}", quote_lines(&error.to_string())));
     if let Error::Divergence(d) = error {
         note(format_args!("  recorded: {}", d.recorded));
         note(format_args!("  replayed: {}", d.replayed));
     }
     if let Some(hint) = hint {
-        note(format_args!("{CYAN}hint{CYAN:#}: {hint}"));
+        note(format_args!("{CYAN}hint{CYAN:#}: {}", quote_lines(&hint)));
     }
+}
+
+/// Every line of `text` with its control characters escaped: whatever a message quotes, a terminal
+/// obeys none of it.
+pub(crate) fn quote_lines(text: &str) -> String {
+    text.split('\n').map(quote_line).collect::<Vec<_>>().join("\n")
 }
 
 /// An error as JSON: `{kind, message, hint, exit_code}`.
@@ -143,7 +149,7 @@ impl Progress {
         if is_quiet || !std::io::stderr().is_terminal() {
             return Self(Arc::default());
         }
-        let what = what.to_owned();
+        let what = quote_line(what);
         let (stop, stopped) = channel();
         let thread = std::thread::spawn(move || {
             let mut seconds = 0;

@@ -7,12 +7,15 @@
 //! - [`ledger`]: frames, and the reader of a whole run
 //! - [`index`]: the index of a pack
 //! - `loader`: programs (feature `loader`)
+//! - `manifest`: what a program asks for (feature `loader`)
 
 pub mod canon;
 pub mod index;
 pub mod ledger;
 #[cfg(feature = "loader")]
 pub mod loader;
+#[cfg(feature = "loader")]
+pub mod manifest;
 pub mod mutate;
 
 /// A target, with what a corpus begins with.
@@ -33,4 +36,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "ledger", run: ledger::target, seeds: ledger::seeds },
     #[cfg(feature = "loader")]
     Target { name: "loader", run: loader::target, seeds: loader::seeds },
+    #[cfg(feature = "loader")]
+    Target { name: "manifest", run: manifest::target, seeds: manifest::seeds },
 ];

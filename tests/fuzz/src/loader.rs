@@ -15,7 +15,7 @@ const INPUT_MAX_BYTES: usize = 16 << 10;
 pub fn target(data: &[u8]) {
     let data = data.get(..INPUT_MAX_BYTES).unwrap_or(data);
     let Ok(loaded) = load::load(data, "data") else { return };
-    let described = inspect::program(engine(), &loaded);
+    let described = inspect::program(engine(), &loaded, None, engine().coder());
     let compiled = engine().compile(&loaded, None);
     let is_accepted = described.is_ok_and(|program| program.refused.is_none());
     assert_eq!(is_accepted, compiled.is_ok(), "what is said of a program is not what happens to it");

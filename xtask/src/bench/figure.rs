@@ -28,6 +28,8 @@ pub(super) enum Goal {
     MoreByAtMost(f64),
     /// The value alone.
     AtLeast(f64),
+    /// The value alone.
+    AtMost(f64),
 }
 
 impl Figure {
@@ -68,6 +70,7 @@ impl Figure {
             Goal::RatioAtLeast(goal) => (self.ratio(), self.ratio() >= goal),
             Goal::MoreByAtMost(goal) => (self.baseline, self.value - self.baseline <= goal),
             Goal::AtLeast(goal) => (self.value, self.value >= goal),
+            Goal::AtMost(goal) => (self.value, self.value <= goal),
         };
         (!got.is_nan()).then_some(met)
     }
@@ -78,6 +81,7 @@ impl Figure {
             Some(Goal::RatioAtLeast(goal)) => format!(">= {goal}x"),
             Some(Goal::MoreByAtMost(goal)) => format!("<= +{goal} {}", self.unit),
             Some(Goal::AtLeast(goal)) => format!(">= {goal} {}", self.unit),
+            Some(Goal::AtMost(goal)) => format!("<= {goal} {}", self.unit),
             None => String::new(),
         }
     }
@@ -205,6 +209,7 @@ mod tests {
         assert_eq!(met(Goal::RatioAtLeast(1.6)), Some(false));
         assert_eq!(met(Goal::MoreByAtMost(49.0)), Some(false));
         assert_eq!(met(Goal::AtLeast(150.0)), Some(true));
+        assert_eq!(met(Goal::AtMost(149.0)), Some(false));
         assert_eq!(Figure::unavailable("f", "x".into()).goal(Goal::RatioAtMost(1.0)).is_met(), None);
     }
 

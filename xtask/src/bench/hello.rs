@@ -74,6 +74,17 @@ fn component() -> Result<Vec<u8>> {
     encoder.validate(true).encode().map_err(text)
 }
 
+/// The engine's command line with a cache and settings of its own, which are in `folder`.
+pub(super) fn wasmtime_of(root: &Path, folder: &Path) -> Result<impl Fn() -> Command> {
+    let wasmtime = wasmtime(&root.join("target/bench-peers"))?;
+    let (cache, config) = (folder.join("cache"), folder.join("config"));
+    Ok(move || {
+        let mut command = Command::new(&wasmtime);
+        command.env("XDG_CACHE_HOME", &cache).env("XDG_CONFIG_HOME", &config);
+        command
+    })
+}
+
 fn says_hello(mut command: Command) -> Result<()> {
     let said = repo::output(command.stdin(Stdio::null()))?;
     if said == SAID { Ok(()) } else { Err(format!("{command:?}: expected {SAID:?}, got {said:?}")) }

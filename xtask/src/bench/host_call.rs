@@ -98,14 +98,14 @@ fn sample(run: impl FnOnce() -> Result<Val>) -> Result<f64> {
 }
 
 /// A journal over a real ledger and store, and the thread that makes its groups durable, as a session has.
-struct Recording {
-    journal: Arc<Journal>,
+pub(super) struct Recording {
+    pub(super) journal: Arc<Journal>,
     ending: Arc<AtomicBool>,
     flusher: JoinHandle<Result<()>>,
 }
 
 impl Recording {
-    fn start(folder: &std::path::Path) -> Result<Self> {
+    pub(super) fn start(folder: &std::path::Path) -> Result<Self> {
         let storage: Arc<dyn Storage> = Arc::new(RealStorage::new(folder.to_owned()));
         let store = Arc::new(Store::open(Arc::clone(&storage), "store").map_err(text)?);
         let (ledger, committer) =
@@ -118,7 +118,7 @@ impl Recording {
         Ok(Self { journal, ending, flusher })
     }
 
-    fn finish(self) -> Result<()> {
+    pub(super) fn finish(self) -> Result<()> {
         self.ending.store(true, Ordering::Release);
         self.flusher.thread().unpark();
         self.flusher.join().map_err(|_| "the thread that writes the ledger ended early".to_owned())?

@@ -11,6 +11,7 @@ mod calls;
 mod compute;
 mod figure;
 mod hello;
+mod host;
 mod host_call;
 mod ledger;
 mod plain;
@@ -27,10 +28,14 @@ use figure::Figure;
 type Bench = fn() -> Result<Vec<Figure>>;
 
 /// What is measured, by name.
-const BENCHES: [(&str, Bench); 7] = [
+const BENCHES: [(&str, Bench); 11] = [
     ("compute", compute::run),
     ("call", calls::run),
     ("host-call", host_call::run),
+    ("host-start", host::warm_start::run),
+    ("host-read", host::files::read_whole),
+    ("host-recording", host::files::recording),
+    ("host-instances", host::instances::run),
     ("hello", hello::run),
     ("store", store::run),
     ("ledger", ledger::run),
@@ -48,7 +53,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     }
     let is_json = args.iter().any(|arg| arg == "--json");
     let names: Vec<&str> = args.iter().map(String::as_str).filter(|arg| *arg != "--json").collect();
-    let is_known = |name: &&&str| BENCHES.iter().any(|(known, _)| known == *name);
+    let is_known = |name: &&&str| BENCHES.iter().any(|(known, _)| is_named(known, name));
     if let Some(unknown) = names.iter().find(|name| !is_known(name)) {
         let known: Vec<_> = BENCHES.iter().map(|(name, _)| *name).collect();
         return Err(format!("there is no benchmark `{unknown}`; expected some of {}", known.join(", ")));
@@ -57,7 +62,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         println!("{}", figure::machine());
     }
     let mut all = Vec::new();
-    for (name, bench) in BENCHES.iter().filter(|(name, _)| names.is_empty() || names.contains(name)) {
+    let is_wanted = |name: &str| names.is_empty() || names.iter().any(|asked| is_named(name, asked));
+    for (name, bench) in BENCHES.iter().filter(|(name, _)| is_wanted(name)) {
         let figures = bench().unwrap_or_else(|why| vec![Figure::unavailable(name, why)]);
         if !is_json {
             println!("\n{name}\n{}", figure::table(&figures));
@@ -68,6 +74,12 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         println!("{}", figure::json(&all));
     }
     Ok(())
+}
+
+/// Whether `asked` is the name of a benchmark, or of the group that its name begins with: `host` is all
+/// of `host-call`, `host-start` and so on.
+fn is_named(name: &str, asked: &str) -> bool {
+    name.strip_prefix(asked).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
 /// An unoptimised host measures nothing: this program again, with `--release`.

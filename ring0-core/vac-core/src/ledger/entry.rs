@@ -337,9 +337,9 @@ impl Decode for Outcome {
 }
 
 fn decode_abort_kind(from: &mut Reader<'_>) -> Result<AbortKind, Corrupt> {
-    use AbortKind::{Busy, Denied, Interrupt, Machine, Quota, Time};
+    use AbortKind::{Busy, Compile, Denied, Interrupt, Machine, Quota, Time};
     let word = from.text()?;
-    let known = [Quota, Time, Interrupt, Denied, Machine, Busy];
+    let known = [Quota, Time, Interrupt, Denied, Compile, Machine, Busy];
     known.into_iter().find(|kind| kind.word() == word).ok_or_else(|| from.wrong("a kind of abort", word))
 }
 

@@ -20,11 +20,13 @@ use crate::limits::CHAIN_LINK_MIN_BYTES;
 mod entry;
 mod frame;
 mod reader;
+mod remove;
 mod writer;
 
 pub use entry::{Body, Call, Class, Entry, Field, Header, NameId, Outcome, Return, Seq};
 pub use frame::{Frames, Segment};
 pub use reader::{Reader, Tail, close_record, is_running, runs, segments};
+pub use remove::remove;
 pub use writer::{Committer, Ledger};
 
 /// The folder of all runs.

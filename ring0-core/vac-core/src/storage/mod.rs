@@ -9,6 +9,7 @@
 //! Nothing else.
 
 use std::io;
+use std::path::PathBuf;
 
 pub mod real;
 pub mod sim;
@@ -82,6 +83,12 @@ pub trait StorageFile: Send + Sync {
 
     /// The file's length.
     fn len(&self) -> io::Result<u64>;
+
+    /// A path of the host that leads to this very file for as long as it is open, whatever its name is
+    /// by then; `None` where there is no such path.
+    fn host_path(&self) -> Option<PathBuf> {
+        None
+    }
 
     /// Whether the file has no bytes.
     fn is_empty(&self) -> io::Result<bool> {

@@ -179,6 +179,12 @@ impl StorageFile for RealFile {
     fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
+
+    #[cfg(target_os = "linux")]
+    fn host_path(&self) -> Option<PathBuf> {
+        use std::os::fd::AsRawFd;
+        Some(format!("/proc/self/fd/{}", self.file.as_raw_fd()).into())
+    }
 }
 
 #[cfg(test)]

@@ -34,6 +34,16 @@ impl Store {
         }
     }
 
+    /// Whether the object `cid` is here and its bytes are what they should be: [`Self::get`] without
+    /// the bytes.
+    pub fn is_whole(&self, cid: &Cid) -> Result<bool> {
+        match self.find(cid)? {
+            None => Ok(false),
+            Some(Place::Large(file)) => self.hash_large(cid, &*file, &mut io::sink()).map(|_| true),
+            Some(Place::Packed(source)) => Ok(self.read_packed(cid, source)?.is_some()),
+        }
+    }
+
     /// Writes the object `cid` to `to` and returns its length, in constant memory. A large
     /// object is read twice: it is hashed whole before the first byte is written, and again while
     /// it is written, so `to` gets nothing of an object that is corrupt.

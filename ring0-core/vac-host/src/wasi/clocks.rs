@@ -5,7 +5,7 @@ use vac_core::ledger::Class::Local;
 use wasmtime::component::{ComponentType, Lift, Lower, Resource};
 
 use super::VERSION;
-use super::io::Pollable;
+use super::io::{Pollable, Ready};
 use crate::clock::{NS_PER_S, RESOLUTION_NS, WALL_START_S};
 use crate::host::{Host, Object};
 use crate::wall::Wall;
@@ -39,7 +39,7 @@ pub(super) fn define(wall: &mut Wall<'_>) -> wasmtime::Result<()> {
 }
 
 fn subscribe(host: &mut Host, when: u64) -> vac_core::fault::Result<Resource<Pollable>> {
-    host.open(Object::Pollable(when), Rights::READ, None)
+    host.open(Object::Pollable(Ready::At(when)), Rights::READ, None)
 }
 
 fn wall_now(host: &Host) -> Datetime {

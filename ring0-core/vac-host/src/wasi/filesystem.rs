@@ -15,8 +15,9 @@ use super::VERSION;
 pub(crate) use super::clocks::Datetime;
 use super::io::{InputStream, IoError, OutputStream, file_input, file_output, wrong_kind};
 use crate::clock::{NS_PER_S, WALL_START_S};
-use crate::fs::{ErrorCode, FsResult, How, OpenDir, OpenFile, Opened, Place, Times, is_same};
+use crate::fs::{ErrorCode, FsResult, How, Modes, OpenDir, OpenFile, Opened, Place, is_same};
 use crate::host::{Host, Object, handle_of, refused};
+use crate::identity::{Identities, Identity};
 use crate::limits::READ_MAX_BYTES;
 use crate::wall::{Interface, Wall};
 use crate::wire::{Wire, cases, record};
@@ -229,10 +230,9 @@ pub(crate) struct MetadataHash {
 }
 record!(MetadataHash { lower, upper });
 
-impl From<&Place> for MetadataHash {
-    fn from(place: &Place) -> Self {
-        let (lower, upper) = place.hash();
-        Self { lower, upper }
+impl From<Identity> for MetadataHash {
+    fn from(id: Identity) -> Self {
+        Self { lower: id.lower, upper: id.upper }
     }
 }
 
@@ -255,10 +255,18 @@ impl Node {
         }
     }
 
-    pub(crate) fn place(&self) -> &Place {
+    pub(crate) fn identity(&self) -> Identity {
         match self {
-            Self::File(file) => &file.place,
-            Self::Dir(dir) => &dir.place,
+            Self::File(file) => file.id,
+            Self::Dir(dir) => dir.id,
+        }
+    }
+
+    /// What its grant allows, whatever it was opened for.
+    pub(crate) fn granted(&self) -> Rights {
+        match self {
+            Self::File(file) => file.granted,
+            Self::Dir(dir) => dir.rights_on(".").map_or(Rights::NONE, |(rights, _)| rights),
         }
     }
 }
@@ -335,7 +343,8 @@ fn define_files(i: &mut Interface<'_>) -> wasmtime::Result<()> {
             let max = usize::try_from(len).unwrap_or(usize::MAX).min(READ_MAX_BYTES);
             let bytes = guest!(file.read(max, offset));
             h.take_in(bytes.len())?;
-            let is_end = bytes.len() < max;
+            // Nothing was asked for and nothing is left: WASI 0.1 would take anything else for an interruption.
+            let is_end = bytes.is_empty() || bytes.len() < max;
             Ok(Ok((bytes, is_end)))
         },
     )?;
@@ -366,19 +375,19 @@ fn define_directories(i: &mut Interface<'_>) -> wasmtime::Result<()> {
     )?;
     let names = Rights::NAMES;
     i.func("[method]descriptor.create-directory-at", Effect, move |h, (d, path): (D, String)| {
-        at(h, &d, &path, names, |dir| dir.create_dir(&path))
+        at(h, &d, &path, names, |dir, _| dir.create_dir(&path))
     })?;
     i.func("[method]descriptor.remove-directory-at", Effect, move |h, (d, path): (D, String)| {
-        at(h, &d, &path, names, |dir| dir.remove_dir(&path))
+        at(h, &d, &path, names, |dir, who| dir.remove_dir(&path, who))
     })?;
     i.func("[method]descriptor.unlink-file-at", Effect, move |h, (d, path): (D, String)| {
-        at(h, &d, &path, names, |dir| dir.remove_file(&path))
+        at(h, &d, &path, names, |dir, who| dir.remove_file(&path, who))
     })?;
     i.func("[method]descriptor.readlink-at", Read, |h, (d, path): (D, String)| {
-        at(h, &d, &path, Rights::READ, |dir| dir.read_link(&path))
+        at(h, &d, &path, Rights::READ, |dir, _| dir.read_link(&path))
     })?;
     i.func("[method]descriptor.symlink-at", Effect, move |h, (d, target, link): (D, String, String)| {
-        at(h, &d, &link, names, |dir| dir.symlink(&target, &link))
+        at(h, &d, &link, names, |dir, _| dir.symlink(&target, &link))
     })?;
     i.func("[method]descriptor.rename-at", Effect, |h, (d, from, to_d, to): (D, String, D, String)| {
         rename(h, &d, &from, &to_d, &to)
@@ -402,7 +411,10 @@ fn define_directories(i: &mut Interface<'_>) -> wasmtime::Result<()> {
 fn define_metadata(i: &mut Interface<'_>) -> wasmtime::Result<()> {
     i.func("[method]descriptor.get-flags", Local, |h, (d,): (D,)| -> Answer<DescriptorFlags> {
         let rights = h.table.rights(handle_of(&d)).map_err(refused)?;
-        let is_dir = matches!(node(h, &d, Rights::NONE)?, Node::Dir(_));
+        let (is_dir, modes) = match node(h, &d, Rights::NONE)? {
+            Node::Dir(_) => (true, Modes::default()),
+            Node::File(file) => (false, file.modes),
+        };
         let pairs = [
             (Rights::READ, DescriptorFlags::READ),
             (Rights::WRITE, if is_dir { DescriptorFlags::default() } else { DescriptorFlags::WRITE }),
@@ -412,7 +424,7 @@ fn define_metadata(i: &mut Interface<'_>) -> wasmtime::Result<()> {
             ),
         ];
         let held = pairs.into_iter().filter(|(right, _)| rights.has(*right));
-        Ok(Ok(held.fold(DescriptorFlags::default(), |flags, (_, flag)| flags | flag)))
+        Ok(Ok(held.fold(modes.into(), |flags: DescriptorFlags, (_, flag)| flags | flag)))
     })?;
     i.func("[method]descriptor.get-type", Local, |h, (d,): (D,)| -> Answer<DescriptorType> {
         Ok(node(h, &d, Rights::NONE)?.metadata().map(|m| m.file_type().into()))
@@ -420,15 +432,15 @@ fn define_metadata(i: &mut Interface<'_>) -> wasmtime::Result<()> {
     i.func("[method]descriptor.stat", Read, |h, (d,): (D,)| -> Answer<Stat> {
         let node = node(h, &d, Rights::NONE)?;
         let metadata = guest!(node.metadata());
-        Ok(Ok(stat(h, &metadata, node.place())))
+        Ok(Ok(stat(h, &metadata, node.identity())))
     })?;
     i.func(
         "[method]descriptor.stat-at",
         Read,
         |h, (d, flags, path): (D, PathFlags, String)| -> Answer<Stat> {
             let dir = guest!(allowed(h, &d, &path, Rights::READ)?);
-            let metadata = guest!(dir.metadata(&path, flags.contains(PathFlags::SYMLINK_FOLLOW)));
-            Ok(Ok(stat(h, &metadata, &dir.place.join(&path))))
+            let (metadata, id) = guest!(look(h, &dir, &path, flags));
+            Ok(Ok(stat(h, &metadata, id)))
         },
     )?;
     i.func(
@@ -439,34 +451,32 @@ fn define_metadata(i: &mut Interface<'_>) -> wasmtime::Result<()> {
             if !rights.has(Rights::WRITE) {
                 return Ok(Err(ErrorCode::NotPermitted));
             }
-            let place = node(h, &d, Rights::NONE)?.place().clone();
-            set_times(h, &place, accessed, modified);
-            Ok(Ok(()))
+            let id = node(h, &d, Rights::NONE)?.identity();
+            Ok(set_times(h, id, accessed, modified))
         },
     )?;
     i.func(
         "[method]descriptor.set-times-at",
         Effect,
         |h,
-         (d, _, path, accessed, modified): (D, PathFlags, String, NewTimestamp, NewTimestamp)|
+         (d, flags, path, accessed, modified): (D, PathFlags, String, NewTimestamp, NewTimestamp)|
          -> Answer<()> {
             let dir = guest!(allowed(h, &d, &path, Rights::WRITE)?);
-            guest!(dir.metadata(&path, false));
-            set_times(h, &dir.place.join(&path), accessed, modified);
-            Ok(Ok(()))
+            let (_, id) = guest!(look(h, &dir, &path, flags));
+            Ok(set_times(h, id, accessed, modified))
         },
     )?;
     i.func("[method]descriptor.is-same-object", Read, |h, (a, b): (D, D)| are_same(h, &a, &b))?;
     i.func("[method]descriptor.metadata-hash", Read, |h, (d,): (D,)| -> Answer<MetadataHash> {
-        Ok(Ok(node(h, &d, Rights::NONE)?.place().into()))
+        Ok(Ok(node(h, &d, Rights::NONE)?.identity().into()))
     })?;
     i.func(
         "[method]descriptor.metadata-hash-at",
         Read,
         |h, (d, flags, path): (D, PathFlags, String)| -> Answer<MetadataHash> {
             let dir = guest!(allowed(h, &d, &path, Rights::READ)?);
-            guest!(dir.metadata(&path, flags.contains(PathFlags::SYMLINK_FOLLOW)));
-            Ok(Ok((&dir.place.join(&path)).into()))
+            let (_, id) = guest!(look(h, &dir, &path, flags));
+            Ok(Ok(id.into()))
         },
     )
 }
@@ -496,16 +506,16 @@ pub(crate) fn at<T>(
     d: &D,
     path: &str,
     needed: Rights,
-    act: impl FnOnce(&OpenDir) -> FsResult<T>,
+    act: impl FnOnce(&OpenDir, &mut Identities) -> FsResult<T>,
 ) -> Answer<T> {
     let dir = guest!(allowed(host, d, path, needed)?);
-    Ok(act(&dir))
+    Ok(act(&dir, &mut host.identities))
 }
 
 pub(crate) fn rename(host: &mut Host, d: &D, from: &str, to_d: &D, to: &str) -> Answer<()> {
     let from_dir = guest!(allowed(host, d, from, Rights::NAMES)?);
     let to_dir = guest!(allowed(host, to_d, to, Rights::NAMES)?);
-    Ok(from_dir.rename(from, &to_dir, to))
+    Ok(from_dir.rename(from, &to_dir, to, &mut host.identities))
 }
 
 pub(crate) fn link(host: &mut Host, d: &D, flags: PathFlags, from: &str, to_d: &D, to: &str) -> Answer<()> {
@@ -603,6 +613,18 @@ fn deny(host: &mut Host, from: &Place, path: &str, needed: Rights) {
     host.deny(grant);
 }
 
+/// The metadata and identity of what `path` names.
+pub(crate) fn look(
+    host: &mut Host,
+    dir: &OpenDir,
+    path: &str,
+    flags: PathFlags,
+) -> FsResult<(Metadata, Identity)> {
+    let metadata = dir.metadata(path, flags.contains(PathFlags::SYMLINK_FOLLOW))?;
+    let id = host.identities.of(&metadata, &dir.place.join(path));
+    Ok((metadata, id))
+}
+
 pub(crate) fn how(path: PathFlags, open: OpenFlags, flags: DescriptorFlags) -> How {
     How {
         follow: path.contains(PathFlags::SYMLINK_FOLLOW),
@@ -613,6 +635,29 @@ pub(crate) fn how(path: PathFlags, open: OpenFlags, flags: DescriptorFlags) -> H
         read: flags.contains(DescriptorFlags::READ),
         write: flags.contains(DescriptorFlags::WRITE),
         change: flags.contains(DescriptorFlags::MUTATE_DIRECTORY),
+        modes: flags.into(),
+    }
+}
+
+impl From<DescriptorFlags> for Modes {
+    fn from(flags: DescriptorFlags) -> Self {
+        Self {
+            file_sync: flags.contains(DescriptorFlags::FILE_INTEGRITY_SYNC),
+            data_sync: flags.contains(DescriptorFlags::DATA_INTEGRITY_SYNC),
+            read_sync: flags.contains(DescriptorFlags::REQUESTED_WRITE_SYNC),
+        }
+    }
+}
+
+impl From<Modes> for DescriptorFlags {
+    fn from(modes: Modes) -> Self {
+        let pairs = [
+            (modes.file_sync, Self::FILE_INTEGRITY_SYNC),
+            (modes.data_sync, Self::DATA_INTEGRITY_SYNC),
+            (modes.read_sync, Self::REQUESTED_WRITE_SYNC),
+        ];
+        let set = pairs.into_iter().filter(|(is_set, _)| *is_set);
+        set.fold(Self::default(), |flags, (_, flag)| flags | flag)
     }
 }
 
@@ -621,11 +666,11 @@ pub(crate) fn open_at(host: &mut Host, d: &D, path: &str, how: How) -> Answer<D>
         return Ok(Err(ErrorCode::Invalid));
     }
     let needs = match node(host, d, Rights::NONE)? {
-        Node::Dir(dir) => dir.needs(how),
+        Node::Dir(dir) => dir.needs(path, how),
         Node::File(_) => Rights::NONE,
     };
     let dir = guest!(allowed(host, d, path, needs)?);
-    let opened = match dir.open(path, how) {
+    let opened = match dir.open(path, how, &mut host.identities) {
         Ok(opened) => opened,
         Err(code) => {
             // The path was allowed by its words, so it was a link that led out.
@@ -649,20 +694,8 @@ fn derive(host: &mut Host, parent: Handle, object: Object, rights: Rights) -> An
     host.derive(parent, object, rights).map(Ok)
 }
 
-/// The rights that the grant of a place gives on it.
-pub(crate) fn granted(host: &Host, place: &Place) -> Rights {
-    let mount = host.mounts.iter().find(|m| m.root.place.grant == place.grant);
-    mount.and_then(|m| m.root.rights_on(&place.path)).map_or(Rights::NONE, |(rights, _)| rights)
-}
-
-/// When the object at a place was read and changed last, as far as its guest said so.
-pub(crate) fn times(host: &Host, place: &Place) -> Times {
-    let mount = host.mounts.iter().find(|m| m.root.place.grant == place.grant);
-    mount.and_then(|m| m.times.get(&place.path)).copied().unwrap_or_default()
-}
-
-fn stat(host: &Host, metadata: &Metadata, place: &Place) -> Stat {
-    let ((a_s, a_ns), (m_s, m_ns)) = times(host, place);
+fn stat(host: &Host, metadata: &Metadata, id: Identity) -> Stat {
+    let ((a_s, a_ns), (m_s, m_ns)) = host.identities.times(id);
     let modified = Some(Datetime { seconds: m_s, nanoseconds: m_ns });
     Stat {
         kind: metadata.file_type().into(),
@@ -675,7 +708,12 @@ fn stat(host: &Host, metadata: &Metadata, place: &Place) -> Stat {
     }
 }
 
-pub(crate) fn set_times(host: &mut Host, place: &Place, accessed: NewTimestamp, modified: NewTimestamp) {
+pub(crate) fn set_times(
+    host: &mut Host,
+    id: Identity,
+    accessed: NewTimestamp,
+    modified: NewTimestamp,
+) -> FsResult<()> {
     let now_ns = host.clock.now_ns();
     let now = (WALL_START_S + now_ns / NS_PER_S, (now_ns % NS_PER_S) as u32);
     let set = |old: (u64, u32), new: NewTimestamp| match new {
@@ -683,8 +721,6 @@ pub(crate) fn set_times(host: &mut Host, place: &Place, accessed: NewTimestamp, 
         NewTimestamp::Now => now,
         NewTimestamp::Timestamp(time) => (time.seconds, time.nanoseconds),
     };
-    if let Some(mount) = host.mounts.iter_mut().find(|m| m.root.place.grant == place.grant) {
-        let (old_accessed, old_modified): Times = mount.times.get(&place.path).copied().unwrap_or_default();
-        mount.times.insert(place.path.clone(), (set(old_accessed, accessed), set(old_modified, modified)));
-    }
+    let (old_accessed, old_modified) = host.identities.times(id);
+    host.identities.set_times(id, (set(old_accessed, accessed), set(old_modified, modified)))
 }

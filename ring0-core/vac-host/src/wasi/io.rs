@@ -1,10 +1,11 @@
 //! `wasi:io`: errors, polls, streams.
 //!
-//! Every stream is synchronous: a read or write has happened when it returns, so a stream is
-//! always ready and only the virtual clock is ever waited for. Which of several pollables are
-//! ready then depends on the guest alone.
+//! Every stream but those of sockets is synchronous: a read or write has happened when it returns, so it is
+//! always ready and only the virtual clock is waited for. Which of several pollables are ready then depends on
+//! the guest alone. With a socket among them it depends on the network too; the ledger has the answer.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use vac_core::canon::{Reader, Writer};
 use vac_core::caps::{Handle, Rights};
@@ -16,6 +17,7 @@ use super::VERSION;
 use crate::fs::{ErrorCode, FsResult, OpenFile};
 use crate::host::{Host, Object, Out, handle_of, refused};
 use crate::limits::{POLL_MAX, READ_MAX_BYTES, WRITE_MAX_BYTES};
+use crate::socket::{self, Interest, Socket};
 use crate::wall::Wall;
 use crate::wire::Wire;
 
@@ -38,6 +40,12 @@ pub(crate) enum Input {
         file: Arc<OpenFile>,
         offset: u64,
     },
+    Tcp(Arc<Socket>),
+    /// Bytes that came whole.
+    Bytes {
+        bytes: Arc<Vec<u8>>,
+        offset: usize,
+    },
 }
 
 /// What an output stream writes.
@@ -49,6 +57,18 @@ pub(crate) enum Output {
         file: Arc<OpenFile>,
         offset: Option<u64>,
     },
+    Tcp(Arc<Socket>),
+    /// Bytes that are sent together.
+    Bytes(Arc<Mutex<Vec<u8>>>),
+}
+
+/// When a pollable is ready.
+#[derive(Clone)]
+pub(crate) enum Ready {
+    /// At this instant of the virtual clock; at once if 0.
+    At(u64),
+    /// When a socket is.
+    Socket(Arc<Socket>, Interest),
 }
 
 /// `wasi:io/streams.stream-error`.
@@ -74,6 +94,9 @@ impl Wire for StreamError {
             None => Self::Closed,
         })
     }
+    fn revoked() -> Option<Self> {
+        Some(Self::Closed)
+    }
 }
 
 /// What a stream function returns: outside, what ends the kernel; inside, what the guest sees.
@@ -93,23 +116,38 @@ pub(super) fn define(wall: &mut Wall<'_>) -> wasmtime::Result<()> {
     wall.interface("wasi:io/streams", VERSION, |i| {
         i.resource::<InputStream>("input-stream")?;
         i.resource::<OutputStream>("output-stream")?;
-        for name in ["[method]input-stream.read", "[method]input-stream.blocking-read"] {
-            i.func(name, Read, |h, (s, len): (Resource<InputStream>, u64)| read(h, &s, len))?;
+        for (name, waits) in
+            [("[method]input-stream.read", false), ("[method]input-stream.blocking-read", true)]
+        {
+            i.func(name, Read, move |h, (s, len): (Resource<InputStream>, u64)| read(h, &s, len, waits))?;
         }
-        for name in ["[method]input-stream.skip", "[method]input-stream.blocking-skip"] {
-            i.func(name, Read, |h, (s, len): (Resource<InputStream>, u64)| {
-                Ok(read(h, &s, len)?.map(|bytes| bytes.len() as u64))
+        for (name, waits) in
+            [("[method]input-stream.skip", false), ("[method]input-stream.blocking-skip", true)]
+        {
+            i.func(name, Read, move |h, (s, len): (Resource<InputStream>, u64)| {
+                Ok(read(h, &s, len, waits)?.map(|bytes| bytes.len() as u64))
             })?;
         }
         i.func("[method]input-stream.subscribe", Local, |h, (s,): (Resource<InputStream>,)| {
-            h.derive::<Pollable>(handle_of(&s), Object::Pollable(0), Rights::READ)
+            let ready = match h.table.get(handle_of(&s), Rights::READ).map_err(refused)? {
+                Object::Input(Input::Tcp(socket)) => Ready::Socket(Arc::clone(socket), Interest::Read),
+                _ => Ready::At(0),
+            };
+            h.derive::<Pollable>(handle_of(&s), Object::Pollable(ready), Rights::READ)
         })?;
-        i.func("[method]output-stream.subscribe", Local, |h, (_s,): (Resource<OutputStream>,)| {
-            h.open::<Pollable>(Object::Pollable(0), Rights::READ, None)
+        i.func("[method]output-stream.subscribe", Local, |h, (s,): (Resource<OutputStream>,)| {
+            let ready = match h.table.get(handle_of(&s), Rights::WRITE).map_err(refused)? {
+                Object::Output(Output::Tcp(socket)) => Ready::Socket(Arc::clone(socket), Interest::Write),
+                _ => Ready::At(0),
+            };
+            h.open::<Pollable>(Object::Pollable(ready), Rights::READ, None)
         })?;
         i.func("[method]output-stream.check-write", Local, |h, (s,): (Resource<OutputStream>,)| {
-            h.table.get(handle_of(&s), Rights::WRITE).map_err(refused)?;
-            Ok(Ok::<u64, StreamError>(WRITE_MAX_BYTES as u64))
+            let room = match h.table.get(handle_of(&s), Rights::WRITE).map_err(refused)? {
+                Object::Output(Output::Tcp(socket)) if !socket.is_ready(Interest::Write) => 0,
+                _ => WRITE_MAX_BYTES as u64,
+            };
+            Ok(Ok::<u64, StreamError>(room))
         })?;
         for name in ["[method]output-stream.write", "[method]output-stream.blocking-write-and-flush"] {
             i.func(name, Effect, |h, (s, bytes): (Resource<OutputStream>, Vec<u8>)| write(h, &s, &bytes))?;
@@ -144,12 +182,14 @@ fn define_poll(wall: &mut Wall<'_>) -> wasmtime::Result<()> {
     wall.interface("wasi:io/poll", VERSION, |i| {
         i.resource::<Pollable>("pollable")?;
         i.func("[method]pollable.ready", Local, |h, (p,): (Resource<Pollable>,)| {
-            Ok(instant(h, &p)? <= h.clock.now_ns())
+            Ok(match ready(h, &p)? {
+                Ready::At(instant) => instant <= h.clock.now_ns(),
+                Ready::Socket(socket, interest) => socket.is_ready(interest),
+            })
         })?;
         i.proc("[method]pollable.block", Local, |h, (p,): (Resource<Pollable>,)| {
-            let when = instant(h, &p)?;
-            h.clock.wait_until(when);
-            Ok(())
+            let ready = ready(h, &p)?;
+            wait(h, &[ready]).map(drop)
         })?;
         i.func("poll", Local, |h, (pollables,): (Vec<Resource<Pollable>>,)| poll(h, &pollables))
     })
@@ -160,35 +200,77 @@ fn poll(host: &mut Host, pollables: &[Resource<Pollable>]) -> Result<Vec<u32>> {
     if pollables.len() > POLL_MAX {
         let message =
             format!("the guest waits for {} pollables at once; the limit is {POLL_MAX}", pollables.len());
-        return Err(HostAbort::new(AbortKind::Quota, message).into());
+        let hint = "this limit is the number of handles that a run can ever have";
+        return Err(HostAbort::new(AbortKind::Quota, message).hint(hint).into());
     }
-    let instants = pollables.iter().map(|p| instant(host, p)).collect::<Result<Vec<_>>>()?;
-    let Some(&first) = instants.iter().min() else {
+    if pollables.is_empty() {
         return Err(Fault { kind: "trap", message: "`poll` of an empty list waits for ever".into() }.into());
-    };
-    host.clock.wait_until(first);
-    let now = host.clock.now_ns();
-    Ok(instants.iter().zip(0..).filter(|(when, _)| **when <= now).map(|(_, i)| i).collect())
+    }
+    let all = pollables.iter().map(|p| ready(host, p)).collect::<Result<Vec<_>>>()?;
+    let is_ready = wait(host, &all)?;
+    Ok(is_ready.iter().zip(0..).filter(|(is_ready, _)| **is_ready).map(|(_, i)| i).collect())
 }
 
-fn instant(host: &Host, pollable: &Resource<Pollable>) -> Result<u64> {
+fn ready(host: &Host, pollable: &Resource<Pollable>) -> Result<Ready> {
     match host.table.get(handle_of(pollable), Rights::READ).map_err(refused)? {
-        Object::Pollable(when) => Ok(*when),
+        Object::Pollable(ready) => Ok(ready.clone()),
         _ => Err(wrong_kind()),
     }
 }
 
-fn read(host: &mut Host, stream: &Resource<InputStream>, len: u64) -> Streamed<Vec<u8>> {
+/// Waits for the first of `all`; which ones are ready then. The virtual clock moves to the first instant among
+/// them, or, if a socket was ready sooner, by as long as that took.
+fn wait(host: &mut Host, all: &[Ready]) -> Result<Vec<bool>> {
+    let instant = |ready: &Ready| if let Ready::At(at) = ready { Some(*at) } else { None };
+    let sockets: Vec<(&Socket, Interest)> = all
+        .iter()
+        .filter_map(
+            |ready| if let Ready::Socket(s, interest) = ready { Some((&**s, *interest)) } else { None },
+        )
+        .collect();
+    let first = all.iter().filter_map(instant).min();
+    let mut is_ready = Vec::new();
+    if sockets.is_empty() {
+        host.clock.wait_until(first.unwrap_or_default());
+    } else {
+        let now = host.clock.now_ns();
+        let limit = first.map(|first| Duration::from_nanos(first.saturating_sub(now)));
+        let waited;
+        (is_ready, waited) = socket::wait(&sockets, limit, &*host.watch)?;
+        let by_wait = now.saturating_add(u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX));
+        let is_sooner = is_ready.contains(&true);
+        host.clock
+            .wait_until(first.map_or(by_wait, |first| if is_sooner { by_wait.min(first) } else { first }));
+    }
+    let now = host.clock.now_ns();
+    let mut of_sockets = is_ready.into_iter();
+    Ok(all
+        .iter()
+        .map(|ready| match ready {
+            Ready::At(at) => *at <= now,
+            Ready::Socket(..) => of_sockets.next().unwrap_or_default(),
+        })
+        .collect())
+}
+
+/// `waits` is whether the call may wait for a socket; every other stream has its bytes at once.
+fn read(host: &mut Host, stream: &Resource<InputStream>, len: u64, waits: bool) -> Streamed<Vec<u8>> {
     let max = usize::try_from(len).unwrap_or(usize::MAX);
-    match take(host, stream.rep(), max)? {
-        Ok(bytes) if bytes.is_empty() && max > 0 => Ok(Err(StreamError::Closed)),
-        Ok(bytes) => Ok(Ok(bytes)),
-        Err(code) => failed(host, code),
+    match take_if(host, stream.rep(), max, waits)? {
+        None => Ok(Ok(Vec::new())),
+        Some(Ok(bytes)) if bytes.is_empty() && max > 0 => Ok(Err(StreamError::Closed)),
+        Some(Ok(bytes)) => Ok(Ok(bytes)),
+        Some(Err(code)) => failed(host, code),
     }
 }
 
 /// At most `max` bytes from the input behind a handle; none at its end.
 pub(crate) fn take(host: &mut Host, rep: u32, max: usize) -> Result<FsResult<Vec<u8>>> {
+    Ok(take_if(host, rep, max, true)?.unwrap_or_else(|| Ok(Vec::new())))
+}
+
+/// [`take`], or `None` if nothing has come yet and the call does not wait.
+fn take_if(host: &mut Host, rep: u32, max: usize, waits: bool) -> Result<Option<FsResult<Vec<u8>>>> {
     let handle = Handle::from_rep(rep);
     let input = match host.table.get(handle, Rights::READ).map_err(refused)? {
         Object::Input(input) => input.clone(),
@@ -197,27 +279,85 @@ pub(crate) fn take(host: &mut Host, rep: u32, max: usize) -> Result<FsResult<Vec
     host.allowed_by(host.table.grant(handle));
     let max = max.min(READ_MAX_BYTES);
     if max == 0 {
-        return Ok(Ok(Vec::new()));
+        return Ok(Some(Ok(Vec::new())));
     }
     let got = match &input {
         Input::Closed => {
             host.deny("stdin");
             Ok(Vec::new())
         }
-        Input::Stdin => host.console.read(max).map_err(|e| ErrorCode::from(&e)),
+        Input::Stdin => match host.console.read(max) {
+            Ok(bytes) => Ok(bytes),
+            Err(e) => Err(of_console(e)?),
+        },
         Input::File { file, offset } => file.read(max, *offset),
+        Input::Tcp(socket) => match receive(host, socket, max, waits)? {
+            Some(got) => got,
+            None => return Ok(None),
+        },
+        Input::Bytes { bytes, offset } => {
+            let end = offset.saturating_add(max).min(bytes.len());
+            Ok(bytes.get(*offset..end).unwrap_or_default().to_vec())
+        }
     };
     let bytes = match got {
         Ok(bytes) => bytes,
-        Err(code) => return Ok(Err(code)),
+        Err(code) => return Ok(Some(Err(code))),
     };
     host.take_in(bytes.len())?;
-    if let Object::Input(Input::File { offset, .. }) =
-        host.table.get_mut(handle, Rights::READ).map_err(refused)?
-    {
-        *offset = offset.saturating_add(bytes.len() as u64);
+    match host.table.get_mut(handle, Rights::READ).map_err(refused)? {
+        Object::Input(Input::File { offset, .. }) => *offset = offset.saturating_add(bytes.len() as u64),
+        Object::Input(Input::Bytes { offset, .. }) => *offset = offset.saturating_add(bytes.len()),
+        _ => {}
     }
-    Ok(Ok(bytes))
+    Ok(Some(Ok(bytes)))
+}
+
+/// What has come from a peer; nothing if none has and the call does not wait.
+fn receive(
+    host: &Host,
+    from: &Socket,
+    max: usize,
+    waits: bool,
+) -> Result<Option<std::result::Result<Vec<u8>, ErrorCode>>> {
+    loop {
+        match from.recv(max) {
+            Err(rustix::io::Errno::WOULDBLOCK) if !waits => return Ok(None),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                socket::wait(&[(from, Interest::Read)], None, &*host.watch)?;
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            // A peer that resets is at its end, as far as a stream can say.
+            Err(rustix::io::Errno::CONNRESET | rustix::io::Errno::NOTCONN) => {
+                return Ok(Some(Ok(Vec::new())));
+            }
+            other => return Ok(Some(other.map_err(|e| ErrorCode::from(&std::io::Error::from(e))))),
+        }
+    }
+}
+
+/// Sends all of `bytes`, waiting while the peer takes no more.
+fn transmit(host: &Host, to: &Socket, mut bytes: &[u8]) -> Result<std::result::Result<(), ErrorCode>> {
+    while !bytes.is_empty() {
+        match to.send(bytes) {
+            Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                socket::wait(&[(to, Interest::Write)], None, &*host.watch)?;
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Ok(Err(ErrorCode::from(&std::io::Error::from(errno)))),
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// What a guest sees of a console's failure. A console that waits may be told to stop: what it then
+/// fails with is the abort itself.
+fn of_console(error: std::io::Error) -> Result<ErrorCode> {
+    match error.downcast::<HostAbort>() {
+        Ok(abort) => Err(abort.into()),
+        Err(error) => Ok(ErrorCode::from(&error)),
+    }
 }
 
 fn write(host: &mut Host, stream: &Resource<OutputStream>, bytes: &[u8]) -> Streamed<()> {
@@ -240,6 +380,11 @@ pub(crate) fn give(host: &mut Host, rep: u32, bytes: &[u8]) -> Result<FsResult<(
     let written = match &output {
         Output::Console(to) => host.console.write(*to, bytes).map_err(|e| ErrorCode::from(&e)),
         Output::File { file, offset } => file.write(bytes, *offset),
+        Output::Tcp(socket) => transmit(host, socket, bytes)?,
+        Output::Bytes(kept) => {
+            kept.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+            Ok(())
+        }
     };
     if let Err(code) = written {
         return Ok(Err(code));
@@ -258,7 +403,7 @@ fn splice(
     from: &Resource<InputStream>,
     len: u64,
 ) -> Streamed<u64> {
-    let bytes = match read(host, from, len)? {
+    let bytes = match read(host, from, len, true)? {
         Ok(bytes) => bytes,
         Err(error) => return Ok(Err(error)),
     };

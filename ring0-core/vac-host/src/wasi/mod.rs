@@ -8,9 +8,15 @@ use crate::wall::Wall;
 
 pub(crate) mod cli;
 mod clocks;
+mod config;
 pub(crate) mod filesystem;
+pub(crate) mod http;
+mod http_error;
 pub(crate) mod io;
+mod keyvalue;
+mod logging;
 mod random;
+pub(crate) mod sockets;
 
 /// The version under which the interfaces are defined.
 pub(crate) const VERSION: &str = "@0.2.12";
@@ -21,5 +27,10 @@ pub(crate) fn define(wall: &mut Wall<'_>) -> wasmtime::Result<()> {
     cli::define(wall)?;
     clocks::define(wall)?;
     random::define(wall)?;
-    filesystem::define(wall)
+    filesystem::define(wall)?;
+    sockets::define(wall)?;
+    http::define(wall)?;
+    config::define(wall)?;
+    keyvalue::define(wall)?;
+    logging::define(wall)
 }

@@ -28,7 +28,7 @@ enum ErrorCode {
     #[component(name = "pipe")]
     Pipe,
 }
-cases!(ErrorCode { Io, IllegalByteSequence, Pipe });
+cases!(ErrorCode { Io, IllegalByteSequence, Pipe } Pipe);
 
 impl From<fs::ErrorCode> for ErrorCode {
     fn from(code: fs::ErrorCode) -> Self {

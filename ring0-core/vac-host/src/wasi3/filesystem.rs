@@ -14,8 +14,9 @@ use super::VERSION;
 use super::clocks::Instant;
 use super::streams::{self, Opened};
 use crate::clock::NS_PER_S;
-use crate::fs::{self, FsResult, How, Place};
+use crate::fs::{self, FsResult, How, Modes};
 use crate::host::{Host, Object, handle_of, refused};
+use crate::identity::Identity;
 use crate::wall::{Interface, Wall};
 use crate::wasi::filesystem::{
     self as shared, Advice, Descriptor, DescriptorFlags, MetadataHash, Node, OpenFlags, PathFlags,
@@ -170,6 +171,9 @@ impl Wire for ErrorCode {
     }
     fn read(from: &mut Reader<'_>) -> std::result::Result<Self, Corrupt> {
         fs::ErrorCode::read(from).map(Self::from)
+    }
+    fn revoked() -> Option<Self> {
+        Some(Self::NotPermitted)
     }
 }
 
@@ -413,22 +417,22 @@ fn define_files(i: &mut Interface<'_>) -> wasmtime::Result<()> {
 fn define_directories(i: &mut Interface<'_>) -> wasmtime::Result<()> {
     let names = Rights::NAMES;
     i.func_async("[method]descriptor.create-directory-at", Effect, move |h, (d, path): (D, String)| {
-        said(shared::at(h, &d, &path, names, |dir| dir.create_dir(&path)))
+        said(shared::at(h, &d, &path, names, |dir, _| dir.create_dir(&path)))
     })?;
     i.func_async("[method]descriptor.remove-directory-at", Effect, move |h, (d, path): (D, String)| {
-        said(shared::at(h, &d, &path, names, |dir| dir.remove_dir(&path)))
+        said(shared::at(h, &d, &path, names, |dir, who| dir.remove_dir(&path, who)))
     })?;
     i.func_async("[method]descriptor.unlink-file-at", Effect, move |h, (d, path): (D, String)| {
-        said(shared::at(h, &d, &path, names, |dir| dir.remove_file(&path)))
+        said(shared::at(h, &d, &path, names, |dir, who| dir.remove_file(&path, who)))
     })?;
     i.func_async("[method]descriptor.readlink-at", Read, |h, (d, path): (D, String)| {
-        said(shared::at(h, &d, &path, Rights::READ, |dir| dir.read_link(&path)))
+        said(shared::at(h, &d, &path, Rights::READ, |dir, _| dir.read_link(&path)))
     })?;
     i.func_async(
         "[method]descriptor.symlink-at",
         Effect,
         move |h, (d, target, link): (D, String, String)| {
-            said(shared::at(h, &d, &link, names, |dir| dir.symlink(&target, &link)))
+            said(shared::at(h, &d, &link, names, |dir, _| dir.symlink(&target, &link)))
         },
     )?;
     i.func_async(
@@ -461,15 +465,15 @@ fn define_metadata(i: &mut Interface<'_>) -> wasmtime::Result<()> {
     i.func_async("[method]descriptor.stat", Read, |h, (d,): (D,)| -> Answer<Stat> {
         let node = shared::node(h, &d, Rights::NONE)?;
         let metadata = guest!(node.metadata());
-        Ok(Ok(stat(h, &metadata, node.place())))
+        Ok(Ok(stat(h, &metadata, node.identity())))
     })?;
     i.func_async(
         "[method]descriptor.stat-at",
         Read,
         |h, (d, flags, path): (D, PathFlags, String)| -> Answer<Stat> {
             let dir = guest!(shared::allowed(h, &d, &path, Rights::READ)?);
-            let metadata = guest!(dir.metadata(&path, flags.contains(PathFlags::SYMLINK_FOLLOW)));
-            Ok(Ok(stat(h, &metadata, &dir.place.join(&path))))
+            let (metadata, id) = guest!(shared::look(h, &dir, &path, flags));
+            Ok(Ok(stat(h, &metadata, id)))
         },
     )?;
     i.func_async(
@@ -484,22 +488,21 @@ fn define_metadata(i: &mut Interface<'_>) -> wasmtime::Result<()> {
          (d, flags, path, accessed, modified): (D, PathFlags, String, NewTimestamp, NewTimestamp)|
          -> Answer<()> {
             let dir = guest!(shared::allowed(h, &d, &path, Rights::WRITE)?);
-            guest!(dir.metadata(&path, flags.contains(PathFlags::SYMLINK_FOLLOW)));
-            shared::set_times(h, &dir.place.join(&path), accessed.into(), modified.into());
-            Ok(Ok(()))
+            let (_, id) = guest!(shared::look(h, &dir, &path, flags));
+            said(Ok(shared::set_times(h, id, accessed.into(), modified.into())))
         },
     )?;
     i.func_async("[method]descriptor.is-same-object", Read, |h, (a, b): (D, D)| shared::are_same(h, &a, &b))?;
     i.func_async("[method]descriptor.metadata-hash", Read, |h, (d,): (D,)| -> Answer<MetadataHash> {
-        Ok(Ok(shared::node(h, &d, Rights::NONE)?.place().into()))
+        Ok(Ok(shared::node(h, &d, Rights::NONE)?.identity().into()))
     })?;
     i.func_async(
         "[method]descriptor.metadata-hash-at",
         Read,
         |h, (d, flags, path): (D, PathFlags, String)| -> Answer<MetadataHash> {
             let dir = guest!(shared::allowed(h, &d, &path, Rights::READ)?);
-            guest!(dir.metadata(&path, flags.contains(PathFlags::SYMLINK_FOLLOW)));
-            Ok(Ok((&dir.place.join(&path)).into()))
+            let (_, id) = guest!(shared::look(h, &dir, &path, flags));
+            Ok(Ok(id.into()))
         },
     )
 }
@@ -548,18 +551,20 @@ fn how(path: PathFlags, open: OpenFlags, flags: DescriptorFlags) -> How {
 /// its grant allows to; whether this one was opened to do so is all that is told.
 fn flags(host: &mut Host, d: &D) -> Answer<DescriptorFlags> {
     let rights = host.table.rights(handle_of(d)).map_err(refused)?;
-    let (second, right) = match shared::node(host, d, Rights::NONE)? {
-        Node::File(_) => (DescriptorFlags::WRITE, Rights::WRITE),
-        Node::Dir(dir) if dir.to_change => (DescriptorFlags::MUTATE_DIRECTORY, Rights::NAMES),
-        Node::Dir(_) => (DescriptorFlags::default(), Rights::NONE),
+    let (second, right, modes) = match shared::node(host, d, Rights::NONE)? {
+        Node::File(file) => (DescriptorFlags::WRITE, Rights::WRITE, file.modes),
+        Node::Dir(dir) if dir.to_change => {
+            (DescriptorFlags::MUTATE_DIRECTORY, Rights::NAMES, Modes::default())
+        }
+        Node::Dir(_) => (DescriptorFlags::default(), Rights::NONE, Modes::default()),
     };
     let pairs = [(Rights::READ, DescriptorFlags::READ), (right, second)];
     let held = pairs.into_iter().filter(|(right, _)| rights.has(*right));
-    Ok(Ok(held.fold(DescriptorFlags::default(), |flags, (_, flag)| flags | flag)))
+    Ok(Ok(held.fold(modes.into(), |flags: DescriptorFlags, (_, flag)| flags | flag)))
 }
 
-fn stat(host: &Host, metadata: &Metadata, place: &Place) -> Stat {
-    let (accessed, modified) = shared::times(host, place);
+fn stat(host: &Host, metadata: &Metadata, id: Identity) -> Stat {
+    let (accessed, modified) = host.identities.times(id);
     let instant =
         |(seconds, nanoseconds): (u64, u32)| Some(Instant { seconds: seconds.cast_signed(), nanoseconds });
     Stat {
@@ -575,13 +580,12 @@ fn stat(host: &Host, metadata: &Metadata, place: &Place) -> Stat {
 
 /// Times belong to the object and not to what a descriptor of it was opened for, so its grant decides.
 fn set_times(host: &mut Host, d: &D, accessed: NewTimestamp, modified: NewTimestamp) -> Answer<()> {
-    let place = shared::node(host, d, Rights::NONE)?.place().clone();
-    if !shared::granted(host, &place).has(Rights::WRITE) {
+    let node = shared::node(host, d, Rights::NONE)?;
+    if !node.granted().has(Rights::WRITE) {
         host.deny("dir:rw=DIR");
         return Ok(Err(ErrorCode::NotPermitted));
     }
-    shared::set_times(host, &place, accessed.into(), modified.into());
-    Ok(Ok(()))
+    said(Ok(shared::set_times(host, node.identity(), accessed.into(), modified.into())))
 }
 
 /// A time before 1970 is kept as the two's complement of its seconds, which 0.2 has no form for.

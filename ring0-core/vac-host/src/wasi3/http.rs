@@ -135,7 +135,7 @@ pub(super) fn define(wall: &mut Wall<'_>) -> wasmtime::Result<()> {
 
 fn part<'h, R: 'static>(host: &'h mut Host, resource: &Resource<R>) -> Result<&'h mut Part> {
     match host.table.get_mut(handle_of(resource), Rights::READ).map_err(refused)? {
-        Object::Http(part) => Ok(part),
+        Object::Http3(part) => Ok(part),
         _ => Err(wrong_kind()),
     }
 }
@@ -157,13 +157,13 @@ part!(timeouts, RequestOptions, Part::Options(timeouts) => timeouts, &'h mut Tim
 part!(response, Response, Part::Response { status, headers } => (status, headers), (&'h mut u16, &'h mut Vec<Entry>));
 
 fn make<R: 'static>(host: &mut Host, part: Part) -> Result<Resource<R>> {
-    host.open(Object::Http(Box::new(part)), Rights::ALL, None)
+    host.open(Object::Http3(Box::new(part)), Rights::ALL, None)
 }
 
 /// Gives a handle up that the guest handed over.
 fn take<R: 'static>(host: &mut Host, resource: &Resource<R>) -> Result<Part> {
     match host.table.release(handle_of(resource)).map_err(refused)? {
-        Object::Http(part) => Ok(*part),
+        Object::Http3(part) => Ok(*part),
         _ => Err(wrong_kind()),
     }
 }

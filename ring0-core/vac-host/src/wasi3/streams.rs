@@ -192,7 +192,9 @@ impl<T: Item, C: Code> Producer<T, C> {
         let read = |host: &mut Host, (rep, max): (u32, u64)| {
             Ok((self.read)(host, rep, max as usize)?.map_err(C::from))
         };
-        match cross(store, &self.part, (self.open.rep, max as u64), &read).map_err(wasmtime::Error::new)? {
+        match cross(store, &self.part, (self.open.rep, max as u64), None, &read)
+            .map_err(wasmtime::Error::new)?
+        {
             Ok(items) if items.is_empty() => Ok(StreamResult::Dropped),
             Ok(items) => {
                 to.set_buffer(items.into());
@@ -230,7 +232,7 @@ impl<C: Code> StreamConsumer<State> for Consumer<C> {
         let len = bytes.len();
         let write =
             |host: &mut Host, (rep, bytes): (u32, Vec<u8>)| Ok(io::give(host, rep, &bytes)?.map_err(C::from));
-        let written = cross(&mut store, &self.part, (self.open.rep, bytes), &write);
+        let written = cross(&mut store, &self.part, (self.open.rep, bytes), None, &write);
         Poll::Ready(match written.map_err(wasmtime::Error::new) {
             Ok(Ok(())) => {
                 from.as_direct(store).mark_read(len);

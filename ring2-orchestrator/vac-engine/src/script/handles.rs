@@ -1,5 +1,6 @@
 //! Values that a script holds and cannot make: kernels, their exports, directories.
 
+use std::cell::Cell;
 use std::fmt;
 
 use starlark::any::ProvidesStaticType;
@@ -7,10 +8,12 @@ use starlark::eval::{Arguments, Evaluator};
 use starlark::starlark_simple_value;
 use starlark::values::{Heap, NoSerialize, StarlarkValue, Value, ValueLike, starlark_value};
 use vac_core::fault::{Usage, quote};
-use vac_host::inspect::Export;
+use vac_host::Val;
+use vac_host::inspect::{Export, natural};
+use vac_host::nearest::nearest;
 
 use super::functions::shared;
-use super::values;
+use super::{Context, Shared, values};
 
 /// A directory.
 #[derive(Debug, ProvidesStaticType, NoSerialize, allocative::Allocative)]
@@ -82,20 +85,126 @@ impl fmt::Display for BoundExport {
 
 #[starlark_value(type = "export")]
 impl<'v> StarlarkValue<'v> for BoundExport {
+    /// A function of a resource: `K.codec.make`.
+    fn get_attr(&self, attribute: &str, heap: Heap<'v>) -> Option<Value<'v>> {
+        Some(heap.alloc(BoundExport {
+            kernel: self.kernel,
+            kernel_name: self.kernel_name.clone(),
+            export: format!("{}.{attribute}", self.export),
+        }))
+    }
+
     fn invoke(
         &self,
         _me: Value<'v>,
         args: &Arguments<'v, '_>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<Value<'v>> {
-        let heap = eval.heap();
         let shared = shared(eval)?;
         let export =
             shared.with(|context| find(context.exports(self.kernel)?, &self.kernel_name, &self.export))?;
-        let (given, dirs) = arguments(args, heap, &export)?;
-        let vals = shared.with(|_| values::to_vals(&export, &given))?;
-        let results = shared.with(|context| context.call(self.kernel, &export.name, &vals, &dirs))?;
-        shared.with(|_| values::result(&export, results))?.alloc(heap)
+        invoke(shared, &export, None, args, eval.heap(), |context, live, vals, dirs| {
+            context.check_kernel(self.kernel, live)?;
+            context.call(self.kernel, &export, vals, dirs)
+        })
+    }
+}
+
+/// Calls `export` with what a script gave, after `receiver` if that is a method's.
+fn invoke<'v>(
+    shared: &Shared<'_>,
+    export: &Export,
+    receiver: Option<Value<'v>>,
+    args: &Arguments<'v, '_>,
+    heap: Heap<'v>,
+    call: impl FnOnce(
+        &mut Context<'_>,
+        Option<usize>,
+        Vec<Val>,
+        &[usize],
+    ) -> vac_core::fault::Result<(Vec<Val>, usize)>,
+) -> starlark::Result<Value<'v>> {
+    let (mut given, dirs) = arguments(args, heap, export)?;
+    given.splice(0..0, receiver);
+    let live = Cell::new(None);
+    let vals = shared.with(|context| {
+        let context = &*context;
+        values::to_vals(export, &given, &|handle| {
+            if live.replace(Some(handle.live)).is_some_and(|other| other != handle.live) {
+                let message = format!("`{}` is of another instance than the one before it", handle.shown);
+                return Err(Usage::new(message).into());
+            }
+            context.handle(handle.live, handle.number)
+        })
+    })?;
+    let (results, live) = shared.with(|context| call(context, live.get(), vals, &dirs))?;
+    let result = shared.with(|_| values::result(export, results))?;
+    result.alloc(heap, &|value| {
+        let (number, shown) = shared.with(|context| Ok(context.describe(live, value))).ok()??;
+        Some(ResourceHandle { live, number, shown })
+    })
+}
+
+/// A resource that a kernel gave. Its attributes are its methods.
+#[derive(Debug, ProvidesStaticType, NoSerialize, allocative::Allocative)]
+pub(super) struct ResourceHandle {
+    /// The instance that it is of.
+    live: usize,
+    number: u64,
+    pub(super) shown: String,
+}
+starlark_simple_value!(ResourceHandle);
+
+impl fmt::Display for ResourceHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+#[starlark_value(type = "resource")]
+impl<'v> StarlarkValue<'v> for ResourceHandle {
+    /// Whether there is such a method is known when it is called.
+    fn get_attr(&self, attribute: &str, heap: Heap<'v>) -> Option<Value<'v>> {
+        Some(heap.alloc(BoundMethod {
+            live: self.live,
+            number: self.number,
+            shown: self.shown.clone(),
+            method: attribute.to_owned(),
+        }))
+    }
+}
+
+/// A method of a resource, to be called.
+#[derive(Debug, ProvidesStaticType, NoSerialize, allocative::Allocative)]
+struct BoundMethod {
+    live: usize,
+    number: u64,
+    shown: String,
+    method: String,
+}
+starlark_simple_value!(BoundMethod);
+
+impl fmt::Display for BoundMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{}.{}>", self.shown, self.method)
+    }
+}
+
+#[starlark_value(type = "method")]
+impl<'v> StarlarkValue<'v> for BoundMethod {
+    fn invoke(
+        &self,
+        _me: Value<'v>,
+        args: &Arguments<'v, '_>,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<Value<'v>> {
+        let (shared, heap) = (shared(eval)?, eval.heap());
+        let (live, number, shown) = (self.live, self.number, self.shown.clone());
+        let export = shared.with(|context| context.method(live, number, &shown, &self.method))?;
+        let receiver = heap.alloc(ResourceHandle { live, number, shown });
+        invoke(shared, &export, Some(receiver), args, heap, |context, _, vals, dirs| {
+            context.call_live(live, &export, vals, dirs)
+        })
     }
 }
 
@@ -125,56 +234,20 @@ fn arguments<'v>(
 
 /// The export that a script means by `name`: Starlark has no hyphens, so `_` stands for one.
 fn find(exports: Vec<Export>, kernel: &str, name: &str) -> vac_core::fault::Result<Export> {
-    let plain = |export: &Export| export.name.rsplit('#').next().unwrap_or_default().replace('-', "_");
+    let plain = |export: &Export| natural(&export.name).replace('-', "_");
     let names: Vec<String> = exports.iter().map(plain).collect();
     match exports.into_iter().find(|export| plain(export) == name) {
         Some(export) => Ok(export),
         None => {
             let usage = Usage::new(format!("the kernel `{kernel}` has no export `{}`", quote(name)));
-            let nearest = names.iter().min_by_key(|known| distance(known, name));
-            Err(match nearest {
-                Some(near) if distance(near, name) <= 3 => usage.hint(format!("did you mean `{near}`?")),
-                _ => usage.hint(format!(
+            Err(match nearest(name, names.iter().map(String::as_str)) {
+                Some(near) => usage.hint(format!("did you mean `{near}`?")),
+                None => usage.hint(format!(
                     "it has {}",
                     names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
                 )),
             }
             .into())
-        }
-    }
-}
-
-/// Levenshtein distance, for "did you mean".
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut before = i;
-        let mut next = vec![i + 1];
-        for (y, above) in b.chars().zip(row.iter().skip(1)) {
-            let left = next.last().copied().unwrap_or_default();
-            next.push((before + usize::from(x != y)).min(left + 1).min(above + 1));
-            before = *above;
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::distance;
-
-    #[test]
-    fn distance_counts_edits() {
-        for (a, b, d) in [
-            ("", "", 0),
-            ("abc", "abc", 0),
-            ("abc", "abd", 1),
-            ("monthly", "montly", 1),
-            ("", "xy", 2),
-            ("kitten", "sitting", 3),
-        ] {
-            assert_eq!(distance(a, b), d, "{a} {b}");
         }
     }
 }

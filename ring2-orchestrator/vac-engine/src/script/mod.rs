@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `kernel(target)` | a kernel: `builtin:NAME`, a file below the script's folder, or a CID |
 //! | `K.export(args…, grants = […])` | what the export returns; an error of its own ends the script |
+//! | `K.codec(…)`, `K.codec.make(…)`, `c.method(…)` | a resource, which lives until the end; its methods |
 //! | `dir(path, write = False)` | a directory handle |
 //! | `read(dir, name)`, `write(dir, name, data)` | the text of a file; the CID of what was written |
 //! | `put(data)` | the CID of an object in the store |
@@ -25,7 +26,7 @@ use cap_std::fs::Dir;
 use starlark::PrintHandler;
 use starlark::environment::{Globals, GlobalsBuilder, LibraryExtension, Module};
 use starlark::eval::Evaluator;
-use starlark::syntax::{AstModule, Dialect};
+use starlark::syntax::{AstLoad, AstModule, Dialect};
 use vac_core::canon::{Encode, Node, Writer, encode};
 use vac_core::caps::Rights;
 use vac_core::cid::Cid;
@@ -33,6 +34,7 @@ use vac_core::fault::{AbortKind, Error, Fault, HostAbort, Result, Usage, quote};
 use vac_core::ledger::{Class, Header, Outcome};
 use vac_host::{Compiled, Out, Preopen, Val, inspect};
 
+use crate::calls::Live;
 use crate::grants::Grant;
 use crate::home::Home;
 use crate::journal::outcome_of;
@@ -61,6 +63,8 @@ const SCRIPT_MAX_BYTES: usize = 64 << 10;
 const SIGNS_MAX: usize = 100;
 /// The stack of a script's thread: only what is used of it takes memory.
 const SCRIPT_STACK_BYTES: usize = 1 << 30;
+/// Instances that a script keeps because they gave it handles.
+const LIVE_MAX: usize = 256;
 /// The largest file that a script reads whole.
 const SCRIPT_FILE_MAX_BYTES: u64 = 64 << 20;
 
@@ -84,6 +88,9 @@ struct Context<'h> {
     grants: Vec<Grant>,
     kernels: Vec<(String, Arc<Compiled>)>,
     dirs: Vec<Held>,
+    /// Instances in which resources live, each with the number of its kernel, in the order in which
+    /// they were started.
+    live: Vec<(usize, Live)>,
     /// What really ended the script, behind the words that Starlark shows.
     stopped: Option<Error>,
 }
@@ -109,6 +116,11 @@ fn on_deep_stack<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> 
 
 fn run_here(home: &Home, target: &Target, request: &Request, outside: Outside) -> Result<Finished> {
     let mut request = request.clone();
+    if request.grants.iter().any(|grant| matches!(grant, Grant::Tree { .. })) {
+        return Err(Usage::new("a script is given no trees")
+            .hint("`vac store get CID -o DIR` and `--grant dir:ro=DIR` give it a directory")
+            .into());
+    }
     request.grants.extend(own_grants(target, &request));
     let ast = parse(target)?;
     let args = strings(&request.args);
@@ -120,7 +132,7 @@ fn run_here(home: &Home, target: &Target, request: &Request, outside: Outside) -
     );
     let folder = target.folder.as_deref().map(open_folder).transpose()?;
     let out_parent = Some(open_folder(&request.folder)?);
-    let session = start(home, Programs::default(), target, header, &request, outside)?;
+    let session = start(home, Programs::new(&request.limits, &outside), target, header, &request, outside)?;
     evaluate(session, target, ast, folder, out_parent, request.grants, &request.args)
 }
 
@@ -183,7 +195,21 @@ fn parse(target: &Target) -> Result<AstModule> {
         Usage::new(format!("`{}` is neither WebAssembly nor a script: {e}", target.place))
             .hint("a target is a `.star` script, a `.wasm` file, a CID or `builtin:NAME`")
     })?;
-    AstModule::parse(&target.name, text.to_owned(), &dialect()).map_err(|e| script_error(&e))
+    let ast = AstModule::parse(&target.name, text.to_owned(), &dialect()).map_err(|e| script_error(&e))?;
+    if let Some(load) = ast.loads().first() {
+        return Err(no_load(load));
+    }
+    Ok(ast)
+}
+
+/// A script is one file, so that its CID says all that it does.
+fn no_load(load: &AstLoad<'_>) -> Error {
+    let message = format!(
+        "`load` is not supported: a script is one file; copy what it needs of `{}` into it\n --> {}",
+        quote(load.module_id),
+        load.span
+    );
+    Fault { kind: "script", message }.into()
 }
 
 fn dialect() -> Dialect {
@@ -243,13 +269,22 @@ fn evaluate(
 ) -> Result<Finished> {
     let request = encode(&(&target.cid, args.to_vec()));
     let open = session.journal().begin(SCRIPT_EVENT, 0, &request)?;
-    let context =
-        Context { session, folder, out_parent, grants, kernels: Vec::new(), dirs: Vec::new(), stopped: None };
+    let context = Context {
+        session,
+        folder,
+        out_parent,
+        grants,
+        kernels: Vec::new(),
+        dirs: Vec::new(),
+        live: Vec::new(),
+        stopped: None,
+    };
     let shared = Shared(RefCell::new(context));
     let evaluated = execute(&shared, ast, args);
-    let Context { session, stopped, .. } = shared.0.into_inner();
+    let Context { mut session, stopped, live, .. } = shared.0.into_inner();
     let error = match evaluated {
-        Ok(()) => None,
+        // The newest instance ends first.
+        Ok(()) => live.into_iter().rev().try_for_each(|(_, live)| live.end(&mut session)).err(),
         Err(shown) => Some(why(&shown, stopped.or_else(|| session.watch().stop().map(Error::from)))),
     };
     if let Some(error @ (Error::Divergence(_) | Error::Corrupt(_))) = error {
@@ -261,7 +296,7 @@ fn evaluate(
     };
     session.journal().end(open, answer)?;
     let summary = session.finish(outcome)?;
-    Ok(Finished { summary, result: None, error })
+    Ok(Finished { summary, result: None, error, calls: Vec::new() })
 }
 
 fn execute(shared: &Shared<'_>, ast: AstModule, args: &[String]) -> starlark::Result<()> {
@@ -338,6 +373,10 @@ impl Context<'_> {
             Ok((target.bytes, None))
         })?;
         let cid = self.session.keep(&bytes)?;
+        // A record that ends here did so while compiling, which a replay need not try.
+        if let Some(over) = self.session.journal().record_is_over() {
+            return Err(over.into());
+        }
         let target = Target { bytes, cid, name: text.to_owned(), place: text.to_owned(), folder: None };
         let compiled = self.session.programs.compile(home, &target)?;
         self.kernels.push((text.to_owned(), compiled));
@@ -452,18 +491,86 @@ impl Context<'_> {
         self.dirs.get(dir).ok_or_else(|| Usage::new("this directory handle is of another script").into())
     }
 
-    /// Calls an export of a kernel, which gets only the directories in `dirs`.
-    fn call(&mut self, kernel: usize, export: &str, args: &[Val], dirs: &[usize]) -> Result<Vec<Val>> {
+    /// Calls an export of a kernel, which gets only the directories in `dirs`. If handles go in or come
+    /// out, that is in the kernel's one instance that lives on; the answer says which it is. Any other
+    /// call has an instance of its own.
+    fn call(
+        &mut self,
+        kernel: usize,
+        export: &inspect::Export,
+        args: Vec<Val>,
+        dirs: &[usize],
+    ) -> Result<(Vec<Val>, usize)> {
         let (name, compiled) = self
             .kernels
             .get(kernel)
             .cloned()
             .ok_or_else(|| Usage::new("this kernel is of another script"))?;
-        let with = With { preopens: self.preopens(dirs)?, stdin: None };
-        match self.session.kernel(&name, &compiled, &Ask::Call { export, args }, with)? {
-            Gave::Results(results) => Ok(results),
-            Gave::Ended(_) => Ok(Vec::new()),
+        let with = With { preopens: self.preopens(dirs)?, ..With::default() };
+        if export.has_handles() {
+            if let Some(live) = self.live.iter().position(|(of, _)| *of == kernel) {
+                return self.call_live(live, export, args, dirs);
+            }
+            if self.live.len() >= LIVE_MAX {
+                let message = format!("more than {LIVE_MAX} instances of kernels live on in this script");
+                return Err(HostAbort::new(AbortKind::Quota, message).into());
+            }
+            self.live.push((kernel, Live::new(&name, &compiled, with)));
+            return self.call_live(self.live.len() - 1, export, args, &[]);
         }
+        match self.session.kernel(&name, &compiled, &Ask::Call { export: &export.name, args: &args }, with)? {
+            Gave::Results(results) => Ok((results, usize::MAX)),
+            Gave::Ended(_) => Ok((Vec::new(), usize::MAX)),
+        }
+    }
+
+    /// Calls an export in an instance that lives. What it was granted, it was granted at its start.
+    fn call_live(
+        &mut self,
+        live: usize,
+        export: &inspect::Export,
+        args: Vec<Val>,
+        dirs: &[usize],
+    ) -> Result<(Vec<Val>, usize)> {
+        if !dirs.is_empty() {
+            let usage = Usage::new(format!("`{}` cannot be granted more later", export.name));
+            return Err(usage
+                .hint("give `grants` to the call that makes the kernel's first resource")
+                .into());
+        }
+        let (_, found) = self.live.get_mut(live).ok_or_else(gone)?;
+        Ok((found.call_with(&mut self.session, &export.name, args)?, live))
+    }
+
+    /// Whether a handle of the instance `live`, if there is one, may go to `kernel`.
+    fn check_kernel(&self, kernel: usize, live: Option<usize>) -> Result<()> {
+        match live.and_then(|live| self.live.get(live)) {
+            Some((of, _)) if *of != kernel => {
+                let usage = Usage::new("this resource is of another kernel, or of another instance of it");
+                Err(usage.hint("each `kernel(…)` has an instance of its own").into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The handle with this number of an instance.
+    fn handle(&self, live: usize, number: u64) -> Result<Val> {
+        self.live.get(live).and_then(|(_, live)| live.kept.handle(number)).ok_or_else(gone)
+    }
+
+    /// The number of a handle, and what is shown of it.
+    fn describe(&self, live: usize, value: &Val) -> Option<(u64, String)> {
+        let kept = &self.live.get(live)?.1.kept;
+        Some((kept.number_of(value)?, kept.show(value).ok()?))
+    }
+
+    /// The method `method` of a handle.
+    fn method(&self, live: usize, number: u64, shown: &str, method: &str) -> Result<inspect::Export> {
+        let value = self.handle(live, number)?;
+        let (_, found) = self.live.get(live).ok_or_else(gone)?;
+        let engine = self.session.programs.engine()?;
+        let export = found.kept.method_of(engine, found.compiled(), shown, &value, method)?;
+        inspect::find_function(engine, found.compiled(), &export)
     }
 
     fn preopens(&self, dirs: &[usize]) -> Result<Vec<Preopen>> {
@@ -489,6 +596,10 @@ impl Context<'_> {
             self.kernels.get(kernel).ok_or_else(|| Usage::new("this kernel is of another script"))?;
         Ok(inspect::exports(self.session.programs.engine()?, compiled))
     }
+}
+
+fn gone() -> Error {
+    Usage::new("this resource is of another script").into()
 }
 
 /// A failure on a file that is not of the home.

@@ -8,6 +8,7 @@
 //! | option | None or the value |
 //! | result | the value; an error ends the script |
 //! | enum, flags | string, list of strings |
+//! | own, borrow of a resource | a handle that a kernel gave |
 //! | variant | `(case,)` or `(case, value)` |
 
 use starlark::values::bytes::StarlarkBytes;
@@ -22,6 +23,8 @@ use vac_host::inspect::Export;
 use vac_host::value::{show, show_type};
 use vac_host::{Type, Val};
 
+use super::handles::ResourceHandle;
+
 /// Text or bytes.
 pub(super) fn data(value: Value<'_>) -> starlark::Result<Vec<u8>> {
     match (value.unpack_str(), value.downcast_ref::<StarlarkBytes>()) {
@@ -34,15 +37,21 @@ pub(super) fn data(value: Value<'_>) -> starlark::Result<Vec<u8>> {
     }
 }
 
+/// Gives the value behind a handle that a script has.
+pub(super) type Handles<'h> = dyn Fn(&ResourceHandle) -> Result<Val> + 'h;
+
+/// Gives a script's handle for a resource.
+pub(super) type Given<'h> = dyn Fn(&Val) -> Option<ResourceHandle> + 'h;
+
 /// The arguments of `export` from what a script gave.
-pub(super) fn to_vals(export: &Export, given: &[Value<'_>]) -> Result<Vec<Val>> {
+pub(super) fn to_vals(export: &Export, given: &[Value<'_>], handles: &Handles<'_>) -> Result<Vec<Val>> {
     if given.len() != export.params.len() {
         let message =
             format!("`{}` takes {} arguments, got {}", export.signature(), export.params.len(), given.len());
         return Err(Usage::new(message).into());
     }
     let pairs = export.params.iter().zip(given);
-    pairs.map(|((name, ty), value)| to_val(ty, *value).map_err(|e| at(name, e))).collect()
+    pairs.map(|((name, ty), value)| to_val(ty, *value, handles).map_err(|e| at(name, e))).collect()
 }
 
 /// Says in which argument or field an error is.
@@ -69,7 +78,7 @@ fn small<T: TryFrom<i64>>(ty: &Type, value: Value<'_>) -> Result<T> {
     T::try_from(int::<i64>(ty, value)?).map_err(|_| wrong(ty, value))
 }
 
-fn to_val(ty: &Type, value: Value<'_>) -> Result<Val> {
+fn to_val(ty: &Type, value: Value<'_>, handles: &Handles<'_>) -> Result<Val> {
     let text = || value.unpack_str().ok_or_else(|| wrong(ty, value));
     Ok(match ty {
         Type::Bool => Val::Bool(value.unpack_bool().ok_or_else(|| wrong(ty, value))?),
@@ -91,8 +100,10 @@ fn to_val(ty: &Type, value: Value<'_>) -> Result<Val> {
             }
         }
         Type::String => Val::String(text()?.into()),
-        Type::List(list) => Val::List(list_items(&list.ty(), ty, value)?),
-        Type::Tuple(tuple) => Val::Tuple(tuple_items(&tuple.types().collect::<Vec<_>>(), ty, value)?),
+        Type::List(list) => Val::List(list_items(&list.ty(), ty, value, handles)?),
+        Type::Tuple(tuple) => {
+            Val::Tuple(tuple_items(&tuple.types().collect::<Vec<_>>(), ty, value, handles)?)
+        }
         Type::Record(record) => {
             let fields = record.fields().map(|field| {
                 let inner = field_of(value, field.name).ok_or_else(|| {
@@ -102,7 +113,7 @@ fn to_val(ty: &Type, value: Value<'_>) -> Result<Val> {
                         quote(&value.to_str())
                     )))
                 })?;
-                Ok((field.name.to_owned(), to_val(&field.ty, inner).map_err(|e| at(field.name, e))?))
+                Ok((field.name.to_owned(), to_val(&field.ty, inner, handles).map_err(|e| at(field.name, e))?))
             });
             Val::Record(fields.collect::<Result<_>>()?)
         }
@@ -110,7 +121,7 @@ fn to_val(ty: &Type, value: Value<'_>) -> Result<Val> {
             let _ = option;
             Val::Option(None)
         }
-        Type::Option(option) => Val::Option(Some(Box::new(to_val(&option.ty(), value)?))),
+        Type::Option(option) => Val::Option(Some(Box::new(to_val(&option.ty(), value, handles)?))),
         Type::Enum(cases) => Val::Enum(named(cases.names(), text()?, ty, value)?),
         Type::Flags(flags) => {
             let names = strings(value).ok_or_else(|| wrong(ty, value))?;
@@ -125,10 +136,13 @@ fn to_val(ty: &Type, value: Value<'_>) -> Result<Val> {
             match (&case.ty, parts.get(1), parts.len()) {
                 (None, None, 1) => Val::Variant(name.into(), None),
                 (Some(inner), Some(payload), 2) => {
-                    Val::Variant(name.into(), Some(Box::new(to_val(inner, *payload)?)))
+                    Val::Variant(name.into(), Some(Box::new(to_val(inner, *payload, handles)?)))
                 }
                 _ => return Err(wrong(ty, value)),
             }
+        }
+        Type::Own(_) | Type::Borrow(_) => {
+            handles(value.downcast_ref::<ResourceHandle>().ok_or_else(|| wrong(ty, value))?)?
         }
         _ => return Err(Usage::new(format!("a script cannot give a `{}`", show_type(ty))).into()),
     })
@@ -153,17 +167,18 @@ fn strings(value: Value<'_>) -> Option<Vec<String>> {
     items(value)?.iter().map(|item| item.unpack_str().map(str::to_owned)).collect()
 }
 
-fn list_items(item: &Type, ty: &Type, value: Value<'_>) -> Result<Vec<Val>> {
+fn list_items(item: &Type, ty: &Type, value: Value<'_>, handles: &Handles<'_>) -> Result<Vec<Val>> {
     if let (Type::U8, Some(bytes)) = (item, value.downcast_ref::<StarlarkBytes>()) {
         return Ok(bytes.as_bytes().iter().map(|b| Val::U8(*b)).collect());
     }
     let items = items(value).ok_or_else(|| wrong(ty, value))?;
-    items.iter().enumerate().map(|(i, v)| to_val(item, *v).map_err(|e| at(&format!("[{i}]"), e))).collect()
+    let each = |(i, v): (usize, &Value<'_>)| to_val(item, *v, handles).map_err(|e| at(&format!("[{i}]"), e));
+    items.iter().enumerate().map(each).collect()
 }
 
-fn tuple_items(types: &[Type], ty: &Type, value: Value<'_>) -> Result<Vec<Val>> {
+fn tuple_items(types: &[Type], ty: &Type, value: Value<'_>, handles: &Handles<'_>) -> Result<Vec<Val>> {
     let items = items(value).filter(|items| items.len() == types.len()).ok_or_else(|| wrong(ty, value))?;
-    types.iter().zip(items).map(|(ty, v)| to_val(ty, v)).collect()
+    types.iter().zip(items).map(|(ty, v)| to_val(ty, v, handles)).collect()
 }
 
 fn named<'n>(
@@ -213,16 +228,17 @@ pub(super) fn result(export: &Export, results: Vec<Val>) -> Result<FromKernel> {
 }
 
 impl FromKernel {
-    pub(super) fn alloc<'v>(self, heap: Heap<'v>) -> starlark::Result<Value<'v>> {
+    pub(super) fn alloc<'v>(self, heap: Heap<'v>, given: &Given<'_>) -> starlark::Result<Value<'v>> {
         match self.0 {
             None => Ok(heap.alloc(NoneType)),
-            Some(value) => to_value(value, heap),
+            Some(value) => to_value(value, heap, given),
         }
     }
 }
 
-fn to_value<'v>(value: Val, heap: Heap<'v>) -> starlark::Result<Value<'v>> {
-    let optional = |value: Option<Box<Val>>| value.map_or(Ok(heap.alloc(NoneType)), |v| to_value(*v, heap));
+fn to_value<'v>(value: Val, heap: Heap<'v>, given: &Given<'_>) -> starlark::Result<Value<'v>> {
+    let optional =
+        |value: Option<Box<Val>>| value.map_or(Ok(heap.alloc(NoneType)), |v| to_value(*v, heap, given));
     Ok(match value {
         Val::Bool(v) => heap.alloc(v),
         Val::S8(v) => heap.alloc(i32::from(v)),
@@ -240,16 +256,19 @@ fn to_value<'v>(value: Val, heap: Heap<'v>) -> starlark::Result<Value<'v>> {
         Val::List(v) | Val::FixedLengthList(v) => match bytes_of(&v) {
             Some(bytes) => heap.alloc(StarlarkBytes::new(&bytes)),
             None => {
-                let items = v.into_iter().map(|v| to_value(v, heap)).collect::<starlark::Result<Vec<_>>>()?;
+                let items =
+                    v.into_iter().map(|v| to_value(v, heap, given)).collect::<starlark::Result<Vec<_>>>()?;
                 heap.alloc(items)
             }
         },
         Val::Tuple(v) => {
-            let items = v.into_iter().map(|v| to_value(v, heap)).collect::<starlark::Result<Vec<_>>>()?;
+            let items =
+                v.into_iter().map(|v| to_value(v, heap, given)).collect::<starlark::Result<Vec<_>>>()?;
             heap.alloc(AllocTuple(items))
         }
         Val::Record(fields) => {
-            let fields = fields.into_iter().map(|(name, v)| Ok((name.replace('-', "_"), to_value(v, heap)?)));
+            let fields =
+                fields.into_iter().map(|(name, v)| Ok((name.replace('-', "_"), to_value(v, heap, given)?)));
             heap.alloc(AllocStruct(fields.collect::<starlark::Result<Vec<_>>>()?))
         }
         Val::Option(v) => optional(v)?,
@@ -257,14 +276,17 @@ fn to_value<'v>(value: Val, heap: Heap<'v>) -> starlark::Result<Value<'v>> {
         Val::Flags(names) => heap.alloc(names),
         Val::Variant(name, payload) => match payload {
             None => heap.alloc(AllocTuple([heap.alloc(name)])),
-            Some(payload) => heap.alloc(AllocTuple([heap.alloc(name), to_value(*payload, heap)?])),
+            Some(payload) => heap.alloc(AllocTuple([heap.alloc(name), to_value(*payload, heap, given)?])),
         },
         Val::Result(v) => match v {
             Ok(v) => heap.alloc(AllocTuple([heap.alloc("ok"), optional(v)?])),
             Err(v) => heap.alloc(AllocTuple([heap.alloc("err"), optional(v)?])),
         },
-        other => {
-            let message = format!("a script cannot hold this result: {other:?}");
+        ref other => {
+            if let Some(handle) = given(other) {
+                return Ok(heap.alloc(handle));
+            }
+            let message = "a script cannot hold this result: a stream or a future";
             return Err(starlark::Error::new_other(std::io::Error::other(message)));
         }
     })

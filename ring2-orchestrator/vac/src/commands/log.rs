@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use vac_core::fault::Result;
 use vac_core::ledger::Body;
+use vac_core::store::Store;
 use vac_engine::report::{self, EventInfo, Filter};
 
 use crate::cli::{Global, Log};
@@ -17,11 +18,11 @@ pub(crate) fn log(global: &Global, args: Log) -> Result<u8> {
     let found = events.len();
     events.truncate(args.limit.unwrap_or(usize::MAX));
     if global.json {
-        let shown: Vec<_> = events.iter().map(event_json).collect();
+        let shown: Vec<_> = events.iter().map(|event| event_json(event, home.store())).collect();
         ui::print_json(&json!({ "run": run.to_string(), "found": found, "events": shown }));
         return Ok(exit::OK);
     }
-    let rows = events.iter().map(row).collect();
+    let rows = events.iter().map(|event| row(event, home.store())).collect();
     ui::print(ui::table(&[">EVENT", ">TICK", "CLASS", "FUNCTION", "REQUEST", "ANSWER"], rows));
     if found > events.len() {
         ui::note(ui::dim(format!("{} of {} events; `-n` shows more", events.len(), found)));
@@ -29,10 +30,10 @@ pub(crate) fn log(global: &Global, args: Log) -> Result<u8> {
     Ok(exit::OK)
 }
 
-fn row(event: &EventInfo) -> Vec<String> {
+fn row(event: &EventInfo, store: &Store) -> Vec<String> {
     let mut answer = match &event.answer {
         None => "(the process ended here)".to_owned(),
-        Some(Ok(body)) => report::show_body(body),
+        Some(Ok(body)) => report::show_kept(body, store),
         Some(Err(outcome)) => report::show_outcome(outcome),
     };
     if let Some(grant) = &event.denied {
@@ -43,12 +44,12 @@ fn row(event: &EventInfo) -> Vec<String> {
         ui::count(event.tick),
         event.class.word().to_owned(),
         format!("{}{}", "  ".repeat(event.depth), vac_core::fault::quote(&event.name)),
-        show::shorten(&report::show_body(&event.request), 48),
+        show::shorten(&report::show_kept(&event.request, store), 64),
         show::shorten(&answer, 80),
     ]
 }
 
-fn event_json(event: &EventInfo) -> Value {
+fn event_json(event: &EventInfo, store: &Store) -> Value {
     json!({
         "event": event.seq,
         "parent": event.parent,
@@ -56,10 +57,10 @@ fn event_json(event: &EventInfo) -> Value {
         "class": event.class.word(),
         "function": event.name,
         "grant": event.grant,
-        "request": body_json(&event.request),
+        "request": body_json(&event.request, store),
         "answer": match &event.answer {
             None => Value::Null,
-            Some(Ok(body)) => body_json(body),
+            Some(Ok(body)) => body_json(body, store),
             Some(Err(outcome)) => json!({ "ended": report::show_outcome(outcome) }),
         },
         "denied": event.denied,
@@ -68,11 +69,11 @@ fn event_json(event: &EventInfo) -> Value {
 
 /// `{bytes, cid?, kept, shown}`: how long it is, its name if it is not inline, whether the store
 /// has it, and its value in a few words.
-fn body_json(body: &Body) -> Value {
+fn body_json(body: &Body, store: &Store) -> Value {
     let (cid, kept) = match body {
         Body::Inline(_) => (None, true),
         Body::Stored { cid, .. } => (Some(cid.to_string()), true),
         Body::Digest { cid, .. } => (Some(cid.to_string()), false),
     };
-    json!({ "bytes": body.len_bytes(), "cid": cid, "kept": kept, "shown": report::show_body(body) })
+    json!({ "bytes": body.len_bytes(), "cid": cid, "kept": kept, "shown": report::show_kept(body, store) })
 }

@@ -8,8 +8,10 @@ use crate::host;
 
 mod call;
 mod inspect;
+mod learn;
 mod log;
 mod replay;
+mod revoke;
 mod run;
 mod runs;
 mod store;
@@ -22,9 +24,11 @@ pub(crate) fn dispatch(cli: Cli) -> Result<u8> {
         Command::Run(args) => run::run(&global, args),
         Command::Call(args) => call::call(&global, args),
         Command::Inspect(args) => inspect::inspect(&global, &args),
+        Command::Learn(args) => learn::learn(&global, args),
         Command::Runs(args) => runs::runs(&global, &args),
         Command::Log(args) => log::log(&global, args),
         Command::Replay(args) => replay::replay(&global, &args),
+        Command::Revoke(args) => revoke::revoke(&global, &args),
         Command::Verify(args) => verify::verify(&global, &args),
         Command::Store(args) => store::store(&global, args),
     }

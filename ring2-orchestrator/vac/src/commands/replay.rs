@@ -9,14 +9,15 @@ use vac_host::NoConsole;
 
 use crate::cli::{Global, Replay};
 use crate::ui::{self, Progress};
-use crate::{exit, host};
+use crate::{exit, host, limits};
 
 pub(crate) fn replay(global: &Global, args: &Replay) -> Result<u8> {
     let home = super::home(global)?;
     let run = home.find_run(&args.run)?;
+    let limits = limits::of_patience(&args.patience)?;
     let progress = Progress::start(&format!("replaying {run}"), global.quiet || global.json);
     let replayed =
-        vac_engine::replay::replay(&home, run, host::outside(Arc::new(Mutex::new(NoConsole)), None));
+        vac_engine::replay::replay(&home, run, host::outside(Arc::new(Mutex::new(NoConsole)), &limits));
     progress.stop();
     let replayed = replayed?;
     let outcome = replayed.outcome.as_ref().map(show_outcome);

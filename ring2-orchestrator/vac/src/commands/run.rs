@@ -4,35 +4,63 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 use vac_core::fault::{Result, Usage, quote};
+use vac_engine::Home;
+use vac_engine::calls::Called;
 use vac_engine::grants::Grant;
+use vac_engine::grants_file::GrantsFile;
 use vac_engine::run::{Finished, Request};
-use vac_engine::session::{Limits, Outside};
+use vac_engine::secrets;
+use vac_engine::session::Outside;
 use vac_engine::target::Target;
+use vac_engine::{Limit, Limits};
 use vac_host::Console;
 
-use crate::cli::{Given, Global, Run};
+use crate::cli::{Allowed, Given, Global, Run};
 use crate::host::{self, Captured, Terminal};
 use crate::ui::Progress;
-use crate::{exit, show, ui};
+use crate::{exit, limits, show, ui};
 
 pub(crate) fn run(global: &Global, args: Run) -> Result<u8> {
-    let request = request(args.given, args.args)?;
     let home = super::home(global)?;
-    let target = Target::find(&home, &args.target)?;
-    with_console(global, &target.name.clone(), request.1, |outside| {
-        vac_engine::run::run(&home, &target, &request.0, outside)
-    })
+    let mut request = request(&home, args.given, args.args)?;
+    request.ignores_manifest = args.no_manifest;
+    let target = Target::find_within(&home, &args.target, request.limits.max(Limit::Module))?;
+    with_console(
+        global,
+        &target.name,
+        &request.limits,
+        &request.grants,
+        |_| Ok(()),
+        |outside| vac_engine::run::run(&home, &target, &request, outside),
+    )
 }
 
-/// What the operator gave, and the limit of wall time.
-pub(super) fn request(given: Given, args: Vec<String>) -> Result<(Request, Option<std::time::Duration>)> {
-    let grants =
-        given.grants.iter().map(|text| Grant::parse(text, &host::env)).collect::<Result<Vec<_>>>()?;
+/// What the operator gave. What was typed comes before what a file says.
+pub(super) fn request(home: &Home, given: Given, args: Vec<String>) -> Result<Request> {
+    let file = allowed(&given.allowed)?;
     let env = given.env.iter().map(|text| variable(text)).collect::<Result<Vec<_>>>()?;
-    let mut limits = Limits { ticks_max: given.ticks, ..Limits::default() };
-    limits.memory_max_bytes = given.memory.unwrap_or(limits.memory_max_bytes);
-    let request = Request { args, env, grants, seed: given.seed, limits, folder: host::working_folder()? };
-    Ok((request, given.time))
+    let config = given.config.iter().map(|text| variable(text)).collect::<Result<Vec<_>>>()?;
+    let seed = given.seed;
+    let secret = |text: &String| secrets::Given::parse(text, seed, &host::env);
+    let secrets = given.secrets.iter().map(secret).collect::<Result<Vec<_>>>()?;
+    let limits = limits::of(&given.within, &file)?;
+    let find = |text: &String| Target::find_within(home, text, limits.max(Limit::Module));
+    let links = given.links.iter().map(find).collect::<Result<_>>()?;
+    let folder = host::working_folder()?;
+    let grants = file.grants;
+    Ok(Request { args, env, grants, config, secrets, seed, limits, folder, links, ignores_manifest: false })
+}
+
+/// The grants of the file, if there is one, and then those that were typed.
+pub(super) fn allowed(allowed: &Allowed) -> Result<GrantsFile> {
+    let mut file = match &allowed.grants_file {
+        Some(path) => GrantsFile::read(path, &host::env)?,
+        None => GrantsFile::default(),
+    };
+    for text in &allowed.grants {
+        file.grants.push(Grant::parse(text, &host::env)?);
+    }
+    Ok(file)
 }
 
 fn variable(text: &str) -> Result<(String, String)> {
@@ -44,54 +72,87 @@ fn variable(text: &str) -> Result<(String, String)> {
     }
 }
 
-/// Runs `work` with the standard streams, then shows how it went.
+/// Runs `work` with the standard streams, then shows its result with `show`, and how it went.
 pub(super) fn with_console(
     global: &Global,
     name: &str,
-    limit: Option<std::time::Duration>,
+    limits: &Limits,
+    granted: &[Grant],
+    show: impl FnOnce(&Finished) -> Result<()>,
     work: impl FnOnce(Outside) -> Result<Finished>,
 ) -> Result<u8> {
+    let done = go(global, name, limits, work)?;
+    match &done.captured {
+        Some(captured) => ui::print_json(&finished_json(&done.finished, captured)),
+        None => show_finished(global, &done.finished, granted, show)?,
+    }
+    Ok(code(&done.finished))
+}
+
+/// A run, and what it wrote if that was kept.
+pub(super) struct Done {
+    pub(super) finished: Finished,
+    pub(super) captured: Option<Captured>,
+}
+
+/// Runs `work` with the standard streams, or keeps what it writes for the one JSON object.
+pub(super) fn go(
+    global: &Global,
+    name: &str,
+    limits: &Limits,
+    work: impl FnOnce(Outside) -> Result<Finished>,
+) -> Result<Done> {
     if global.json {
         let captured = Arc::new(Mutex::new(Captured::default()));
-        let finished = work(host::outside(Arc::clone(&captured) as Arc<Mutex<dyn Console>>, limit))?;
-        let captured = captured.lock().unwrap_or_else(PoisonError::into_inner);
-        ui::print_json(&finished_json(&finished, &captured));
-        return Ok(code(&finished));
+        let finished = work(host::outside(Arc::clone(&captured) as Arc<Mutex<dyn Console>>, limits))?;
+        let captured = std::mem::take(&mut *captured.lock().unwrap_or_else(PoisonError::into_inner));
+        return Ok(Done { finished, captured: Some(captured) });
     }
     let progress = Progress::start(&format!("running {name}"), global.quiet);
     let terminal = Arc::new(Mutex::new(Terminal { progress: progress.clone() }));
-    let finished = work(host::outside(terminal, limit));
+    let finished = work(host::outside(terminal, limits));
     progress.stop();
-    let finished = finished?;
-    if let Some(result) = &finished.result {
-        ui::print(format_args!("{result}\n"));
-    }
+    Ok(Done { finished: finished?, captured: None })
+}
+
+pub(super) fn show_finished(
+    global: &Global,
+    finished: &Finished,
+    granted: &[Grant],
+    show: impl FnOnce(&Finished) -> Result<()>,
+) -> Result<()> {
+    show(finished)?;
     if !global.quiet {
-        show::summary(&finished.summary);
+        show::summary(&finished.summary, granted);
     }
     if let Some(error) = &finished.error {
         ui::error(error, false);
     }
-    Ok(code(&finished))
+    Ok(())
 }
 
-fn code(finished: &Finished) -> u8 {
+pub(super) fn code(finished: &Finished) -> u8 {
     match &finished.error {
         Some(error) => exit::of_error(error),
         None => exit::of_outcome(&finished.summary.outcome),
     }
 }
 
-fn finished_json(finished: &Finished, captured: &Captured) -> Value {
+pub(super) fn finished_json(finished: &Finished, captured: &Captured) -> Value {
     let mut value = show::summary_json(&finished.summary);
     if let Some(map) = value.as_object_mut() {
         map.insert("result".into(), json!(finished.result));
+        map.insert("calls".into(), finished.calls.iter().map(called_json).collect());
         map.insert("stdout".into(), stream(&captured.stdout));
         map.insert("stderr".into(), stream(&captured.stderr));
         map.insert("error".into(), finished.error.as_ref().map_or(Value::Null, ui::error_json));
         map.insert("exit_code".into(), json!(code(finished)));
     }
     value
+}
+
+fn called_json(called: &Called) -> Value {
+    json!({ "call": called.call, "keep": called.keep, "result": called.result })
 }
 
 /// Text as text, anything else as `{"hex": …}`.

@@ -1,13 +1,39 @@
-//! `vac runs`: the runs of a home.
+//! `vac runs`: the runs of a home, and removing one.
+
+use std::collections::BTreeSet;
 
 use serde_json::json;
 use vac_core::fault::Result;
+use vac_core::ledger;
 use vac_engine::report::{self, RunInfo};
 
-use crate::cli::{Global, Runs};
+use crate::cli::{Global, Runs, RunsCommand};
 use crate::{exit, show, ui};
 
 pub(crate) fn runs(global: &Global, args: &Runs) -> Result<u8> {
+    match &args.command {
+        Some(RunsCommand::Rm { runs }) => rm(global, runs),
+        None => list(global, args),
+    }
+}
+
+/// Every run is found before the first is removed, so that a wrong word removes nothing.
+fn rm(global: &Global, runs: &[String]) -> Result<u8> {
+    let home = super::home(global)?;
+    let found = runs.iter().map(|run| home.find_run(run)).collect::<Result<BTreeSet<_>>>()?;
+    for run in &found {
+        ledger::remove(&**home.storage(), *run)?;
+    }
+    if global.json {
+        let removed: Vec<_> = found.iter().map(ToString::to_string).collect();
+        ui::print_json(&json!({ "removed": removed }));
+    } else {
+        found.iter().for_each(|run| ui::print(format_args!("removed {run}\n")));
+    }
+    Ok(exit::OK)
+}
+
+fn list(global: &Global, args: &Runs) -> Result<u8> {
     let home = super::home_to_read(global)?;
     let all = home.runs()?;
     let skip = args.limit.map_or(0, |limit| all.len().saturating_sub(limit));
@@ -22,7 +48,10 @@ pub(crate) fn runs(global: &Global, args: &Runs) -> Result<u8> {
         return Ok(exit::OK);
     }
     if infos.is_empty() {
-        ui::note("there are no runs yet; `vac run TARGET` makes one");
+        ui::note(match all.len() {
+            0 => "there are no runs yet; `vac run TARGET` makes one".to_owned(),
+            n => format!("`-n 0` shows none of {} runs", ui::count(n as u64)),
+        });
         return Ok(exit::OK);
     }
     let rows = infos.into_iter().map(|(run, info)| match info {

@@ -9,6 +9,7 @@ use vac_core::cid::{Cid, Codec};
 use vac_core::fault::{Error, HostAbort, Result, Usage};
 use vac_core::limits::STORE_OBJECT_MAX_BYTES;
 use vac_engine::Home;
+use vac_engine::tree;
 use vac_engine::verify::live_objects;
 
 use crate::cli::{Global, Store};
@@ -35,7 +36,7 @@ fn put(global: &Global, files: &[PathBuf]) -> Result<u8> {
     let home = super::home(global)?;
     let mut objects = Vec::new();
     for file in files {
-        let (cid, len) = put_checked(&home, file)?;
+        let (cid, len) = if file.is_dir() { put_dir(&home, file)? } else { put_checked(&home, file)? };
         home.store().pin(&format!("{BY_HAND}{cid}"), &cid)?;
         objects.push((cid, len, file));
     }
@@ -49,6 +50,19 @@ fn put(global: &Global, files: &[PathBuf]) -> Result<u8> {
         objects.iter().for_each(|(cid, ..)| ui::print(format_args!("{cid}\n")));
     }
     Ok(exit::OK)
+}
+
+/// Puts a directory with all below it. Its length is that of the object that names them.
+fn put_dir(home: &Home, path: &Path) -> Result<(Cid, u64)> {
+    let cid = tree::put_folder(home.store(), path)?;
+    Ok((cid, home.store().len_of(&cid)?.unwrap_or_default()))
+}
+
+/// Writes a tree to a directory that is not there yet.
+fn get_dir(home: &Home, cid: &Cid, path: &Path) -> Result<Option<u64>> {
+    let Some(len) = home.store().len_of(cid)? else { return Ok(None) };
+    tree::get_folder(home.store(), cid, path)?;
+    Ok(Some(len))
 }
 
 /// Puts a file. A copy that the store already has is read first: if it is damaged, the file
@@ -101,6 +115,7 @@ fn get(global: &Global, cid: &str, output: Option<&Path>) -> Result<u8> {
     let home = super::home_to_read(global)?;
     let cid = parse(cid)?;
     let found = match output {
+        Some(path) if cid.codec() == Codec::DagCbor => get_dir(&home, &cid, path)?,
         Some(path) => {
             let mut file = File::create(path).map_err(|e| HostAbort::io("create", path.display(), &e))?;
             home.store().get_stream(&cid, &mut file)?

@@ -1,8 +1,8 @@
 //! `vac verify`: the chain, and everything it names.
 
 use serde_json::{Value, json};
-use vac_core::fault::{Corrupt, Error, Result};
-use vac_core::ledger::Tail;
+use vac_core::fault::{Corrupt, Error, Result, Usage, quote};
+use vac_core::ledger::{Head, Tail};
 use vac_engine::verify::{self, Verified};
 
 use crate::cli::{Global, Verify};
@@ -10,6 +10,7 @@ use crate::exit;
 use crate::ui::{self, Progress};
 
 pub(crate) fn verify(global: &Global, args: &Verify) -> Result<u8> {
+    let head = args.head.as_deref().map(parse_head).transpose()?;
     let home = super::home_to_read(global)?;
     let runs = match &args.run {
         Some(run) => vec![home.find_run(run)?],
@@ -18,7 +19,7 @@ pub(crate) fn verify(global: &Global, args: &Verify) -> Result<u8> {
     let progress = Progress::start("verifying", global.quiet || global.json);
     let mut verified = runs.iter().map(|run| verify::verify(&home, *run)).collect::<Result<Vec<_>>>()?;
     progress.stop();
-    if let (Some(head), [one]) = (&args.head, verified.as_mut_slice()) {
+    if let (Some(head), [one]) = (head, verified.as_mut_slice()) {
         check_head(head, one);
     }
     if global.json {
@@ -35,16 +36,20 @@ pub(crate) fn verify(global: &Global, args: &Verify) -> Result<u8> {
     Ok(if is_bad { exit::INTEGRITY } else { exit::OK })
 }
 
-fn check_head(expected: &str, verified: &mut Verified) {
+/// A head as it is printed: 64 hex digits.
+fn parse_head(text: &str) -> Result<String> {
+    if text.len() == 2 * Head::LEN && text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    let message = format!("`{}` is not a head: expected {} hex digits", quote(text), 2 * Head::LEN);
+    Err(Usage::new(message).hint("the summary of a run prints its head, whole").into())
+}
+
+fn check_head(expected: String, verified: &mut Verified) {
     let got = verified.head.to_string();
     if got != expected {
         let place = format!("run `{}`", verified.run);
-        verified.problems.push(Error::from(Corrupt::new(
-            "head",
-            place,
-            vac_core::fault::quote(expected),
-            got,
-        )));
+        verified.problems.push(Error::from(Corrupt::new("head", place, expected, got)));
     }
 }
 

@@ -1,0 +1,604 @@
+//! Several calls in one instance: `[name =] callee(args)`, where `$name` stands for a kept result.
+//!
+//! | typed | means |
+//! |---|---|
+//! | `add(1, 2)`, `ns:pkg/interface#add(1, 2)` | an export |
+//! | `codec("…")` | the constructor of a resource |
+//! | `codec.make("…")` | a function of a resource |
+//! | `$c.encode([1])` | a method of the resource that is kept as `c` |
+//! | `memory.write(…)` and others | the memory of a core module, see [`crate::memory`] |
+//!
+//! What can be checked before anything runs is checked then: [`prepare`] finds every name.
+//!
+//! Invariant: a handle is only ever one that the guest gave, of this very instance; its number is
+//! that of its coming.
+
+use vac_core::canon::Writer;
+use vac_core::fault::{Fault, Result, Usage, cut, quote, quote_line};
+use wasmtime::component::{ResourceAny, ResourceType, Type, Val};
+
+use crate::engine::{Compiled, Engine};
+use crate::inspect::{self, Export};
+use crate::instance::Instance;
+use crate::limits::CALLS_MAX;
+use crate::memory::Memory;
+use crate::nearest::nearest;
+use crate::value::{self, Places};
+
+/// Begins the names of what reaches the memory of a core module.
+const MEMORY: &str = "memory.";
+
+/// A call that was read and whose names are known.
+pub struct Call {
+    /// As it was typed.
+    pub text: String,
+    /// The name that its result is kept under.
+    pub keep: Option<String>,
+    callee: Callee,
+    /// The arguments, `(…)`, with the receiver of a method as the first.
+    args: String,
+    /// Their values, if none of them is of an earlier call.
+    values: Option<Vec<Val>>,
+}
+
+enum Callee {
+    Export(Export),
+    /// A method of what is kept under a name.
+    Method {
+        receiver: String,
+        method: String,
+    },
+    Memory(Access),
+}
+
+/// What can be done with a memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Text,
+    U32,
+    Write,
+    Put,
+}
+
+impl Access {
+    const ALL: [(&'static str, Self, &'static str); 5] = [
+        ("memory.read", Self::Read, "(address: u32, length: u32)"),
+        ("memory.text", Self::Text, "(address: u32) or (address: u32, length: u32)"),
+        ("memory.u32", Self::U32, "(address: u32)"),
+        ("memory.write", Self::Write, "(address: u32, bytes: string or list<u8>)"),
+        ("memory.put", Self::Put, "(text: string or list<u8>)"),
+    ];
+
+    fn row(self) -> (&'static str, &'static str) {
+        let row = Self::ALL.iter().find(|(_, access, _)| *access == self);
+        row.map_or(("memory", ""), |(name, _, params)| (name, params))
+    }
+}
+
+/// A call with its arguments at hand.
+pub struct Ready {
+    /// The export, in full.
+    pub export: String,
+    /// The arguments.
+    pub args: Vec<Val>,
+    what: What,
+}
+
+enum What {
+    Export,
+    Memory(Access),
+}
+
+/// Reads all calls and finds what they name, before anything runs.
+pub fn prepare(engine: &Engine, compiled: &Compiled, texts: &[String]) -> Result<Vec<Call>> {
+    if texts.len() > CALLS_MAX {
+        let message = format!("{} calls are more than the {CALLS_MAX} that one run makes", texts.len());
+        return Err(Usage::new(message).into());
+    }
+    let mut names: Vec<String> = Vec::new();
+    let mut calls = Vec::new();
+    for text in texts {
+        let call = prepare_one(engine, compiled, text, &names)?;
+        names.extend(call.keep.clone());
+        calls.push(call);
+    }
+    Ok(calls)
+}
+
+fn prepare_one(engine: &Engine, compiled: &Compiled, text: &str, names: &[String]) -> Result<Call> {
+    let (keep, callee, args) = split(text)?;
+    let places = Places::find(args);
+    places.names().try_for_each(|name| known(name, names))?;
+    let (callee, args) = match callee.strip_prefix('$') {
+        Some(method) => {
+            let (receiver, method) = method.split_once('.').ok_or_else(|| no_method(callee))?;
+            known(receiver, names)?;
+            any_method(engine, compiled, method)?;
+            let inner = args.get(1..).unwrap_or_default();
+            let comma = if inner.trim_start() == ")" { "" } else { ", " };
+            let args = format!("(${receiver}{comma}{inner}");
+            (Callee::Method { receiver: receiver.to_owned(), method: method.to_owned() }, args)
+        }
+        None => (find(engine, compiled, callee)?, args.to_owned()),
+    };
+    let values = match &callee {
+        Callee::Export(export) if places.is_empty() => Some(value::parse_args(&args, &export.params)?),
+        _ => None,
+    };
+    if let Callee::Memory(access) = &callee {
+        memory_args(*access, &args, &|_| Ok(Val::U32(0)))?;
+    }
+    Ok(Call { text: text.to_owned(), keep: keep.map(str::to_owned), callee, args, values })
+}
+
+/// The name to keep, the callee and the arguments.
+fn split(text: &str) -> Result<(Option<&str>, &str, &str)> {
+    let (head, args) = value::split_call(text.trim())?;
+    let Some((keep, callee)) = head.split_once('=') else { return Ok((None, head, args)) };
+    let (keep, callee) = (keep.trim(), callee.trim());
+    if !value::is_name(keep) || callee.is_empty() {
+        let message = format!("`{}` is not a name to keep a result under", quote(keep));
+        return Err(Usage::new(message).hint("for example `c = codec(\"{}\")`, and then `$c`").into());
+    }
+    Ok((Some(keep), callee, args))
+}
+
+fn known(name: &str, names: &[String]) -> Result<()> {
+    if names.iter().any(|known| known == name) {
+        return Ok(());
+    }
+    let usage = Usage::new(format!("nothing was kept as `{}` before it is used", quote(name)));
+    Err(match nearest(name, names.iter().map(String::as_str)) {
+        Some(near) => usage.hint(format!("did you mean `${near}`?")),
+        None => usage.hint("`name = export(args)` keeps the result of an earlier call"),
+    }
+    .into())
+}
+
+fn no_method(callee: &str) -> vac_core::fault::Error {
+    Usage::new(format!("`{}` is not a method: expected `$name.method(args)`", quote(callee))).into()
+}
+
+/// Whether any resource has this method: which one is meant is known when the receiver is.
+fn any_method(engine: &Engine, compiled: &Compiled, method: &str) -> Result<()> {
+    let exports = inspect::exports(engine, compiled);
+    let methods: Vec<&str> = exports.iter().filter_map(|e| method_of(inspect::last_part(&e.name))).collect();
+    match methods.contains(&method) {
+        true => Ok(()),
+        false => Err(no_such_method(method, &methods)),
+    }
+}
+
+/// The method's name, without that of its resource.
+fn method_of(name: &str) -> Option<&str> {
+    name.strip_prefix("[method]")?.split_once('.').map(|(_, method)| method)
+}
+
+fn no_such_method(method: &str, methods: &[&str]) -> vac_core::fault::Error {
+    let usage = Usage::new(format!("there is no method `{}`", quote(method)));
+    let hint = match nearest(method, methods.iter().copied()) {
+        Some(near) => format!("did you mean `{}`?", quote(near)),
+        None if methods.is_empty() => "this program exports no methods".into(),
+        None => {
+            let listed: Vec<_> = methods.iter().take(8).map(|m| format!("`{}`", quote(m))).collect();
+            format!("there are {}", listed.join(", "))
+        }
+    };
+    usage.hint(hint).into()
+}
+
+fn find(engine: &Engine, compiled: &Compiled, callee: &str) -> Result<Callee> {
+    let found = inspect::find_function(engine, compiled, callee);
+    if found.is_ok() || !callee.starts_with(MEMORY) || !has_memory(compiled) {
+        return found.map(Callee::Export);
+    }
+    match Access::ALL.iter().find(|(name, ..)| *name == callee) {
+        Some((_, access, _)) => Ok(Callee::Memory(*access)),
+        None => {
+            let names: Vec<_> = Access::ALL.iter().map(|(name, ..)| format!("`{name}`")).collect();
+            let usage = Usage::new(format!("there is no `{}`", quote(callee)));
+            Err(usage.hint(format!("there are {}", names.join(", "))).into())
+        }
+    }
+}
+
+fn has_memory(compiled: &Compiled) -> bool {
+    compiled.core.as_ref().is_some_and(|core| core.memory.is_some() && !core.has_world)
+}
+
+/// A handle that the guest gave.
+struct Handle {
+    any: ResourceAny,
+    /// Whether the guest has it back.
+    moved: bool,
+}
+
+/// What the calls of one instance have given so far.
+#[derive(Default)]
+pub struct Kept {
+    values: Vec<(String, Val)>,
+    handles: Vec<Handle>,
+    /// The types of resources that the program exports, in full.
+    types: Vec<(ResourceType, String)>,
+}
+
+impl Kept {
+    /// Looks up the arguments of `call`. Before the first call there is no instance, and no argument
+    /// is of an earlier one.
+    pub fn ready(
+        &mut self,
+        engine: &Engine,
+        compiled: &Compiled,
+        instance: Option<&mut Instance>,
+        call: &Call,
+    ) -> Result<Ready> {
+        let (export, what) = match &call.callee {
+            Callee::Export(export) => (export.name.clone(), What::Export),
+            Callee::Method { receiver, method } => {
+                (self.method(engine, compiled, receiver, method)?, What::Export)
+            }
+            Callee::Memory(access) => {
+                let args = memory_args(*access, &call.args, &|name| self.value(name).cloned())?;
+                return Ok(Ready { export: access.row().0.into(), args, what: What::Memory(*access) });
+            }
+        };
+        let args = match (&call.values, instance) {
+            (Some(values), _) => values.clone(),
+            (None, Some(instance)) => {
+                let found = inspect::find_function(engine, compiled, &export)?;
+                let callee = instance.callee(found.index())?;
+                let params = instance.params(&callee);
+                value::parse_args_with(&call.args, &params, &mut |name, ty| self.fit(name, ty))?
+            }
+            (None, None) => return Err(Usage::new("the first call has nothing to refer to").into()),
+        };
+        Ok(Ready { export, args, what })
+    }
+
+    /// Makes a call. Handles among its results are this table's from now on.
+    pub fn perform(&mut self, engine: &Engine, instance: &mut Instance, ready: &Ready) -> Result<Vec<Val>> {
+        if self.types.is_empty() {
+            self.types = instance.resource_types(engine);
+        }
+        let results = match ready.what {
+            What::Export => instance.call(engine, &ready.export, &ready.args)?,
+            What::Memory(access) => access_memory(engine, instance, access, &ready.args)?,
+        };
+        let mut given = Vec::new();
+        results.iter().for_each(|value| handles_in(value, &mut given));
+        self.handles.extend(given.into_iter().map(|any| Handle { any, moved: false }));
+        Ok(results)
+    }
+
+    /// Keeps what `call` gave. Of a result, what is in its `ok`.
+    pub fn keep(&mut self, call: &Call, results: &[Val]) -> Result<()> {
+        let Some(name) = &call.keep else { return Ok(()) };
+        let value = match results.first() {
+            Some(Val::Result(Ok(Some(value)))) => (**value).clone(),
+            Some(Val::Result(Ok(None))) | None => {
+                let message = format!("`{}` gave nothing that could be kept", quote(&call.text));
+                return Err(Fault { kind: "value", message }.into());
+            }
+            Some(error @ Val::Result(Err(_))) => {
+                let shown = self.show(error)?;
+                let message = format!("`{}` gave {}", quote(&call.text), quote_line(cut(&shown, 1000)));
+                return Err(Fault { kind: "value", message }.into());
+            }
+            Some(value) => value.clone(),
+        };
+        self.values.retain(|(known, _)| known != name);
+        self.values.push((name.clone(), value));
+        Ok(())
+    }
+
+    /// A value as text; a handle as what it is and its number.
+    pub fn show(&self, value: &Val) -> Result<String> {
+        value::show_with(value, &|any| self.name_of(any))
+    }
+
+    /// Appends the canonical form of `values`; a handle is its number.
+    pub fn put(&self, values: &[Val], to: &mut Writer) {
+        value::put_values_with(values, &|any| self.number(any), to);
+    }
+
+    /// Numbers of the handles that are still here, the newest first: the order in which they end.
+    pub fn open_handles(&self) -> Vec<u64> {
+        let numbered = (1..).zip(&self.handles);
+        let mut open: Vec<u64> = numbered.filter(|(_, handle)| !handle.moved).map(|(n, _)| n).collect();
+        open.reverse();
+        open
+    }
+
+    /// Gives up every handle that is still here, the newest first.
+    pub fn drop_all(&mut self, instance: &mut Instance) -> Result<()> {
+        while let Some(handle) = self.handles.pop() {
+            if !handle.moved {
+                instance.drop_resource(handle.any)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn value(&self, name: &str) -> Result<&Val> {
+        let found = self.values.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value).ok_or_else(|| {
+            Usage::new(format!("nothing was kept as `{}` before it is used", quote(name))).into()
+        })
+    }
+
+    /// What is kept as `name`, as a value of type `ty`.
+    fn fit(&mut self, name: &str, ty: &Type) -> Result<Val> {
+        let value = self.value(name)?.clone();
+        self.fit_value(&format!("${name}"), &value, ty)
+    }
+
+    /// `value`, which a user calls `name`, as one of type `ty`. A handle that is given away is marked.
+    fn fit_value(&mut self, name: &str, value: &Val, ty: &Type) -> Result<Val> {
+        let mut handles = Vec::new();
+        let fits = value::fit(value, ty, &mut |any, ty| self.fit_handle(*any, ty, &mut handles));
+        let fitted = fits.map_err(|why| -> vac_core::fault::Error {
+            let message = match why {
+                value::Unfit::Type => {
+                    let shown = self.show(value).unwrap_or_default();
+                    format!("`{name}` is {}, expected {}", quote(&shown), self.show_type(ty))
+                }
+                value::Unfit::Moved(number) => {
+                    format!("`{name}` is handle #{number}, which was given away and cannot be used again")
+                }
+            };
+            Usage::new(message).into()
+        })?;
+        for number in handles {
+            if let Some(handle) = self.handles.get_mut(number) {
+                handle.moved = true;
+            }
+        }
+        Ok(fitted)
+    }
+
+    /// A call of `export` with these arguments. Handles among them are of this table.
+    pub fn ready_with(
+        &mut self,
+        engine: &Engine,
+        compiled: &Compiled,
+        instance: Option<&mut Instance>,
+        export: &str,
+        mut args: Vec<Val>,
+    ) -> Result<Ready> {
+        if let Some(instance) = instance {
+            let found = inspect::find_function(engine, compiled, export)?;
+            let callee = instance.callee(found.index())?;
+            for ((name, ty), arg) in instance.params(&callee).into_iter().zip(&mut args) {
+                *arg = self.fit_value(&name, arg, &ty)?;
+            }
+        }
+        Ok(Ready { export: export.to_owned(), args, what: What::Export })
+    }
+
+    /// The handle with this number, as a value.
+    pub fn handle(&self, number: u64) -> Option<Val> {
+        let at = usize::try_from(number).ok()?.checked_sub(1)?;
+        self.handles.get(at).map(|handle| Val::Resource(handle.any))
+    }
+
+    /// The number of a handle.
+    pub fn number_of(&self, value: &Val) -> Option<u64> {
+        match value {
+            Val::Resource(any) => self.number(any),
+            _ => None,
+        }
+    }
+
+    /// Whether a handle may be passed as `ty`. If it is given away, its place goes to `given`.
+    fn fit_handle(
+        &self,
+        any: ResourceAny,
+        ty: &Type,
+        given: &mut Vec<usize>,
+    ) -> std::result::Result<(), value::Unfit> {
+        let (is_own, expected) = match ty {
+            Type::Own(expected) => (true, expected),
+            Type::Borrow(expected) => (false, expected),
+            _ => return Err(value::Unfit::Type),
+        };
+        if any.ty() != *expected {
+            return Err(value::Unfit::Type);
+        }
+        let place = self.handles.iter().rposition(|h| h.any == any).ok_or(value::Unfit::Type)?;
+        let moved = self.handles.get(place).is_some_and(|handle| handle.moved);
+        if moved || given.contains(&place) {
+            return Err(value::Unfit::Moved(place as u64 + 1));
+        }
+        if is_own {
+            given.push(place);
+        }
+        Ok(())
+    }
+
+    fn show_type(&self, ty: &Type) -> String {
+        value::show_type_with(ty, &|resource| type_name(&self.types, resource).map(plain))
+    }
+
+    fn number(&self, any: &ResourceAny) -> Option<u64> {
+        self.handles.iter().rposition(|handle| handle.any == *any).map(|at| at as u64 + 1)
+    }
+
+    fn name_of(&self, any: &ResourceAny) -> String {
+        let number = self.number(any).unwrap_or_default();
+        match type_name(&self.types, &any.ty()) {
+            Some(name) => format!("<resource {} #{number}>", plain(name)),
+            None => format!("<resource #{number}>"),
+        }
+    }
+
+    /// The export behind `$receiver.method`.
+    fn method(&self, engine: &Engine, compiled: &Compiled, receiver: &str, method: &str) -> Result<String> {
+        let value = self.value(receiver)?;
+        self.method_of(engine, compiled, &format!("${receiver}"), value, method)
+    }
+
+    /// The export that is the method `method` of `value`, which a user calls `name`.
+    pub fn method_of(
+        &self,
+        engine: &Engine,
+        compiled: &Compiled,
+        name: &str,
+        value: &Val,
+        method: &str,
+    ) -> Result<String> {
+        let Val::Resource(any) = value else {
+            let message = format!("`{name}` is {}, not a resource", quote(&self.show(value)?));
+            return Err(Usage::new(message).into());
+        };
+        let exports = inspect::exports(engine, compiled);
+        let resources = self.types.iter().filter(|(ty, _)| *ty == any.ty());
+        let prefixes: Vec<String> = resources.map(|(_, name)| method_prefix(name)).collect();
+        let methods: Vec<(&str, &str)> = exports
+            .iter()
+            .filter_map(|e| {
+                prefixes.iter().find_map(|p| Some((e.name.as_str(), e.name.strip_prefix(p.as_str())?)))
+            })
+            .collect();
+        // Scripts have no hyphens in names, and C has no methods.
+        match methods.iter().find(|(_, name)| *name == method || name.replace('-', "_") == method) {
+            Some((export, _)) => Ok((*export).to_owned()),
+            None => Err(no_such_method(method, &methods.iter().map(|(_, name)| *name).collect::<Vec<_>>())),
+        }
+    }
+}
+
+/// What the names of the methods of `resource` begin with.
+fn method_prefix(resource: &str) -> String {
+    match resource.rsplit_once('#') {
+        Some((interface, name)) => format!("{interface}#[method]{name}."),
+        None => format!("[method]{resource}."),
+    }
+}
+
+fn type_name<'t>(types: &'t [(ResourceType, String)], ty: &ResourceType) -> Option<&'t str> {
+    types.iter().find(|(known, _)| known == ty).map(|(_, name)| name.as_str())
+}
+
+fn plain(name: &str) -> String {
+    quote(inspect::last_part(name))
+}
+
+fn handles_in(value: &Val, found: &mut Vec<ResourceAny>) {
+    if let Val::Resource(any) = value {
+        found.push(*any);
+    }
+    value::parts(value).into_iter().for_each(|part| handles_in(part, found));
+}
+
+/// The arguments of an access to memory, checked.
+fn memory_args(access: Access, args: &str, kept: &dyn Fn(&str) -> Result<Val>) -> Result<Vec<Val>> {
+    let (name, params) = access.row();
+    let wrong = || {
+        let message = format!("`{}` does not fit `{name}{params}`", quote(args));
+        vac_core::fault::Error::from(Usage::new(message))
+    };
+    let given = value::parse_untyped(args, kept).map_err(|_| wrong())?;
+    let address = |value: &Val| value::as_u32(value).map(Val::U32).ok_or_else(wrong);
+    // While the names are checked, every kept value is a number.
+    let data = |value: &Val| match value {
+        Val::String(_) | Val::U32(_) => Ok(value.clone()),
+        other => value::as_bytes(other).map(|bytes| bytes_value(&bytes)).ok_or_else(wrong),
+    };
+    match (access, given.as_slice()) {
+        (Access::Read, [at, len]) | (Access::Text, [at, len]) => Ok(vec![address(at)?, address(len)?]),
+        (Access::Text | Access::U32, [at]) => Ok(vec![address(at)?]),
+        (Access::Write, [at, bytes]) => Ok(vec![address(at)?, data(bytes)?]),
+        (Access::Put, [bytes]) => Ok(vec![data(bytes)?]),
+        _ => Err(wrong()),
+    }
+}
+
+fn bytes_value(bytes: &[u8]) -> Val {
+    Val::List(bytes.iter().map(|b| Val::U8(*b)).collect())
+}
+
+fn access_memory(engine: &Engine, instance: &mut Instance, access: Access, args: &[Val]) -> Result<Vec<Val>> {
+    let numbers: Vec<u32> = args.iter().filter_map(value::as_u32).collect();
+    let bytes = args.last().and_then(data_of);
+    match (access, numbers.as_slice(), bytes) {
+        (Access::Read, [at, len], _) => Ok(vec![bytes_value(&Memory::of(instance)?.read(*at, *len)?)]),
+        (Access::Text, [at, len], _) => text(Memory::of(instance)?.read(*at, *len)?),
+        (Access::Text, [at], _) => text(Memory::of(instance)?.read_to_zero(*at)?),
+        (Access::U32, [at], _) => {
+            let bytes = Memory::of(instance)?.read(*at, 4)?;
+            Ok(bytes.try_into().map(|word| vec![Val::U32(u32::from_le_bytes(word))]).unwrap_or_default())
+        }
+        (Access::Write, [at], Some(bytes)) => {
+            Memory::of(instance)?.write(*at, &bytes)?;
+            Ok(Vec::new())
+        }
+        (Access::Put, [], Some(mut bytes)) => {
+            bytes.push(0);
+            let at = allocate(engine, instance, bytes.len())?;
+            Memory::of(instance)?.write(at, &bytes)?;
+            Ok(vec![Val::U32(at)])
+        }
+        _ => Err(Usage::new("expected text or bytes, and an address from 0 to 4294967295").into()),
+    }
+}
+
+fn data_of(value: &Val) -> Option<Vec<u8>> {
+    match value {
+        Val::String(text) => Some(text.as_bytes().to_vec()),
+        other => value::as_bytes(other),
+    }
+}
+
+fn text(bytes: Vec<u8>) -> Result<Vec<Val>> {
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(vec![Val::String(text)]),
+        Err(_) => {
+            let message = "what is there is not UTF-8; `memory.read` gives the bytes".to_owned();
+            Err(Fault { kind: "memory", message }.into())
+        }
+    }
+}
+
+/// What modules call the function that gives them room.
+const ALLOCATORS: [&str; 3] = ["malloc", "alloc", "allocate"];
+
+/// Room for `len` bytes, from the module's own allocator.
+fn allocate(engine: &Engine, instance: &mut Instance, len: usize) -> Result<u32> {
+    let exports = inspect::exports(engine, instance.compiled());
+    let fits = |e: &&Export| {
+        matches!(e.params.as_slice(), [(_, Type::S32)]) && matches!(e.results.as_slice(), [Type::S32])
+    };
+    let allocator = exports.iter().filter(fits).find(|e| ALLOCATORS.contains(&e.name.as_str()));
+    let Some(allocator) = allocator else {
+        let usage =
+            Usage::new("this module exports no allocator: `malloc(i32) -> i32`, `alloc` or `allocate`");
+        return Err(usage.hint("`memory.write(address, …)` writes to an address that you know").into());
+    };
+    let len = i32::try_from(len).map_err(|_| Usage::new("this is more than a memory holds"))?;
+    match instance.call_index(allocator.index(), &[Val::S32(len)])?.first() {
+        Some(Val::S32(at)) if *at != 0 => Ok(*at as u32),
+        _ => Err(Fault { kind: "memory", message: format!("the module has no room for {len} bytes") }.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_has_a_name_a_callee_and_arguments() {
+        assert_eq!(split("f(1)").unwrap(), (None, "f", "(1)"));
+        assert_eq!(split(" p = malloc(16) ").unwrap(), (Some("p"), "malloc", "(16)"));
+        assert_eq!(split("r=$c.encode(\"a = b\")").unwrap(), (Some("r"), "$c.encode", "(\"a = b\")"));
+        for bad in ["= f(1)", "1a = f()", "a b = f()", "p = (1)", "a = b = f()x", "$a = f()"] {
+            assert!(split(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn methods_are_named_after_their_resource() {
+        assert_eq!(method_prefix("a:b/c@1.0.0#codec"), "a:b/c@1.0.0#[method]codec.");
+        assert_eq!(method_prefix("codec"), "[method]codec.");
+    }
+}

@@ -1,0 +1,222 @@
+//! HTTP requests that a guest sends: what is sent, by whom it is sent, and what comes back.
+//!
+//! This crate speaks no HTTP. It decides whether a request may be sent, puts secrets into it, and hands it
+//! whole to an [`Http`], which connects only to addresses that it is told may be reached. The response comes
+//! back whole. Redirects are answers like any other: following one is a new request, and is checked like one.
+//!
+//! Invariant: the value of a secret is in no request that the guest, the ledger or an error can see; where a
+//! response repeats it, the placeholder stands again.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::net::HostPattern;
+
+/// A header's name, in lower case, and its value.
+pub type Header = (String, Vec<u8>);
+
+/// A request, ready to be sent.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HttpRequest {
+    /// In upper case.
+    pub method: String,
+    /// Whether it is sent over TLS.
+    pub is_https: bool,
+    /// A name or an address, without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// Path and query; begins with `/`.
+    pub path: String,
+    /// In order. `host`, `connection` and the like are the client's to set.
+    pub headers: Vec<Header>,
+    /// The body; `None` if the guest gave none.
+    pub body: Option<Vec<u8>>,
+    /// How long to wait for a connection.
+    pub connect_timeout: Option<Duration>,
+    /// How long to wait for the response.
+    pub response_timeout: Option<Duration>,
+    /// Bytes of body that a response may have.
+    pub body_max_bytes: u64,
+}
+
+/// A response, whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpResponse {
+    /// The status.
+    pub status: u16,
+    /// In order.
+    pub headers: Vec<Header>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// Why there is no response. No text of the network or the client is in it, so that nothing leaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpFailure {
+    /// The name does not resolve.
+    Dns,
+    /// It resolves only to addresses that are not granted; this is the first of them.
+    Prohibited(IpAddr),
+    /// Nobody listens.
+    Refused,
+    /// Connecting took too long.
+    ConnectTimeout,
+    /// The response took too long.
+    ResponseTimeout,
+    /// The connection ended early.
+    Terminated,
+    /// TLS could not be set up.
+    Tls,
+    /// The certificate is not valid for the host.
+    Certificate,
+    /// What came is not HTTP.
+    Protocol,
+    /// The body is longer than allowed.
+    BodyTooLarge,
+    /// Anything else.
+    Other,
+}
+
+/// Says whether an address that a name resolved to may be connected to.
+pub type MayConnect = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
+
+/// Sends requests. Must connect only to addresses that `may_connect` allows, and follow no redirect.
+pub trait Http: Send + Sync {
+    /// Sends one request and waits for the whole response.
+    fn send(&self, request: HttpRequest, may_connect: MayConnect) -> Result<HttpResponse, HttpFailure>;
+}
+
+/// A value that the guest may use and must not see.
+#[derive(Clone)]
+pub struct Secret {
+    /// What the guest has in its place.
+    pub placeholder: String,
+    /// The value.
+    pub value: Vec<u8>,
+    /// Hosts that it may be sent to; every granted one if `None`.
+    pub hosts: Option<HostPattern>,
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secret({})", self.placeholder)
+    }
+}
+
+/// Puts into `request` the secrets whose placeholders it holds, if its host may have them. Whether one was.
+pub(crate) fn reveal(request: &mut HttpRequest, secrets: &[Secret]) -> bool {
+    let host = request.host.clone();
+    let may_have = |secret: &&Secret| match &secret.hosts {
+        None => true,
+        Some(hosts) => {
+            let ip = host.parse::<IpAddr>();
+            hosts.has_name(&host) && ip.is_err() || ip.is_ok_and(|ip| hosts.has_address(ip))
+        }
+    };
+    let mut revealed = false;
+    for secret in secrets.iter().filter(may_have) {
+        let from = secret.placeholder.as_bytes();
+        let mut put = |bytes: &mut Vec<u8>| {
+            if let Some(changed) = replaced(bytes, from, &secret.value) {
+                *bytes = changed;
+                revealed = true;
+            }
+        };
+        request.headers.iter_mut().for_each(|(_, value)| put(value));
+        request.body.iter_mut().for_each(&mut put);
+        let mut path = std::mem::take(&mut request.path).into_bytes();
+        put(&mut path);
+        request.path = String::from_utf8_lossy(&path).into_owned();
+    }
+    revealed
+}
+
+/// Puts the placeholders back where `response` repeats a secret.
+pub(crate) fn conceal(response: &mut HttpResponse, secrets: &[Secret]) {
+    for secret in secrets {
+        let put = |bytes: &mut Vec<u8>| {
+            if let Some(changed) = replaced(bytes, &secret.value, secret.placeholder.as_bytes()) {
+                *bytes = changed;
+            }
+        };
+        response.headers.iter_mut().for_each(|(_, value)| put(value));
+        put(&mut response.body);
+    }
+}
+
+/// `bytes` with every `from` replaced by `to`; `None` if there is none.
+fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Option<Vec<u8>> {
+    let first = find(bytes, from)?;
+    let (mut out, mut rest, mut at) = (Vec::with_capacity(bytes.len()), bytes, Some(first));
+    while let Some(found) = at {
+        let (before, after) = rest.split_at(found);
+        out.extend_from_slice(before);
+        out.extend_from_slice(to);
+        rest = after.get(from.len()..).unwrap_or_default();
+        at = find(rest, from);
+    }
+    out.extend_from_slice(rest);
+    Some(out)
+}
+
+fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    if what.is_empty() {
+        return None;
+    }
+    bytes.windows(what.len()).position(|window| window == what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(host: &str) -> HttpRequest {
+        HttpRequest {
+            method: "POST".into(),
+            is_https: true,
+            host: host.into(),
+            port: 443,
+            path: "/?key=@@k@@".into(),
+            headers: vec![("authorization".into(), b"Bearer @@k@@".to_vec())],
+            body: Some(b"@@k@@@@k@@ @@".to_vec()),
+            connect_timeout: None,
+            response_timeout: None,
+            body_max_bytes: 1,
+        }
+    }
+
+    fn secret(hosts: Option<&str>) -> Secret {
+        let hosts = hosts.map(|text| text.parse().unwrap());
+        Secret { placeholder: "@@k@@".into(), value: b"hunter2hunter2".to_vec(), hosts }
+    }
+
+    #[test]
+    fn a_secret_goes_to_its_host_and_no_other() {
+        let mut sent = request("api.example.com");
+        assert!(reveal(&mut sent, &[secret(Some("*.example.com"))]));
+        assert_eq!(sent.headers[0].1, b"Bearer hunter2hunter2");
+        assert_eq!(sent.path, "/?key=hunter2hunter2");
+        assert_eq!(sent.body.unwrap(), b"hunter2hunter2hunter2hunter2 @@");
+        for other in ["example.org", "example.com", "10.0.0.1"] {
+            let mut sent = request(other);
+            assert!(!reveal(&mut sent, &[secret(Some("*.example.com"))]));
+            assert!(sent == request(other));
+        }
+    }
+
+    #[test]
+    fn a_response_that_repeats_a_secret_is_given_with_the_placeholder() {
+        let mut response = HttpResponse {
+            status: 200,
+            headers: vec![("x".into(), b"hunter2hunter2".to_vec())],
+            body: b"you sent hunter2hunter2!".to_vec(),
+        };
+        conceal(&mut response, &[secret(None)]);
+        assert_eq!(response.body, b"you sent @@k@@!");
+        assert_eq!(response.headers[0].1, b"@@k@@");
+        assert_eq!(format!("{:?}", secret(None)), "Secret(@@k@@)");
+    }
+}

@@ -1,0 +1,264 @@
+//! Calls that a command makes in one instance, one after the other: live, and again from the record.
+//!
+//! Each call is an event of its own. The first also holds what the program did while it started, and
+//! a last one what it did while its handles were given up, if any were left. What a later call is
+//! given may be of an earlier one; a handle is its number then.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use vac_core::canon::Writer;
+use vac_core::fault::Result;
+use vac_core::ledger::Outcome;
+use vac_host::calls::{Call, Kept, Ready, prepare};
+use vac_host::{Compiled, Instance, Val};
+
+use crate::copies::Copies;
+use crate::grants;
+use crate::home::Home;
+use crate::journal::outcome_of;
+use crate::run::{Finished, Keys, Request, What, header, start, with};
+use crate::session::{Ask, KERNEL_EVENT, Outside, Session, With};
+use crate::target::{Programs, Target};
+
+/// Name of the event in which handles are given up.
+pub const DROP_EVENT: &str = "vac:run/drop";
+
+/// What one call gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Called {
+    /// The call as it was typed.
+    pub call: String,
+    /// The name that its result was kept under.
+    pub keep: Option<String>,
+    /// The result as WAVE text; none if it has none.
+    pub result: Option<String>,
+    /// The bytes of a result that is text or bytes.
+    pub bytes: Option<Vec<u8>>,
+}
+
+/// Makes the calls `texts`, each `[name =] export(args)` in WAVE, in `target`.
+pub fn call(
+    home: &Home,
+    target: &Target,
+    texts: &[String],
+    request: &Request,
+    outside: Outside,
+) -> Result<Finished> {
+    let mut programs = Programs::new(&request.limits, &outside);
+    let compiled = programs.compile_linked(home, target, &request.links)?;
+    let calls = prepare(programs.engine()?, &compiled, texts)?;
+    let keys = Keys::of(home, target, request)?;
+    let request = &keys.request;
+    let copies = Copies::make(home, &request.grants)?;
+    let with = with(home, request, &copies)?;
+    let fields = vec![("calls".to_owned(), crate::run::text_list(texts))];
+    let header = header(What::Call, &target.cid, request, keys.add_to(fields));
+    let trees = grants::trees_to_keep(&grants::in_header(&header));
+    let session = start(home, programs, target, header, request, outside)?;
+    keys.note(&session);
+    make(session, Live::new(&target.name, &compiled, with), &calls, &trees, Some(&copies))
+}
+
+/// Makes recorded calls again.
+pub(crate) fn replay(
+    session: Session<'_>,
+    target: &Target,
+    compiled: &Arc<Compiled>,
+    texts: &[String],
+    trees: &[(u32, String)],
+) -> Result<Finished> {
+    let calls = prepare(session.programs.engine()?, compiled, texts)?;
+    make(session, Live::new(&target.name, compiled, With::default()), &calls, trees, None)
+}
+
+fn make(
+    mut session: Session<'_>,
+    mut live: Live,
+    calls: &[Call],
+    trees: &[(u32, String)],
+    copies: Option<&Copies>,
+) -> Result<Finished> {
+    let mut called = Vec::new();
+    let made = calls.iter().try_for_each(|call| {
+        called.push(live.typed(&mut session, call)?);
+        Ok(())
+    });
+    let made = made.and_then(|()| live.end(&mut session));
+    let made = session.keep_trees(trees, copies, made);
+    finish(session, called, made)
+}
+
+/// An instance that is called several times.
+pub(crate) struct Live {
+    name: String,
+    compiled: Arc<Compiled>,
+    /// What the instance is started with, until it is.
+    with: Option<With>,
+    instance: Option<Instance>,
+    /// Ticks of the instance that were counted.
+    used: u64,
+    /// Ticks that others used before and between its calls.
+    ticks_before: Arc<AtomicU64>,
+    pub(crate) kept: Kept,
+}
+
+impl Live {
+    /// An instance that its first call starts.
+    pub(crate) fn new(name: &str, compiled: &Arc<Compiled>, with: With) -> Self {
+        Self {
+            name: name.to_owned(),
+            compiled: Arc::clone(compiled),
+            with: Some(with),
+            instance: None,
+            used: 0,
+            ticks_before: Arc::default(),
+            kept: Kept::default(),
+        }
+    }
+
+    /// The program.
+    pub(crate) fn compiled(&self) -> &Arc<Compiled> {
+        &self.compiled
+    }
+
+    /// Makes a call that was typed, and keeps its result if it says so.
+    fn typed(&mut self, session: &mut Session<'_>, call: &Call) -> Result<Called> {
+        let engine = session.programs.engine()?;
+        let ready = self.kept.ready(engine, &self.compiled, self.instance.as_mut(), call)?;
+        let results = self.call(session, &ready)?;
+        self.kept.keep(call, &results)?;
+        let result = match results.first() {
+            Some(value) => Some(self.kept.show(value)?),
+            None => None,
+        };
+        let bytes = results.first().and_then(bytes_of);
+        Ok(Called { call: call.text.clone(), keep: call.keep.clone(), result, bytes })
+    }
+
+    /// Calls an export with values, among which may be handles of this instance.
+    pub(crate) fn call_with(
+        &mut self,
+        session: &mut Session<'_>,
+        export: &str,
+        args: Vec<Val>,
+    ) -> Result<Vec<Val>> {
+        let engine = session.programs.engine()?;
+        let ready = self.kept.ready_with(engine, &self.compiled, self.instance.as_mut(), export, args)?;
+        self.call(session, &ready)
+    }
+
+    fn call(&mut self, session: &mut Session<'_>, ready: &Ready) -> Result<Vec<Val>> {
+        let request = self.request(ready);
+        let open = session.journal().begin(KERNEL_EVENT, session.ticks(), &request)?;
+        let before = session.mark();
+        let results = self.perform(session, ready);
+        if let Some(instance) = &self.instance {
+            session.carry(&instance.spent().quotas);
+        }
+        let ticks = self.new_ticks();
+        session.used(&self.name, &self.compiled, &ready.export, ticks, before);
+        let kept = &self.kept;
+        session.end_kernel(open, results, |results| response(kept, results, ticks))
+    }
+
+    /// Starts the instance if it is not, and calls it.
+    fn perform(&mut self, session: &Session<'_>, ready: &Ready) -> Result<Vec<Val>> {
+        self.ticks_before.store(session.ticks().saturating_sub(self.used), Ordering::Relaxed);
+        if let Some(with) = self.with.take() {
+            let ask = Ask::Call { export: &ready.export, args: &[] };
+            let before = Arc::clone(&self.ticks_before);
+            let (started, spent) = session.start_kernel(&self.compiled, &ask, with, before);
+            // Ticks of a start that failed are counted as well.
+            self.used = 0u64.wrapping_sub(if started.is_err() { spent.ticks } else { 0 });
+            self.instance = Some(started?);
+        }
+        match &mut self.instance {
+            Some(instance) => {
+                instance.leave_ticks(session.ticks_left());
+                self.kept.perform(session.programs.engine()?, instance, ready)
+            }
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Ticks since this was asked last.
+    fn new_ticks(&mut self) -> u64 {
+        let all = self.instance.as_ref().map_or(0, Instance::ticks);
+        let new = all.wrapping_sub(self.used);
+        self.used = all;
+        new
+    }
+
+    fn request(&self, ready: &Ready) -> Vec<u8> {
+        let mut to = Writer::default();
+        to.array(4);
+        to.link(&self.compiled.cid);
+        to.text(&ready.export);
+        self.kept.put(&ready.args, &mut to);
+        to.array(0);
+        to.into_bytes()
+    }
+
+    /// Gives up what handles are left.
+    pub(crate) fn end(mut self, session: &mut Session<'_>) -> Result<()> {
+        let open = self.kept.open_handles();
+        let Some(mut instance) = self.instance.take().filter(|_| !open.is_empty()) else { return Ok(()) };
+        let mut request = Writer::default();
+        request.array(open.len());
+        open.iter().for_each(|number| request.uint(*number));
+        self.ticks_before.store(session.ticks().saturating_sub(self.used), Ordering::Relaxed);
+        instance.leave_ticks(session.ticks_left());
+        let event = session.journal().begin(DROP_EVENT, session.ticks(), &request.into_bytes())?;
+        let dropped = self.kept.drop_all(&mut instance);
+        let ticks = instance.ticks().saturating_sub(self.used);
+        session.add_ticks(ticks);
+        session.end_kernel(event, dropped, |()| response(&Kept::default(), &[], ticks))
+    }
+}
+
+/// `[ticks, results]`.
+fn response(kept: &Kept, results: &[Val], ticks: u64) -> Vec<u8> {
+    let mut to = Writer::default();
+    to.array(2);
+    to.uint(ticks);
+    kept.put(results, &mut to);
+    to.into_bytes()
+}
+
+fn bytes_of(value: &Val) -> Option<Vec<u8>> {
+    match value {
+        Val::String(text) => Some(text.as_bytes().to_vec()),
+        Val::List(values) => {
+            values.iter().map(|v| if let Val::U8(byte) = v { Some(*byte) } else { None }).collect()
+        }
+        _ => None,
+    }
+}
+
+/// Ends the run. Its result is what is shown of its calls: that of one call alone, or a line for each.
+fn finish(session: Session<'_>, called: Vec<Called>, made: Result<()>) -> Result<Finished> {
+    use vac_core::fault::Error;
+    let (outcome, error) = match made {
+        Ok(()) => (Outcome::Done(session.result_body(shown(&called).as_bytes())?), None),
+        Err(error @ (Error::Divergence(_) | Error::Corrupt(_))) if !session.is_live() => return Err(error),
+        Err(error) => (outcome_of(&error), Some(error)),
+    };
+    let summary = session.finish(outcome)?;
+    let result =
+        called.last().filter(|_| error.is_none()).map(|last| last.result.clone().unwrap_or_default());
+    Ok(Finished { summary, result, error, calls: called })
+}
+
+/// The results as text: that of a call alone as it is, of several a line for each that has one.
+pub fn shown(called: &[Called]) -> String {
+    if let [Called { keep: None, result, .. }] = called {
+        return result.clone().unwrap_or_default();
+    }
+    let lines = called.iter().filter_map(|called| match (&called.keep, &called.result) {
+        (Some(name), Some(result)) => Some(format!("{name} = {result}")),
+        (None, Some(result)) => Some(result.clone()),
+        (_, None) => None,
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}

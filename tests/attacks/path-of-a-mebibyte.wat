@@ -1,0 +1,25 @@
+;; Names a file by a path of a mebibyte: an error that it sees, and no entry of that size.
+;;! give: --grant dir:ro=data
+;;! call: f()
+;;! out: 1\n
+;;! log: denied
+(component
+  (import "vac:kernel/files@0.1.0" (instance $files
+    (type $v (variant (case "denied") (case "not-found") (case "wrong-kind") (case "too-large") (case "other" string)))
+    (export "error" (type $error (eq $v)))
+    (export "read" (func (param "path" string) (result (result (list u8) (error $error)))))))
+  (core module $libc 
+    (memory (export "memory") 40)
+    (global $top (mut i32) (i32.const 4096))
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 4096)))
+  (core instance $libc (instantiate $libc))
+  (alias core export $libc "memory" (core memory $memory))
+  (alias core export $libc "realloc" (core func $realloc))
+  (core func $read (canon lower (func $files "read") (memory $memory) (realloc $realloc)))
+  (core module $m
+    (import "libc" "memory" (memory 1))
+    (import "" "read" (func $read (param i32 i32 i32)))
+    (data (i32.const 16) "data/a")
+    (func (export "f") (result i64) (memory.fill (i32.const 131072) (i32.const 120) (i32.const 1048576)) (call $read (i32.const 131072) (i32.const 1048576) (i32.const 64)) (i64.load8_u (i32.const 64))))
+  (core instance $i (instantiate $m (with "libc" (instance $libc)) (with "" (instance (export "read" (func $read))))))
+  (func (export "f") (result u64) (canon lift (core func $i "f"))))

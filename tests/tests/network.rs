@@ -1,0 +1,362 @@
+//! The network, namespaces, configuration, logging and secrets, through kernel `probe`. Servers are on
+//! loopback, which is a private network: it needs grants that say so.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::thread::JoinHandle;
+
+use serde_json::Value;
+
+use crate::support::{Ran, Sandbox, repository, run, text};
+
+const VALUE: &str = "hunter2-hunter2-hunter2";
+
+fn probe() -> String {
+    repository().join("ring1-kernels/prebuilt/probe.wasm").display().to_string()
+}
+
+/// Calls the probe with options before the call.
+fn call(sandbox: &Sandbox, call: &str, options: &[&str]) -> Ran {
+    sandbox.vac(&[&["--json", "call", &probe(), call], options].concat())
+}
+
+/// The result, and what was denied.
+fn result(ran: &Ran) -> (String, Vec<String>) {
+    let json = ran.json();
+    let denied = json["denied"].as_array().unwrap().iter().map(|d| d.as_str().unwrap().to_owned());
+    (json["result"].as_str().unwrap_or_default().to_owned(), denied.collect())
+}
+
+/// Replays the last run and verifies it, when whoever answered it is gone.
+fn replays(sandbox: &Sandbox) {
+    let replayed = sandbox.json(&["replay", "last"]);
+    assert_eq!(replayed["equal"], Value::Bool(true), "{replayed}");
+    sandbox.vac(&["verify", "last"]).ok();
+}
+
+/// A server that answers `answers` connections with what `answer` makes of the request, and gives the requests.
+fn server(
+    answers: usize,
+    answer: impl Fn(&str) -> String + Send + 'static,
+) -> (u16, JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let served = std::thread::spawn(move || {
+        (0..answers)
+            .map(|_| {
+                let (mut stream, _) = listener.accept().unwrap();
+                let request = read_request(&mut stream);
+                stream.write_all(answer(&request).as_bytes()).unwrap();
+                request
+            })
+            .collect()
+    });
+    (port, served)
+}
+
+fn read_request(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let n = stream.read(&mut buffer).unwrap();
+        bytes.extend_from_slice(&buffer[..n]);
+        let so_far = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
+        if let Some((head, body)) = so_far.split_once("\r\n\r\n") {
+            let len = head.lines().find_map(|l| l.strip_prefix("content-length: ")?.trim().parse().ok());
+            let is_over = match len {
+                Some(len) => body.len() >= len,
+                None => !head.contains("transfer-encoding: chunked") || body.ends_with("0\r\n\r\n"),
+            };
+            if is_over || n == 0 {
+                return String::from_utf8(bytes).unwrap();
+            }
+        }
+    }
+}
+
+fn ok(body: &str) -> String {
+    format!(
+        "HTTP/1.1 200 OK\r\nx-kind: test\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn request(method: &str, authority: &str, headers: &str, body: &str) -> String {
+    format!(
+        "send({{method: \"{method}\", is-https: false, authority: \"{authority}\", path: \"/p?q=1\", \
+         headers: [{headers}], body: {body}, is-body-first: false}})"
+    )
+}
+
+#[test]
+fn nothing_of_the_network_is_reached_without_a_grant() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let sandbox = Sandbox::new();
+    let cases = [
+        (
+            request("GET", &format!("127.0.0.1:{port}"), "", "none"),
+            "HttpRequestDenied",
+            format!("http:GET=127.0.0.1:{port}"),
+        ),
+        (format!("tcp((127, 0, 0, 1), {port}, \"x\")"), "access-denied", format!("tcp:127.0.0.1:{port}")),
+        (format!("udp((127, 0, 0, 1), {port}, \"x\")"), "access-denied", "udp:listen=0.0.0.0:0".into()),
+        (format!("echo-once({port})"), "access-denied", format!("tcp:listen=127.0.0.1:{port}")),
+        ("resolve(\"localhost\")".into(), "access-denied", "tcp:localhost".into()),
+        ("kv-get(\"b\", \"k\")".into(), "NoSuchStore", "kv:rw=b".into()),
+    ];
+    for (typed, word, grant) in cases {
+        let (result, denied) = result(&call(&sandbox, &typed, &[]).ok());
+        assert!(result.starts_with("err(") && result.contains(word), "{typed}: {result}");
+        assert_eq!(denied, [grant], "{typed}");
+        let log = sandbox.json(&["log", "last", "--denied"]);
+        assert_eq!(log["events"].as_array().unwrap().len(), 1, "{log}");
+        replays(&sandbox);
+    }
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err(), "somebody connected");
+}
+
+#[test]
+fn a_granted_request_is_sent_recorded_and_replayed() {
+    let sandbox = Sandbox::new();
+    for (is_first, method) in [("true", "POST"), ("false", "PATCH")] {
+        let (port, served) = server(1, |_| ok("hello"));
+        let grant = format!("http:127.0.0.1:{port}");
+        let typed = request(method, &format!("127.0.0.1:{port}"), "(\"x-a\", \"b\")", "some(\"the body\")")
+            .replace("is-body-first: false", &format!("is-body-first: {is_first}"));
+        let (result, denied) = result(&call(&sandbox, &typed, &["--grant", &grant]).ok());
+        assert!(result.contains("status: 200") && result.contains("body: \"hello\""), "{result}");
+        assert_eq!(denied, [""; 0]);
+        let sent = served.join().unwrap().remove(0);
+        assert!(sent.starts_with(&format!("{method} /p?q=1 HTTP/1.1\r\n")), "{sent}");
+        assert!(sent.ends_with("the body") && sent.to_ascii_lowercase().contains("x-a: b\r\n"), "{sent}");
+        // What was sent stands in the log in full, not as the numbers of handles.
+        let log = sandbox.json(&["log", "last", "--class", "effect"]).to_string();
+        assert!(log.contains(&format!("http://127.0.0.1:{port}/p?q=1")), "{log}");
+        replays(&sandbox);
+    }
+}
+
+#[test]
+fn a_name_that_leads_into_a_private_network_is_refused_until_that_is_granted() {
+    let sandbox = Sandbox::new();
+    let (port, served) = server(1, |_| ok("in"));
+    let typed = request("GET", &format!("localhost:{port}"), "", "none");
+    let by_name = format!("http:localhost:{port}");
+    let (refused, denied) = result(&call(&sandbox, &typed, &["--grant", &by_name]).ok());
+    assert!(refused.contains("DestinationIpProhibited"), "{refused}");
+    assert!(denied[0].starts_with("net:"), "{denied:?}");
+    replays(&sandbox);
+    let options = ["--grant", &by_name, "--grant", "net:127.0.0.0/8", "--grant", "net:::1"];
+    let (allowed, _) = result(&call(&sandbox, &typed, &options).ok());
+    assert!(allowed.contains("body: \"in\""), "{allowed}");
+    served.join().unwrap();
+    let resolved = |options: &[&str]| result(&call(&sandbox, "resolve(\"localhost\")", options).ok());
+    assert!(resolved(&["--grant", "tcp:localhost"]).0.contains("access-denied"));
+    assert!(resolved(&["--grant", "tcp:localhost", "--grant", "net:127.0.0.1"]).0.contains("127"));
+    replays(&sandbox);
+}
+
+#[test]
+fn a_redirect_is_an_answer_and_following_it_is_checked_again() {
+    let secret = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let inner = secret.local_addr().unwrap().port();
+    let (port, served) = server(1, move |_| {
+        format!("HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:{inner}/\r\ncontent-length: 0\r\n\r\n")
+    });
+    let sandbox = Sandbox::new();
+    let grant = format!("http:127.0.0.1:{port}");
+    let typed = request("GET", &format!("127.0.0.1:{port}"), "", "none");
+    let (answer, _) = result(&call(&sandbox, &typed, &["--grant", &grant]).ok());
+    assert!(answer.contains("status: 302"), "{answer}");
+    let typed = request("GET", &format!("127.0.0.1:{inner}"), "", "none");
+    let (answer, _) = result(&call(&sandbox, &typed, &["--grant", &grant]).ok());
+    assert!(answer.contains("HttpRequestDenied"), "{answer}");
+    served.join().unwrap();
+    secret.set_nonblocking(true).unwrap();
+    assert!(secret.accept().is_err(), "the redirect was followed");
+}
+
+#[test]
+fn a_method_or_port_that_is_not_granted_is_refused() {
+    let sandbox = Sandbox::new();
+    let typed = request("POST", "127.0.0.1:9", "", "none");
+    let (answer, denied) = result(&call(&sandbox, &typed, &["--grant", "http:GET=127.0.0.1:9"]).ok());
+    assert!(answer.contains("HttpRequestDenied"), "{answer}");
+    assert_eq!(denied, ["http:POST=127.0.0.1:9"]);
+    let (answer, _) = result(&call(&sandbox, &typed, &["--grant", "http:127.0.0.1"]).ok());
+    assert!(answer.contains("HttpRequestDenied"), "{answer}");
+}
+
+#[test]
+fn headers_that_would_forge_a_request_are_refused() {
+    let sandbox = Sandbox::new();
+    for header in [
+        "(\"x\", \"a\\r\\nhost: evil\")",
+        "(\"host\", \"evil\")",
+        "(\"a b\", \"c\")",
+        "(\"transfer-encoding\", \"x\")",
+    ] {
+        let typed = request("GET", "127.0.0.1:9", header, "none");
+        let (answer, _) = result(&call(&sandbox, &typed, &["--grant", "http:*:*"]).ok());
+        assert!(answer.contains("HeaderError"), "{header}: {answer}");
+    }
+    for authority in ["user@127.0.0.1:9", "127.0.0.1:9/x", "a b", "127.0.0.1:99999"] {
+        let (answer, _) = result(&call(&sandbox, &request("GET", authority, "", "none"), &[]).ok());
+        assert!(answer.starts_with("err("), "{authority}: {answer}");
+    }
+}
+
+/// Every byte that VAC wrote: its home, and what it printed.
+fn written(sandbox: &Sandbox, ran: &[&Ran]) -> Vec<u8> {
+    let files = sandbox.home_files("").into_iter().flat_map(|file| std::fs::read(file).unwrap());
+    files
+        .chain(ran.iter().flat_map(|ran| [ran.stdout.clone(), ran.stderr.clone().into_bytes()].concat()))
+        .collect()
+}
+
+#[test]
+fn a_secret_reaches_its_host_and_nothing_that_is_written() {
+    let sandbox = Sandbox::new();
+    let (port, served) = server(2, |request| ok(&format!("you sent {request}")));
+    let host = format!("127.0.0.1:{port}");
+    let with_secret = |options: &[&str], typed: &str| {
+        let mut command = sandbox.command(&[&["--json", "call", &probe(), typed], options].concat());
+        command.env("TOKEN", VALUE);
+        run(command)
+    };
+    let shown = with_secret(&["--secret", "KEY=env:TOKEN"], "config()").ok();
+    let (config, _) = result(&shown);
+    let placeholder = config.split('"').nth(3).unwrap().to_owned();
+    assert!(placeholder.starts_with("vac-secret-"), "{config}");
+
+    let header = format!("(\"authorization\", \"Bearer {placeholder}\")");
+    let typed = request("POST", &host, &header, &format!("some(\"body {placeholder}\")"));
+    let grant = format!("http:{host}");
+    let sent = with_secret(&["--grant", &grant, "--secret", "KEY=env:TOKEN@127.0.0.1"], &typed).ok();
+    let (answer, _) = result(&sent);
+    assert!(
+        answer.contains(&format!("Bearer {placeholder}")),
+        "the answer repeats the placeholder: {answer}"
+    );
+    replays(&sandbox);
+
+    // To another host than its own it goes as the placeholder.
+    let other = with_secret(&["--grant", &grant, "--secret", "KEY=env:TOKEN@example.com"], &typed).ok();
+    // A mistake in the option itself.
+    let wrong = with_secret(&["--secret", &format!("KEY={VALUE}")], "config()");
+    let requests = served.join().unwrap();
+    assert!(
+        requests[0].contains(&format!("Bearer {VALUE}")) && requests[0].ends_with(&format!("body {VALUE}"))
+    );
+    assert!(requests[1].contains(&placeholder) && !requests[1].contains(VALUE));
+    let log = sandbox.vac(&["log", "last"]).ok();
+    let all = written(&sandbox, &[&shown, &sent, &other, &wrong, &log]);
+    // The command line of the mistake is the operator's own and in no file.
+    assert!(!all.windows(VALUE.len()).any(|w| w == VALUE.as_bytes()), "the secret was written");
+}
+
+#[test]
+fn tcp_and_udp_are_recorded_and_replayed() {
+    let sandbox = Sandbox::new();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let served = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut heard = String::new();
+        stream.read_to_string(&mut heard).unwrap();
+        stream.write_all(heard.to_uppercase().as_bytes()).unwrap();
+    });
+    let typed = format!("tcp((127, 0, 0, 1), {port}, \"over the wire\")");
+    let (answer, _) = result(&call(&sandbox, &typed, &["--grant", &format!("tcp:127.0.0.1:{port}")]).ok());
+    assert_eq!(answer, "ok(\"OVER THE WIRE\")");
+    served.join().unwrap();
+    replays(&sandbox);
+
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let served = std::thread::spawn(move || {
+        let mut buffer = [0; 64];
+        let (n, from) = socket.recv_from(&mut buffer).unwrap();
+        buffer[..n].make_ascii_uppercase();
+        socket.send_to(&buffer[..n], from).unwrap();
+    });
+    let typed = format!("udp((127, 0, 0, 1), {port}, \"datagram\")");
+    let (answer, _) = result(&call(&sandbox, &typed, &["--grant", &format!("udp:127.0.0.1:{port}")]).ok());
+    assert_eq!(answer, "ok(\"DATAGRAM\")");
+    served.join().unwrap();
+    replays(&sandbox);
+}
+
+#[test]
+fn a_guest_may_serve_where_that_is_granted() {
+    let sandbox = Sandbox::new();
+    // A port that was free a moment ago.
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let client = std::thread::spawn(move || {
+        let mut stream = loop {
+            match TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
+                Ok(stream) => break stream,
+                Err(_) => std::thread::sleep(std::time::Duration::from_millis(5)),
+            }
+        };
+        stream.write_all(b"knock").unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut heard = String::new();
+        stream.read_to_string(&mut heard).unwrap();
+        heard
+    });
+    let grant = format!("tcp:listen=127.0.0.1:{port}");
+    let (answer, _) = result(&call(&sandbox, &format!("echo-once({port})"), &["--grant", &grant]).ok());
+    assert_eq!(answer, "ok(\"knock\")");
+    assert_eq!(client.join().unwrap(), "knock");
+    replays(&sandbox);
+}
+
+#[test]
+fn waiting_for_the_network_ends_by_the_guests_limit_or_the_operators() {
+    let sandbox = Sandbox::new();
+    // It accepts and never says anything.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let grant = format!("tcp:127.0.0.1:{port}");
+    let typed = |limit: &str| format!("tcp-wait((127, 0, 0, 1), {port}, {limit})");
+    let (answer, _) = result(&call(&sandbox, &typed("30000000"), &["--grant", &grant]).ok());
+    assert_eq!(answer, "ok(false)");
+    replays(&sandbox);
+    let ended = call(&sandbox, &typed("1000000000000"), &["--grant", &grant, "--time", "300ms"]);
+    assert_eq!(ended.code(), 4, "{ended:?}");
+    replays(&sandbox);
+}
+
+#[test]
+fn a_namespace_outlives_a_run_and_obeys_its_grant() {
+    let sandbox = Sandbox::new();
+    let typed = |options: &[&str], typed: &str| result(&call(&sandbox, typed, options).ok());
+    let rw = ["--grant", "kv:rw=notes::mine"];
+    let pairs = "kv-set(\"mine\", [(\"b\", \"2\"), (\"a\", \"1\"), (\"c\", \"3\")])";
+    assert_eq!(typed(&rw, pairs).0, "ok");
+    replays(&sandbox);
+    let ro = ["--grant", "kv:ro=notes"];
+    assert_eq!(typed(&ro, "kv-keys(\"notes\")").0, "ok([\"a\", \"b\", \"c\"])");
+    assert_eq!(typed(&ro, "kv-get(\"notes\", \"b\")").0, "ok(some(\"2\"))");
+    let (refused, denied) = typed(&ro, "kv-add(\"notes\", \"b\", 5)");
+    assert!(refused.contains("AccessDenied"), "{refused}");
+    assert_eq!(denied, ["kv:rw=notes"]);
+    assert_eq!(typed(&["--grant", "kv:rw=notes"], "kv-add(\"notes\", \"b\", 5)").0, "ok(7)");
+    replays(&sandbox);
+    assert!(typed(&ro, "kv-get(\"mine\", \"b\")").0.contains("NoSuchStore"));
+    sandbox.vac(&["call", &probe(), "config()", "--grant", "kv:rw=../x"]).fails(2, &["../x"]);
+}
+
+#[test]
+fn configuration_and_logging() {
+    let sandbox = Sandbox::new();
+    let (config, _) = result(&call(&sandbox, "config()", &["--config", "b=2", "--config", "a=1"]).ok());
+    assert_eq!(config, "[(\"a\", \"1\"), (\"b\", \"2\")]");
+    replays(&sandbox);
+    let logged = call(&sandbox, "log(\"part\", \"red \\u{1b}[31m and\\nmore\")", &[]).ok();
+    assert_eq!(text(&logged.json(), "stderr"), "warn: part: red \\u{1b}[31m and\\u{a}more\n");
+    replays(&sandbox);
+}

@@ -1,0 +1,60 @@
+//! `vac revoke`: a grant that is taken back while the run goes on.
+
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use crate::guest::{Guest, ROOT};
+use crate::support::{Sandbox, number, text};
+
+/// Opens and reads a file over and over, and says when that is no longer allowed.
+fn patient() -> Vec<u8> {
+    // The first text is the path that is opened afterwards.
+    let read = "(global.set $n (i32.const 2000000))
+        (block $over (loop $again
+          (global.set $n (i32.sub (global.get $n) (i32.const 1)))
+          (br_if $over (i32.eqz (global.get $n)))
+          (br_if $again (i32.eqz (call $path_filestat_get (i32.const 3) (i32.const 1) (i32.const 4096) (i32.const 1) (i32.const 128))))))";
+    Guest::new().raw(read).open(ROOT, "a", "r").read().wasm()
+}
+
+fn started(sandbox: &Sandbox, args: &[&str]) -> Child {
+    let mut command = sandbox.command(args);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    for _ in 0..4000 {
+        let runs = sandbox.json(&["runs"]);
+        let is_on = |run: &serde_json::Value| run["status"] == "running" && run["events"].as_u64() > Some(0);
+        if runs["runs"].as_array().unwrap().iter().any(is_on) {
+            return child;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    panic!("it never started");
+}
+
+#[test]
+fn a_grant_that_is_taken_back_is_an_error_that_the_guest_sees_and_the_record_has() {
+    let sandbox = Sandbox::new();
+    sandbox.write("data/a", "text of a");
+    sandbox.write("other/b", "text of b");
+    sandbox.write("guest.wasm", patient());
+    let run = started(&sandbox, &["run", "guest.wasm", "--grant", "dir:ro=data", "--grant", "dir:ro=other"]);
+    let ran = sandbox.vac(&["revoke", "last", "7"]).fails(2, &["grant 7", "cannot be taken back"]);
+    assert!(ran.stderr.contains("0 is `dir data`, 1 is `dir other`"), "{}", ran.stderr);
+    sandbox.vac(&["revoke", "last", "0"]).ok();
+    let ended = run.wait_with_output().unwrap();
+    let out = String::from_utf8(ended.stdout).unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
+    assert!(
+        out.starts_with("open a=") && !out.starts_with("open a=0") && !out.contains("text of a"),
+        "{out}"
+    );
+    let log = sandbox.json(&["log", "last", "--name", "vac:run/revoke"]);
+    assert_eq!(log["events"].as_array().unwrap().len(), 1);
+    assert_eq!(number(&log["events"][0], "grant"), 0);
+    sandbox.vac(&["verify", "last"]).ok();
+    let replayed = sandbox.json(&["replay", "last"]);
+    assert_eq!(text(&replayed, "outcome"), "exit 0");
+    // It is over now.
+    sandbox.vac(&["revoke", "last", "0"]).fails(2, &["is over"]);
+    assert!(sandbox.home_files("revoke").is_empty());
+}
