@@ -181,14 +181,14 @@ fn an_unknown_import_is_named() {
     sandbox.write("component.wasm", wat::parse_str(component).unwrap());
     let module = "(module (import \"env\" \"system\" (func (param i32))) (memory (export \"memory\") 1) (func (export \"_start\")))";
     sandbox.write("module.wasm", wat::parse_str(module).unwrap());
-    let sockets = "(component (import \"wasi:sockets/network@0.2.0\" (instance (export \"network\" (type (sub resource))))))";
-    sandbox.write("sockets.wasm", wat::parse_str(sockets).unwrap());
+    let blobs = "(component (import \"wasi:blobstore/container@0.2.0-draft\" (instance (export \"container\" (type (sub resource))))))";
+    sandbox.write("blobs.wasm", wat::parse_str(blobs).unwrap());
     sandbox
         .vac(&["call", "component.wasm", "f()"])
         .fails(DENIED, &["`evil:pkg/api@1.0.0`", "component.wasm"]);
     sandbox.vac(&["run", "component.wasm"]).fails(DENIED, &["evil:pkg/api"]);
     sandbox.vac(&["run", "module.wasm"]).fails(DENIED, &["`env.system`"]);
-    sandbox.vac(&["call", "sockets.wasm", "f()"]).fails(DENIED, &["wasi:sockets/network"]);
+    sandbox.vac(&["call", "blobs.wasm", "f()"]).fails(DENIED, &["wasi:blobstore/container"]);
     let host = repository().join("ring1-kernels/prebuilt/bench-host.wasm");
     sandbox.vac(&["call", host.to_str().unwrap(), "host-loop(1)"]).fails(DENIED, &["vac:bench/host"]);
     assert!(sandbox.json(&["runs"])["runs"].as_array().unwrap().is_empty(), "nothing was started");

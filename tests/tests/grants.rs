@@ -392,7 +392,7 @@ fn what_is_no_grant_says_what_to_type() {
     sandbox.write("guest.wasm", Guest::new().wasm());
     let bad = |grant: &str| sandbox.vac(&["run", "guest.wasm", "--grant", grant]).fails(2, &[]).stderr;
     assert!(bad("dir=data").contains("hint: did you mean `dir:ro=DIR`?"));
-    assert!(bad("net:any").contains("expected one of dir:ro=DIR"));
+    assert!(bad("nets:any").contains("expected one of dir:ro=DIR"));
     assert!(bad("dir:ro=nowhere").contains("`nowhere`"));
     assert!(bad("dir:ro=data/a").contains("both must exist"));
     assert!(bad("file:ro=data").contains("`data` is not a file"));

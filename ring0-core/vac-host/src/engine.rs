@@ -357,6 +357,10 @@ impl Engine {
         if let Some(component) = storage.and_then(|storage| codes.cached(storage, &loaded.cid)) {
             return Ok((component, Origin::Cache));
         }
+        // Refused here, by name: a compiler would only say that it failed.
+        if loaded.core.as_ref().is_some_and(|core| !core.foreign.is_empty()) {
+            loaded.component()?;
+        }
         let sealed = compiler.compile(loaded)?;
         let component = codes.unseal(&loaded.cid, &sealed).ok_or_else(|| {
             let place = format!("the answer of the compiler for `{}`", loaded.place);

@@ -245,7 +245,12 @@ impl Grant {
     pub fn seen_from(mut self, folder: &Path) -> Self {
         match &mut self {
             Self::Dir { host, .. } | Self::File { host, .. } => *host = folder.join(&*host),
-            Self::Env { .. } | Self::Stdin | Self::Part(_) | Self::Tree { .. } | Self::Net(_) | Self::Kv { .. } => {}
+            Self::Env { .. }
+            | Self::Stdin
+            | Self::Part(_)
+            | Self::Tree { .. }
+            | Self::Net(_)
+            | Self::Kv { .. } => {}
         }
         self
     }

@@ -635,7 +635,9 @@ impl Recorder for KernelRecorder {
             return Ok(Vec::new());
         }
         self.is_new = false;
-        let new = self.journal.revoked(self.ticks_before.load(Ordering::Relaxed).saturating_add(tick), self.known)?;
+        let new = self
+            .journal
+            .revoked(self.ticks_before.load(Ordering::Relaxed).saturating_add(tick), self.known)?;
         self.known += new.len();
         Ok(new)
     }

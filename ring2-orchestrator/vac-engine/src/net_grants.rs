@@ -93,7 +93,8 @@ impl Net {
     /// The grant as `--grant` takes it. Two that give the same have the same text.
     pub fn text(&self) -> String {
         let word = KINDS.iter().find(|(_, kind)| *kind == self.kind).map_or("", |(word, _)| word);
-        let methods = if self.methods.is_empty() { String::new() } else { format!("{}=", self.methods.join(",")) };
+        let methods =
+            if self.methods.is_empty() { String::new() } else { format!("{}=", self.methods.join(",")) };
         let ports = match (self.ports.is_empty(), self.kind) {
             (true, NetKind::Range) => String::new(),
             (true, _) => ":*".into(),
@@ -118,7 +119,9 @@ fn covers(outer: &HostPattern, inner: &HostPattern) -> bool {
         (HostPattern::Any, HostPattern::Net(_)) => false,
         (HostPattern::Any, _) => true,
         (HostPattern::Name(a), HostPattern::Name(b)) => a == b,
-        (HostPattern::Below(end), HostPattern::Name(name)) => name.len() > end.len() && name.ends_with(end.as_str()),
+        (HostPattern::Below(end), HostPattern::Name(name)) => {
+            name.len() > end.len() && name.ends_with(end.as_str())
+        }
         (HostPattern::Below(a), HostPattern::Below(b)) => b.ends_with(a.as_str()),
         (HostPattern::Net(a), HostPattern::Net(b)) => a.contains(b),
         _ => false,
@@ -219,7 +222,8 @@ mod tests {
     #[test]
     fn two_keys_meet_in_what_both_say() {
         let met = |granted: &str, asked: &str| {
-            let (granted, asked) = (Net::parse(granted).unwrap().unwrap(), Net::parse(asked).unwrap().unwrap());
+            let (granted, asked) =
+                (Net::parse(granted).unwrap().unwrap(), Net::parse(asked).unwrap().unwrap());
             granted.meet(&asked).map(|net| net.text())
         };
         for (granted, asked, both) in [

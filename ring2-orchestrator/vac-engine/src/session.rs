@@ -17,8 +17,8 @@ use vac_core::store::Store;
 use vac_host::http::{Http, Secret};
 use vac_host::net::NetGrant;
 use vac_host::{
-    Bucket, Budget, Compiled, Compiler, Console, Ending, Instance, NoConsole, Preopen, Setup, Spent, Val, Watch,
-    value,
+    Bucket, Budget, Compiled, Compiler, Console, Ending, Instance, NoConsole, Preopen, Setup, Spent, Val,
+    Watch, value,
 };
 
 use crate::clock::HostClock;

@@ -55,11 +55,8 @@ fn in_ns(time: Duration) -> u64 {
 /// before what a file says.
 pub(crate) fn of(within: &Within, file: &GrantsFile) -> vac_core::fault::Result<Limits> {
     let mut limits = Limits::default();
-    let of_file = [
-        (Limit::Ticks, file.ticks),
-        (Limit::Memory, file.memory_bytes),
-        (Limit::Time, file.time.map(in_ns)),
-    ];
+    let of_file =
+        [(Limit::Ticks, file.ticks), (Limit::Memory, file.memory_bytes), (Limit::Time, file.time.map(in_ns))];
     for (limit, value) in of_file.into_iter().filter(|(_, value)| value.is_some()) {
         limits.set(limit, value)?;
     }
