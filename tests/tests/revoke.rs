@@ -19,7 +19,7 @@ fn patient() -> Vec<u8> {
 
 fn started(sandbox: &Sandbox, args: &[&str]) -> Child {
     let mut command = sandbox.command(args);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     for _ in 0..4000 {
         let runs = sandbox.json(&["runs"]);
         let is_on = |run: &serde_json::Value| run["status"] == "running" && run["events"].as_u64() > Some(0);
@@ -28,7 +28,8 @@ fn started(sandbox: &Sandbox, args: &[&str]) -> Child {
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    panic!("it never started");
+    child.kill().unwrap();
+    panic!("it never started: {:?}", child.wait_with_output());
 }
 
 #[test]

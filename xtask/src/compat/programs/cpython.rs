@@ -18,11 +18,11 @@ pub(in crate::compat) const PROGRAM: Program = Program {
     is_quick: false,
     case: || Case {
         inputs: "cpython",
-        ask: Ask::Run(&["/work/answers.py"]),
-        grants: &["dir:rw=.::/work"],
+        ask: Ask::Run(&["/in/answers.py"]),
+        grants: &["dir:rw=.::/in"],
         stdin: "",
         check,
-        refused: Refused::Status(2, "can't open file '/work/answers.py'"),
+        refused: Refused::Status(2, "can't open file '/in/answers.py'"),
     },
 };
 
