@@ -144,7 +144,7 @@ fn judge(program: &Program, cache: &std::path::Path, vac: &std::path::Path) -> R
 /// The release `vac`, built if it is not.
 fn vac() -> Result<PathBuf> {
     let root = repo::root()?;
-    repo::execute(repo::cargo(&root).args(["build", "--quiet", "--release", "--package", "vac"]))?;
+    repo::execute(repo::cargo(&root).args(["build", "--quiet", "--release", "--bin", "vac"]))?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     Ok(root.join(target).join("release/vac"))
 }
