@@ -360,3 +360,47 @@ fn configuration_and_logging() {
     assert_eq!(text(&logged.json(), "stderr"), "warn: part: red \\u{1b}[31m and\\u{a}more\n");
     replays(&sandbox);
 }
+
+/// A connection ends with its grant: what comes after that does not reach the guest.
+#[test]
+fn a_grant_of_the_network_can_be_taken_back() {
+    let sandbox = Sandbox::new();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let grant = format!("tcp:127.0.0.1:{port}");
+    let typed = format!("tcp((127, 0, 0, 1), {port}, \"x\")");
+    let mut command = sandbox.command(&["--json", "call", &probe(), &typed, "--grant", &grant]);
+    let running = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.write_all(b"before ").unwrap();
+    // The first group of the ledger, which says what can be taken back, is durable a moment later.
+    let revoked = (0..200).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        sandbox.vac(&["revoke", "last", "0"]).code() == 0
+    });
+    assert!(revoked);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    // The read that waits meanwhile gets this; the next one is the first to know.
+    stream.write_all(b"under way ").unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let _ = stream.write_all(b"after");
+    let ended = running.wait_with_output().unwrap();
+    let out = String::from_utf8(ended.stdout).unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{out}");
+    assert!(out.contains("before ") && !out.contains("after"), "{out}");
+    assert_eq!(sandbox.json(&["log", "last", "--name", "vac:run/revoke"])["found"], 1);
+    replays(&sandbox);
+}
+
+#[test]
+fn asking_for_one_value_very_often_is_an_error() {
+    let sandbox = Sandbox::new();
+    let value = "v".repeat(100_000);
+    let rw = ["--grant", "kv:rw=big"];
+    call(&sandbox, &format!("kv-set(\"big\", [(\"k\", \"{value}\")])"), &rw).ok();
+    let (few, _) = result(&call(&sandbox, "kv-many(\"big\", \"k\", 3)", &rw).ok());
+    assert_eq!(few, "ok(3)");
+    let (many, _) = result(&call(&sandbox, "kv-many(\"big\", \"k\", 1000)", &rw).ok());
+    assert!(many.contains("file too large"), "{many}");
+    replays(&sandbox);
+}

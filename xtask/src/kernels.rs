@@ -46,6 +46,7 @@ const KERNELS: [Kernel; 7] = [
             "wasi:http/types@0.2.3",
             "wasi:http/outgoing-handler@0.2.3",
             "wasi:keyvalue/store@0.2.0-draft",
+            "wasi:keyvalue/batch@0.2.0-draft",
             "wasi:keyvalue/atomics@0.2.0-draft",
             "wasi:config/store@0.2.0-rc.1",
             "wasi:logging/logging",

@@ -193,6 +193,15 @@ impl<T> CapTable<T> {
         self.cap(handle).ok()?.grant
     }
 
+    /// Puts a capability that came from nowhere under a grant: what is derived from it from now on ends with that.
+    pub fn come_under(&mut self, handle: Handle, grant: u32) -> Result<(), Refusal> {
+        self.cap(handle)?;
+        if let Some(cap) = self.slots.get_mut(usize::from(handle.index)).and_then(|slot| slot.cap.as_mut()) {
+            cap.grant = Some(grant);
+        }
+        Ok(())
+    }
+
     /// Gives `handle` up. What was derived from it stays, and ends with its parent instead.
     pub fn release(&mut self, handle: Handle) -> Result<T, Refusal> {
         let cap = self.take(handle)?;

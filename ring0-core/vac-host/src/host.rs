@@ -14,6 +14,7 @@ use wasmtime::component::Resource;
 use crate::clock::Clock;
 use crate::entropy::Entropy;
 use crate::fs::{ErrorCode, Mount};
+use crate::held::Holding;
 use crate::http::{Http, Secret};
 use crate::identity::Identities;
 use crate::instance::Watch;
@@ -208,9 +209,12 @@ pub struct Host {
     pub(crate) ended: Ended,
     pub(crate) net: Net,
     pub(crate) http: Option<Arc<dyn Http>>,
+    /// Bodies of requests and responses.
+    pub(crate) holding: Holding,
     pub(crate) secrets: Vec<Secret>,
     pub(crate) config: Vec<(String, String)>,
-    pub(crate) buckets: Vec<Bucket>,
+    /// Granted namespaces; `None` is one that was taken back.
+    pub(crate) buckets: Vec<Option<Bucket>>,
     pub(crate) watch: Arc<dyn Watch>,
     /// Of the call that is crossing: the grant that allowed it.
     grant: Option<u32>,
@@ -236,9 +240,10 @@ impl Host {
             ended: Ended::default(),
             net: Net::new(setup.net),
             http: setup.http,
+            holding: Holding::default(),
             secrets: setup.secrets,
             config: setup.config,
-            buckets: setup.buckets,
+            buckets: setup.buckets.into_iter().map(Some).collect(),
             watch,
             grant: None,
             denied: None,
@@ -309,6 +314,10 @@ impl Host {
             self.mounts.iter().filter(|m| is_meant(m)).map(|m| m.root.place.grant).chain([grant]).collect();
         self.mounts.retain(|m| !is_meant(m));
         self.stdin = self.stdin.filter(|number| *number != grant);
+        self.net.revoke(grant);
+        for bucket in self.buckets.iter_mut().filter(|slot| slot.as_ref().is_some_and(|b| b.grant == grant)) {
+            *bucket = None;
+        }
         for number in meant {
             let ended = self.table.revoke_grant(number);
             let files = ended.iter().filter(|object| object.is_open_file()).count();

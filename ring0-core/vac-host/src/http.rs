@@ -12,6 +12,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use memchr::memmem;
+
 use crate::net::HostPattern;
 
 /// A header's name, in lower case, and its value.
@@ -149,24 +151,17 @@ pub(crate) fn conceal(response: &mut HttpResponse, secrets: &[Secret]) {
 
 /// `bytes` with every `from` replaced by `to`; `None` if there is none.
 fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Option<Vec<u8>> {
-    let first = find(bytes, from)?;
-    let (mut out, mut rest, mut at) = (Vec::with_capacity(bytes.len()), bytes, Some(first));
-    while let Some(found) = at {
-        let (before, after) = rest.split_at(found);
-        out.extend_from_slice(before);
+    let (mut out, mut at) = (Vec::new(), 0);
+    for found in memmem::find_iter(bytes, from) {
+        out.extend_from_slice(bytes.get(at..found)?);
         out.extend_from_slice(to);
-        rest = after.get(from.len()..).unwrap_or_default();
-        at = find(rest, from);
+        at = found + from.len();
     }
-    out.extend_from_slice(rest);
-    Some(out)
-}
-
-fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
-    if what.is_empty() {
+    if at == 0 {
         return None;
     }
-    bytes.windows(what.len()).position(|window| window == what)
+    out.extend_from_slice(bytes.get(at..)?);
+    Some(out)
 }
 
 #[cfg(test)]

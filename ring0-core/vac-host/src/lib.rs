@@ -26,6 +26,7 @@ mod core_module;
 pub mod engine;
 mod entropy;
 pub mod fs;
+mod held;
 pub mod host;
 pub mod http;
 mod identity;

@@ -47,6 +47,12 @@ pub const DATAGRAMS_MAX: usize = 64;
 /// Names and values of one set of HTTP headers together.
 pub const HTTP_FIELDS_MAX_BYTES: usize = 128 << 10;
 
+/// Headers of one set: each one more is compared with those that are there.
+pub const HTTP_FIELDS_MAX: usize = 1024;
+
+/// Bytes of HTTP bodies that the host holds for one kernel at a time.
+pub const HTTP_HELD_MAX_BYTES: usize = 512 << 20;
+
 /// The longest body of an HTTP response.
 pub const HTTP_BODY_MAX_BYTES: u64 = 256 << 20;
 
@@ -55,6 +61,9 @@ pub const KEY_MAX_BYTES: usize = 1 << 10;
 
 /// The longest value of a namespace.
 pub const VALUE_MAX_BYTES: usize = 16 << 20;
+
+/// Bytes of values that one call gives at most.
+pub const VALUES_MAX_BYTES: usize = 4 * VALUE_MAX_BYTES;
 
 /// Keys that one listing gives at most.
 pub const KEYS_PER_LISTING: usize = 1024;

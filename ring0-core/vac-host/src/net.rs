@@ -175,6 +175,11 @@ impl Net {
         Self { grants, resolved: BTreeMap::new() }
     }
 
+    /// Forgets a grant that was taken back.
+    pub(crate) fn revoke(&mut self, grant: u32) {
+        self.grants.retain(|g| g.grant != grant);
+    }
+
     fn of(&self, kind: NetKind) -> impl Iterator<Item = &NetGrant> {
         self.grants.iter().filter(move |g| g.kind == kind)
     }
@@ -243,11 +248,15 @@ impl Net {
         self.of(kind).find(fits).map(|g| g.grant).ok_or_else(|| Denied::Host(format!("{word}:listen={at}")))
     }
 
-    /// What an HTTP client asks before it connects.
-    pub(crate) fn may_connect(&self) -> MayConnect {
-        let reachable = |g: &&NetGrant| matches!(g.kind, NetKind::Range | NetKind::Http);
-        let hosts: Vec<_> = self.grants.iter().filter(reachable).map(|g| g.hosts.clone()).collect();
-        Arc::new(move |ip| is_public(ip) || hosts.iter().any(|hosts| hosts.has_address(ip)))
+    /// What an HTTP client asks before it connects for a request to `host`, which [`Net::may_request`] allowed.
+    /// An address leads to itself; a name to no private address but those of a range, whatever other grants
+    /// name that address.
+    pub(crate) fn may_connect(&self, host: &str) -> MayConnect {
+        if let Ok(own) = host.parse::<IpAddr>() {
+            return Arc::new(move |ip| plain(ip) == plain(own));
+        }
+        let ranges: Vec<_> = self.of(NetKind::Range).map(|g| g.hosts.clone()).collect();
+        Arc::new(move |ip| is_public(ip) || ranges.iter().any(|hosts| hosts.has_address(ip)))
     }
 
     /// The grant under which a request by `method` may be sent to `host` and `port`.
@@ -415,6 +424,16 @@ mod tests {
         let private = net.may_reach(NetKind::Tcp, "192.168.0.1:443".parse().unwrap());
         assert_eq!(private, Err(Denied::Address("net:192.168.0.1".into())));
         assert!(net.may_request("GET", "1.1.1.1", 443).is_err(), "TCP is not HTTP");
+    }
+
+    #[test]
+    fn a_name_does_not_lead_to_an_address_that_another_grant_names() {
+        let by_address = grant(NetKind::Http, "10.0.0.5", &[8443]);
+        let net = Net::new(vec![by_address, grant(NetKind::Http, "example.com", &[80])]);
+        assert!(net.may_connect("10.0.0.5")(ip("10.0.0.5")));
+        assert!(!net.may_connect("10.0.0.5")(ip("10.0.0.6")));
+        assert!(!net.may_connect("example.com")(ip("10.0.0.5")));
+        assert!(net.may_connect("example.com")(ip("1.1.1.1")));
     }
 
     #[test]

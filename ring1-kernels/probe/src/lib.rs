@@ -179,6 +179,12 @@ impl bindings::Guest for Probe {
         Ok(bucket(&name)?.list_keys(None).map_err(text)?.keys)
     }
 
+    fn kv_many(name: String, key: String, count: u32) -> Result<u32, String> {
+        let keys = vec![key; count as usize];
+        let got = keyvalue::batch::get_many(&bucket(&name)?, &keys).map_err(text)?;
+        Ok(got.iter().flatten().count() as u32)
+    }
+
     fn kv_add(name: String, key: String, delta: u64) -> Result<u64, String> {
         keyvalue::atomics::increment(&bucket(&name)?, &key, delta).map_err(text)
     }

@@ -18,7 +18,8 @@ const REVOKE_DIR: &str = "revoke";
 /// More than this has not been written by `vac`.
 const FILE_MAX_BYTES: u64 = 64 << 10;
 /// What can be taken back: anything else was handed over when the run began.
-const KINDS: [&str; 3] = ["dir", "file", "stdin"];
+const KINDS: [&str; 11] =
+    ["dir", "file", "http", "kv", "net", "stdin", "tcp", "tcp:listen", "tree", "udp", "udp:listen"];
 
 fn path(run: RunId) -> String {
     format!("{REVOKE_DIR}/{run}")

@@ -71,6 +71,14 @@ pub(crate) fn working_folder() -> Result<PathBuf> {
     std::env::current_dir().map_err(|e| Error::from(HostAbort::io("find", "the working folder", &e)))
 }
 
+/// From here on this process leaves no core file behind: it is about to hold a secret.
+pub(crate) fn leave_no_core() -> Result<()> {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let failed = |e: rustix::io::Errno| HostAbort::io("forbid", "core files", &e.into());
+    Ok(setrlimit(Resource::Core, none).map_err(failed)?)
+}
+
 /// What a live run takes from this process.
 pub(crate) fn outside(console: Arc<Mutex<dyn Console>>, limits: &Limits) -> Outside {
     let clock: Arc<dyn HostClock> = Arc::new(SystemClock::new());

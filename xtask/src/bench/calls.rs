@@ -4,11 +4,10 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use vac_host::Val;
-use wasmtime::Config;
 
 use super::compute::{Vac, into};
 use super::figure::{Figure, Goal};
-use super::plain::Plain;
+use super::plain::{self, Plain};
 use super::timing::{Side, medians, time};
 use super::{Result, prebuilt, text};
 
@@ -42,13 +41,13 @@ fn measure<'a>(
     let mut vac = Vac::start(bytes)?;
     let index = vac.find(name)?;
     let callee = vac.instance.callee(&index).map_err(text)?;
-    let mut plain = Plain::start(&Config::new(), bytes)?;
+    let mut plain = Plain::start(&plain::config(), bytes)?;
     let func = plain.func(name)?;
-    let mut on_stack = Plain::start(&Config::new(), bytes)?;
+    let mut on_stack = Plain::start(&plain::config(), bytes)?;
     let func_on_stack = on_stack.func(name)?;
     let results = func.ty(&plain.store).results().len();
     // The benchmark ends soon after; a leak lets the typed side borrow its store for as long as it likes.
-    let typed_plain = Box::leak(Box::new(Plain::start(&Config::new(), bytes)?));
+    let typed_plain = Box::leak(Box::new(Plain::start(&plain::config(), bytes)?));
     let mut sides: [Side<'_>; 4] = [
         Box::new(|| batch(|| vac.instance.call_callee(&callee, args).map_err(|stopped| text(into(stopped))))),
         Box::new(|| {

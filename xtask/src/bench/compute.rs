@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use vac_host::{Budget, Compiled, Engine, Instance, NoRecorder, Setup, Val, inspect, load};
-use wasmtime::Config;
 
 use super::figure::{Figure, Goal};
-use super::plain::Plain;
+use super::plain::{self, Plain};
 use super::timing::{Side, geometric_mean, medians, time};
 use super::{Result, prebuilt, text};
 
@@ -33,9 +32,9 @@ fn kernels() -> [(&'static str, Vec<Val>); 7] {
 pub(super) fn run() -> Result<Vec<Figure>> {
     let bytes = prebuilt("bench")?;
     let mut vac = Vac::start(&bytes)?;
-    let mut plain = Plain::start(&Config::new(), &bytes)?;
-    let mut fuel = Plain::start(Config::new().consume_fuel(true), &bytes)?;
-    let mut nan = Plain::start(Config::new().cranelift_nan_canonicalization(true), &bytes)?;
+    let mut plain = Plain::start(&plain::config(), &bytes)?;
+    let mut fuel = Plain::start(plain::config().consume_fuel(true), &bytes)?;
+    let mut nan = Plain::start(plain::config().cranelift_nan_canonicalization(true), &bytes)?;
     let names = ["det-1", "fuel alone", "canonical NaN alone"];
     let mut figures = Vec::new();
     let mut ratios: [Vec<f64>; 3] = Default::default();

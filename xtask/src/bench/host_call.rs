@@ -12,11 +12,10 @@ use vac_engine::journal::{Journal, KernelRecorder};
 use vac_engine::session::KERNEL_EVENT;
 use vac_host::engine::det_1;
 use vac_host::{Budget, Compiled, Engine, Instance, NoRecorder, Recorder, Setup, Val, inspect, load};
-use wasmtime::Config;
 use wasmtime::component::ComponentExportIndex;
 
 use super::figure::{Figure, Goal};
-use super::plain::Plain;
+use super::plain::{self, Plain};
 use super::timing::{Side, medians, time};
 use super::{Result, prebuilt, scratch, text};
 
@@ -70,7 +69,7 @@ fn engine() -> Result<Engine> {
 }
 
 fn plain(bytes: &[u8]) -> Result<Plain> {
-    Plain::start_with(&Config::new(), bytes, |linker| {
+    Plain::start_with(&plain::config(), bytes, |linker| {
         let mut host = linker.instance(&format!("{INTERFACE}{VERSION}"))?;
         host.func_wrap("ping", |_, (bytes,): (Vec<u8>,)| Ok((bytes,)))
     })

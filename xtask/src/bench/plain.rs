@@ -6,6 +6,14 @@ use wasmtime::{Config, Engine, Store};
 
 use super::{Result, text};
 
+/// The engine's own settings, as a host without WASI 0.3 has them: this build can do more, which would make every
+/// call of a baseline dearer.
+pub(super) fn config() -> Config {
+    let mut config = Config::new();
+    config.concurrency_support(false);
+    config
+}
+
 /// A component that was started by wasmtime alone.
 pub(super) struct Plain {
     pub(super) store: Store<()>,

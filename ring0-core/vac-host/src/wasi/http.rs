@@ -21,9 +21,10 @@ use wasmtime::component::{ComponentType, Lift, Lower, Resource};
 use super::VERSION;
 use super::http_error::HttpError;
 use super::io::{Input, InputStream, IoError, Output, OutputStream, Pollable, Ready, wrong_kind};
+use crate::held::Held;
 use crate::host::{Host, Object, handle_of, refused};
-use crate::http::{Header, HttpFailure, HttpRequest, HttpResponse, conceal, reveal};
-use crate::limits::{HTTP_BODY_MAX_BYTES, HTTP_FIELDS_MAX_BYTES};
+use crate::http::{Header, HttpFailure, HttpRequest, conceal, reveal};
+use crate::limits::{HTTP_BODY_MAX_BYTES, HTTP_FIELDS_MAX, HTTP_FIELDS_MAX_BYTES};
 use crate::socket::beside;
 use crate::wall::{Interface, Wall};
 use crate::wire::Wire;
@@ -77,9 +78,9 @@ pub(crate) enum HttpObject {
         of: Option<Arc<Mutex<Sending>>>,
         is_taken: bool,
     },
-    Response(HttpResponse, bool),
+    Response(Response),
     Reading {
-        body: Arc<Vec<u8>>,
+        body: Arc<Held>,
         is_taken: bool,
     },
     Trailers {
@@ -96,8 +97,15 @@ pub(crate) enum HttpObject {
     },
 }
 
+/// A response, of which the guest has taken the body or not.
+pub(crate) struct Response {
+    status: u16,
+    headers: Vec<Header>,
+    body: Option<Held>,
+}
+
 /// Bytes that a guest writes.
-type Body = Arc<Mutex<Vec<u8>>>;
+type Body = Arc<Mutex<Held>>;
 
 /// A request that is being made.
 #[derive(Clone)]
@@ -118,7 +126,7 @@ pub(crate) struct Sending {
     is_body_finished: bool,
     /// What is to be sent when the body is finished.
     request: Option<HttpRequest>,
-    response: Option<std::result::Result<HttpResponse, HttpError>>,
+    response: Option<std::result::Result<Response, HttpError>>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -291,7 +299,7 @@ macro_rules! object {
 object!(fields, Fields, HttpObject::Fields { entries, is_fixed } => (entries, *is_fixed), (&'h mut Vec<Header>, bool));
 object!(draft, OutgoingRequest, HttpObject::Request(draft) => draft, &'h mut Draft);
 object!(timeouts, RequestOptions, HttpObject::Options(timeouts) => timeouts, &'h mut Timeouts);
-object!(response, IncomingResponse, HttpObject::Response(r, is_taken) => (r, is_taken), (&'h mut HttpResponse, &'h mut bool));
+object!(response, IncomingResponse, HttpObject::Response(response) => response, &'h mut Response);
 
 fn make<R: 'static>(host: &mut Host, object: HttpObject) -> Result<Resource<R>> {
     host.open(Object::Http(Box::new(object)), Rights::ALL, None)
@@ -330,13 +338,15 @@ fn checked_value(value: Vec<u8>) -> std::result::Result<Vec<u8>, HeaderError> {
 }
 
 /// All headers together have a limit: past it the guest is told that they are no headers.
-fn has_room(entries: &[Header], more: usize) -> std::result::Result<(), HeaderError> {
+fn has_room(entries: &[Header], count: usize, more: usize) -> std::result::Result<(), HeaderError> {
     let len: usize = entries.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if len.saturating_add(more) > HTTP_FIELDS_MAX_BYTES { Err(HeaderError::InvalidSyntax) } else { Ok(()) }
+    let fits = entries.len().saturating_add(count) <= HTTP_FIELDS_MAX
+        && len.saturating_add(more) <= HTTP_FIELDS_MAX_BYTES;
+    fits.then_some(()).ok_or(HeaderError::InvalidSyntax)
 }
 
 fn add(entries: &mut Vec<Header>, name: &str, value: Vec<u8>) -> std::result::Result<(), HeaderError> {
-    has_room(entries, name.len() + value.len())?;
+    has_room(entries, 1, name.len() + value.len())?;
     entries.push((checked_name(name)?, checked_value(value)?));
     Ok(())
 }
@@ -367,7 +377,7 @@ fn define_fields(i: &mut Interface<'_>) -> wasmtime::Result<()> {
         change(h, &f, |entries| {
             let lower = checked_name(&name)?;
             let values = values.into_iter().map(checked_value).collect::<std::result::Result<Vec<_>, _>>()?;
-            has_room(entries, values.iter().map(|value| name.len() + value.len()).sum())?;
+            has_room(entries, values.len(), values.iter().map(|value| name.len() + value.len()).sum())?;
             entries.retain(|(own, _)| *own != lower);
             entries.extend(values.into_iter().map(|value| (lower.clone(), value)));
             Ok(())
@@ -419,11 +429,12 @@ fn define_request(i: &mut Interface<'_>) -> wasmtime::Result<()> {
         "[method]outgoing-request.body",
         Local,
         |h, (r,): (Req,)| -> Result<Done<Resource<OutgoingBody>>> {
+            let body = Arc::new(Mutex::new(Held::new(&h.holding)));
             let draft = draft(h, &r)?;
             if draft.body.is_some() {
                 return Ok(Err(()));
             }
-            let body = draft.body.insert(Body::default()).clone();
+            let body = draft.body.insert(body).clone();
             let of = Some(Arc::clone(&draft.sending));
             Ok(Ok(make(h, HttpObject::Writing { body, of, is_taken: false })?))
         },
@@ -566,21 +577,17 @@ fn define_response(i: &mut Interface<'_>) -> wasmtime::Result<()> {
         h.derive::<Pollable>(handle_of(&f), Object::Pollable(Ready::At(0)), Rights::READ)
     })?;
     i.func("[method]future-incoming-response.get", Read, |h, (f,): (Fut,)| get(h, &f))?;
-    i.func("[method]incoming-response.status", Local, |h, (r,): (Res,)| Ok(response(h, &r)?.0.status))?;
+    i.func("[method]incoming-response.status", Local, |h, (r,): (Res,)| Ok(response(h, &r)?.status))?;
     i.func("[method]incoming-response.headers", Read, |h, (r,): (Res,)| -> Result<F> {
-        let entries = response(h, &r)?.0.headers.clone();
+        let entries = response(h, &r)?.headers.clone();
         fixed_fields(h, entries)
     })?;
     i.func(
         "[method]incoming-response.consume",
         Local,
         |h, (r,): (Res,)| -> Result<Done<Resource<IncomingBody>>> {
-            let (response, is_taken) = response(h, &r)?;
-            if std::mem::replace(is_taken, true) {
-                return Ok(Err(()));
-            }
-            let body = Arc::new(std::mem::take(&mut response.body));
-            Ok(Ok(make(h, HttpObject::Reading { body, is_taken: false })?))
+            let Some(body) = response(h, &r)?.body.take() else { return Ok(Err(())) };
+            Ok(Ok(make(h, HttpObject::Reading { body: Arc::new(body), is_taken: false })?))
         },
     )
 }
@@ -611,7 +618,7 @@ fn get(host: &mut Host, future: &Resource<FutureResponse>) -> Result<Got> {
         _ => return Err(wrong_kind()),
     };
     Ok(Some(Ok(match response {
-        Ok(response) => Ok(make(host, HttpObject::Response(response, false))?),
+        Ok(response) => Ok(make(host, HttpObject::Response(response))?),
         Err(error) => Err(error),
     })))
 }
@@ -723,7 +730,7 @@ fn handle(host: &mut Host, request: &Req, options: Option<&Opt>) -> Handled {
     }
     let is_whole = draft.body.is_none() || lock(&draft.sending).is_body_finished;
     if is_whole {
-        let body = draft.body.as_ref().map(|body| std::mem::take(&mut *lock(body)));
+        let body = draft.body.as_ref().map(|body| lock(body).take());
         let sent = send(host, HttpRequest { body, ..request })?;
         lock(&draft.sending).response = Some(sent);
     } else {
@@ -747,11 +754,10 @@ fn allow(host: &mut Host, request: &HttpRequest) -> std::result::Result<(), Http
     }
 }
 
-type Sent = Result<std::result::Result<HttpResponse, HttpError>>;
+type Sent = Result<std::result::Result<Response, HttpError>>;
 
 /// Sends a request that [`allow`] allowed.
 fn send(host: &mut Host, mut request: HttpRequest) -> Sent {
-    host.give_out(request.body.as_ref().map_or(0, Vec::len))?;
     let Some(client) = host.http.clone() else { return Ok(Err(HttpError::ConfigurationError)) };
     let has_secret = reveal(&mut request, &host.secrets);
     if has_secret {
@@ -759,7 +765,7 @@ fn send(host: &mut Host, mut request: HttpRequest) -> Sent {
         request.headers.retain(|(name, _)| name != "accept-encoding");
         request.headers.push(("accept-encoding".into(), b"identity".to_vec()));
     }
-    let may_connect = host.net.may_connect();
+    let may_connect = host.net.may_connect(&request.host);
     let sent = beside(&*host.watch, move || Ok(client.send(request, may_connect)))?;
     let mut response = match sent.unwrap_or(Err(HttpFailure::Other)) {
         Ok(response) => response,
@@ -776,8 +782,9 @@ fn send(host: &mut Host, mut request: HttpRequest) -> Sent {
         return Ok(Err(HttpError::HttpResponseContentCoding(None)));
     }
     conceal(&mut response, &host.secrets);
-    host.take_in(response.body.len())?;
-    Ok(Ok(response))
+    let mut body = Held::new(&host.holding);
+    body.extend(&response.body)?;
+    Ok(Ok(Response { status: response.status, headers: response.headers, body: Some(body) }))
 }
 
 /// Ends the body of a request; if the request was handed in before, it is sent now.
@@ -798,7 +805,7 @@ fn finish(
         lock(&of).response = Some(Err(error));
         return Ok(Ok(()));
     }
-    let body = Some(std::mem::take(&mut *lock(&body)));
+    let body = Some(lock(&body).take());
     let sent = send(host, HttpRequest { body, ..request })?;
     lock(&of).response = Some(sent);
     Ok(Ok(()))
@@ -841,11 +848,12 @@ fn define_server(i: &mut Interface<'_>) -> wasmtime::Result<()> {
         fixed_fields(h, entries)
     })?;
     i.func("[method]outgoing-response.body", Local, |h, (a,): (A,)| -> Result<Done<Resource<OutgoingBody>>> {
+        let new = Arc::new(Mutex::new(Held::new(&h.holding)));
         let (.., body) = answer(h, &a)?;
         if body.is_some() {
             return Ok(Err(()));
         }
-        let body = body.insert(Body::default()).clone();
+        let body = body.insert(new).clone();
         Ok(Ok(make(h, HttpObject::Writing { body, of: None, is_taken: false })?))
     })
 }

@@ -15,6 +15,7 @@ use wasmtime::component::{ComponentType, Lift, Lower, Resource};
 
 use super::VERSION;
 use crate::fs::{ErrorCode, FsResult, OpenFile};
+use crate::held::Held;
 use crate::host::{Host, Object, Out, handle_of, refused};
 use crate::limits::{POLL_MAX, READ_MAX_BYTES, WRITE_MAX_BYTES};
 use crate::socket::{self, Interest, Socket};
@@ -43,7 +44,7 @@ pub(crate) enum Input {
     Tcp(Arc<Socket>),
     /// Bytes that came whole.
     Bytes {
-        bytes: Arc<Vec<u8>>,
+        bytes: Arc<Held>,
         offset: usize,
     },
 }
@@ -59,7 +60,7 @@ pub(crate) enum Output {
     },
     Tcp(Arc<Socket>),
     /// Bytes that are sent together.
-    Bytes(Arc<Mutex<Vec<u8>>>),
+    Bytes(Arc<Mutex<Held>>),
 }
 
 /// When a pollable is ready.
@@ -296,6 +297,7 @@ fn take_if(host: &mut Host, rep: u32, max: usize, waits: bool) -> Result<Option<
             None => return Ok(None),
         },
         Input::Bytes { bytes, offset } => {
+            let bytes = bytes.bytes();
             let end = offset.saturating_add(max).min(bytes.len());
             Ok(bytes.get(*offset..end).unwrap_or_default().to_vec())
         }
@@ -381,8 +383,8 @@ pub(crate) fn give(host: &mut Host, rep: u32, bytes: &[u8]) -> Result<FsResult<(
         Output::Console(to) => host.console.write(*to, bytes).map_err(|e| ErrorCode::from(&e)),
         Output::File { file, offset } => file.write(bytes, *offset),
         Output::Tcp(socket) => transmit(host, socket, bytes)?,
-        Output::Bytes(kept) => {
-            kept.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Output::Bytes(held) => {
+            held.lock().unwrap_or_else(PoisonError::into_inner).extend(bytes)?;
             Ok(())
         }
     };

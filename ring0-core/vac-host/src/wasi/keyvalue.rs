@@ -8,7 +8,7 @@ use wasmtime::component::{ComponentType, Lift, Lower, Resource};
 
 use super::io::wrong_kind;
 use crate::host::{Host, KeyValue, Object, handle_of, refused};
-use crate::limits::{KEY_MAX_BYTES, KEYS_PER_LISTING, VALUE_MAX_BYTES};
+use crate::limits::{KEY_MAX_BYTES, KEYS_PER_LISTING, VALUE_MAX_BYTES, VALUES_MAX_BYTES};
 use crate::wall::{Interface, Wall};
 use crate::wire::{Wire, record};
 
@@ -127,9 +127,7 @@ fn define_store(i: &mut Interface<'_>) -> wasmtime::Result<()> {
 fn define_batch(wall: &mut Wall<'_>, version: &str) -> wasmtime::Result<()> {
     wall.interface("wasi:keyvalue/batch", version, |i| {
         i.func("get-many", Read, |h, (b, keys): (B, Vec<String>)| -> Answer<Vec<Option<Pair>>> {
-            let got = with(h, &b, Rights::READ, |data| {
-                keys.iter().map(|key| Ok(data.get(key)?.map(|value| (key.clone(), value)))).collect()
-            })?;
+            let got = with(h, &b, Rights::READ, |data| get_many(data, &keys))?;
             let len = |all: &Vec<Option<Pair>>| all.iter().flatten().map(|(_, value)| value.len()).sum();
             h.take_in(got.as_ref().map_or(0, len))?;
             Ok(got)
@@ -145,8 +143,8 @@ fn define_batch(wall: &mut Wall<'_>, version: &str) -> wasmtime::Result<()> {
 }
 
 fn open(host: &mut Host, name: &str) -> Answer<B> {
-    let found = host.buckets.iter().position(|b| b.guest == name);
-    match found.and_then(|index| Some((index, host.buckets.get(index)?))) {
+    let mut buckets = host.buckets.iter().enumerate();
+    match buckets.find_map(|(index, bucket)| Some((index, bucket.as_ref().filter(|b| b.guest == name)?))) {
         Some((index, bucket)) => {
             let (rights, grant) = (bucket.rights, bucket.grant);
             host.allowed_by(Some(grant));
@@ -173,13 +171,27 @@ fn with<T>(
     };
     host.allowed_by(host.table.grant(handle));
     let held = host.table.rights(handle).map_err(refused)?;
-    let Some(bucket) = host.buckets.get_mut(index) else { return Err(wrong_kind()) };
+    let Some(Some(bucket)) = host.buckets.get_mut(index) else { return Err(wrong_kind()) };
     if !held.has(needed) {
         let would_allow = format!("kv:rw={}", bucket.guest);
         host.deny(would_allow);
         return Ok(Err(KvError::AccessDenied));
     }
     Ok(act(&mut *bucket.data).map_err(|e| KvError::Other(e.kind().to_string())))
+}
+
+/// The same key may be asked for as often as the guest likes, so that what they are together has a limit.
+fn get_many(data: &mut dyn KeyValue, keys: &[String]) -> std::io::Result<Vec<Option<Pair>>> {
+    let (mut all, mut len) = (Vec::new(), 0);
+    for key in keys {
+        let value = data.get(key)?;
+        len += key.len() + value.as_ref().map_or(0, Vec::len);
+        if len > VALUES_MAX_BYTES {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        all.push(value.map(|value| (key.clone(), value)));
+    }
+    Ok(all)
 }
 
 fn set(data: &mut dyn KeyValue, key: &str, value: &[u8]) -> std::io::Result<()> {

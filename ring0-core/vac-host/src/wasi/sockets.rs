@@ -495,6 +495,12 @@ fn lookup(host: &mut Host, name: &str) -> Net<Resource<ResolveAddressStream>> {
     Ok(Ok(host.open(Object::Lookup(left), Rights::READ, Some(grant))?))
 }
 
+/// Notes that `grant` allows what `socket` does now; the socket ends with it from here on.
+fn under<R: 'static>(host: &mut Host, socket: &Resource<R>, grant: u32) -> Result<()> {
+    host.allowed_by(Some(grant));
+    host.table.come_under(handle_of(socket), grant).map_err(refused)
+}
+
 fn deny<T>(host: &mut Host, denied: &Denied) -> Net<T> {
     host.deny(denied.would_allow());
     Ok(Err(NetError::AccessDenied))
@@ -616,7 +622,7 @@ fn bind_tcp(host: &mut Host, socket: &T, at: SocketAddr) -> Net<()> {
         Ok(grant) => grant,
         Err(denied) => return deny(host, &denied),
     };
-    host.allowed_by(Some(grant));
+    under(host, socket, grant)?;
     let own = tcp(host, socket)?;
     tri!(tri!(own.socket()).bind(at));
     own.state = State::Binding;
@@ -639,7 +645,7 @@ fn connect(host: &mut Host, socket: &T, to: SocketAddr) -> Net<()> {
         Ok(grant) => grant,
         Err(denied) => return deny(host, &denied),
     };
-    host.allowed_by(Some(grant));
+    under(host, socket, grant)?;
     let own = tcp(host, socket)?;
     let connecting = own.socket().and_then(|socket| {
         socket.set_keep_alive(own.keep_alive)?;
@@ -797,7 +803,7 @@ fn bind_udp(host: &mut Host, socket: &U, at: SocketAddr) -> Net<()> {
         Ok(grant) => grant,
         Err(denied) => return deny(host, &denied),
     };
-    host.allowed_by(Some(grant));
+    under(host, socket, grant)?;
     let own = udp(host, socket)?;
     let hops = own.hops;
     let bound = tri!(own.socket());
@@ -822,7 +828,7 @@ fn datagram_streams(host: &mut Host, socket: &U, remote: Option<SocketAddr>) -> 
             return Ok(Err(NetError::InvalidArgument));
         }
         match host.net.may_reach(NetKind::Udp, to) {
-            Ok(grant) => host.allowed_by(Some(grant)),
+            Ok(grant) => under(host, socket, grant)?,
             Err(denied) => return deny(host, &denied),
         }
     }
@@ -870,7 +876,8 @@ fn receive(host: &mut Host, stream: &Resource<IncomingDatagramStream>, max: u64)
     let max = usize::try_from(max).unwrap_or(usize::MAX).min(DATAGRAMS_MAX);
     let listens = host.net.grants.iter().any(|g| g.kind == NetKind::UdpListen);
     let mut got: Vec<Incoming> = Vec::new();
-    while got.len() < max {
+    // As many attempts as datagrams: whoever floods the socket with what is dropped holds up nobody.
+    for _ in 0..max {
         let (data, from) = match flow.socket.recv_from() {
             Ok(datagram) => datagram,
             Err(Errno::WOULDBLOCK) => break,

@@ -42,6 +42,9 @@ pub(super) fn request(home: &Home, given: Given, args: Vec<String>) -> Result<Re
     let config = given.config.iter().map(|text| variable(text)).collect::<Result<Vec<_>>>()?;
     let seed = given.seed;
     let secret = |text: &String| secrets::Given::parse(text, seed, &host::env);
+    if !given.secrets.is_empty() {
+        host::leave_no_core()?;
+    }
     let secrets = given.secrets.iter().map(secret).collect::<Result<Vec<_>>>()?;
     let limits = limits::of(&given.within, &file)?;
     let find = |text: &String| Target::find_within(home, text, limits.max(Limit::Module));

@@ -9,6 +9,7 @@ use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
 
 use crate::bench::figure::{Figure, Goal};
+use crate::bench::plain;
 use crate::bench::timing::{Side, medians, time};
 use crate::bench::{Result, scratch, text};
 use crate::{compat, repo};
@@ -90,7 +91,7 @@ impl<'a> Ours<'a> {
 
 fn plain(program: &[u8]) -> Result<(InstancePre<()>, wasmtime::Engine)> {
     let loaded = load::load(program, "the benchmark").map_err(text)?;
-    let engine = wasmtime::Engine::new(&pooled(Config::new())).map_err(text)?;
+    let engine = wasmtime::Engine::new(&pooled(plain::config())).map_err(text)?;
     let component = Component::from_binary(&engine, &loaded.component().map_err(text)?).map_err(text)?;
     let mut linker = Linker::new(&engine);
     linker.define_unknown_imports_as_traps(&component).map_err(text)?;
