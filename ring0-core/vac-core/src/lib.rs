@@ -11,6 +11,7 @@
 //! - [`storage`]: files, real or simulated
 //! - [`store`]: objects by CID
 //! - [`caps`]: handles, rights and quotas
+//! - [`memory`]: the LA128 pager, memory larger than the machine
 //! - [`ledger`]: the append-only record of one run
 
 pub mod canon;
@@ -19,5 +20,6 @@ pub mod cid;
 pub mod fault;
 pub mod ledger;
 pub mod limits;
+pub mod memory;
 pub mod storage;
 pub mod store;

@@ -38,6 +38,31 @@ pub const STORE_CHUNK_BYTES: usize = 256 << 10;
 /// The longest name of a pin.
 pub const STORE_PIN_NAME_MAX_BYTES: usize = 1024;
 
+/// Children of a node of a memory's map: one for each value of a byte.
+pub const MEMORY_FAN_OUT: usize = 256;
+
+/// A node of a memory's map in canonical form: two heads, and for each child a head, a number and a link.
+pub const MEMORY_NODE_MAX_BYTES: usize = 16 + MEMORY_FAN_OUT * 51;
+
+/// The page of a memory, if nothing else is asked for.
+pub const MEMORY_PAGE_BYTES: usize = 64 << 10;
+
+/// The smallest and the largest page.
+pub const MEMORY_PAGE_MIN_BYTES: usize = 4 << 10;
+/// See [`MEMORY_PAGE_MIN_BYTES`].
+pub const MEMORY_PAGE_MAX_BYTES: usize = 512 << 10;
+
+/// Shards of one memory.
+pub const MEMORY_SHARDS_MAX: usize = 1 << 16;
+
+/// Nodes of maps in memory, changed and unchanged ones each.
+pub const MEMORY_NODES_BYTES: usize = 4 << 20;
+
+/// The longest name of a generator.
+pub const MEMORY_GENERATOR_NAME_MAX_BYTES: usize = 64;
+
+const _: () = assert!(MEMORY_PAGE_MAX_BYTES < STORE_LARGE_MIN_BYTES);
+
 /// Handles that one run may hold at a time.
 pub const HANDLES_MAX: usize = 4096;
 

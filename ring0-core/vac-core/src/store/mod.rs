@@ -84,13 +84,18 @@ impl Store {
     /// If it is here already, nothing is written, unless its bytes are known to be corrupt.
     pub fn put(&self, codec: Codec, bytes: &[u8]) -> Result<Cid> {
         let cid = Cid::of(codec, bytes);
-        let _open = self.gate();
-        if bytes.len() >= self.home.tuning.large_min {
-            self.put_large(&cid, bytes)?;
-        } else {
-            self.put_small(cid, bytes)?;
-        }
+        self.put_named(&cid, bytes)?;
         Ok(cid)
+    }
+
+    /// [`Self::put`] of bytes whose CID the caller computed.
+    pub(crate) fn put_named(&self, cid: &Cid, bytes: &[u8]) -> Result<()> {
+        debug_assert_eq!(*cid, Cid::of(cid.codec(), bytes));
+        let _open = self.gate();
+        match bytes.len() >= self.home.tuning.large_min {
+            true => self.put_large(cid, bytes),
+            false => self.put_small(*cid, bytes),
+        }
     }
 
     fn put_small(&self, cid: Cid, bytes: &[u8]) -> Result<()> {

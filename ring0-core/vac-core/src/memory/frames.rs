@@ -1,0 +1,255 @@
+//! The frames: pages in memory, up to a budget, each found by what it holds.
+//!
+//! A clean frame is found by the CID of its page, so all snapshots share it; a frame with what a generator
+//! made by generator and page number; a dirty frame only by the version that is in it. Which frame leaves
+//! is up to the [policy](super::policy); a pinned frame is not even in its queues.
+//!
+//! Every frame has a generation, which grows when it gets another page: what remembers a frame by its
+//! number and generation notices that it is too late.
+
+#![expect(clippy::disallowed_types, reason = "its order is never observed: it is only looked up in")]
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher};
+
+use crate::cid::Cid;
+
+use super::node::Holder;
+use super::policy::Policy;
+
+/// What is in a frame.
+#[derive(Debug, Clone, Default)]
+pub(super) enum Holds {
+    #[default]
+    Nothing,
+    /// A page that can be had again.
+    Clean(Source),
+    /// The only copy of a page; nobody needs it once its version is gone.
+    Dirty(Holder),
+}
+
+/// Where a clean page is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Source {
+    /// An object of the tier.
+    Object(Cid),
+    /// A generator, by the digest of its description, and the page's number.
+    Made([u8; 32], u64),
+}
+
+impl Source {
+    /// What a policy remembers a page by after it left.
+    fn fingerprint(&self) -> u64 {
+        let (digest, page) = match self {
+            Self::Object(cid) => (cid.digest(), 0),
+            Self::Made(digest, page) => (digest, *page),
+        };
+        let head = digest.first_chunk().map_or(0, |head| u64::from_le_bytes(*head));
+        head ^ page.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+/// A frame of a moment: its number and generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) frame: u32,
+    pub(super) generation: u32,
+}
+
+#[derive(Default)]
+struct Frame {
+    bytes: Box<[u8]>,
+    holds: Holds,
+    generation: u32,
+    pins: u32,
+    /// Read before anybody asked for it, and not asked for since.
+    is_ahead: bool,
+}
+
+/// All frames.
+pub(super) struct Frames {
+    page_len: usize,
+    frames: Vec<Frame>,
+    frames_max: usize,
+    free: Vec<u32>,
+    by_source: HashMap<Source, u32, BuildHasherDefault<DefaultHasher>>,
+    policy: Box<dyn Policy>,
+    pinned: usize,
+}
+
+impl Frames {
+    pub(super) fn new(page_len: usize, frames_max: usize, policy: Box<dyn Policy>) -> Self {
+        Self {
+            page_len,
+            frames: Vec::new(),
+            frames_max,
+            free: Vec::new(),
+            by_source: HashMap::default(),
+            policy,
+            pinned: 0,
+        }
+    }
+
+    /// The frames that hold something, and those that are pinned.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.frames.len() - self.free.len(), self.pinned)
+    }
+
+    pub(super) fn frames_max(&self) -> usize {
+        self.frames_max
+    }
+
+    /// The frame that has the clean page `source`.
+    pub(super) fn find(&self, source: &Source) -> Option<u32> {
+        self.by_source.get(source).copied()
+    }
+
+    pub(super) fn place(&self, frame: u32) -> Place {
+        Place { frame, generation: self.frame(frame).map_or(0, |frame| frame.generation) }
+    }
+
+    /// The page at `place`, if it is still there.
+    pub(super) fn get(&self, place: Place) -> Option<&[u8]> {
+        self.frame(place.frame)
+            .filter(|frame| frame.generation == place.generation)
+            .map(|frame| &*frame.bytes)
+    }
+
+    pub(super) fn bytes(&self, frame: u32) -> &[u8] {
+        self.frame(frame).map_or(&[], |frame| &frame.bytes)
+    }
+
+    pub(super) fn bytes_mut(&mut self, frame: u32) -> &mut [u8] {
+        self.frames.get_mut(frame as usize).map_or(&mut [], |frame| &mut frame.bytes)
+    }
+
+    pub(super) fn holds(&self, frame: u32) -> Holds {
+        self.frame(frame).map_or(Holds::Nothing, |frame| frame.holds.clone())
+    }
+
+    /// Notes a use. Returns whether it is the first of a page that was read ahead.
+    pub(super) fn touch(&mut self, frame: u32) -> bool {
+        self.policy.touch(frame);
+        let frame = self.frames.get_mut(frame as usize);
+        frame.is_some_and(|frame| std::mem::take(&mut frame.is_ahead))
+    }
+
+    /// A frame for a page: an empty one, or `None` while the budget is used up. Its bytes are whatever was
+    /// there before; its holder must write all of them.
+    pub(super) fn take_free(&mut self) -> Option<u32> {
+        if let Some(frame) = self.free.pop() {
+            return Some(frame);
+        }
+        if self.frames.len() >= self.frames_max {
+            return None;
+        }
+        let bytes = vec![0; self.page_len].into_boxed_slice();
+        self.frames.push(Frame { bytes, ..Frame::default() });
+        Some(self.frames.len() as u32 - 1)
+    }
+
+    /// The frame that should leave next; it is out of the queues from then on.
+    pub(super) fn victim(&mut self) -> Option<u32> {
+        self.policy.victim()
+    }
+
+    /// Gives an empty frame a page.
+    pub(super) fn fill(&mut self, frame: u32, holds: Holds, fingerprint: u64, is_ahead: bool) -> Place {
+        let fingerprint = match &holds {
+            Holds::Clean(source) => {
+                self.by_source.insert(*source, frame);
+                source.fingerprint()
+            }
+            _ => fingerprint,
+        };
+        if let Some(it) = self.frames.get_mut(frame as usize) {
+            it.holds = holds;
+            it.generation = it.generation.wrapping_add(1);
+            it.is_ahead = is_ahead;
+            it.pins = 0;
+        }
+        self.policy.insert(frame, fingerprint);
+        self.place(frame)
+    }
+
+    /// A dirty frame's page is in the tier now. If another frame has the same page, this one is given up.
+    pub(super) fn clean(&mut self, frame: u32, cid: Cid) {
+        let source = Source::Object(cid);
+        let is_known = self.by_source.contains_key(&source);
+        if is_known && !self.is_pinned(frame) {
+            self.give_up(frame);
+            return;
+        }
+        if !is_known {
+            self.by_source.insert(source, frame);
+        }
+        if let Some(it) = self.frames.get_mut(frame as usize) {
+            it.holds = Holds::Clean(source);
+        }
+    }
+
+    /// Empties a frame that is in the queues or pinned.
+    pub(super) fn give_up(&mut self, frame: u32) {
+        self.policy.remove(frame);
+        self.empty(frame);
+    }
+
+    /// Empties a frame that the policy chose. Returns whether it was read ahead in vain.
+    pub(super) fn empty(&mut self, frame: u32) -> bool {
+        let Some(it) = self.frames.get_mut(frame as usize) else { return false };
+        if let Holds::Clean(source) = std::mem::take(&mut it.holds)
+            && self.by_source.get(&source) == Some(&frame)
+        {
+            self.by_source.remove(&source);
+        }
+        it.generation = it.generation.wrapping_add(1);
+        self.pinned -= usize::from(it.pins > 0);
+        it.pins = 0;
+        self.free.push(frame);
+        std::mem::take(&mut it.is_ahead)
+    }
+
+    /// Puts back a frame that the policy chose and that cannot leave.
+    pub(super) fn put_back(&mut self, frame: u32, fingerprint: u64) {
+        self.policy.insert(frame, fingerprint);
+    }
+
+    /// Takes a frame out of the queues until it is unpinned as often.
+    pub(super) fn pin(&mut self, frame: u32) {
+        let Some(it) = self.frames.get_mut(frame as usize) else { return };
+        it.pins += 1;
+        if it.pins == 1 {
+            self.pinned += 1;
+            self.policy.remove(frame);
+        }
+    }
+
+    pub(super) fn is_pinned(&self, frame: u32) -> bool {
+        self.frame(frame).is_some_and(|frame| frame.pins > 0)
+    }
+
+    /// Takes back one [`Self::pin`].
+    pub(super) fn unpin(&mut self, frame: u32) {
+        let Some(it) = self.frames.get_mut(frame as usize).filter(|it| it.pins > 0) else { return };
+        it.pins -= 1;
+        if it.pins == 0 {
+            self.pinned -= 1;
+            self.policy.insert(frame, u64::from(frame));
+        }
+    }
+
+    /// Copies one frame's page to another.
+    pub(super) fn copy(&mut self, from: u32, to: u32) {
+        let Some(mut bytes) = self.frames.get_mut(to as usize).map(|to| std::mem::take(&mut to.bytes)) else {
+            return;
+        };
+        bytes.copy_from_slice(self.bytes(from));
+        if let Some(to) = self.frames.get_mut(to as usize) {
+            to.bytes = bytes;
+        }
+    }
+
+    fn frame(&self, frame: u32) -> Option<&Frame> {
+        self.frames.get(frame as usize)
+    }
+}

@@ -1,0 +1,326 @@
+//! Reading and writing ranges.
+
+use std::collections::BTreeSet;
+
+use crate::cid::Cid;
+use crate::fault::Result;
+use crate::limits::MEMORY_PAGE_MAX_BYTES;
+
+use super::node::PageRef;
+use super::pager::{Found, Range, check_room};
+use super::root::Backing;
+use super::{La128, Pager, Space, outside, over};
+
+/// A part of a range that lies in one page.
+struct Part {
+    page: u64,
+    /// First byte within the page.
+    at: usize,
+    len: usize,
+}
+
+/// The parts of `len` bytes from `offset`, in order.
+fn parts(page_len: usize, offset: u64, len: u64) -> impl Iterator<Item = Part> {
+    let page_len = page_len as u64;
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        let from = offset.checked_add(done).filter(|_| done < len)?;
+        let at = from % page_len;
+        let part = (page_len - at).min(len - done);
+        done += part;
+        Some(Part { page: from / page_len, at: at as usize, len: part as usize })
+    })
+}
+
+/// Refuses a range that goes past the end of its shard.
+fn check(at: La128, len: u64) -> Result<()> {
+    match at.offset.checked_add(len) {
+        Some(_) => Ok(()),
+        None => Err(outside(at, len)),
+    }
+}
+
+/// What is coming, for [`Pager::advise`]. Nothing that is read depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advice {
+    /// The range will be read soon.
+    WillNeed,
+    /// It will not.
+    DontNeed,
+}
+
+impl Pager {
+    /// Reads `to.len()` bytes from `at`.
+    pub fn read(&mut self, space: &mut Space, at: La128, to: &mut [u8]) -> Result<()> {
+        check(at, to.len() as u64)?;
+        let mut rest = to;
+        for part in parts(self.page_len, at.offset, rest.len() as u64) {
+            let Some((to, after)) = rest.split_at_mut_checked(part.len) else { break };
+            match self.find(space, at.shard, part.page)? {
+                Found::Zeros => to.fill(0),
+                Found::Frame(frame) => {
+                    if let Some(bytes) = self.frames.bytes(frame).get(part.at..part.at + part.len) {
+                        to.copy_from_slice(bytes);
+                    }
+                }
+            }
+            rest = after;
+        }
+        Ok(())
+    }
+
+    /// Reads several ranges, in order.
+    pub fn read_vectored(&mut self, space: &mut Space, ranges: &mut [(La128, &mut [u8])]) -> Result<()> {
+        ranges.iter_mut().try_for_each(|(at, to)| self.read(space, *at, to))
+    }
+
+    /// Writes `from` to `at`. After an error, a part of it may have been written: the pages before the one
+    /// that failed.
+    pub fn write(&mut self, space: &mut Space, at: La128, from: &[u8]) -> Result<()> {
+        check(at, from.len() as u64)?;
+        let mut rest = from;
+        for part in parts(self.page_len, at.offset, rest.len() as u64) {
+            let Some((from, after)) = rest.split_at_checked(part.len) else { break };
+            self.write_part(space, at.shard, &part, |to| to.copy_from_slice(from))?;
+            rest = after;
+        }
+        Ok(())
+    }
+
+    /// Writes several ranges, in order.
+    pub fn write_vectored(&mut self, space: &mut Space, ranges: &[(La128, &[u8])]) -> Result<()> {
+        ranges.iter().try_for_each(|(at, from)| self.write(space, *at, from))
+    }
+
+    /// Writes `len` times `byte`. Whole pages of zeros are unmapped where that means the same.
+    pub fn fill(&mut self, space: &mut Space, at: La128, len: u64, byte: u8) -> Result<()> {
+        check(at, len)?;
+        for part in parts(self.page_len, at.offset, len) {
+            let is_zeros = byte == 0 && self.has_zeros_behind(space, at.shard);
+            if is_zeros && part.len == self.page_len {
+                self.unmap(space, at.shard, part.page)?;
+            } else {
+                self.write_part(space, at.shard, &part, |to| to.fill(byte))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_part(
+        &mut self,
+        space: &mut Space,
+        shard: u64,
+        part: &Part,
+        write: impl FnOnce(&mut [u8]),
+    ) -> Result<()> {
+        let frame = self.find_to_write(space, shard, part.page, part.len == self.page_len)?;
+        if let Some(to) = self.frames.bytes_mut(frame).get_mut(part.at..part.at + part.len) {
+            write(to);
+        }
+        self.spill(space)
+    }
+
+    fn has_zeros_behind(&self, space: &Space, shard: u64) -> bool {
+        space.shards.get(&shard).is_none_or(|shard| shard.backing == Backing::Zeros)
+    }
+
+    fn unmap(&mut self, space: &mut Space, shard: u64, page: u64) -> Result<()> {
+        if !space.shards.contains_key(&shard) {
+            return Ok(());
+        }
+        space.hints.forget(shard, page);
+        if space.shard_mut(shard)?.map.remove(page, &mut self.nodes)? {
+            space.used.mapped = space.used.mapped.saturating_sub(1);
+        }
+        Ok(())
+    }
+
+    /// Makes `len` bytes at `to` hold what those at `from` hold now, also where the two overlap. Whole
+    /// pages are not copied: both addresses have the same page until one is written.
+    pub fn copy(&mut self, space: &mut Space, from: La128, to: La128, len: u64) -> Result<()> {
+        check(from, len)?;
+        check(to, len)?;
+        let page_len = self.page_len as u64;
+        let are_pages = [from.offset, to.offset, len].iter().all(|n| n.is_multiple_of(page_len));
+        let is_backward = from.shard == to.shard && from.offset < to.offset;
+        let step = if are_pages { page_len } else { MEMORY_PAGE_MAX_BYTES as u64 };
+        let steps = len.div_ceil(step);
+        for i in 0..steps {
+            // From the end where the target comes after the source: no byte is overwritten before it was read.
+            let i = if is_backward { steps - 1 - i } else { i };
+            let (done, part) = (i * step, step.min(len - i * step));
+            let (from, to) = (moved(from, done), moved(to, done));
+            match are_pages {
+                true => self.share(space, from, to)?,
+                false => self.copy_bytes(space, from, to, part as usize)?,
+            }
+        }
+        self.spill(space)
+    }
+
+    fn copy_bytes(&mut self, space: &mut Space, from: La128, to: La128, len: usize) -> Result<()> {
+        let mut bytes = vec![0; len];
+        self.read(space, from, &mut bytes)?;
+        self.write(space, to, &bytes)
+    }
+
+    /// Maps the page at `to` to what the page at `from` is mapped to.
+    fn share(&mut self, space: &mut Space, from: La128, to: La128) -> Result<()> {
+        let page_len = self.page_len as u64;
+        let (page, target) = (from.offset / page_len, to.offset / page_len);
+        let shared = match space.shards.get(&from.shard) {
+            Some(it) => it.map.get(page, &mut self.nodes)?,
+            None => None,
+        };
+        let Some(shared) = shared else {
+            let is_zeros = |shard| self.has_zeros_behind(space, shard);
+            if is_zeros(from.shard) && is_zeros(to.shard) {
+                return self.unmap(space, to.shard, target);
+            }
+            return self.copy_bytes(space, from, to, self.page_len);
+        };
+        let was = match space.shards.get(&to.shard) {
+            Some(it) => it.map.get(target, &mut self.nodes)?,
+            None => None,
+        };
+        let is_held = |it: &Option<PageRef>| matches!(it, Some(PageRef::Held(_)));
+        let (more_mapped, more_dirty) = (u64::from(was.is_none()), u64::from(!is_held(&was)));
+        check_room(space, more_mapped, more_dirty)?;
+        if let PageRef::Held(version) = &shared {
+            version.share();
+            // Written in place neither here nor there from now on.
+            space.hints.forget(from.shard, page);
+        }
+        space.changed_bytes += space.shard_mut(to.shard)?.map.set(target, shared, &mut self.nodes)?;
+        space.hints.forget(to.shard, target);
+        space.used.mapped += more_mapped;
+        space.used.dirty += more_dirty;
+        Ok(())
+    }
+
+    /// Keeps the pages of a range in memory until they are unpinned as often. All or none.
+    pub fn pin(&mut self, space: &mut Space, at: La128, len: u64) -> Result<()> {
+        check(at, len)?;
+        let pages: Vec<u64> = parts(self.page_len, at.offset, len).map(|part| part.page).collect();
+        let after = space.used.pinned.saturating_add(pages.len() as u64);
+        if let Some(max) = space.quota.pinned_max.filter(|max| after > *max) {
+            return Err(over("pinned pages", max));
+        }
+        for (done, page) in pages.iter().enumerate() {
+            if let Err(why) = self.pin_page(space, at.shard, *page) {
+                pages.iter().take(done).for_each(|page| self.unpin_page(space, at.shard, *page));
+                return Err(why);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back one [`Self::pin`] of the same range.
+    pub fn unpin(&mut self, space: &mut Space, at: La128, len: u64) -> Result<()> {
+        check(at, len)?;
+        parts(self.page_len, at.offset, len).for_each(|part| self.unpin_page(space, at.shard, part.page));
+        Ok(())
+    }
+
+    fn pin_page(&mut self, space: &mut Space, shard: u64, page: u64) -> Result<()> {
+        // A page that holds zeros takes no frame, so there is nothing to keep.
+        let Found::Frame(frame) = self.find(space, shard, page)? else { return Ok(()) };
+        self.frames.pin(frame);
+        let place = self.frames.place(frame);
+        space.pins.entry((shard, page)).or_insert((place, 0)).1 += 1;
+        space.used.pinned += 1;
+        Ok(())
+    }
+
+    fn unpin_page(&mut self, space: &mut Space, shard: u64, page: u64) {
+        let Some((place, count)) = space.pins.get_mut(&(shard, page)) else { return };
+        let place = *place;
+        *count -= 1;
+        if *count == 0 {
+            space.pins.remove(&(shard, page));
+        }
+        space.used.pinned = space.used.pinned.saturating_sub(1);
+        if self.frames.get(place).is_some() {
+            self.frames.unpin(place.frame);
+        }
+    }
+
+    /// Says what is coming. An error of a page that is read ahead is not reported: whoever reads it will
+    /// see it.
+    pub fn advise(&mut self, space: &mut Space, at: La128, len: u64, advice: Advice) -> Result<()> {
+        check(at, len)?;
+        // More than half of the frames would push out what was asked for before.
+        let most = self.frames.frames_max() / 2;
+        for part in parts(self.page_len, at.offset, len).take(most) {
+            match advice {
+                Advice::WillNeed => {
+                    let _ = self.find(space, at.shard, part.page);
+                }
+                Advice::DontNeed => self.give_up(space, at.shard, part.page)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls `found` with every object that the memory `root` needs, itself first: what a collector must
+    /// keep.
+    pub fn each_object(&mut self, root: &Cid, found: &mut dyn FnMut(&Cid)) -> Result<()> {
+        let space = self.open(root)?;
+        found(root);
+        let each = &mut |_, cid: &Cid| {
+            found(cid);
+            Ok(())
+        };
+        space.shards.values().try_for_each(|shard| shard.map.each_object(&mut self.nodes, each))
+    }
+
+    /// The mapped pages of a space, by shard and in order. Reads all of its map.
+    pub fn mapped(&mut self, space: &Space) -> Result<Vec<Range>> {
+        let nothing = self.space();
+        Ok(self
+            .differences(space, &nothing)?
+            .into_iter()
+            .flat_map(|(shard, pages)| runs(shard, &pages))
+            .collect())
+    }
+
+    /// Pages that differ between two memories, by shard and in order. Parts that are equal are not read.
+    pub fn diff(&mut self, one: &Space, other: &Space) -> Result<Vec<Range>> {
+        let mut ranges = Vec::new();
+        for (shard, pages) in self.differences(one, other)? {
+            let backing =
+                |space: &Space| space.shards.get(&shard).map(|it| it.backing.clone()).unwrap_or_default();
+            match backing(one) == backing(other) {
+                true => ranges.extend(runs(shard, &pages)),
+                // What is mapped in neither differs too.
+                false => ranges.push(Range { shard, page: 0, pages: u64::MAX / self.page_len as u64 + 1 }),
+            }
+        }
+        Ok(ranges)
+    }
+
+    /// The pages of each shard that are not mapped to the same object.
+    fn differences(&mut self, one: &Space, other: &Space) -> Result<Vec<(u64, Vec<u64>)>> {
+        let shards: BTreeSet<u64> = one.shards.keys().chain(other.shards.keys()).copied().collect();
+        let map =
+            |space: &Space, shard: u64| space.shards.get(&shard).map(|it| it.map.clone()).unwrap_or_default();
+        let differ = |shard| Ok((shard, map(one, shard).diff(&map(other, shard), &mut self.nodes)?));
+        shards.into_iter().map(differ).collect()
+    }
+}
+
+fn moved(at: La128, by: u64) -> La128 {
+    La128 { offset: at.offset.wrapping_add(by), ..at }
+}
+
+/// Consecutive numbers as ranges.
+fn runs(shard: u64, pages: &[u64]) -> Vec<Range> {
+    let mut ranges: Vec<Range> = Vec::new();
+    for &page in pages {
+        match ranges.last_mut() {
+            Some(last) if last.page + last.pages == page => last.pages += 1,
+            _ => ranges.push(Range { shard, page, pages: 1 }),
+        }
+    }
+    ranges
+}

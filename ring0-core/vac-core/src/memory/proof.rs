@@ -1,0 +1,139 @@
+//! Proof of one page against the root of a memory, checked without the memory.
+
+use crate::cid::Cid;
+use crate::fault::{Corrupt, Result};
+
+use super::node::{Child, Entry, Node, PageRef};
+use super::nodes::missing;
+use super::root::{self, Backing, Shard};
+use super::{Pager, zero_page};
+
+/// The objects on the way from a root to a page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    /// The root's bytes, then those of each node, from the top.
+    pub objects: Vec<Vec<u8>>,
+}
+
+/// What a root says of a page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proven {
+    /// It is mapped to this object: the page's bytes hash to it.
+    Mapped(Cid),
+    /// It is not mapped: it holds what its shard's backing says.
+    Unmapped(Backing),
+}
+
+impl Pager {
+    /// The proof of what the memory `root` has at `page` of `shard`.
+    pub fn prove(&mut self, root: &Cid, shard: u64, page: u64) -> Result<Proof> {
+        let mut objects = Vec::new();
+        let mut next = *root;
+        let mut walk = Walk::new(shard, page);
+        loop {
+            let Some(bytes) = self.tier.get(&next)? else { return Err(missing("node", &next)) };
+            let step = walk.step(&bytes, &next)?;
+            objects.push(bytes);
+            match step {
+                Step::Down(cid) => next = cid,
+                Step::End(_) => return Ok(Proof { objects }),
+            }
+        }
+    }
+}
+
+/// Checks that `proof` leads from `root` to `page` of `shard`, and returns what is there. Then compare:
+/// [`Proven::holds`].
+pub fn verify_page(root: &Cid, shard: u64, page: u64, proof: &Proof) -> Result<Proven, Corrupt> {
+    let mut expected = *root;
+    let mut walk = Walk::new(shard, page);
+    let mut objects = proof.objects.iter();
+    while let Some(bytes) = objects.next() {
+        let got = Cid::of(expected.codec(), bytes);
+        if got != expected {
+            return Err(Corrupt::new("proof", format!("the way to page {page}"), expected, got));
+        }
+        match walk.step(bytes, &expected)? {
+            Step::Down(cid) => expected = cid,
+            Step::End(proven) if objects.len() == 0 => return Ok(proven),
+            Step::End(_) => {
+                let more = format!("{} more objects", objects.len());
+                return Err(Corrupt::new("proof", format!("the way to page {page}"), "its end", more));
+            }
+        }
+    }
+    Err(Corrupt::new("proof", format!("the way to page {page}"), format!("the object {expected}"), "its end"))
+}
+
+impl Proven {
+    /// Whether a page with these bytes is what was proven. Of a generator's page nothing is known here.
+    pub fn holds(&self, bytes: &[u8]) -> bool {
+        match self {
+            Self::Mapped(cid) => Cid::of_raw(bytes) == *cid,
+            Self::Unmapped(Backing::Zeros) => Cid::of_raw(bytes) == zero_page(bytes.len()),
+            Self::Unmapped(Backing::Generator { .. }) => false,
+        }
+    }
+}
+
+/// A walk from the root down.
+struct Walk {
+    shard: u64,
+    page: u64,
+    backing: Backing,
+    /// The entry that led here, and the depth of its node; `None` at the root.
+    last: Option<(u64, Option<u8>)>,
+}
+
+enum Step {
+    Down(Cid),
+    End(Proven),
+}
+
+impl Walk {
+    fn new(shard: u64, page: u64) -> Self {
+        Self { shard, page, backing: Backing::Zeros, last: None }
+    }
+
+    /// Goes on from the object `cid` with these bytes.
+    fn step(&mut self, bytes: &[u8], cid: &Cid) -> Result<Step, Corrupt> {
+        let Some((key, above)) = self.last else { return self.start(bytes, cid) };
+        let node = Node::decode(bytes, cid)?;
+        if !node.is_below(key, above) {
+            let expected = format!("numbers below {key:#x}");
+            return Err(Corrupt::new("node", format!("the map's node {cid}"), expected, "others"));
+        }
+        let found = node.find(self.page).ok().and_then(|at| node.entries.get(at));
+        match found.filter(|_| node.covers(self.page)) {
+            None => Ok(Step::End(self.unmapped())),
+            Some(entry) => Ok(self.follow(entry, Some(node.depth))),
+        }
+    }
+
+    fn start(&mut self, bytes: &[u8], cid: &Cid) -> Result<Step, Corrupt> {
+        let root = root::decode(bytes, cid)?;
+        let Some(Shard { map, backing }) = root.shards.get(&self.shard) else {
+            return Ok(Step::End(self.unmapped()));
+        };
+        self.backing = backing.clone();
+        Ok(match map.root() {
+            None => Step::End(self.unmapped()),
+            Some(entry) => self.follow(entry, None),
+        })
+    }
+
+    fn follow(&mut self, entry: &Entry, depth: Option<u8>) -> Step {
+        match &entry.child {
+            Child::Stored(cid) => {
+                self.last = Some((entry.key, depth));
+                Step::Down(*cid)
+            }
+            Child::Page(PageRef::Stored(cid)) if entry.key == self.page => Step::End(Proven::Mapped(*cid)),
+            _ => Step::End(self.unmapped()),
+        }
+    }
+
+    fn unmapped(&self) -> Proven {
+        Proven::Unmapped(self.backing.clone())
+    }
+}

@@ -1,0 +1,165 @@
+//! Writing a space to the tier: pages, then nodes from the leaves up, then the root.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::cid::{Cid, Codec};
+use crate::fault::{AbortKind, HostAbort, Result};
+
+use super::frames::{Frames, Holds};
+use super::map::{Seal, Sealed};
+use super::node::{PageRef, Version};
+use super::nodes::Nodes;
+use super::root::{self, Backing};
+use super::tier::Tier;
+use super::{Generator, Pager, Space, no_generator, zero_page};
+
+/// Pages that one thread hashes at a time: less is not worth starting it.
+const PAGES_PER_THREAD_MIN: usize = 16;
+
+impl Pager {
+    /// Makes the space durable and returns its root, which names every byte of it. What was not written
+    /// since the last commit is neither read nor hashed again.
+    pub fn commit(&mut self, space: &mut Space) -> Result<Cid> {
+        self.seal(space)?;
+        let Some(bytes) = root::encode(self.page_len, &space.shards) else {
+            let message = "a memory was to be committed before its maps";
+            return Err(HostAbort::new(AbortKind::Machine, message).into());
+        };
+        let cid = Cid::of(Codec::DagCbor, &bytes);
+        self.tier.put(&cid, &bytes)?;
+        self.tier.commit()?;
+        Ok(cid)
+    }
+
+    /// Writes all that is not in the tier, without making it durable.
+    pub(super) fn seal(&mut self, space: &mut Space) -> Result<()> {
+        // Also after a failure: a part of the versions may be settled by then, and those are written no more.
+        space.epoch = self.new_epoch();
+        let named = self.hash_held(space);
+        let zeros = zero_page(self.page_len);
+        let (mut pages, mut unmapped) = (0, 0);
+        for shard in Arc::make_mut(&mut space.shards).values_mut() {
+            let maker = match &shard.backing {
+                Backing::Zeros => None,
+                Backing::Generator { name, seed } => {
+                    Some((&**self.generators.get(name).ok_or_else(|| no_generator(name))?, *seed))
+                }
+            };
+            let mut sealer = Sealer {
+                tier: &*self.tier,
+                frames: &mut self.frames,
+                nodes: &mut self.nodes,
+                named: &named,
+                zeros,
+                maker,
+                page_len: self.page_len,
+                pages: 0,
+                unmapped: 0,
+            };
+            shard.map.seal(&mut sealer)?;
+            pages += sealer.pages;
+            unmapped += sealer.unmapped;
+        }
+        space.used.io_bytes = space.used.io_bytes.saturating_add(pages * self.page_len as u64);
+        space.used.mapped = space.used.mapped.saturating_sub(unmapped);
+        (space.used.dirty, space.changed_bytes) = (0, 0);
+        Ok(())
+    }
+
+    /// The names of all dirty pages of a space, by frame. Hashed by several threads if there are many.
+    fn hash_held(&self, space: &Space) -> BTreeMap<u32, Cid> {
+        let mut frames = Vec::new();
+        for shard in space.shards.values() {
+            shard.map.each_held(&mut |_, held| {
+                if let PageRef::Held(version) = held
+                    && version.cid().is_none()
+                {
+                    frames.push(version.frame());
+                }
+            });
+        }
+        let part = frames.len().div_ceil(self.threads).max(PAGES_PER_THREAD_MIN);
+        let hash = |part: &[u32]| -> Vec<(u32, Cid)> {
+            part.iter().map(|frame| (*frame, Cid::of_raw(self.frames.bytes(*frame)))).collect()
+        };
+        std::thread::scope(|scope| {
+            let mut parts = frames.chunks(part);
+            let first = parts.next().unwrap_or_default();
+            let others: Vec<_> = parts.map(|part| scope.spawn(move || hash(part))).collect();
+            let mut named: BTreeMap<u32, Cid> = hash(first).into_iter().collect();
+            // A thread that fell leaves its pages to be hashed one by one.
+            named.extend(others.into_iter().filter_map(|other| other.join().ok()).flatten());
+            named
+        })
+    }
+}
+
+struct Sealer<'a> {
+    tier: &'a dyn Tier,
+    frames: &'a mut Frames,
+    nodes: &'a mut Nodes,
+    named: &'a BTreeMap<u32, Cid>,
+    zeros: Cid,
+    /// What makes the pages that are not mapped, if they are not zeros.
+    maker: Option<(&'a dyn Generator, [u8; 32])>,
+    page_len: usize,
+    pages: u64,
+    unmapped: u64,
+}
+
+impl Sealer<'_> {
+    /// What `page` would hold if it were not mapped.
+    fn unmapped(&self, page: u64) -> Cid {
+        let Some((generator, seed)) = &self.maker else { return self.zeros };
+        let mut bytes = vec![0; self.page_len];
+        generator.fill(seed, page, &mut bytes);
+        Cid::of_raw(&bytes)
+    }
+
+    fn write(&mut self, version: &Version) -> Result<Cid> {
+        let frame = version.frame();
+        let bytes = self.frames.bytes(frame);
+        let cid = self.named.get(&frame).copied().unwrap_or_else(|| Cid::of_raw(bytes));
+        self.tier.put(&cid, bytes)?;
+        self.pages += 1;
+        version.settle(cid);
+        self.frames.clean(frame, cid);
+        Ok(cid)
+    }
+}
+
+impl Seal for Sealer<'_> {
+    fn seal(&mut self, page: u64, held: &PageRef) -> Result<Sealed> {
+        let cid = match held {
+            PageRef::Stored(cid) => *cid,
+            PageRef::Held(version) => match version.cid() {
+                Some(cid) => cid,
+                None => self.write(version)?,
+            },
+        };
+        if cid == self.unmapped(page) {
+            self.unmapped += 1;
+            return Ok(Sealed::Unmapped);
+        }
+        Ok(Sealed::Stored(cid))
+    }
+
+    fn nodes(&mut self) -> &mut Nodes {
+        self.nodes
+    }
+}
+
+impl Pager {
+    /// Puts what only `frame` has into the tier, unless nobody needs it any more.
+    pub(super) fn write_back(&mut self, frame: u32) -> Result<()> {
+        let Holds::Dirty(holder) = self.frames.holds(frame) else { return Ok(()) };
+        let Some(version) = holder.upgrade() else { return Ok(()) };
+        let bytes = self.frames.bytes(frame);
+        let cid = Cid::of_raw(bytes);
+        self.tier.put(&cid, bytes)?;
+        version.settle(cid);
+        self.stats.write_backs += 1;
+        Ok(())
+    }
+}
