@@ -29,6 +29,7 @@ pub mod journal;
 pub mod learn;
 pub mod limits;
 pub mod manifest;
+pub mod memory;
 pub mod namespace;
 pub mod net_grants;
 pub mod replay;

@@ -5,7 +5,6 @@
 //! tree that comes from anywhere is hostile: its names are checked, and what it may claim of the
 //! disk is bounded. It is written through cap-std, into directories that were just created.
 
-use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
 
@@ -224,20 +223,4 @@ fn is_name(name: &str) -> bool {
 
 fn missing(cid: &Cid) -> vac_core::fault::Error {
     Usage::new(format!("the store has no object `{cid}`")).hint("`vac store ls` lists them").into()
-}
-
-/// Every object that those of `roots` that are trees name, with `roots`. What cannot be read names nothing.
-pub fn with_all_below(store: &Store, roots: BTreeSet<Cid>) -> BTreeSet<Cid> {
-    let mut todo: Vec<Cid> = roots.iter().filter(|cid| cid.codec() == Codec::DagCbor).copied().collect();
-    let mut all = roots;
-    while let Some(tree) = todo.pop() {
-        for (_, entry) in read(store, &tree).unwrap_or_default() {
-            match entry {
-                Entry::File { cid, .. } => drop(all.insert(cid)),
-                Entry::Dir(cid) if all.insert(cid) => todo.push(cid),
-                Entry::Dir(_) | Entry::Link(_) => {}
-            }
-        }
-    }
-    all
 }

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use vac_core::canon::Node;
-use vac_core::cid::Cid;
+use vac_core::cid::{Cid, Codec};
 use vac_core::fault::{Corrupt, Error, Result};
 use vac_core::ledger::{Body, Call, Entry, Head, Outcome, Reader, Return, RunId, Tail};
+use vac_core::store::Store;
 
 use crate::home::Home;
-use crate::tree;
 
 /// What was found of one run.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub fn verify(home: &Home, run: RunId) -> Result<Verified> {
             }
         }
     }
-    let cids = tree::with_all_below(home.store(), cids);
+    let cids = with_all_below(home.store(), cids);
     problems.extend(cids.iter().filter_map(|cid| problem(home, run, cid)));
     Ok(Verified {
         run,
@@ -75,7 +75,25 @@ pub fn live_objects(home: &Home) -> Result<BTreeSet<Cid>> {
         }
     }
     live.extend(home.store().pins()?.into_values());
-    Ok(tree::with_all_below(home.store(), live))
+    Ok(with_all_below(home.store(), live))
+}
+
+/// `roots` and everything below those that are structures: directories, maps of memories. One that cannot be
+/// read has nothing below that could be read.
+fn with_all_below(store: &Store, roots: BTreeSet<Cid>) -> BTreeSet<Cid> {
+    let is_structure = |cid: &Cid| cid.codec() == Codec::DagCbor;
+    let mut todo: Vec<Cid> = roots.iter().filter(|cid| is_structure(cid)).copied().collect();
+    let mut all = roots;
+    while let Some(next) = todo.pop() {
+        let Ok(Some(bytes)) = store.get(&next) else { continue };
+        let Ok(node) = vac_core::canon::decode::<Node>(&bytes, "object") else { continue };
+        for link in links(&node) {
+            if all.insert(link) && is_structure(&link) {
+                todo.push(link);
+            }
+        }
+    }
+    all
 }
 
 /// The objects that an entry names and the store must have.

@@ -71,6 +71,9 @@ pub(crate) enum Command {
     Revoke(Revoke),
     /// Check the chain of a run, and hash everything it names again.
     Verify(Verify),
+    /// Memories of 128-bit addresses, in pages that prove themselves.
+    #[command(subcommand)]
+    Mem(Mem),
     /// The content-addressed store.
     #[command(subcommand)]
     Store(Store),
@@ -311,4 +314,66 @@ pub(crate) enum Store {
     Gc,
     /// Hash every object again.
     Fsck,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Mem {
+    /// Make a memory in which nothing is mapped, and print its root.
+    Create {
+        name: String,
+        /// Bytes of a page, a power of two from 4096 to 524288 [default: 65536].
+        #[arg(long, value_name = "BYTES")]
+        page: Option<usize>,
+        /// Let shard 0 hold pseudo-random bytes of this seed wherever nothing was written.
+        #[arg(long, value_name = "SEED")]
+        noise: Option<u64>,
+    },
+    /// List the memories.
+    Ls,
+    /// Show what is mapped. A memory is a name or a root.
+    Stat { memory: String },
+    /// Write bytes of a memory to the standard output or a file. An address is OFFSET or SHARD:OFFSET.
+    Read {
+        memory: String,
+        address: String,
+        len: String,
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Write a file, or `-` for the standard input, to an address, and print the new root.
+    Write {
+        name: String,
+        address: String,
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Give what a memory holds now another name. Nothing is copied.
+    Snapshot { memory: String, name: String },
+    /// Let a name be another memory again: a snapshot or a root.
+    Restore { name: String, memory: String },
+    /// List the ranges in which two memories differ. Exit code 1 if there are any.
+    Diff { one: String, other: String },
+    /// Write the page at an address to a file, with the proof that the root has it.
+    Prove {
+        memory: String,
+        address: String,
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Check what `prove` wrote; no home is needed.
+    Check {
+        proof: PathBuf,
+        /// The root that it must be of.
+        #[arg(long, value_name = "CID")]
+        root: Option<String>,
+    },
+    /// Forget a memory; the next `vac store gc` removes what only it held.
+    Rm { name: String },
+    /// Replay a trace, a page number a line, and compare how often each policy hits.
+    Bench {
+        trace: PathBuf,
+        /// Pages that fit in memory.
+        #[arg(long, value_name = "N", default_value_t = 1024)]
+        frames: usize,
+    },
 }

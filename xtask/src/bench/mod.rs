@@ -14,6 +14,7 @@ mod hello;
 mod host;
 mod host_call;
 mod ledger;
+mod memory;
 mod plain;
 mod store;
 mod study;
@@ -28,7 +29,7 @@ use figure::Figure;
 type Bench = fn() -> Result<Vec<Figure>>;
 
 /// What is measured, by name.
-const BENCHES: [(&str, Bench); 11] = [
+const BENCHES: [(&str, Bench); 13] = [
     ("compute", compute::run),
     ("call", calls::run),
     ("host-call", host_call::run),
@@ -39,6 +40,8 @@ const BENCHES: [(&str, Bench); 11] = [
     ("hello", hello::run),
     ("store", store::run),
     ("ledger", ledger::run),
+    ("memory", memory::run),
+    ("memory-policies", memory::policies),
     ("replay", study::run),
 ];
 

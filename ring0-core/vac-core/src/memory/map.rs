@@ -343,8 +343,9 @@ fn diff_within(node: &Node, inner: Side<'_>, nodes: &mut Nodes, pages: &mut Vec<
 }
 
 fn all_below(entry: &Entry, above: Option<u8>, nodes: &mut Nodes, pages: &mut Vec<u64>) -> Result<()> {
-    each_page(entry, above, nodes, &mut |page, _| {
-        pages.push(page);
-        Ok(())
-    })
+    let Some(node) = nodes.follow(entry, above)? else {
+        pages.push(entry.key);
+        return Ok(());
+    };
+    node.entries.iter().try_for_each(|below| all_below(below, Some(node.depth), nodes, pages))
 }

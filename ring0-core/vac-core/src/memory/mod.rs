@@ -55,7 +55,7 @@ use root::Shard;
 pub use io::Advice;
 pub use pager::Range;
 pub use proof::{Proof, Proven, verify_page};
-pub use root::Backing;
+pub use root::{Backing, made_page, page_len_of};
 pub use tier::Tier;
 
 /// An address.

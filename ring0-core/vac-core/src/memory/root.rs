@@ -176,3 +176,23 @@ fn decode_shard(from: &mut Reader<'_>) -> Result<(u64, Shard), Corrupt> {
     };
     Ok((number, Shard { map: Map::of(root), backing }))
 }
+
+/// The page length of the memory `root`, which is read from `tier`.
+pub fn page_len_of(tier: &dyn super::Tier, root: &Cid) -> crate::fault::Result<usize> {
+    let Some(bytes) = tier.get(root)? else { return Err(super::nodes::missing("memory", root)) };
+    Ok(decode(&bytes, root)?.page_len)
+}
+
+/// What page `page` of a shard with this backing holds unmapped; `None` for a generator that is not always
+/// there.
+pub fn made_page(backing: &Backing, page: u64, page_len: usize) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; page_len];
+    match backing {
+        Backing::Zeros => {}
+        Backing::Generator { name, seed } if name == super::BLAKE3_STREAM => {
+            super::Generator::fill(&super::Blake3Stream, seed, page, &mut bytes);
+        }
+        Backing::Generator { .. } => return None,
+    }
+    Some(bytes)
+}

@@ -10,6 +10,7 @@ mod call;
 mod inspect;
 mod learn;
 mod log;
+mod mem;
 mod replay;
 mod revoke;
 mod run;
@@ -30,6 +31,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<u8> {
         Command::Replay(args) => replay::replay(&global, &args),
         Command::Revoke(args) => revoke::revoke(&global, &args),
         Command::Verify(args) => verify::verify(&global, &args),
+        Command::Mem(args) => mem::mem(&global, args),
         Command::Store(args) => store::store(&global, args),
     }
 }

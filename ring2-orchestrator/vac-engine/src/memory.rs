@@ -1,0 +1,246 @@
+//! Memories by name: what `vac mem` works on.
+//!
+//! A name is a pin `memory/NAME` on the root of a memory. Changing a memory commits a new root and moves the
+//! name to it; whoever has the old root still has all of it, until a collection finds nobody naming it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use vac_core::canon::{self, Decode, Encode, Reader, Writer};
+use vac_core::cid::Cid;
+use vac_core::fault::{Corrupt, Result, Usage, quote};
+use vac_core::memory::{self, Backing, La128, Pager, Proof, Proven, Settings, Space};
+
+use crate::home::Home;
+
+/// Before the name of a memory, in the names of pins.
+const PIN: &str = "memory/";
+/// The longest name.
+const NAME_MAX_BYTES: usize = 64;
+/// Pages of commands that say nothing else, in memory at a time.
+const BUDGET_BYTES: usize = 64 << 20;
+const PROOF: &str = "vac memory proof";
+
+/// A memory that is open.
+pub struct Memory {
+    /// What moves its pages.
+    pub pager: Pager,
+    /// What is at each of its addresses.
+    pub space: Space,
+    /// Where it is now.
+    pub root: Cid,
+}
+
+/// The names with their roots.
+pub fn list(home: &Home) -> Result<Vec<(String, Cid)>> {
+    let pins = home.store().pins()?;
+    Ok(pins.into_iter().filter_map(|(pin, cid)| Some((pin.strip_prefix(PIN)?.to_owned(), cid))).collect())
+}
+
+/// The root that `what` says: a name, or the CID of a root.
+pub fn resolve(home: &Home, what: &str) -> Result<Cid> {
+    if let Some((_, root)) = list(home)?.into_iter().find(|(name, _)| name == what) {
+        return Ok(root);
+    }
+    what.parse().map_err(|_: Corrupt| {
+        let message = format!("there is no memory `{}`", quote(what));
+        Usage::new(message).hint("`vac mem ls` lists them; `vac mem create NAME` makes one").into()
+    })
+}
+
+/// Makes a memory in which nothing is mapped; `backing` is that of shard 0.
+pub fn create(home: &Home, name: &str, page_len: usize, backing: Backing) -> Result<Cid> {
+    check_name(name)?;
+    if list(home)?.iter().any(|(known, _)| known == name) {
+        let message = format!("there is a memory `{name}` already");
+        return Err(Usage::new(message).hint(format!("`vac mem rm {name}` forgets it")).into());
+    }
+    let mut pager = pager(home, page_len)?;
+    let mut space = pager.space();
+    space.set_backing(0, backing)?;
+    let root = pager.commit(&mut space)?;
+    set(home, name, &root)?;
+    Ok(root)
+}
+
+/// Opens the memory `what`: a name, or the CID of a root.
+pub fn open(home: &Home, what: &str) -> Result<Memory> {
+    let root = resolve(home, what)?;
+    let page_len = memory::page_len_of(&**home.store(), &root)?;
+    let mut pager = pager(home, page_len)?;
+    let space = pager.open(&root)?;
+    Ok(Memory { pager, space, root })
+}
+
+/// Two memories behind one pager, to be compared.
+pub fn open_two(home: &Home, one: &str, other: &str) -> Result<(Memory, Space)> {
+    let mut one = open(home, one)?;
+    let other = one.pager.open(&resolve(home, other)?)?;
+    Ok((one, other))
+}
+
+/// Lets `name` be the memory `root`, which must be one.
+pub fn set(home: &Home, name: &str, root: &Cid) -> Result<()> {
+    check_name(name)?;
+    memory::page_len_of(&**home.store(), root)?;
+    home.store().pin(&format!("{PIN}{name}"), root)
+}
+
+/// Forgets a name. `false` if there was none.
+pub fn remove(home: &Home, name: &str) -> Result<bool> {
+    home.store().unpin(&format!("{PIN}{name}"))
+}
+
+fn pager(home: &Home, page_len: usize) -> Result<Pager> {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let settings = Settings {
+        page_len,
+        budget_bytes: BUDGET_BYTES.max(16 * page_len),
+        threads,
+        generators: BTreeMap::new(),
+        ..Settings::default()
+    };
+    Pager::new(Arc::clone(home.store()) as Arc<dyn memory::Tier>, settings)
+}
+
+fn check_name(name: &str) -> Result<()> {
+    let is_good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    // A CID is a name already.
+    let is_name = !name.is_empty() && name.len() <= NAME_MAX_BYTES && name.bytes().all(is_good);
+    if is_name && name.parse::<Cid>().is_err() {
+        return Ok(());
+    }
+    let message = format!("`{}` is no name of a memory", quote(name));
+    let hint = format!("expected at most {NAME_MAX_BYTES} letters, digits, `-`, `_` and `.`");
+    Err(Usage::new(message).hint(hint).into())
+}
+
+/// An address as it is typed: `OFFSET` in shard 0, or `SHARD:OFFSET`; numbers as 123, 1_000 or 0x7f.
+pub fn parse_address(text: &str) -> Result<La128> {
+    let (shard, offset) = text.split_once(':').unwrap_or(("0", text));
+    Ok(La128 { shard: parse_number(shard)?, offset: parse_number(offset)? })
+}
+
+/// A number as it is typed: 123, 1_000 or 0x7f.
+pub fn parse_number(text: &str) -> Result<u64> {
+    let digits = text.replace('_', "");
+    let parsed = match digits.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => digits.parse(),
+    };
+    parsed.map_err(|_| {
+        let message = format!("`{}` is no number of 64 bits", quote(text));
+        Usage::new(message).hint("an address is OFFSET or SHARD:OFFSET, like 4096, 1:0x1000").into()
+    })
+}
+
+/// A page with the way to it from a root: all that is needed to check it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProvenPage {
+    /// The root.
+    pub root: Cid,
+    /// The shard.
+    pub shard: u64,
+    /// The page's number.
+    pub page: u64,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// The objects on the way.
+    pub proof: Proof,
+}
+
+/// The page that has the byte at `at`, with its proof.
+pub fn prove(memory: &mut Memory, at: La128) -> Result<ProvenPage> {
+    let page_len = memory.pager.page_len();
+    let page = at.offset / page_len as u64;
+    let mut bytes = vec![0; page_len];
+    memory.pager.read(&mut memory.space, La128 { offset: page * page_len as u64, ..at }, &mut bytes)?;
+    let proof = memory.pager.prove(&memory.root, at.shard, page)?;
+    Ok(ProvenPage { root: memory.root, shard: at.shard, page, bytes, proof })
+}
+
+impl ProvenPage {
+    /// Checks the page against its root. What is proven of a page that is not mapped is its backing: its
+    /// bytes are made again from that.
+    pub fn check(&self) -> Result<()> {
+        let proven = memory::verify_page(&self.root, self.shard, self.page, &self.proof)?;
+        let holds = match &proven {
+            Proven::Unmapped(backing @ Backing::Generator { .. }) => {
+                memory::made_page(backing, self.page, self.bytes.len()).is_some_and(|made| made == self.bytes)
+            }
+            proven => proven.holds(&self.bytes),
+        };
+        if holds {
+            return Ok(());
+        }
+        let place = format!("page {} of shard {} of {}", self.page, self.shard, self.root);
+        let expected = match proven {
+            Proven::Mapped(cid) => cid.to_string(),
+            Proven::Unmapped(_) => "what its shard holds unmapped".to_owned(),
+        };
+        Err(Corrupt::new("page", place, expected, Cid::of_raw(&self.bytes)).into())
+    }
+
+    /// Its form in a file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        canon::encode(self)
+    }
+
+    /// Reads it from a file's bytes. Not checked yet.
+    pub fn try_from_bytes(bytes: &[u8], place: &str) -> Result<Self, Corrupt> {
+        canon::decode(bytes, place)
+    }
+}
+
+impl Encode for ProvenPage {
+    fn encode(&self, to: &mut Writer) {
+        to.array(7);
+        to.text(PROOF);
+        to.uint(1);
+        to.link(&self.root);
+        to.uint(self.shard);
+        to.uint(self.page);
+        to.byte_string(&self.bytes);
+        to.array(self.proof.objects.len());
+        self.proof.objects.iter().for_each(|object| to.byte_string(object));
+    }
+}
+
+impl Decode for ProvenPage {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
+        from.array_of(7)?;
+        let what = from.text()?;
+        if what != PROOF {
+            return Err(from.wrong(format!("`{PROOF}`"), format!("`{}`", quote(what))));
+        }
+        let format = from.uint()?;
+        if format != 1 {
+            return Err(from.wrong("format 1", format));
+        }
+        let root = from.link()?;
+        let (shard, page) = (from.uint()?, from.uint()?);
+        let bytes = from.byte_string()?.to_vec();
+        let len = from.array()?;
+        let mut objects = Vec::new();
+        for _ in 0..len {
+            objects.push(from.byte_string()?.to_vec());
+        }
+        Ok(Self { root, shard, page, bytes, proof: Proof { objects } })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_numbers_or_pairs() {
+        let at = |text: &str| parse_address(text).map(|at| (at.shard, at.offset)).ok();
+        assert_eq!(at("4096"), Some((0, 4096)));
+        assert_eq!(at("7:0x10"), Some((7, 16)));
+        assert_eq!(at("0xffffffffffffffff:1_000"), Some((u64::MAX, 1000)));
+        for bad in ["", ":", "1:", "-1", "1:2:3", "0x", "99999999999999999999"] {
+            assert_eq!(at(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The pager: hits, snapshots, commits, roots, and how often each policy hits.
+
+use std::sync::Arc;
+
+use vac_core::cid::Cid;
+use vac_core::memory::policy::{PolicyKind, belady, simulate};
+use vac_core::memory::{La128, Pager, Settings, Space, Tier};
+use vac_core::storage::RealStorage;
+use vac_core::store::Store;
+
+use super::figure::{Figure, Goal};
+use super::timing::{Side, medians, time};
+use super::{Result, scratch, text};
+
+const PAGE: usize = 64 << 10;
+const ROUNDS: usize = 7;
+/// More than the caches of the machines that this is run on.
+const RESIDENT_PAGES: usize = 4096;
+const LOOKUPS: usize = 1 << 20;
+const DIRTY_BYTES: usize = 1 << 30;
+
+/// A tier that keeps nothing: what is measured is the pager.
+struct Nowhere;
+
+impl Tier for Nowhere {
+    fn read_into(&self, _: &Cid, _: &mut [u8]) -> vac_core::fault::Result<bool> {
+        Ok(false)
+    }
+
+    fn get(&self, _: &Cid) -> vac_core::fault::Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+
+    fn put(&self, _: &Cid, _: &[u8]) -> vac_core::fault::Result<()> {
+        Ok(())
+    }
+
+    fn commit(&self) -> vac_core::fault::Result<()> {
+        Ok(())
+    }
+}
+
+/// Everything about the pager but its policies.
+pub(super) fn run() -> Result<Vec<Figure>> {
+    let mut figures = hits()?;
+    figures.push(snapshot()?);
+    figures.push(commit()?);
+    figures.push(root()?);
+    Ok(figures)
+}
+
+fn pager(tier: Arc<dyn Tier>, pages: usize) -> Result<Pager> {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let settings = Settings { budget_bytes: pages * PAGE, threads, nodes_bytes: 64 << 20, ..Settings::default() };
+    Pager::new(tier, settings).map_err(text)
+}
+
+fn at(page: u64) -> La128 {
+    La128 { shard: 0, offset: page * PAGE as u64 }
+}
+
+/// Writes pages that differ from each other.
+fn write_pages(pager: &mut Pager, space: &mut Space, pages: usize) -> Result<()> {
+    let mut bytes = vec![7; PAGE];
+    for page in 0..pages as u64 {
+        bytes[..8].copy_from_slice(&page.to_le_bytes());
+        pager.write(space, at(page), &bytes).map_err(text)?;
+    }
+    Ok(())
+}
+
+/// splitmix64's output function: an order without a pattern.
+fn mixed(n: u64) -> u64 {
+    let z = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn hits() -> Result<Vec<Figure>> {
+    let mut pager = pager(Arc::new(Nowhere), RESIDENT_PAGES)?;
+    let mut space = pager.space();
+    write_pages(&mut pager, &mut space, RESIDENT_PAGES)?;
+    let source = vec![7_u8; RESIDENT_PAGES * PAGE];
+    let cache = quick_cache::sync::Cache::new(RESIDENT_PAGES * 2);
+    (0..RESIDENT_PAGES as u64).for_each(|page| cache.insert(page, page));
+    let order: Vec<u64> = (0..LOOKUPS as u64).map(|n| mixed(n) % RESIDENT_PAGES as u64).collect();
+    let (mut to, mut other, mut word) = (vec![0; PAGE], vec![0; PAGE], [0; 8]);
+    let copies = &order[..RESIDENT_PAGES];
+    let pager = std::cell::RefCell::new((pager, space));
+    let mut sides: [Side<'_>; 4] = [
+        Box::new(|| {
+            let (pager, space) = &mut *pager.borrow_mut();
+            time(|| copies.iter().try_for_each(|page| pager.read(space, at(*page), &mut to).map_err(text)))
+        }),
+        Box::new(|| {
+            time(|| {
+                for page in copies {
+                    let from = *page as usize * PAGE;
+                    other.copy_from_slice(&source[from..from + PAGE]);
+                    std::hint::black_box(&mut other);
+                }
+                Ok(())
+            })
+        }),
+        Box::new(|| {
+            let (pager, space) = &mut *pager.borrow_mut();
+            time(|| order.iter().try_for_each(|page| pager.read(space, at(*page), &mut word).map_err(text)))
+        }),
+        Box::new(|| time(|| Ok(order.iter().filter_map(|page| cache.get(page)).fold(0, u64::wrapping_add)))),
+    ];
+    let ns = medians(ROUNDS, &mut sides)?;
+    let (copied, looked_up) = (copies.len() as f64, LOOKUPS as f64);
+    let speed = |ns: f64| PAGE as f64 * copied / ns;
+    Ok(vec![
+        Figure::new("memory, hit 64 KiB", "GB/s", speed(ns[0]), ("memcpy, cold source", speed(ns[1])))
+            .goal(Goal::RatioAtLeast(0.9)),
+        Figure::new("memory, hit look-up", "ns", ns[2] / looked_up, ("quick_cache get", ns[3] / looked_up))
+            .goal(Goal::RatioAtMost(3.0)),
+    ])
+}
+
+/// A shard of 1 TiB with a page mapped in each GiB.
+fn snapshot() -> Result<Figure> {
+    let mut pager = pager(Arc::new(Nowhere), 64)?;
+    let mut space = pager.space();
+    (0..1024).try_for_each(|gib| pager.write(&mut space, at(gib << 14), b"x").map_err(text))?;
+    let mut taken = Vec::with_capacity(1000);
+    let mut sides: [Side<'_>; 1] = [Box::new(|| {
+        taken.clear();
+        time(|| {
+            taken.extend((0..1000).map(|_| pager.snapshot(&mut space)));
+            Ok(())
+        })
+    })];
+    let ns = medians(ROUNDS, &mut sides)?[0] / 1000.0;
+    Ok(Figure::new("memory, snapshot of 1 TiB", "ns", ns, ("none", f64::NAN)).goal(Goal::AtMost(1000.0)))
+}
+
+/// One page of that shard is written and made durable; the other side hashes as much and syncs once.
+fn commit() -> Result<Figure> {
+    let folder = scratch()?;
+    let store = Store::open(Arc::new(RealStorage::new(folder.path().to_owned())), "store").map_err(text)?;
+    let mut pager = pager(Arc::new(store), 4096)?;
+    let mut space = pager.space();
+    (0..1024).try_for_each(|gib| pager.write(&mut space, at(gib << 14), b"x").map_err(text))?;
+    let root = pager.commit(&mut space).map_err(text)?;
+    let proof = pager.prove(&root, 0, 1 << 14).map_err(text)?;
+    let file = std::fs::File::create(folder.path().join("raw")).map_err(text)?;
+    let mut raw = vec![0; PAGE];
+    let mut n = 0_u64;
+    let pager = std::cell::RefCell::new(pager);
+    let mut sides: [Side<'_>; 2] = [
+        Box::new(|| {
+            let pager = &mut *pager.borrow_mut();
+            n += 1;
+            pager.write(&mut space, at(1 << 14), &n.to_le_bytes()).map_err(text)?;
+            time(|| pager.commit(&mut space).map_err(text))
+        }),
+        Box::new(|| {
+            raw[0] ^= 1;
+            time(|| {
+                use std::os::unix::fs::FileExt;
+                std::hint::black_box(blake3::hash(&raw));
+                proof.objects.iter().for_each(|object| drop(std::hint::black_box(blake3::hash(object))));
+                let end = file.metadata().map_err(text)?.len();
+                file.write_all_at(&raw, end).map_err(text)?;
+                file.sync_data().map_err(text)
+            })
+        }),
+    ];
+    let ns = medians(40, &mut sides)?;
+    let us = |ns: f64| ns / 1e3;
+    Ok(Figure::new("memory, commit of one page", "us", us(ns[0]), ("BLAKE3, append, fdatasync", us(ns[1])))
+        .goal(Goal::RatioAtMost(1.5)))
+}
+
+fn root() -> Result<Figure> {
+    let pages = DIRTY_BYTES / PAGE;
+    let mut pager = pager(Arc::new(Nowhere), pages)?;
+    let mut space = pager.space();
+    let raw = vec![7_u8; DIRTY_BYTES];
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let pager = std::cell::RefCell::new(&mut pager);
+    let mut sides: [Side<'_>; 2] = [
+        Box::new(|| {
+            let pager = &mut **pager.borrow_mut();
+            write_pages(pager, &mut space, pages)?;
+            time(|| pager.commit(&mut space).map_err(text))
+        }),
+        Box::new(|| {
+            time(|| {
+                std::thread::scope(|scope| {
+                    for part in raw.chunks(DIRTY_BYTES / cores) {
+                        scope.spawn(|| {
+                            part.chunks(PAGE).for_each(|page| drop(std::hint::black_box(blake3::hash(page))));
+                        });
+                    }
+                });
+                Ok(())
+            })
+        }),
+    ];
+    let ns = medians(3, &mut sides)?;
+    let ms = |ns: f64| ns / 1e6;
+    Ok(Figure::new("memory, root of 1 GiB dirty", "ms", ms(ns[0]), ("BLAKE3 of 1 GiB in pages", ms(ns[1])))
+        .goal(Goal::RatioAtMost(1.15)))
+}
+
+/// How often each policy hits, against peers and against the best there is.
+pub(super) fn policies() -> Result<Vec<Figure>> {
+    let traces = [("zipf 0.9", zipf(100_000, 500_000)), ("scan and hot set", scan()), ("loop", round(6_000, 300_000))];
+    let mut figures = Vec::new();
+    for (name, trace) in &traces {
+        let capacity = 5_000;
+        let part = |hits: u64| 100.0 * hits as f64 / trace.len() as f64;
+        let best = part(belady(capacity, trace));
+        let peers = [
+            ("quick_cache", part(quick_cache(capacity, trace))),
+            ("moka", part(moka(capacity, trace))),
+            ("LRU", part(simulate(PolicyKind::Lru, capacity, trace))),
+        ];
+        for kind in PolicyKind::ALL {
+            let hits = part(simulate(kind, capacity, trace));
+            let peer = peers.iter().max_by(|a, b| a.1.total_cmp(&b.1)).copied().unwrap_or(("", f64::NAN));
+            let goal = (kind == PolicyKind::default()).then_some(Goal::RatioAtLeast(1.0));
+            let mut figure = Figure::new(format!("hits, {name}, {}", kind.name()), "%", hits, peer);
+            figure.goal = goal;
+            figures.push(figure);
+        }
+        figures.push(Figure::new(format!("hits, {name}, the best there is"), "%", best, ("none", f64::NAN)));
+    }
+    Ok(figures)
+}
+
+fn quick_cache(capacity: usize, trace: &[u64]) -> u64 {
+    let cache = quick_cache::unsync::Cache::new(capacity);
+    let mut cache = cache;
+    let mut hits = 0;
+    for page in trace {
+        match cache.get(page) {
+            Some(()) => hits += 1,
+            None => cache.insert(*page, ()),
+        }
+    }
+    hits
+}
+
+fn moka(capacity: usize, trace: &[u64]) -> u64 {
+    let cache = moka::sync::Cache::new(capacity as u64);
+    let mut hits = 0;
+    for page in trace {
+        match cache.get(page) {
+            Some(()) => hits += 1,
+            None => cache.insert(*page, ()),
+        }
+        cache.run_pending_tasks();
+    }
+    hits
+}
+
+/// Page numbers drawn by rank with weight 1 / rank^0.9.
+fn zipf(pages: usize, len: usize) -> Vec<u64> {
+    let mut sums = Vec::with_capacity(pages);
+    let mut sum = 0.0;
+    for rank in 1..=pages {
+        sum += (rank as f64).powf(-0.9);
+        sums.push(sum);
+    }
+    let draw = |n: usize| {
+        let at = mixed(n as u64) as f64 / u64::MAX as f64 * sum;
+        sums.partition_point(|sum| *sum < at) as u64
+    };
+    (0..len).map(draw).collect()
+}
+
+/// A hot set of 3,000 pages, drawn evenly, and after each 20,000 draws a scan of 10,000 pages.
+fn scan() -> Vec<u64> {
+    let mut trace = Vec::new();
+    for turn in 0..12 {
+        trace.extend((0..20_000).map(|n| mixed(turn << 32 | n) % 3_000));
+        trace.extend((0..10_000).map(|n| 1_000_000 + turn * 10_000 + n));
+    }
+    trace
+}
+
+/// Round and round: `pages` pages, more than there is room for.
+fn round(pages: u64, len: u64) -> Vec<u64> {
+    (0..len).map(|n| n % pages).collect()
+}
