@@ -51,7 +51,8 @@ pub(super) fn run() -> Result<Vec<Figure>> {
 
 fn pager(tier: Arc<dyn Tier>, pages: usize) -> Result<Pager> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let settings = Settings { budget_bytes: pages * PAGE, threads, nodes_bytes: 64 << 20, ..Settings::default() };
+    let settings =
+        Settings { budget_bytes: pages * PAGE, threads, nodes_bytes: 64 << 20, ..Settings::default() };
     Pager::new(tier, settings).map_err(text)
 }
 
@@ -162,7 +163,9 @@ fn commit() -> Result<Figure> {
             time(|| {
                 use std::os::unix::fs::FileExt;
                 std::hint::black_box(blake3::hash(&raw));
-                proof.objects.iter().for_each(|object| drop(std::hint::black_box(blake3::hash(object))));
+                for object in &proof.objects {
+                    std::hint::black_box(blake3::hash(object));
+                }
                 let end = file.metadata().map_err(text)?.len();
                 file.write_all_at(&raw, end).map_err(text)?;
                 file.sync_data().map_err(text)
@@ -193,7 +196,9 @@ fn root() -> Result<Figure> {
                 std::thread::scope(|scope| {
                     for part in raw.chunks(DIRTY_BYTES / cores) {
                         scope.spawn(|| {
-                            part.chunks(PAGE).for_each(|page| drop(std::hint::black_box(blake3::hash(page))));
+                            for page in part.chunks(PAGE) {
+                                std::hint::black_box(blake3::hash(page));
+                            }
                         });
                     }
                 });
@@ -209,7 +214,8 @@ fn root() -> Result<Figure> {
 
 /// How often each policy hits, against peers and against the best there is.
 pub(super) fn policies() -> Result<Vec<Figure>> {
-    let traces = [("zipf 0.9", zipf(100_000, 500_000)), ("scan and hot set", scan()), ("loop", round(6_000, 300_000))];
+    let traces =
+        [("zipf 0.9", zipf(100_000, 500_000)), ("scan and hot set", scan()), ("loop", round(6_000, 300_000))];
     let mut figures = Vec::new();
     for (name, trace) in &traces {
         let capacity = 5_000;
