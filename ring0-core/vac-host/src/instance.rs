@@ -122,6 +122,19 @@ impl Instance {
         }
     }
 
+    /// Takes over what the whole run has used up, and how many handles others have open: they went on
+    /// since this kernel was called last.
+    pub fn go_on_with(&mut self, quotas: Quotas, handles_elsewhere: usize) {
+        let host = &mut self.store.data_mut().host;
+        host.quotas = quotas;
+        host.table.set_elsewhere(handles_elsewhere);
+    }
+
+    /// Handles of the host that it has open.
+    pub fn handles(&self) -> usize {
+        self.store.data().host.table.len()
+    }
+
     /// What it has used up so far.
     pub fn spent(&self) -> Spent {
         spent(&self.store)

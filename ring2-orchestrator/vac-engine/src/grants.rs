@@ -450,7 +450,11 @@ fn not_there(host: &Path, error: &std::io::Error) -> vac_core::fault::Error {
 
 /// Opens a directory through the one that was granted: no link of it leads out of that.
 fn open_part(part: &Part) -> Result<Dir> {
-    let whole = open_dir(&part.host)?;
+    open_below(&open_dir(&part.host)?, part)
+}
+
+/// The same, through a directory that is open.
+pub(crate) fn open_below(whole: &Dir, part: &Part) -> Result<Dir> {
     whole.open_dir(&part.below).map_err(|e| {
         let place = format!("`{}` in the granted `{}`", quote(&part.below), quote(&part.of));
         match e.kind() {

@@ -4,9 +4,10 @@
 //! hears of it.
 
 use std::io;
+use std::ops::Bound;
 use std::path::Path;
 
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, DatabaseError, ReadableDatabase, TableDefinition};
 use vac_core::fault::{AbortKind, HostAbort, Result, Usage, quote};
 use vac_host::KeyValue;
 
@@ -78,11 +79,12 @@ impl KeyValue for Namespace {
         writing.commit().map_err(other)
     }
 
-    fn keys(&mut self) -> io::Result<Vec<String>> {
+    fn keys(&mut self, after: Option<&str>, max: usize) -> io::Result<Vec<String>> {
         let reading = self.database.begin_read().map_err(other)?;
         match reading.open_table(TABLE) {
             Ok(table) => {
-                let keys = table.iter().map_err(other)?;
+                let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+                let keys = table.range::<&str>((from, Bound::Unbounded)).map_err(other)?.take(max);
                 keys.map(|entry| Ok(entry.map_err(other)?.0.value().to_owned())).collect()
             }
             Err(redb::TableError::TableDoesNotExist(_)) => Ok(Vec::new()),

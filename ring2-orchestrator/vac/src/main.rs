@@ -13,6 +13,7 @@ mod exit;
 mod host;
 mod limits;
 mod show;
+mod streams;
 mod ui;
 
 fn main() -> ExitCode {
