@@ -407,6 +407,52 @@ fn a_wait_for_input_ends_with_the_time_of_the_run() {
     assert_eq!(text(&sandbox.json(&["runs", "-n", "1"])["runs"][0], "status"), "time");
 }
 
+/// Story: a run wrote to a pipe that nobody read, and `--time` was not looked at until somebody did.
+#[test]
+fn output_that_nobody_reads_does_not_outlast_the_time_of_the_run() {
+    let sandbox = sandbox();
+    let many = Guest::new().raw("(loop $again").say(&"x".repeat(1000)).raw("(br $again))");
+    sandbox.write("guest.wasm", many.wasm());
+    sandbox.vac(&["inspect", "guest.wasm"]).ok();
+    for together in [false, true] {
+        let mut command = sandbox.command(&["run", "guest.wasm", "--time", "1s"]);
+        let (unread, writer) = std::io::pipe().unwrap();
+        command.stdout(writer.try_clone().unwrap());
+        command.stderr(if together { writer.into() } else { std::process::Stdio::null() });
+        let mut child = command.spawn().unwrap();
+        drop(command);
+        let status = crate::support::wait(&mut child, "a run that nobody reads");
+        assert_eq!(status.code(), Some(4), "together: {together}");
+        drop(unread);
+        sandbox.vac(&["verify", "last"]).ok();
+        sandbox.vac(&["replay", "last"]).ok();
+        assert_eq!(text(&sandbox.json(&["runs", "-n", "1"])["runs"][0], "status"), "time");
+    }
+}
+
+/// A terminal that is stopped: nobody reads its other side.
+#[test]
+fn a_terminal_that_is_stopped_does_not_outlast_the_time_of_the_run() {
+    let sandbox = sandbox();
+    let many = Guest::new().raw("(loop $again").say(&"x\n".repeat(500)).raw("(br $again))");
+    sandbox.write("guest.wasm", many.wasm());
+    sandbox.vac(&["inspect", "guest.wasm"]).ok();
+    let vac = crate::support::program().display().to_string();
+    // `script` gives its child a terminal, and is stopped before it reads anything of it.
+    let mut command = sandbox.bare("python3");
+    let program = "import os,sys,pty\npid,fd=pty.fork()\n\
+        if pid==0: os.execv(sys.argv[1],sys.argv[1:])\n_,status=os.waitpid(pid,0)\nsys.exit(os.waitstatus_to_exitcode(status))";
+    command.args(["-c", program, &vac, "--home"]).arg(sandbox.home()).args([
+        "run",
+        "guest.wasm",
+        "--time",
+        "1s",
+    ]);
+    let ran = crate::support::run(command);
+    assert_eq!(ran.code(), 4, "{ran:?}");
+    sandbox.vac(&["replay", "last"]).ok();
+}
+
 /// Deeper with a larger stack: the limit is a number of bytes, and it is ours.
 #[test]
 fn the_depth_of_calls_is_what_the_operator_says() {

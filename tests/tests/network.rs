@@ -404,3 +404,66 @@ fn asking_for_one_value_very_often_is_an_error() {
     assert!(many.contains("file too large"), "{many}");
     replays(&sandbox);
 }
+
+/// Lists all keys of a namespace, a part at a time, with the cursor that each part gives; then from far
+/// beyond the end. Gives how many there were, and how many parts.
+const LISTS: &str = r#"(component
+    (import "wasi:keyvalue/store@0.2.0-draft" (instance $store
+      (export "bucket" (type $b (sub resource)))
+      (type $e0 (variant (case "no-such-store") (case "access-denied") (case "other" string)))
+      (export "error" (type $e (eq $e0)))
+      (type $k0 (record (field "keys" (list string)) (field "cursor" (option u64))))
+      (export "key-response" (type $k (eq $k0)))
+      (export "open" (func (param "identifier" string) (result (result (own $b) (error $e)))))
+      (export "[method]bucket.list-keys" (func (param "self" (borrow $b)) (param "cursor" (option u64))
+        (result (result $k (error $e)))))))
+    (core module $libc
+      (memory (export "memory") 64)
+      (global $top (mut i32) (i32.const 4096))
+      (func (export "realloc") (param i32 i32 i32 i32) (result i32) (local $at i32)
+        (local.set $at (i32.and (i32.add (global.get $top) (i32.const 7)) (i32.const -8)))
+        (global.set $top (i32.add (local.get $at) (local.get 3)))
+        (local.get $at)))
+    (core instance $libc (instantiate $libc))
+    (alias core export $libc "memory" (core memory $memory))
+    (alias core export $libc "realloc" (core func $realloc))
+    (core func $open (canon lower (func $store "open") (memory $memory) (realloc $realloc)))
+    (core func $list (canon lower (func $store "[method]bucket.list-keys") (memory $memory) (realloc $realloc)))
+    (core module $m
+      (import "libc" "memory" (memory 1))
+      (import "" "open" (func $open (param i32 i32 i32)))
+      (import "" "list" (func $list (param i32 i32 i64 i32)))
+      (data (i32.const 16) "many")
+      (func (export "f") (result i32) (local $b i32) (local $keys i32) (local $parts i32) (local $has i32) (local $next i64)
+        (call $open (i32.const 16) (i32.const 4) (i32.const 64))
+        (if (i32.load8_u (i32.const 64)) (then unreachable))
+        (local.set $b (i32.load (i32.const 68)))
+        (loop $again
+          (call $list (local.get $b) (local.get $has) (local.get $next) (i32.const 128))
+          (if (i32.load8_u (i32.const 128)) (then unreachable))
+          (local.set $keys (i32.add (local.get $keys) (i32.load (i32.const 140))))
+          (local.set $parts (i32.add (local.get $parts) (i32.const 1)))
+          (local.set $has (i32.load8_u (i32.const 144)))
+          (local.set $next (i64.load (i32.const 152)))
+          (br_if $again (local.get $has)))
+        (call $list (local.get $b) (i32.const 1) (i64.const -1) (i32.const 128))
+        (if (i32.or (i32.load8_u (i32.const 128)) (i32.load (i32.const 140))) (then unreachable))
+        (call $list (local.get $b) (i32.const 1) (i64.const 5) (i32.const 128))
+        (if (i32.ne (i32.load (i32.const 140)) (i32.const 1024)) (then unreachable))
+        (i32.add (i32.mul (local.get $parts) (i32.const 10000)) (local.get $keys))))
+    (core instance $i (instantiate $m (with "libc" (instance $libc))
+      (with "" (instance (export "open" (func $open)) (export "list" (func $list))))))
+    (func (export "f") (result u32) (canon lift (core func $i "f"))))"#;
+
+/// Story: every part of a listing read all keys.
+#[test]
+fn a_long_listing_comes_in_parts() {
+    let sandbox = Sandbox::new();
+    let pairs: Vec<String> = (0..1100).map(|i| format!("(\"key-{i}\", \"v\")")).collect();
+    let rw = ["--grant", "kv:rw=many"];
+    call(&sandbox, &format!("kv-set(\"many\", [{}])", pairs.join(", ")), &rw).ok();
+    sandbox.write("lists.wasm", wat::parse_str(LISTS).unwrap());
+    let listed = sandbox.json(&["call", "lists.wasm", "f()", "--grant", "kv:ro=many"]);
+    assert_eq!(text(&listed, "result"), "21100");
+    replays(&sandbox);
+}

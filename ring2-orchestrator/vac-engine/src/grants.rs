@@ -32,7 +32,7 @@ use vac_host::{Bucket, Preopen};
 use crate::home::Home;
 
 use crate::manifest::Ask;
-use crate::namespace::{Namespace, check_name};
+use crate::namespace::{Namespaces, check_name};
 use crate::net_grants::Net;
 
 /// One thing the operator allows.
@@ -597,10 +597,10 @@ pub fn net(grants: &[Grant]) -> Vec<NetGrant> {
 
 /// Opens the namespaces that are granted.
 pub fn buckets(home: &Home, grants: &[Grant]) -> Result<Vec<Bucket>> {
-    let mut buckets = Vec::new();
+    let (mut buckets, mut namespaces) = (Vec::new(), Namespaces::default());
     for (number, grant) in (0..).zip(grants) {
         if let Grant::Kv { name, guest, rights } = grant {
-            let data = Box::new(Namespace::open(home, name)?);
+            let data = namespaces.open(home, name)?;
             buckets.push(Bucket { guest: guest.clone(), rights: *rights, grant: number, data });
         }
     }
