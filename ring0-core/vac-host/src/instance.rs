@@ -188,7 +188,7 @@ impl Instance {
     }
 
     /// The names and types of a function's parameters, resources being those of this instance.
-    pub(crate) fn params(&self, callee: &Callee) -> Vec<(String, Type)> {
+    pub fn params(&self, callee: &Callee) -> Vec<(String, Type)> {
         let ty = callee.func.ty(&self.store);
         ty.params().map(|(name, ty)| (name.to_owned(), ty)).collect()
     }
@@ -209,7 +209,7 @@ impl Instance {
     }
 
     /// Gives up a handle, which may run code of the guest.
-    pub(crate) fn drop_resource(&mut self, any: ResourceAny) -> Result<()> {
+    pub fn drop_resource(&mut self, any: ResourceAny) -> Result<()> {
         let dropped = schedule::run(any.resource_drop_async(&mut self.store), &*self.budget.watch);
         dropped.map_err(|error| classify(error, self.bounds))
     }

@@ -355,7 +355,7 @@ fn transmit(host: &Host, to: &Socket, mut bytes: &[u8]) -> Result<std::result::R
 
 /// What a guest sees of a console's failure. A console that waits may be told to stop: what it then
 /// fails with is the abort itself.
-fn of_console(error: std::io::Error) -> Result<ErrorCode> {
+pub(crate) fn of_console(error: std::io::Error) -> Result<ErrorCode> {
     match error.downcast::<HostAbort>() {
         Ok(abort) => Err(abort.into()),
         Err(error) => Ok(ErrorCode::from(&error)),
