@@ -207,6 +207,30 @@ fn a_compiler_that_falls_is_an_error_of_the_program() {
     assert_eq!(sandbox.vac(&["run", "guest.wasm"]).ok().out(), "alive\n");
 }
 
+/// The unit test of `jail` tries what is refused; this sees that every compiler is locked up.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_compiler_is_locked_up_before_it_reads_its_program() {
+    let sandbox = sandbox();
+    sandbox.write("bomb.wasm", bomb(1000));
+    let mut vac = sandbox.command(&["run", "bomb.wasm"]);
+    let mut vac =
+        vac.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let child = child_of(vac.id());
+    let is_locked = || {
+        let status = std::fs::read_to_string(format!("/proc/{child}/status")).unwrap();
+        status.contains("\nSeccomp:\t2\n") && status.contains("\nNoNewPrivs:\t1\n")
+    };
+    // It locks itself up a moment after it was started.
+    let locked = (0..1000).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        is_locked()
+    });
+    vac.kill().unwrap();
+    vac.wait().unwrap();
+    assert!(locked);
+}
+
 /// The process that `parent` started and that reads its program already.
 fn child_of(parent: u32) -> String {
     for _ in 0..2000 {

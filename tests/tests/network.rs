@@ -257,6 +257,70 @@ fn a_secret_reaches_its_host_and_nothing_that_is_written() {
     assert!(!all.windows(VALUE.len()).any(|w| w == VALUE.as_bytes()), "the secret was written");
 }
 
+/// Base64 as `base64` writes it, so that what is tested is not what tests.
+fn base64(text: &str) -> String {
+    let mut command = std::process::Command::new("base64");
+    let mut child = command
+        .arg("-w0")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+}
+
+/// Story: a placeholder inside of basic authentication went out as it was, and a server that repeated what it
+/// heard in base64 or as a URL has it gave the value away.
+#[test]
+fn a_secret_in_basic_authentication_reaches_its_host_and_no_form_of_it_is_written() {
+    let value = "hunter2 & \"hunter2\" + hunter2";
+    let encoded = "hunter2%20%26%20%22hunter2%22%20%2B%20hunter2";
+    let hex: String = value.bytes().map(|b| format!("{b:02x}")).collect();
+    let basic = base64(&format!("user:{value}"));
+    let reflected = [
+        format!("Basic {basic}"),
+        base64(value),
+        base64(&format!("x{value}y")),
+        base64(&format!("xy{value}")).replace('+', "-").replace('/', "_"),
+        encoded.to_owned(),
+        encoded.replace("%2B", "%2b"),
+        hex.clone(),
+        value.replace('"', "\\\""),
+    ];
+    let sandbox = Sandbox::new();
+    let (port, served) = {
+        let body = reflected.join("\n");
+        server(1, move |_| ok(&body))
+    };
+    let with_secret = |options: &[&str], typed: &str| {
+        let mut command = sandbox.command(&[&["--json", "call", &probe(), typed], options].concat());
+        command.env("TOKEN", value);
+        run(command)
+    };
+    let (config, _) = result(&with_secret(&["--secret", "KEY=env:TOKEN"], "config()").ok());
+    let placeholder = config.split('"').nth(3).unwrap().to_owned();
+    let header = format!("(\"authorization\", \"Basic {}\")", base64(&format!("user:{placeholder}")));
+    let typed = request("GET", &format!("127.0.0.1:{port}"), &header, "none")
+        .replace("/p?q=1", &format!("/p?key={placeholder}"));
+    let sent =
+        with_secret(&["--grant", &format!("http:127.0.0.1:{port}"), "--secret", "KEY=env:TOKEN"], &typed)
+            .ok();
+    let heard = served.join().unwrap().remove(0);
+    assert!(heard.contains(&format!("Basic {basic}")), "{heard}");
+    assert!(heard.starts_with(&format!("GET /p?key={encoded} HTTP")), "{heard}");
+    assert_eq!(result(&sent).0.matches(&placeholder).count(), reflected.len(), "{}", result(&sent).0);
+    replays(&sandbox);
+    let log = sandbox.vac(&["log", "last"]).ok();
+    let all = written(&sandbox, &[&sent, &log]);
+    let lower = String::from_utf8_lossy(&all).to_ascii_lowercase();
+    // Of base64 what does not depend on what stands around it.
+    let inside = [&basic[8..40], &base64(value)[..32], &base64(&format!("x{value}y"))[4..36]];
+    for form in [value, encoded, &hex].into_iter().chain(inside) {
+        assert!(!lower.contains(&form.to_ascii_lowercase()), "`{form}` was written");
+    }
+}
+
 #[test]
 fn tcp_and_udp_are_recorded_and_replayed() {
     let sandbox = Sandbox::new();

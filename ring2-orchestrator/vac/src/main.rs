@@ -11,6 +11,8 @@ mod commands;
 mod compile;
 mod exit;
 mod host;
+#[cfg(target_os = "linux")]
+mod jail;
 mod limits;
 mod show;
 mod streams;

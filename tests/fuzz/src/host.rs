@@ -17,6 +17,7 @@ use vac_core::fault::{Error, Result};
 use vac_engine::grants::{self, Grant};
 use vac_host::http::{Http, HttpFailure, HttpRequest, HttpResponse, MayConnect, Secret};
 use vac_host::inspect::{self, Export};
+use vac_host::instance::Callee;
 use vac_host::{
     Answered, Bucket, Budget, Compiled, Console, Crossing, Engine, Instance, KeyValue, Out, Recorder,
     ResourceAny, Setup, Type, Val, load,
@@ -26,7 +27,9 @@ use wit_parser::{Resolve, WorldId};
 use crate::trampoline;
 
 /// Calls of one input.
-const CALLS_MAX: usize = 48;
+const CALLS_MAX: usize = 96;
+/// Between functions that are tried one after the other; prime, so that each has its turn.
+const STRIDE: usize = 37;
 const TICKS_MAX: u64 = 100_000_000;
 /// What nobody may be told.
 const OUTSIDE: &str = "the text outside of every grant";
@@ -118,16 +121,21 @@ fn probes() -> (Resolve, WorldId) {
 
 fn run(world: &World, data: &[u8]) {
     let mut bytes = Bytes(data);
-    let is_granted = bytes.next() % 2 == 1;
+    let is_granted = bytes.next() % 4 != 0;
     let folder = Folder::new();
     let judge = Box::new(Judge { is_granted });
     let budget = Budget { ticks_max: TICKS_MAX, ..Budget::default() };
     let setup = setup(&folder.0, is_granted);
     let (started, _) = Instance::start(&world.engine, Arc::clone(&world.compiled), setup, budget, judge);
     let mut instance = started.expect("it starts");
-    let mut pool = Vec::new();
+    let (all, mut pool) = (ready(world, &mut instance), Vec::new());
+    // What needs nothing gives what others need: directories, streams, the network.
+    for ready in all.iter().filter(|ready| ready.params.is_empty()) {
+        let given = fits(instance.call_callee(&ready.callee, &[]).map_err(Error::from));
+        given.iter().flatten().for_each(|value| collect(value, &mut pool));
+    }
     for _ in 0..CALLS_MAX {
-        if bytes.0.is_empty() || !call(world, &mut instance, &mut pool, &mut bytes) {
+        if bytes.0.is_empty() || !call(&all, &mut instance, &mut pool, &mut bytes) {
             break;
         }
     }
@@ -139,31 +147,51 @@ fn run(world: &World, data: &[u8]) {
     assert_eq!(read_only, 3, "something was made or removed where only reading is granted");
 }
 
+/// A function of the trampoline, ready to be called.
+struct Ready {
+    callee: Callee,
+    params: Vec<(String, Type)>,
+}
+
+fn ready(world: &World, instance: &mut Instance) -> Vec<Ready> {
+    let callees = world.exports.iter().map(|export| instance.callee(export.index()).expect("it is exported"));
+    let callees: Vec<Callee> = callees.collect();
+    callees.into_iter().map(|callee| Ready { callee, params: instance.params(&callee) }).collect()
+}
+
 /// Makes one call; whether the instance goes on.
-fn call(world: &World, instance: &mut Instance, pool: &mut Vec<ResourceAny>, bytes: &mut Bytes<'_>) -> bool {
+fn call(all: &[Ready], instance: &mut Instance, pool: &mut Vec<ResourceAny>, bytes: &mut Bytes<'_>) -> bool {
     let choice = usize::from(u16::from_le_bytes([bytes.next(), bytes.next()]));
-    if choice % 16 == 15 && !pool.is_empty() {
-        let dropped = pool.swap_remove(choice / 16 % pool.len());
+    if choice % 32 == 31 && !pool.is_empty() {
+        let dropped = pool.swap_remove(choice / 32 % pool.len());
         return fits(instance.drop_resource(dropped)).is_some();
     }
-    let export = &world.exports[choice % world.exports.len()];
-    let callee = instance.callee(export.index()).expect("it is exported");
+    // The first from there on for which there are handles.
+    let turns = (0..all.len()).map(|turn| &all[(choice + turn * STRIDE) % all.len()]);
+    let mut ready = turns.filter(|ready| ready.params.iter().all(|(_, ty)| has_handle(ty, pool)));
+    let Some(Ready { callee, params }) = ready.next() else { return true };
     let mut args = Vec::new();
-    let params = instance.params(&callee);
-    for (_, ty) in &params {
+    for (_, ty) in params {
         match value(ty, bytes, pool, 0) {
             Some(arg) => args.push(arg),
-            // There is no such handle yet.
             None => return true,
         }
     }
     pool.retain(|handle| !params.iter().zip(&args).any(|((_, ty), arg)| is_given(ty, arg, handle)));
-    match fits(instance.call_callee(&callee, &args).map_err(Error::from)) {
+    match fits(instance.call_callee(callee, &args).map_err(Error::from)) {
         Some(results) => {
             results.iter().for_each(|result| collect(result, pool));
             true
         }
         None => false,
+    }
+}
+
+/// Whether there is a handle for a parameter that is one.
+fn has_handle(ty: &Type, pool: &[ResourceAny]) -> bool {
+    match ty {
+        Type::Own(wanted) | Type::Borrow(wanted) => pool.iter().any(|handle| handle.ty() == *wanted),
+        _ => true,
     }
 }
 
@@ -477,6 +505,6 @@ impl Recorder for Judge {
 pub fn seeds() -> Vec<Vec<u8>> {
     let mut random = crate::mutate::Random::new(7);
     (0..64_u8)
-        .map(|i| (0..512).map(|at| if at == 0 { i } else { random.next_u64() as u8 }).collect())
+        .map(|i| (0..800).map(|at| if at == 0 { i } else { random.next_u64() as u8 }).collect())
         .collect()
 }
