@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use vac_core::cid::Cid;
-use vac_core::fault::{AbortKind, Error, HostAbort, Result, Usage, quote};
+use vac_core::fault::{AbortKind, Error, HostAbort, Result, Usage, is_hidden, quote};
 use vac_host::sections;
 
 use crate::grants::{Grant, below, clean};
@@ -327,11 +327,9 @@ pub fn write(comment: &[String], asks: &[Ask]) -> String {
 fn escape(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
-        let is_hidden =
-            matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         match c {
             '"' | '\\' => out.extend(['\\', c]),
-            c if c.is_control() || is_hidden => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c if is_hidden(c) => out.push_str(&format!("\\U{:08X}", u32::from(c))),
             c => out.push(c),
         }
     }

@@ -172,7 +172,7 @@ fn call(all: &[Ready], instance: &mut Instance, pool: &mut Vec<ResourceAny>, byt
     let Some(Ready { callee, params }) = ready.next() else { return true };
     let mut args = Vec::new();
     for (_, ty) in params {
-        match value(ty, bytes, pool, 0) {
+        match value(ty, bytes, pool) {
             Some(arg) => args.push(arg),
             None => return true,
         }
@@ -270,8 +270,8 @@ impl Bytes<'_> {
 }
 
 /// A value of a type. `None` if a handle is needed that there is not.
-fn value(ty: &Type, bytes: &mut Bytes<'_>, pool: &[ResourceAny], depth: usize) -> Option<Val> {
-    let inner = |ty: &Type, bytes: &mut Bytes<'_>| value(ty, bytes, pool, depth + 1).map(Box::new);
+fn value(ty: &Type, bytes: &mut Bytes<'_>, pool: &[ResourceAny]) -> Option<Val> {
+    let inner = |ty: &Type, bytes: &mut Bytes<'_>| value(ty, bytes, pool).map(Box::new);
     Some(match ty {
         Type::Bool => Val::Bool(bytes.next() % 2 == 1),
         Type::S8 => Val::S8(bytes.number() as i8),
@@ -287,7 +287,7 @@ fn value(ty: &Type, bytes: &mut Bytes<'_>, pool: &[ResourceAny], depth: usize) -
         Type::Char => Val::Char(char::from(bytes.next())),
         Type::String => Val::String(bytes.text()),
         Type::List(list) if matches!(list.ty(), Type::U8) => {
-            let all = if bytes.next() % 2 == 0 { bytes.text().into_bytes() } else { bytes.bytes() };
+            let all = if bytes.next().is_multiple_of(2) { bytes.text().into_bytes() } else { bytes.bytes() };
             Val::List(all.into_iter().map(Val::U8).collect())
         }
         Type::List(list) => {
