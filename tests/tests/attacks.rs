@@ -207,6 +207,30 @@ fn a_compiler_that_falls_is_an_error_of_the_program() {
     assert_eq!(sandbox.vac(&["run", "guest.wasm"]).ok().out(), "alive\n");
 }
 
+/// The unit test of `jail` tries what is refused; this sees that every compiler is locked up.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_compiler_is_locked_up_before_it_reads_its_program() {
+    let sandbox = sandbox();
+    sandbox.write("bomb.wasm", bomb(1000));
+    let mut vac = sandbox.command(&["run", "bomb.wasm"]);
+    let mut vac =
+        vac.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let child = child_of(vac.id());
+    let is_locked = || {
+        let status = std::fs::read_to_string(format!("/proc/{child}/status")).unwrap();
+        status.contains("\nSeccomp:\t2\n") && status.contains("\nNoNewPrivs:\t1\n")
+    };
+    // It locks itself up a moment after it was started.
+    let locked = (0..1000).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        is_locked()
+    });
+    vac.kill().unwrap();
+    vac.wait().unwrap();
+    assert!(locked);
+}
+
 /// The process that `parent` started and that reads its program already.
 fn child_of(parent: u32) -> String {
     for _ in 0..2000 {
@@ -405,6 +429,52 @@ fn a_wait_for_input_ends_with_the_time_of_the_run() {
     sandbox.vac(&["verify", "last"]).ok();
     sandbox.vac(&["replay", "last"]).ok();
     assert_eq!(text(&sandbox.json(&["runs", "-n", "1"])["runs"][0], "status"), "time");
+}
+
+/// Story: a run wrote to a pipe that nobody read, and `--time` was not looked at until somebody did.
+#[test]
+fn output_that_nobody_reads_does_not_outlast_the_time_of_the_run() {
+    let sandbox = sandbox();
+    let many = Guest::new().raw("(loop $again").say(&"x".repeat(1000)).raw("(br $again))");
+    sandbox.write("guest.wasm", many.wasm());
+    sandbox.vac(&["inspect", "guest.wasm"]).ok();
+    for together in [false, true] {
+        let mut command = sandbox.command(&["run", "guest.wasm", "--time", "1s"]);
+        let (unread, writer) = std::io::pipe().unwrap();
+        command.stdout(writer.try_clone().unwrap());
+        command.stderr(if together { writer.into() } else { std::process::Stdio::null() });
+        let mut child = command.spawn().unwrap();
+        drop(command);
+        let status = crate::support::wait(&mut child, "a run that nobody reads");
+        assert_eq!(status.code(), Some(4), "together: {together}");
+        drop(unread);
+        sandbox.vac(&["verify", "last"]).ok();
+        sandbox.vac(&["replay", "last"]).ok();
+        assert_eq!(text(&sandbox.json(&["runs", "-n", "1"])["runs"][0], "status"), "time");
+    }
+}
+
+/// A terminal that is stopped: nobody reads its other side.
+#[test]
+fn a_terminal_that_is_stopped_does_not_outlast_the_time_of_the_run() {
+    let sandbox = sandbox();
+    let many = Guest::new().raw("(loop $again").say(&"x\n".repeat(500)).raw("(br $again))");
+    sandbox.write("guest.wasm", many.wasm());
+    sandbox.vac(&["inspect", "guest.wasm"]).ok();
+    let vac = crate::support::program().display().to_string();
+    // `script` gives its child a terminal, and is stopped before it reads anything of it.
+    let mut command = sandbox.bare("python3");
+    let program = "import os,sys,pty\npid,fd=pty.fork()\n\
+        if pid==0: os.execv(sys.argv[1],sys.argv[1:])\n_,status=os.waitpid(pid,0)\nsys.exit(os.waitstatus_to_exitcode(status))";
+    command.args(["-c", program, &vac, "--home"]).arg(sandbox.home()).args([
+        "run",
+        "guest.wasm",
+        "--time",
+        "1s",
+    ]);
+    let ran = crate::support::run(command);
+    assert_eq!(ran.code(), 4, "{ran:?}");
+    sandbox.vac(&["replay", "last"]).ok();
 }
 
 /// Deeper with a larger stack: the limit is a number of bytes, and it is ours.

@@ -30,6 +30,7 @@ mod network;
 mod regressions;
 mod replay;
 mod revoke;
+mod script_grants;
 mod script_resources;
 mod store_cli;
 mod study;

@@ -257,6 +257,70 @@ fn a_secret_reaches_its_host_and_nothing_that_is_written() {
     assert!(!all.windows(VALUE.len()).any(|w| w == VALUE.as_bytes()), "the secret was written");
 }
 
+/// Base64 as `base64` writes it, so that what is tested is not what tests.
+fn base64(text: &str) -> String {
+    let mut command = std::process::Command::new("base64");
+    let mut child = command
+        .arg("-w0")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+}
+
+/// Story: a placeholder inside of basic authentication went out as it was, and a server that repeated what it
+/// heard in base64 or as a URL has it gave the value away.
+#[test]
+fn a_secret_in_basic_authentication_reaches_its_host_and_no_form_of_it_is_written() {
+    let value = "hunter2 & \"hunter2\" + hunter2";
+    let encoded = "hunter2%20%26%20%22hunter2%22%20%2B%20hunter2";
+    let hex: String = value.bytes().map(|b| format!("{b:02x}")).collect();
+    let basic = base64(&format!("user:{value}"));
+    let reflected = [
+        format!("Basic {basic}"),
+        base64(value),
+        base64(&format!("x{value}y")),
+        base64(&format!("xy{value}")).replace('+', "-").replace('/', "_"),
+        encoded.to_owned(),
+        encoded.replace("%2B", "%2b"),
+        hex.clone(),
+        value.replace('"', "\\\""),
+    ];
+    let sandbox = Sandbox::new();
+    let (port, served) = {
+        let body = reflected.join("\n");
+        server(1, move |_| ok(&body))
+    };
+    let with_secret = |options: &[&str], typed: &str| {
+        let mut command = sandbox.command(&[&["--json", "call", &probe(), typed], options].concat());
+        command.env("TOKEN", value);
+        run(command)
+    };
+    let (config, _) = result(&with_secret(&["--secret", "KEY=env:TOKEN"], "config()").ok());
+    let placeholder = config.split('"').nth(3).unwrap().to_owned();
+    let header = format!("(\"authorization\", \"Basic {}\")", base64(&format!("user:{placeholder}")));
+    let typed = request("GET", &format!("127.0.0.1:{port}"), &header, "none")
+        .replace("/p?q=1", &format!("/p?key={placeholder}"));
+    let sent =
+        with_secret(&["--grant", &format!("http:127.0.0.1:{port}"), "--secret", "KEY=env:TOKEN"], &typed)
+            .ok();
+    let heard = served.join().unwrap().remove(0);
+    assert!(heard.contains(&format!("Basic {basic}")), "{heard}");
+    assert!(heard.starts_with(&format!("GET /p?key={encoded} HTTP")), "{heard}");
+    assert_eq!(result(&sent).0.matches(&placeholder).count(), reflected.len(), "{}", result(&sent).0);
+    replays(&sandbox);
+    let log = sandbox.vac(&["log", "last"]).ok();
+    let all = written(&sandbox, &[&sent, &log]);
+    let lower = String::from_utf8_lossy(&all).to_ascii_lowercase();
+    // Of base64 what does not depend on what stands around it.
+    let inside = [&basic[8..40], &base64(value)[..32], &base64(&format!("x{value}y"))[4..36]];
+    for form in [value, encoded, &hex].into_iter().chain(inside) {
+        assert!(!lower.contains(&form.to_ascii_lowercase()), "`{form}` was written");
+    }
+}
+
 #[test]
 fn tcp_and_udp_are_recorded_and_replayed() {
     let sandbox = Sandbox::new();
@@ -402,5 +466,68 @@ fn asking_for_one_value_very_often_is_an_error() {
     assert_eq!(few, "ok(3)");
     let (many, _) = result(&call(&sandbox, "kv-many(\"big\", \"k\", 1000)", &rw).ok());
     assert!(many.contains("file too large"), "{many}");
+    replays(&sandbox);
+}
+
+/// Lists all keys of a namespace, a part at a time, with the cursor that each part gives; then from far
+/// beyond the end. Gives how many there were, and how many parts.
+const LISTS: &str = r#"(component
+    (import "wasi:keyvalue/store@0.2.0-draft" (instance $store
+      (export "bucket" (type $b (sub resource)))
+      (type $e0 (variant (case "no-such-store") (case "access-denied") (case "other" string)))
+      (export "error" (type $e (eq $e0)))
+      (type $k0 (record (field "keys" (list string)) (field "cursor" (option u64))))
+      (export "key-response" (type $k (eq $k0)))
+      (export "open" (func (param "identifier" string) (result (result (own $b) (error $e)))))
+      (export "[method]bucket.list-keys" (func (param "self" (borrow $b)) (param "cursor" (option u64))
+        (result (result $k (error $e)))))))
+    (core module $libc
+      (memory (export "memory") 64)
+      (global $top (mut i32) (i32.const 4096))
+      (func (export "realloc") (param i32 i32 i32 i32) (result i32) (local $at i32)
+        (local.set $at (i32.and (i32.add (global.get $top) (i32.const 7)) (i32.const -8)))
+        (global.set $top (i32.add (local.get $at) (local.get 3)))
+        (local.get $at)))
+    (core instance $libc (instantiate $libc))
+    (alias core export $libc "memory" (core memory $memory))
+    (alias core export $libc "realloc" (core func $realloc))
+    (core func $open (canon lower (func $store "open") (memory $memory) (realloc $realloc)))
+    (core func $list (canon lower (func $store "[method]bucket.list-keys") (memory $memory) (realloc $realloc)))
+    (core module $m
+      (import "libc" "memory" (memory 1))
+      (import "" "open" (func $open (param i32 i32 i32)))
+      (import "" "list" (func $list (param i32 i32 i64 i32)))
+      (data (i32.const 16) "many")
+      (func (export "f") (result i32) (local $b i32) (local $keys i32) (local $parts i32) (local $has i32) (local $next i64)
+        (call $open (i32.const 16) (i32.const 4) (i32.const 64))
+        (if (i32.load8_u (i32.const 64)) (then unreachable))
+        (local.set $b (i32.load (i32.const 68)))
+        (loop $again
+          (call $list (local.get $b) (local.get $has) (local.get $next) (i32.const 128))
+          (if (i32.load8_u (i32.const 128)) (then unreachable))
+          (local.set $keys (i32.add (local.get $keys) (i32.load (i32.const 140))))
+          (local.set $parts (i32.add (local.get $parts) (i32.const 1)))
+          (local.set $has (i32.load8_u (i32.const 144)))
+          (local.set $next (i64.load (i32.const 152)))
+          (br_if $again (local.get $has)))
+        (call $list (local.get $b) (i32.const 1) (i64.const -1) (i32.const 128))
+        (if (i32.or (i32.load8_u (i32.const 128)) (i32.load (i32.const 140))) (then unreachable))
+        (call $list (local.get $b) (i32.const 1) (i64.const 5) (i32.const 128))
+        (if (i32.ne (i32.load (i32.const 140)) (i32.const 1024)) (then unreachable))
+        (i32.add (i32.mul (local.get $parts) (i32.const 10000)) (local.get $keys))))
+    (core instance $i (instantiate $m (with "libc" (instance $libc))
+      (with "" (instance (export "open" (func $open)) (export "list" (func $list))))))
+    (func (export "f") (result u32) (canon lift (core func $i "f"))))"#;
+
+/// Story: every part of a listing read all keys.
+#[test]
+fn a_long_listing_comes_in_parts() {
+    let sandbox = Sandbox::new();
+    let pairs: Vec<String> = (0..1100).map(|i| format!("(\"key-{i}\", \"v\")")).collect();
+    let rw = ["--grant", "kv:rw=many"];
+    call(&sandbox, &format!("kv-set(\"many\", [{}])", pairs.join(", ")), &rw).ok();
+    sandbox.write("lists.wasm", wat::parse_str(LISTS).unwrap());
+    let listed = sandbox.json(&["call", "lists.wasm", "f()", "--grant", "kv:ro=many"]);
+    assert_eq!(text(&listed, "result"), "21100");
     replays(&sandbox);
 }

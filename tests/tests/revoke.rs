@@ -59,3 +59,35 @@ fn a_grant_that_is_taken_back_is_an_error_that_the_guest_sees_and_the_record_has
     sandbox.vac(&["revoke", "last", "0"]).fails(2, &["is over"]);
     assert!(sandbox.home_files("revoke").is_empty());
 }
+
+/// Story: whoever took a grant back read the list of those that were wanted, and wrote it again with one
+/// more. Of two at once, one was lost.
+#[test]
+fn grants_that_are_taken_back_at_once_are_all_taken_back() {
+    const GRANTS: usize = 12;
+    let sandbox = Sandbox::new();
+    let mut args = vec!["run".to_owned(), "guest.wasm".to_owned()];
+    for i in 0..GRANTS {
+        sandbox.write(&format!("d{i}/a"), "x");
+        args.extend(["--grant".to_owned(), format!("dir:ro=d{i}")]);
+    }
+    sandbox.write("guest.wasm", patient());
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let run = started(&sandbox, &args);
+    std::thread::scope(|scope| {
+        // The first grant is what the guest looks at: it goes last.
+        for i in 1..GRANTS {
+            let sandbox = &sandbox;
+            scope.spawn(move || sandbox.vac(&["revoke", "last", &i.to_string()]).ok());
+        }
+    });
+    sandbox.vac(&["revoke", "last", "0"]).ok();
+    let ended = run.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
+    let log = sandbox.json(&["log", "last", "--name", "vac:run/revoke"]);
+    let mut taken: Vec<u64> = log["events"].as_array().unwrap().iter().map(|e| number(e, "grant")).collect();
+    taken.sort_unstable();
+    assert_eq!(taken, (0..GRANTS as u64).collect::<Vec<_>>());
+    assert!(sandbox.home_files("revoke").is_empty());
+    sandbox.vac(&["replay", "last"]).ok();
+}

@@ -157,12 +157,3 @@ fn copies_of_a_killed_run_are_removed() {
     left.sort();
     assert_eq!(left, ["2-0", "2-0.lock"]);
 }
-
-#[test]
-fn a_script_is_given_no_tree() {
-    let sandbox = Sandbox::new();
-    fill(&sandbox, "one");
-    let cid = put(&sandbox, "one");
-    sandbox.write("a.star", "print(1)\n");
-    sandbox.vac(&["run", "a.star", "--grant", &format!("tree:ro={cid}")]).fails(2, &["no trees"]);
-}

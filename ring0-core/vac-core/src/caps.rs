@@ -130,6 +130,8 @@ pub struct CapTable<T> {
     /// Empty slots; the last one is used next.
     free: Vec<u16>,
     max: usize,
+    /// Handles of other tables that count against `max`, too.
+    elsewhere: usize,
     /// Numbers of handles that were revoked and that their holder has not given up yet.
     revoked: BTreeSet<u32>,
 }
@@ -137,7 +139,13 @@ pub struct CapTable<T> {
 impl<T> CapTable<T> {
     /// A table of at most `max` handles at a time, and never more than [`HANDLES_MAX`].
     pub fn new(max: usize) -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), max: max.min(HANDLES_MAX), revoked: BTreeSet::new() }
+        let max = max.min(HANDLES_MAX);
+        Self { slots: Vec::new(), free: Vec::new(), max, elsewhere: 0, revoked: BTreeSet::new() }
+    }
+
+    /// Counts `handles` of other tables against the most that this one may have.
+    pub fn set_elsewhere(&mut self, handles: usize) {
+        self.elsewhere = handles;
     }
 
     /// Handles in use.
@@ -266,14 +274,15 @@ impl<T> CapTable<T> {
     }
 
     fn insert(&mut self, cap: Cap<T>) -> Result<Handle, Refusal> {
+        let in_use = self.slots.len() - self.free.len();
+        if in_use.saturating_add(self.elsewhere) >= self.max {
+            return Err(Refusal::Full(self.max));
+        }
         if let Some(index) = self.free.pop()
             && let Some(slot) = self.slots.get_mut(usize::from(index))
         {
             slot.cap = Some(cap);
             return Ok(Handle { index, generation: slot.generation });
-        }
-        if self.slots.len() >= self.max {
-            return Err(Refusal::Full(self.max));
         }
         let index = self.slots.len() as u16;
         // Generations start at 1, so that the number 0 is never a handle.

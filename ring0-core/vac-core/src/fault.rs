@@ -215,9 +215,17 @@ pub fn quote_line(value: &str) -> String {
     value.chars().flat_map(escape).collect()
 }
 
+/// Whether a terminal obeys `c` or shows nothing for it: controls, marks of direction, separators of lines,
+/// tags.
+pub fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
+            | '\u{e0000}'..='\u{e007f}')
+}
+
 fn escape(c: char) -> impl Iterator<Item = char> {
-    let hidden = c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let hidden = is_hidden(c);
     let escaped = if hidden { Some(c.escape_unicode()) } else { None };
     let plain = if hidden { None } else { Some(c) };
     escaped.into_iter().flatten().chain(plain)
@@ -231,6 +239,7 @@ mod tests {
     fn quote_escapes_what_a_terminal_would_obey() {
         assert_eq!(quote("a\x1b[31mb\n"), "a\\u{1b}[31mb\\u{a}");
         assert_eq!(quote("\u{202e}x"), "\\u{202e}x");
+        assert_eq!(quote("\u{61c}\u{9b}\u{2028}\u{feff}"), "\\u{61c}\\u{9b}\\u{2028}\\u{feff}");
         assert_eq!(quote(&"y".repeat(81)), format!("{}…", "y".repeat(80)));
     }
 }

@@ -3,6 +3,7 @@
 //! Nothing here is ambient. The operator's grants come in through [`Setup`], time and entropy
 //! are computed, and the console is given by whoever starts the kernel.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,7 +26,7 @@ pub trait Console: Send {
     /// At most `max` bytes of standard input; none at its end. May wait; if it is told to stop
     /// waiting, its error holds the `HostAbort` that says why.
     fn read(&mut self, max: usize) -> io::Result<Vec<u8>>;
-    /// Writes all of `bytes`.
+    /// Writes all of `bytes`. May wait as [`Console::read`] may; how much was written then is unknown.
     fn write(&mut self, to: Out, bytes: &[u8]) -> io::Result<()>;
 }
 
@@ -71,8 +72,8 @@ pub trait KeyValue: Send {
     fn get(&mut self, key: &str) -> io::Result<Option<Vec<u8>>>;
     /// Sets the value of `key`, or removes it. Durable when this returns.
     fn set(&mut self, key: &str, value: Option<&[u8]>) -> io::Result<()>;
-    /// All keys, sorted by their bytes.
-    fn keys(&mut self) -> io::Result<Vec<String>>;
+    /// The first `max` keys after `after`, or from the first one, sorted by their bytes.
+    fn keys(&mut self, after: Option<&str>, max: usize) -> io::Result<Vec<String>>;
 }
 
 /// A namespace, as the operator granted it.
@@ -115,6 +116,8 @@ pub struct Setup {
     pub quotas: Quotas,
     /// Handles that may be open at a time.
     pub handles_max: usize,
+    /// Those of them that other kernels of the run have open.
+    pub handles_elsewhere: usize,
     /// Handles that the program's components may hold, those of its own resources with them.
     pub resources_max: usize,
     /// Bytes that strings and lists of one call may take on the host.
@@ -138,6 +141,7 @@ impl Default for Setup {
             seed: [0; 32],
             quotas: Quotas::unlimited(),
             handles_max: vac_core::limits::HANDLES_MAX,
+            handles_elsewhere: 0,
             resources_max: crate::limits::RESOURCES_MAX,
             transfer_max_bytes: crate::limits::HOSTCALL_MAX_BYTES,
         }
@@ -215,6 +219,8 @@ pub struct Host {
     pub(crate) config: Vec<(String, String)>,
     /// Granted namespaces; `None` is one that was taken back.
     pub(crate) buckets: Vec<Option<Bucket>>,
+    /// Where the last part of a listing ended, by number of the namespace: how many keys, and the last.
+    pub(crate) listed: BTreeMap<usize, (u64, String)>,
     pub(crate) watch: Arc<dyn Watch>,
     /// Of the call that is crossing: the grant that allowed it.
     grant: Option<u32>,
@@ -225,9 +231,11 @@ pub struct Host {
 impl Host {
     pub(crate) fn new(setup: Setup, watch: Arc<dyn Watch>) -> Self {
         let mut identities = Identities::default();
+        let mut table = CapTable::new(setup.handles_max);
+        table.set_elsewhere(setup.handles_elsewhere);
         let mounts = setup.preopens.into_iter().map(|preopen| Mount::new(preopen, &mut identities)).collect();
         Self {
-            table: CapTable::new(setup.handles_max),
+            table,
             quotas: setup.quotas,
             clock: Clock::default(),
             entropy: Entropy::new(&setup.seed),
@@ -244,6 +252,7 @@ impl Host {
             secrets: setup.secrets,
             config: setup.config,
             buckets: setup.buckets.into_iter().map(Some).collect(),
+            listed: BTreeMap::new(),
             watch,
             grant: None,
             denied: None,
@@ -337,6 +346,11 @@ impl Host {
             // With the handle that it was made from it may be gone already.
             let _ = self.release(Handle::from_rep(rep));
         }
+    }
+
+    /// Ends the call that is crossing if the run should stop: for what takes long on the host.
+    pub(crate) fn check_watch(&self) -> Result<()> {
+        self.watch.stop().map_or(Ok(()), |abort| Err(abort.into()))
     }
 
     /// Uses up input quota for bytes that the guest takes in.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use memchr::memmem;
 
 use crate::net::HostPattern;
+use crate::secret_text;
 
 /// A header's name, in lower case, and its value.
 pub type Header = (String, Vec<u8>);
@@ -129,23 +130,38 @@ pub(crate) fn reveal(request: &mut HttpRequest, secrets: &[Secret]) -> bool {
         };
         request.headers.iter_mut().for_each(|(_, value)| put(value));
         request.body.iter_mut().for_each(&mut put);
-        let mut path = std::mem::take(&mut request.path).into_bytes();
-        put(&mut path);
-        request.path = String::from_utf8_lossy(&path).into_owned();
+        for (_, header) in &mut request.headers {
+            let inside = |words: &[u8]| replaced(words, from, &secret.value);
+            if let Some(changed) = secret_text::change_basic(header, inside) {
+                *header = changed;
+                revealed = true;
+            }
+        }
+        // There a value may end what it stands in, or be none that a URL has.
+        let value = secret_text::in_url(&secret.value, false);
+        if let Some(changed) = replaced(request.path.as_bytes(), from, &value) {
+            request.path = String::from_utf8_lossy(&changed).into_owned();
+            revealed = true;
+        }
     }
     revealed
 }
 
-/// Puts the placeholders back where `response` repeats a secret.
+/// Puts the placeholders back where `response` repeats a secret, as it is or in another form.
 pub(crate) fn conceal(response: &mut HttpResponse, secrets: &[Secret]) {
     for secret in secrets {
-        let put = |bytes: &mut Vec<u8>| {
-            if let Some(changed) = replaced(bytes, &secret.value, secret.placeholder.as_bytes()) {
-                *bytes = changed;
-            }
-        };
-        response.headers.iter_mut().for_each(|(_, value)| put(value));
-        put(&mut response.body);
+        for form in secret_text::forms(&secret.value) {
+            let put = |bytes: &mut Vec<u8>| {
+                if let Some(changed) = replaced(bytes, &form, secret.placeholder.as_bytes()) {
+                    *bytes = changed;
+                }
+            };
+            response.headers.iter_mut().for_each(|(_, value)| put(value));
+            put(&mut response.body);
+            // Names come in lower case, and so would a value in one.
+            let form = form.to_ascii_lowercase();
+            response.headers.retain(|(name, _)| memmem::find(name.as_bytes(), &form).is_none());
+        }
     }
 }
 
@@ -175,7 +191,11 @@ mod tests {
             host: host.into(),
             port: 443,
             path: "/?key=@@k@@".into(),
-            headers: vec![("authorization".into(), b"Bearer @@k@@".to_vec())],
+            // `user:@@k@@` in base64.
+            headers: vec![
+                ("authorization".into(), b"Bearer @@k@@".to_vec()),
+                ("proxy-authorization".into(), b"Basic dXNlcjpAQGtAQA==".to_vec()),
+            ],
             body: Some(b"@@k@@@@k@@ @@".to_vec()),
             connect_timeout: None,
             response_timeout: None,
@@ -193,6 +213,7 @@ mod tests {
         let mut sent = request("api.example.com");
         assert!(reveal(&mut sent, &[secret(Some("*.example.com"))]));
         assert_eq!(sent.headers[0].1, b"Bearer hunter2hunter2");
+        assert_eq!(sent.headers[1].1, b"Basic dXNlcjpodW50ZXIyaHVudGVyMg==");
         assert_eq!(sent.path, "/?key=hunter2hunter2");
         assert_eq!(sent.body.unwrap(), b"hunter2hunter2hunter2hunter2 @@");
         for other in ["example.org", "example.com", "10.0.0.1"] {
@@ -206,12 +227,18 @@ mod tests {
     fn a_response_that_repeats_a_secret_is_given_with_the_placeholder() {
         let mut response = HttpResponse {
             status: 200,
-            headers: vec![("x".into(), b"hunter2hunter2".to_vec())],
+            headers: vec![
+                ("x".into(), b"hunter2hunter2".to_vec()),
+                ("basic".into(), b"dXNlcjpodW50ZXIyaHVudGVyMg==".to_vec()),
+                ("x-hunter2hunter2".into(), b"1".to_vec()),
+            ],
             body: b"you sent hunter2hunter2!".to_vec(),
         };
         conceal(&mut response, &[secret(None)]);
         assert_eq!(response.body, b"you sent @@k@@!");
         assert_eq!(response.headers[0].1, b"@@k@@");
+        assert_eq!(response.headers[1].1, b"dXNlcjp@@k@@g==");
+        assert_eq!(response.headers.len(), 2);
         assert_eq!(format!("{:?}", secret(None)), "Secret(@@k@@)");
     }
 }

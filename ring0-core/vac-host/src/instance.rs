@@ -122,6 +122,19 @@ impl Instance {
         }
     }
 
+    /// Takes over what the whole run has used up, and how many handles others have open: they went on
+    /// since this kernel was called last.
+    pub fn go_on_with(&mut self, quotas: Quotas, handles_elsewhere: usize) {
+        let host = &mut self.store.data_mut().host;
+        host.quotas = quotas;
+        host.table.set_elsewhere(handles_elsewhere);
+    }
+
+    /// Handles of the host that it has open.
+    pub fn handles(&self) -> usize {
+        self.store.data().host.table.len()
+    }
+
     /// What it has used up so far.
     pub fn spent(&self) -> Spent {
         spent(&self.store)
@@ -175,7 +188,7 @@ impl Instance {
     }
 
     /// The names and types of a function's parameters, resources being those of this instance.
-    pub(crate) fn params(&self, callee: &Callee) -> Vec<(String, Type)> {
+    pub fn params(&self, callee: &Callee) -> Vec<(String, Type)> {
         let ty = callee.func.ty(&self.store);
         ty.params().map(|(name, ty)| (name.to_owned(), ty)).collect()
     }
@@ -196,7 +209,7 @@ impl Instance {
     }
 
     /// Gives up a handle, which may run code of the guest.
-    pub(crate) fn drop_resource(&mut self, any: ResourceAny) -> Result<()> {
+    pub fn drop_resource(&mut self, any: ResourceAny) -> Result<()> {
         let dropped = schedule::run(any.resource_drop_async(&mut self.store), &*self.budget.watch);
         dropped.map_err(|error| classify(error, self.bounds))
     }

@@ -40,6 +40,7 @@ pub mod memory;
 pub mod nearest;
 pub mod net;
 mod schedule;
+mod secret_text;
 pub mod sections;
 mod socket;
 mod timers;

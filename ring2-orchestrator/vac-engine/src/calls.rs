@@ -18,7 +18,7 @@ use crate::grants;
 use crate::home::Home;
 use crate::journal::outcome_of;
 use crate::run::{Finished, Keys, Request, What, header, start, with};
-use crate::session::{Ask, KERNEL_EVENT, Outside, Session, With};
+use crate::session::{Ask, Held, KERNEL_EVENT, Outside, Session, With};
 use crate::target::{Programs, Target};
 
 /// Name of the event in which handles are given up.
@@ -96,6 +96,8 @@ pub(crate) struct Live {
     /// What the instance is started with, until it is.
     with: Option<With>,
     instance: Option<Instance>,
+    /// What of the run's quotas it holds.
+    held: Held,
     /// Ticks of the instance that were counted.
     used: u64,
     /// Ticks that others used before and between its calls.
@@ -111,6 +113,7 @@ impl Live {
             compiled: Arc::clone(compiled),
             with: Some(with),
             instance: None,
+            held: Held::default(),
             used: 0,
             ticks_before: Arc::default(),
             kept: Kept::default(),
@@ -154,7 +157,7 @@ impl Live {
         let before = session.mark();
         let results = self.perform(session, ready);
         if let Some(instance) = &self.instance {
-            session.carry(&instance.spent().quotas);
+            session.settle(instance, &mut self.held);
         }
         let ticks = self.new_ticks();
         session.used(&self.name, &self.compiled, &ready.export, ticks, before);
@@ -165,6 +168,7 @@ impl Live {
     /// Starts the instance if it is not, and calls it.
     fn perform(&mut self, session: &Session<'_>, ready: &Ready) -> Result<Vec<Val>> {
         self.ticks_before.store(session.ticks().saturating_sub(self.used), Ordering::Relaxed);
+        let is_new = self.with.is_some();
         if let Some(with) = self.with.take() {
             let ask = Ask::Call { export: &ready.export, args: &[] };
             let before = Arc::clone(&self.ticks_before);
@@ -176,6 +180,9 @@ impl Live {
         match &mut self.instance {
             Some(instance) => {
                 instance.leave_ticks(session.ticks_left());
+                if !is_new {
+                    session.lend(instance, &self.held);
+                }
                 self.kept.perform(session.programs.engine()?, instance, ready)
             }
             None => Ok(Vec::new()),
@@ -203,16 +210,23 @@ impl Live {
     /// Gives up what handles are left.
     pub(crate) fn end(mut self, session: &mut Session<'_>) -> Result<()> {
         let open = self.kept.open_handles();
-        let Some(mut instance) = self.instance.take().filter(|_| !open.is_empty()) else { return Ok(()) };
+        let Some(mut instance) = self.instance.take() else { return Ok(()) };
+        if open.is_empty() {
+            session.take_back(&self.held);
+            return Ok(());
+        }
         let mut request = Writer::default();
         request.array(open.len());
         open.iter().for_each(|number| request.uint(*number));
         self.ticks_before.store(session.ticks().saturating_sub(self.used), Ordering::Relaxed);
         instance.leave_ticks(session.ticks_left());
+        session.lend(&mut instance, &self.held);
         let event = session.journal().begin(DROP_EVENT, session.ticks(), &request.into_bytes())?;
         let dropped = self.kept.drop_all(&mut instance);
         let ticks = instance.ticks().saturating_sub(self.used);
         session.add_ticks(ticks);
+        session.settle(&instance, &mut self.held);
+        session.take_back(&self.held);
         session.end_kernel(event, dropped, |()| response(&Kept::default(), &[], ticks))
     }
 }

@@ -32,7 +32,7 @@ use vac_host::{Bucket, Preopen};
 use crate::home::Home;
 
 use crate::manifest::Ask;
-use crate::namespace::{Namespace, check_name};
+use crate::namespace::{Namespaces, check_name};
 use crate::net_grants::Net;
 
 /// One thing the operator allows.
@@ -450,7 +450,11 @@ fn not_there(host: &Path, error: &std::io::Error) -> vac_core::fault::Error {
 
 /// Opens a directory through the one that was granted: no link of it leads out of that.
 fn open_part(part: &Part) -> Result<Dir> {
-    let whole = open_dir(&part.host)?;
+    open_below(&open_dir(&part.host)?, part)
+}
+
+/// The same, through a directory that is open.
+pub(crate) fn open_below(whole: &Dir, part: &Part) -> Result<Dir> {
     whole.open_dir(&part.below).map_err(|e| {
         let place = format!("`{}` in the granted `{}`", quote(&part.below), quote(&part.of));
         match e.kind() {
@@ -593,10 +597,10 @@ pub fn net(grants: &[Grant]) -> Vec<NetGrant> {
 
 /// Opens the namespaces that are granted.
 pub fn buckets(home: &Home, grants: &[Grant]) -> Result<Vec<Bucket>> {
-    let mut buckets = Vec::new();
+    let (mut buckets, mut namespaces) = (Vec::new(), Namespaces::default());
     for (number, grant) in (0..).zip(grants) {
         if let Grant::Kv { name, guest, rights } = grant {
-            let data = Box::new(Namespace::open(home, name)?);
+            let data = namespaces.open(home, name)?;
             buckets.push(Bucket { guest: guest.clone(), rights: *rights, grant: number, data });
         }
     }

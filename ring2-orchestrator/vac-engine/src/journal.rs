@@ -173,6 +173,17 @@ impl Journal {
         }
     }
 
+    /// Whether the record has an event of this name next, so that a replay need not know why it happened.
+    /// Never so in a live run.
+    pub fn is_next(&self, name: &str) -> bool {
+        let inner = self.lock();
+        match inner.record.as_ref().and_then(|record| record.next.as_ref()) {
+            Some(Entry::Name(_, next)) => next == name,
+            Some(Entry::Event(call, _)) => inner.names.get(name) == Some(&call.name),
+            _ => false,
+        }
+    }
+
     /// Writes an unchained note.
     pub fn note(&self, fields: Vec<vac_core::ledger::Field>) {
         if self.is_live {

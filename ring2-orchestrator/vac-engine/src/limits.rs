@@ -94,11 +94,23 @@ impl Rule {
 /// Every limit, in the order of [`Limit`].
 pub const RULES: &[Rule] = &[
     rule(Limit::Ticks, "ticks", Unit::Count, 0, "ticks of all kernels of the run").off(),
-    rule(Limit::Memory, "memory", Unit::Bytes, host::MEMORY_DEFAULT_BYTES, "linear memory of one kernel")
-        .before(host::MEMORY_DEFAULT_BYTES),
+    rule(
+        Limit::Memory,
+        "memory",
+        Unit::Bytes,
+        host::MEMORY_DEFAULT_BYTES,
+        "linear memory of all kernels at a time",
+    )
+    .before(host::MEMORY_DEFAULT_BYTES),
     rule(Limit::Time, "time", Unit::Time, 0, "wall time of the run").off().operators(),
-    rule(Limit::Tables, "tables", Unit::Count, host::TABLE_ELEMENTS_MAX, "table elements of one kernel")
-        .before(host::TABLE_ELEMENTS_MAX),
+    rule(
+        Limit::Tables,
+        "tables",
+        Unit::Count,
+        host::TABLE_ELEMENTS_MAX,
+        "table elements of all kernels at a time",
+    )
+    .before(host::TABLE_ELEMENTS_MAX),
     rule(Limit::Handles, "handles", Unit::Count, HANDLES_MAX as u64, "handles of the host at a time")
         .before(HANDLES_MAX as u64)
         .range(1, HANDLES_MAX as u64),

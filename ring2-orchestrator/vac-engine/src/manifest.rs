@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use vac_core::cid::Cid;
-use vac_core::fault::{AbortKind, Error, HostAbort, Result, Usage, quote};
+use vac_core::fault::{AbortKind, Error, HostAbort, Result, Usage, is_hidden, quote};
 use vac_host::sections;
 
 use crate::grants::{Grant, below, clean};
@@ -247,9 +247,14 @@ pub fn agree(asks: &[Ask], granted: &[Grant]) -> Vec<Met> {
 /// The grants that `met` comes down to, each once. What an optional ask would get of a directory that
 /// is not there is left out.
 pub fn effective(met: &[Met]) -> Vec<Grant> {
+    effective_where(met, &crate::grants::is_missing)
+}
+
+/// The same, for directories of which `is_missing` knows whether they are there.
+pub(crate) fn effective_where(met: &[Met], is_missing: &dyn Fn(&Grant) -> bool) -> Vec<Grant> {
     let mut grants: Vec<Grant> = Vec::new();
     for one in met {
-        let present = one.gets.iter().filter(|grant| !(one.ask.optional && crate::grants::is_missing(grant)));
+        let present = one.gets.iter().filter(|grant| !(one.ask.optional && is_missing(grant)));
         for grant in present {
             // A file inside of a directory that is there anyway would only hide its neighbours.
             if !grants.contains(grant) && !met.iter().any(|other| is_covered(grant, other)) {
@@ -276,18 +281,32 @@ fn is_covered(grant: &Grant, other: &Met) -> bool {
 
 /// Refuses a run that would lack something its program cannot do without.
 pub fn check(manifest: &Manifest, met: &[Met], target: &Target) -> Result<()> {
-    let missing: Vec<&Met> = met.iter().filter(|one| one.is_missing()).collect();
-    let Some(first) = missing.first() else { return Ok(()) };
-    let texts: Vec<_> = missing.iter().map(|one| format!("`{}`", quote(&one.ask.text()))).collect();
-    let message = format!("{} asks for {}, which is not granted", quoted(&target.name), texts.join(", "));
-    let grants: Vec<_> = missing.iter().map(|one| format!("--grant {}", quote(&one.ask.text()))).collect();
+    let Some(lacks) = lacks(manifest, met, &target.name) else { return Ok(()) };
     let hint = format!(
-        "add `{}`; {} says why: \"{}\"; `--no-manifest` runs it with what you grant, whatever it asks for",
-        grants.join(" "),
-        quoted(&manifest.place),
-        quote(&first.ask.why)
+        "add `{}`; {}; `--no-manifest` runs it with what you grant, whatever it asks for",
+        lacks.texts.iter().map(|text| format!("--grant {text}")).collect::<Vec<_>>().join(" "),
+        lacks.why
     );
-    Err(Error::from(HostAbort::new(AbortKind::Denied, message).hint(hint)))
+    Err(Error::from(HostAbort::new(AbortKind::Denied, lacks.message).hint(hint)))
+}
+
+/// What a program cannot do without and does not get, in words.
+pub(crate) struct Lacks {
+    pub(crate) message: String,
+    /// What is missing, each as it is granted.
+    pub(crate) texts: Vec<String>,
+    /// Why the program wants the first of them.
+    pub(crate) why: String,
+}
+
+/// What is missing for the program `name`, if anything is.
+pub(crate) fn lacks(manifest: &Manifest, met: &[Met], name: &str) -> Option<Lacks> {
+    let missing: Vec<&Met> = met.iter().filter(|one| one.is_missing()).collect();
+    let why = quote(&missing.first()?.ask.why);
+    let texts: Vec<String> = missing.iter().map(|one| quote(&one.ask.text())).collect();
+    let listed = texts.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>().join(", ");
+    let message = format!("{} asks for {listed}, which is not granted", quoted(name));
+    Some(Lacks { message, texts, why: format!("{} says why: \"{why}\"", quoted(&manifest.place)) })
 }
 
 /// A manifest's text: `comment`, a line each, and what is asked.
@@ -308,11 +327,9 @@ pub fn write(comment: &[String], asks: &[Ask]) -> String {
 fn escape(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
-        let is_hidden =
-            matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         match c {
             '"' | '\\' => out.extend(['\\', c]),
-            c if c.is_control() || is_hidden => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c if is_hidden(c) => out.push_str(&format!("\\U{:08X}", u32::from(c))),
             c => out.push(c),
         }
     }

@@ -3,10 +3,13 @@
 //! `HOME/kv/NAME.redb` is one database. One run at a time has it; every change is durable before the guest
 //! hears of it.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::ops::Bound;
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, DatabaseError, ReadableDatabase, TableDefinition};
 use vac_core::fault::{AbortKind, HostAbort, Result, Usage, quote};
 use vac_host::KeyValue;
 
@@ -52,6 +55,46 @@ impl Namespace {
     }
 }
 
+/// Namespaces that one run has open, each once however often it is granted.
+#[derive(Default)]
+pub(crate) struct Namespaces(BTreeMap<String, Arc<Mutex<Namespace>>>);
+
+impl Namespaces {
+    /// The namespace `name` of `home`.
+    pub(crate) fn open(&mut self, home: &Home, name: &str) -> Result<Box<dyn KeyValue>> {
+        let namespace = match self.0.get(name) {
+            Some(open) => Arc::clone(open),
+            None => {
+                let new = Arc::new(Mutex::new(Namespace::open(home, name)?));
+                self.0.insert(name.to_owned(), Arc::clone(&new));
+                new
+            }
+        };
+        Ok(Box::new(Shared(namespace)))
+    }
+}
+
+/// A namespace that others of the same run have too.
+struct Shared(Arc<Mutex<Namespace>>);
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Namespace> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl KeyValue for Shared {
+    fn get(&mut self, key: &str) -> io::Result<Option<Vec<u8>>> {
+        self.lock().get(key)
+    }
+    fn set(&mut self, key: &str, value: Option<&[u8]>) -> io::Result<()> {
+        self.lock().set(key, value)
+    }
+    fn keys(&mut self, after: Option<&str>, max: usize) -> io::Result<Vec<String>> {
+        self.lock().keys(after, max)
+    }
+}
+
 fn other(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
     io::Error::other(error)
 }
@@ -78,11 +121,12 @@ impl KeyValue for Namespace {
         writing.commit().map_err(other)
     }
 
-    fn keys(&mut self) -> io::Result<Vec<String>> {
+    fn keys(&mut self, after: Option<&str>, max: usize) -> io::Result<Vec<String>> {
         let reading = self.database.begin_read().map_err(other)?;
         match reading.open_table(TABLE) {
             Ok(table) => {
-                let keys = table.iter().map_err(other)?;
+                let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+                let keys = table.range::<&str>((from, Bound::Unbounded)).map_err(other)?.take(max);
                 keys.map(|entry| Ok(entry.map_err(other)?.0.value().to_owned())).collect()
             }
             Err(redb::TableError::TableDoesNotExist(_)) => Ok(Vec::new()),

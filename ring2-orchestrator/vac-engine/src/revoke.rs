@@ -1,56 +1,69 @@
 //! Taking a grant back from a run that goes on, from another process.
 //!
-//! What is wanted back is written to `HOME/revoke/RUN`, a number a line. The process of the run looks
-//! there now and then, and at the next call of a kernel ends every handle that comes from the
-//! grant. That is an event of the run at a definite place, so that a replay does the same.
+//! A grant that is wanted back is an empty file, `HOME/revoke/RUN.GRANT`. Two that ask at once make two
+//! files, so neither is lost and nothing is locked. The process of the run looks there now and then, and
+//! at the next call of a kernel ends every handle that comes from the grant. That is an event of the run
+//! at a definite place, so that a replay does the same.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use vac_core::canon::Node;
 use vac_core::fault::{AbortKind, Error, HostAbort, Result, Usage};
 use vac_core::ledger::{self, Entry, Reader, RunId};
-use vac_core::storage::{Storage, read_file, replace_file};
+use vac_core::storage::{OpenMode, Storage};
 
 use crate::home::Home;
 
 /// The folder of what is wanted back.
 const REVOKE_DIR: &str = "revoke";
-/// More than this has not been written by `vac`.
-const FILE_MAX_BYTES: u64 = 64 << 10;
 /// What can be taken back: anything else was handed over when the run began.
 const KINDS: [&str; 11] =
     ["dir", "file", "http", "kv", "net", "stdin", "tcp", "tcp:listen", "tree", "udp", "udp:listen"];
 
-fn path(run: RunId) -> String {
-    format!("{REVOKE_DIR}/{run}")
+fn path(run: RunId, grant: u32) -> String {
+    format!("{REVOKE_DIR}/{run}.{grant}")
 }
 
 /// Grants that are wanted back from `run`.
 pub(crate) fn wanted(storage: &dyn Storage, run: RunId) -> Vec<u32> {
-    let bytes = read_file(storage, &path(run), FILE_MAX_BYTES).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).lines().filter_map(|line| line.parse().ok()).collect()
+    let of_run = format!("{run}.");
+    let names = storage.list(REVOKE_DIR).unwrap_or_default();
+    names.iter().filter_map(|name| name.strip_prefix(&of_run)?.parse().ok()).collect()
 }
 
 /// Forgets what was wanted back from a run that is over.
 pub(crate) fn forget(storage: &dyn Storage, run: RunId) {
-    let _ = storage.remove(&path(run));
+    for grant in wanted(storage, run) {
+        let _ = storage.remove(&path(run, grant));
+    }
 }
 
 /// Asks the process of `run` for grant number `grant` back. What the grant is, in a few words.
 pub fn revoke(home: &Home, run: RunId, grant: u32) -> Result<String> {
     let storage = &**home.storage();
-    if !ledger::is_running(storage, run)? {
-        let usage = Usage::new(format!("run `{run}` is over: there is nothing to take back"));
-        return Err(usage.hint("`vac runs` shows which runs go on").into());
-    }
+    check_runs(storage, run)?;
     let words = describe(home, run, grant)?;
-    let mut all = wanted(storage, run);
-    all.push(grant);
-    let text: String = all.iter().map(|number| format!("{number}\n")).collect();
-    let failed = |e| HostAbort::io("write", storage.show(&path(run)), &e);
+    let path = path(run, grant);
+    let failed = |e| HostAbort::io("write", storage.show(&path), &e);
     storage.create_dir(REVOKE_DIR).map_err(failed)?;
-    replace_file(storage, &path(run), &std::process::id().to_string(), text.as_bytes()).map_err(failed)?;
+    match storage.open(&path, OpenMode::CreateNew) {
+        // Somebody asked for it already.
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(failed(e).into()),
+        _ => {}
+    }
+    // Its process forgets what it finds when it ends, so what comes after that is removed here.
+    check_runs(storage, run).inspect_err(|_| forget(storage, run))?;
     Ok(words)
+}
+
+fn check_runs(storage: &dyn Storage, run: RunId) -> Result<()> {
+    match ledger::is_running(storage, run)? {
+        true => Ok(()),
+        false => Err(Usage::new(format!("run `{run}` is over: there is nothing to take back"))
+            .hint("`vac runs` shows which runs go on")
+            .into()),
+    }
 }
 
 fn describe(home: &Home, run: RunId, number: u32) -> Result<String> {

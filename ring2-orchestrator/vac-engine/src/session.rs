@@ -161,8 +161,10 @@ pub struct Session<'h> {
     limits: Limits,
     outside: Outside,
     ticks: u64,
-    /// What its kernels used up.
+    /// What its kernels used up, and what those that live hold.
     quotas: Quotas,
+    /// Handles that kernels which live have open.
+    handles: usize,
     started_ns: u64,
     kernels: Vec<KernelUse>,
     trees: Vec<(String, Cid)>,
@@ -224,6 +226,7 @@ impl<'h> Session<'h> {
             outside,
             ticks: 0,
             quotas,
+            handles: 0,
             started_ns,
             kernels: Vec::new(),
             trees: Vec::new(),
@@ -352,11 +355,35 @@ impl<'h> Session<'h> {
         (gave, instance.spent())
     }
 
-    /// Takes over what a kernel used up of the run's own quotas.
-    pub(crate) fn carry(&mut self, used: &Quotas) {
+    /// Takes over what a kernel that is over used up of the run's own quotas.
+    fn carry(&mut self, used: &Quotas) {
         for resource in OF_THE_RUN {
             self.quotas.carry(resource, used);
         }
+    }
+
+    /// Leaves a kernel that lives what the run has left.
+    pub(crate) fn lend(&self, instance: &mut Instance, held: &Held) {
+        instance.go_on_with(self.quotas.clone(), self.handles.saturating_sub(held.handles));
+    }
+
+    /// Takes over what a kernel that lives used up, and counts what it holds.
+    pub(crate) fn settle(&mut self, instance: &Instance, held: &mut Held) {
+        let used = instance.spent().quotas;
+        for (resource, own) in OF_INSTANCES.into_iter().zip(&mut held.resources) {
+            *own = own.saturating_add(used.used(resource)).saturating_sub(self.quotas.used(resource));
+        }
+        self.handles = self.handles.saturating_sub(held.handles).saturating_add(instance.handles());
+        held.handles = instance.handles();
+        self.quotas = used;
+    }
+
+    /// Takes back what a kernel held that is over now.
+    pub(crate) fn take_back(&mut self, held: &Held) {
+        for (resource, own) in OF_INSTANCES.into_iter().zip(held.resources) {
+            self.quotas.refund(resource, own);
+        }
+        self.handles = self.handles.saturating_sub(held.handles);
     }
 
     /// Starts an instance, and says what that used up. `ticks_before` are those of others.
@@ -427,6 +454,7 @@ impl<'h> Session<'h> {
             seed: self.seed,
             quotas: self.quotas.clone(),
             handles_max: self.limits.max_usize(Limit::Handles),
+            handles_elsewhere: self.handles,
             resources_max: self.limits.max_usize(Limit::Resources),
             transfer_max_bytes: self.limits.max_usize(Limit::Transfer),
         }
@@ -469,7 +497,18 @@ impl<'h> Session<'h> {
     }
 }
 
-/// What is counted over all kernels of a run; anything else ends with its kernel.
+/// What a kernel gives back when it ends; until then it counts for all of them.
+const OF_INSTANCES: [Resource; 3] = [Resource::MemoryBytes, Resource::TableElements, Resource::OpenFiles];
+
+/// What one kernel that lives holds of what the run may have.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    /// Of each of [`OF_INSTANCES`].
+    resources: [u64; OF_INSTANCES.len()],
+    handles: usize,
+}
+
+/// What is used up for good, whichever kernel it was.
 const OF_THE_RUN: [Resource; 3] = [Resource::HostCalls, Resource::InputBytes, Resource::OutputBytes];
 
 fn quotas(limits: &Limits) -> Quotas {

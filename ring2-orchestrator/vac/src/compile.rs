@@ -10,9 +10,9 @@
 //!                <── 1, error ──
 //! ```
 //!
-//! The child gets no environment and no other open file; it limits its own data segment and
-//! processor time, dumps no core and can write no file before it reads the first byte, and dies
-//! with its parent. The parent kills it when its time is over or the operator interrupts. However
+//! The child gets no environment and no other open file; before it reads the first byte it limits its
+//! own data segment and processor time, dumps no core, and on Linux gives up all calls of the system that
+//! compiling does not take ([`crate::jail`]). It dies with its parent. The parent kills it when its time is over or the operator interrupts. However
 //! it ends, the parent has an error to show. There is no way around it: if no child can be started,
 //! nothing is compiled.
 
@@ -224,5 +224,8 @@ fn confine(memory_max_bytes: u64, seconds: u64) -> io::Result<()> {
     if seconds > 0 {
         most(Resource::Cpu, seconds)?;
     }
+    // Where the system cannot, the limits above are what there is.
+    #[cfg(target_os = "linux")]
+    let _ = crate::jail::lock();
     Ok(())
 }

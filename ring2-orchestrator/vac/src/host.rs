@@ -1,14 +1,14 @@
 //! The host as ring 2 sees it: clocks, randomness, the environment, the standard streams.
 
 use std::hash::{BuildHasher, Hasher};
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use etcetera::BaseStrategy;
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::PollFlags;
 use vac_core::fault::{Error, HostAbort, Result, Usage};
 use vac_engine::session::Outside;
 use vac_engine::{Deadline, HostClock, Limit, Limits};
@@ -17,6 +17,7 @@ use vac_host::{Console, Out, Watch};
 use crate::client::Client;
 use crate::compile::ChildCompiler;
 use crate::exit;
+use crate::streams::{Writer, wait};
 use crate::ui::Progress;
 
 /// The clocks of this machine.
@@ -79,13 +80,16 @@ pub(crate) fn leave_no_core() -> Result<()> {
     Ok(setrlimit(Resource::Core, none).map_err(failed)?)
 }
 
-/// What a live run takes from this process.
-pub(crate) fn outside(console: Arc<Mutex<dyn Console>>, limits: &Limits) -> Outside {
+/// What a live run takes from this process. The console that `console` makes may ask whether to go on.
+pub(crate) fn outside(
+    console: impl FnOnce(&Arc<dyn Watch>) -> Arc<Mutex<dyn Console>>,
+    limits: &Limits,
+) -> Outside {
     let clock: Arc<dyn HostClock> = Arc::new(SystemClock::new());
     let time = limits.get(Limit::Time).map(Duration::from_nanos);
     let watch: Arc<dyn Watch> = Arc::new(Deadline::new(Arc::clone(&clock), time, interrupt_flag()));
     let compiler = Arc::new(ChildCompiler::new(Arc::clone(&clock), Arc::clone(&watch), limits));
-    let console = Arc::new(Mutex::new(Patient { inner: console, watch: Arc::clone(&watch) }));
+    let console = Arc::new(Mutex::new(Patient { inner: console(&watch), watch: Arc::clone(&watch) }));
     Outside { clock, watch, console, compiler, http: Some(Arc::new(Client)) }
 }
 
@@ -95,30 +99,9 @@ struct Patient {
     watch: Arc<dyn Watch>,
 }
 
-/// How long a wait for input goes on before it is looked whether to stop.
-const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
-
-impl Patient {
-    /// Waits until a read of the standard input would not wait.
-    fn wait(&self) -> io::Result<()> {
-        let stdin = io::stdin();
-        loop {
-            let mut ready = [PollFd::new(&stdin, PollFlags::IN)];
-            match rustix::event::poll(&mut ready, Some(&LOOK_EVERY)) {
-                Ok(0) | Err(rustix::io::Errno::INTR) => {}
-                // Whatever else is wrong with it, the read says so.
-                Ok(_) | Err(_) => return Ok(()),
-            }
-            if let Some(abort) = self.watch.stop() {
-                return Err(io::Error::other(abort));
-            }
-        }
-    }
-}
-
 impl Console for Patient {
     fn read(&mut self, max: usize) -> io::Result<Vec<u8>> {
-        self.wait()?;
+        wait(&io::stdin(), PollFlags::IN, &*self.watch)?;
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).read(max)
     }
 
@@ -141,7 +124,17 @@ fn interrupt_flag() -> Arc<AtomicBool> {
 
 /// The standard streams of this process.
 pub(crate) struct Terminal {
-    pub(crate) progress: Progress,
+    progress: Progress,
+    watch: Arc<dyn Watch>,
+    stdout: Writer,
+    stderr: Writer,
+}
+
+impl Terminal {
+    pub(crate) fn new(progress: Progress, watch: &Arc<dyn Watch>) -> Self {
+        let (stdout, stderr) = (Writer::of(io::stdout()), Writer::of(io::stderr()));
+        Self { progress, watch: Arc::clone(watch), stdout, stderr }
+    }
 }
 
 impl Console for Terminal {
@@ -152,15 +145,10 @@ impl Console for Terminal {
     fn write(&mut self, to: Out, bytes: &[u8]) -> io::Result<()> {
         self.progress.stop();
         match to {
-            Out::Stdout => write_all(&mut io::stdout().lock(), bytes),
-            Out::Stderr => write_all(&mut io::stderr().lock(), bytes),
+            Out::Stdout => self.stdout.write_all(bytes, &*self.watch),
+            Out::Stderr => self.stderr.write_all(bytes, &*self.watch),
         }
     }
-}
-
-fn write_all(to: &mut dyn Write, bytes: &[u8]) -> io::Result<()> {
-    to.write_all(bytes)?;
-    to.flush()
 }
 
 /// Past the standard library's buffer, which no poll knows of.

@@ -11,8 +11,11 @@ mod commands;
 mod compile;
 mod exit;
 mod host;
+#[cfg(target_os = "linux")]
+mod jail;
 mod limits;
 mod show;
+mod streams;
 mod ui;
 
 fn main() -> ExitCode {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
-use vac_core::fault::{Error, quote_line};
+use vac_core::fault::{Error, is_hidden, quote_line};
 
 use crate::exit;
 
@@ -33,7 +33,20 @@ pub(crate) fn note(text: impl Display) {
 
 /// Prints the one JSON object of a command.
 pub(crate) fn print_json(value: &Value) {
-    print(format_args!("{value:#}\n"));
+    print(format_args!("{}\n", escaped(&format!("{value:#}"))));
+}
+
+/// JSON in which nothing is left that a terminal would obey: every such character is inside of a string,
+/// where it can be written as a number.
+fn escaped(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            c if c == '\n' || !is_hidden(c) => out.push(c),
+            c => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}"))),
+        }
+    }
+    out
 }
 
 pub(crate) fn dim(text: impl Display) -> String {
@@ -97,8 +110,8 @@ pub(crate) fn error(error: &Error, is_json: bool) {
     }
     note(format_args!("{RED}error{RED:#}: {}", quote_lines(&error.to_string())));
     if let Error::Divergence(d) = error {
-        note(format_args!("  recorded: {}", d.recorded));
-        note(format_args!("  replayed: {}", d.replayed));
+        note(format_args!("  recorded: {}", quote_line(&d.recorded)));
+        note(format_args!("  replayed: {}", quote_line(&d.replayed)));
     }
     if let Some(hint) = hint {
         note(format_args!("{CYAN}hint{CYAN:#}: {}", quote_lines(&hint)));
@@ -177,6 +190,14 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_has_nothing_that_a_terminal_obeys_and_means_the_same() {
+        let value = json!({ "a\u{9b}": "\u{202e}\u{1b}\u{7f}\u{e0041}\n\u{61c}", "b": [1] });
+        let shown = escaped(&format!("{value:#}"));
+        assert!(!shown.contains(|c| c != '\n' && is_hidden(c)), "{shown:?}");
+        assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), value);
+    }
 
     #[test]
     fn numbers_and_times_are_readable() {

@@ -8,8 +8,13 @@
 //! - [`index`]: the index of a pack
 //! - `loader`: programs (feature `loader`)
 //! - `manifest`: what a program asks for (feature `loader`)
+//! - `texts`: grants, hosts, CIDs, arguments of calls (feature `loader`)
+//! - `host`: the host's functions, called in any order with any values (feature `loader`)
+//! - `link`: programs that are joined (feature `loader`)
 
 pub mod canon;
+#[cfg(feature = "loader")]
+pub mod host;
 pub mod index;
 pub mod ledger;
 #[cfg(feature = "loader")]
@@ -17,6 +22,10 @@ pub mod loader;
 #[cfg(feature = "loader")]
 pub mod manifest;
 pub mod mutate;
+#[cfg(feature = "loader")]
+pub mod texts;
+#[cfg(feature = "loader")]
+mod trampoline;
 
 /// A target, with what a corpus begins with.
 #[derive(Clone, Copy)]
@@ -38,4 +47,12 @@ pub const TARGETS: &[Target] = &[
     Target { name: "loader", run: loader::target, seeds: loader::seeds },
     #[cfg(feature = "loader")]
     Target { name: "manifest", run: manifest::target, seeds: manifest::seeds },
+    #[cfg(feature = "loader")]
+    Target { name: "link", run: loader::link, seeds: loader::link_seeds },
+    #[cfg(feature = "loader")]
+    Target { name: "texts", run: texts::target, seeds: texts::seeds },
+    #[cfg(feature = "loader")]
+    Target { name: "host", run: host::host, seeds: host::seeds },
+    #[cfg(feature = "loader")]
+    Target { name: "net", run: host::net, seeds: host::seeds },
 ];

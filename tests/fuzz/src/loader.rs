@@ -26,6 +26,53 @@ pub fn target(data: &[u8]) {
     }
 }
 
+/// Joins the programs in `data`, each after its length: the first is run with the others.
+pub fn link(data: &[u8]) {
+    let mut rest = data.get(..INPUT_MAX_BYTES).unwrap_or(data);
+    let mut parts = Vec::new();
+    while let Some((len, after)) = rest.split_first_chunk::<2>() {
+        let (part, after) = after.split_at(usize::from(u16::from_le_bytes(*len)).min(after.len()));
+        parts.push(part);
+        rest = after;
+    }
+    let loaded: Result<Vec<_>, _> = parts.iter().take(4).map(|part| load::load(part, "a part")).collect();
+    let Ok(loaded) = loaded else { return };
+    let Some((root, links)) = loaded.split_first() else { return };
+    let Ok(joined) = vac_host::link::link(root, links) else { return };
+    let again = load::load(&joined, "joined").expect("what was joined is a program");
+    // Whether all of its imports are covered is another matter.
+    let _ = engine().compile(&again, None);
+}
+
+/// Two that fit, and two that do not.
+pub fn link_seeds() -> Vec<Vec<u8>> {
+    let join = |parts: &[&str]| {
+        let part = |text: &&str| {
+            let bytes = wat::parse_str(text).expect("the seed is well formed");
+            let len = u16::try_from(bytes.len()).expect("it is short").to_le_bytes();
+            [&len[..], &bytes].concat()
+        };
+        parts.iter().map(part).collect::<Vec<_>>().concat()
+    };
+    vec![join(&[WANTS, HAS]), join(&[WANTS, COMPONENT]), join(&[COMMAND, HAS])]
+}
+
+const WANTS: &str = r#"(component
+  (import "my:math/add@1.0.0" (instance $add (export "add" (func (param "a" u32) (param "b" u32) (result u32)))))
+  (core func $lowered (canon lower (func $add "add")))
+  (core module $m
+    (import "" "add" (func $add (param i32 i32) (result i32)))
+    (func (export "f") (param i32) (result i32) (call $add (local.get 0) (local.get 0))))
+  (core instance $i (instantiate $m (with "" (instance (export "add" (func $lowered))))))
+  (func (export "f") (param "n" u32) (result u32) (canon lift (core func $i "f"))))"#;
+
+const HAS: &str = r#"(component
+  (core module $m (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))
+  (core instance $i (instantiate $m))
+  (func $add (param "a" u32) (param "b" u32) (result u32) (canon lift (core func $i "add")))
+  (instance $math (export "add" (func $add)))
+  (export "my:math/add@1.0.0" (instance $math)))"#;
+
 fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     ENGINE.get_or_init(|| Engine::new().expect("the engine starts"))

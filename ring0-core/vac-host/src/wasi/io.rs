@@ -355,7 +355,7 @@ fn transmit(host: &Host, to: &Socket, mut bytes: &[u8]) -> Result<std::result::R
 
 /// What a guest sees of a console's failure. A console that waits may be told to stop: what it then
 /// fails with is the abort itself.
-fn of_console(error: std::io::Error) -> Result<ErrorCode> {
+pub(crate) fn of_console(error: std::io::Error) -> Result<ErrorCode> {
     match error.downcast::<HostAbort>() {
         Ok(abort) => Err(abort.into()),
         Err(error) => Ok(ErrorCode::from(&error)),
@@ -380,7 +380,10 @@ pub(crate) fn give(host: &mut Host, rep: u32, bytes: &[u8]) -> Result<FsResult<(
     host.allowed_by(host.table.grant(handle));
     host.give_out(bytes.len())?;
     let written = match &output {
-        Output::Console(to) => host.console.write(*to, bytes).map_err(|e| ErrorCode::from(&e)),
+        Output::Console(to) => match host.console.write(*to, bytes) {
+            Ok(()) => Ok(()),
+            Err(e) => Err(of_console(e)?),
+        },
         Output::File { file, offset } => file.write(bytes, *offset),
         Output::Tcp(socket) => transmit(host, socket, bytes)?,
         Output::Bytes(held) => {

@@ -75,21 +75,14 @@ pub(super) fn define(wall: &mut Wall<'_>) -> wasmtime::Result<()> {
     wall.interface("wasi:keyvalue/store", DRAFT_1, |i| {
         define_store(i)?;
         i.func("[method]bucket.list-keys", Read, |h, (b, cursor): (B, Option<u64>)| -> Answer<Keys1> {
-            let skip = usize::try_from(cursor.unwrap_or_default()).unwrap_or(usize::MAX);
-            Ok(with(h, &b, Rights::READ, |data| data.keys())?.map(|all| {
-                let keys: Vec<_> = all.iter().skip(skip).take(KEYS_PER_LISTING).cloned().collect();
-                let next = skip.saturating_add(keys.len());
-                Keys1 { keys, cursor: (next < all.len()).then_some(next as u64) }
-            }))
+            list_from(h, &b, cursor.unwrap_or_default())
         })
     })?;
     wall.interface("wasi:keyvalue/store", DRAFT_2, |i| {
         define_store(i)?;
         i.func("[method]bucket.list-keys", Read, |h, (b, after): (B, Option<String>)| -> Answer<Keys2> {
-            Ok(with(h, &b, Rights::READ, |data| data.keys())?.map(|all| {
-                let mut rest = all.into_iter().filter(|key| after.as_ref().is_none_or(|after| key > after));
-                let keys: Vec<_> = rest.by_ref().take(KEYS_PER_LISTING).collect();
-                let cursor = rest.next().and_then(|_| keys.last().cloned());
+            Ok(list_after(h, &b, after)?.map(|(keys, is_last)| {
+                let cursor = keys.last().filter(|_| !is_last).cloned();
                 Keys2 { keys, cursor }
             }))
         })
@@ -134,10 +127,10 @@ fn define_batch(wall: &mut Wall<'_>, version: &str) -> wasmtime::Result<()> {
         })?;
         i.func("set-many", Effect, |h, (b, pairs): (B, Vec<Pair>)| {
             h.give_out(pairs.iter().map(|(_, value)| value.len()).sum())?;
-            with(h, &b, Rights::ALL, |data| pairs.iter().try_for_each(|(key, value)| set(data, key, value)))
+            each(h, &b, &pairs, |data, (key, value)| set(data, key, value))
         })?;
         i.func("delete-many", Effect, |h, (b, keys): (B, Vec<String>)| {
-            with(h, &b, Rights::ALL, |data| keys.iter().try_for_each(|key| data.set(key, None)))
+            each(h, &b, &keys, |data, key| data.set(key, None))
         })
     })
 }
@@ -157,6 +150,73 @@ fn open(host: &mut Host, name: &str) -> Answer<B> {
     }
 }
 
+/// The keys that follow `after`, as many as one listing gives, and whether they are the last.
+fn list_after(host: &mut Host, bucket: &B, after: Option<String>) -> Answer<(Vec<String>, bool)> {
+    let one_more = KEYS_PER_LISTING + 1;
+    let listed = with(host, bucket, Rights::READ, |data| data.keys(after.as_deref(), one_more))?;
+    let listed = listed.map(|mut keys| {
+        let is_last = keys.len() < one_more;
+        keys.truncate(KEYS_PER_LISTING);
+        (keys, is_last)
+    });
+    host.take_in(listed.as_ref().map_or(0, |(keys, _)| keys.iter().map(String::len).sum()))?;
+    Ok(listed)
+}
+
+/// The keys after the first `skip`. Whoever goes on where the last listing ended is there at once; any
+/// other place is walked to, a listing at a time.
+fn list_from(host: &mut Host, bucket: &B, skip: u64) -> Answer<Keys1> {
+    let index = index_of(host, bucket)?;
+    let (mut at, mut after) = match host.listed.get(&index).filter(|(at, _)| *at <= skip) {
+        Some((at, key)) => (*at, Some(key.clone())),
+        None => (0, None),
+    };
+    while at < skip {
+        let max = usize::try_from(skip - at).unwrap_or(usize::MAX).min(KEYS_PER_LISTING);
+        let passed = match with(host, bucket, Rights::READ, |data| data.keys(after.as_deref(), max))? {
+            Ok(passed) => passed,
+            Err(error) => return Ok(Err(error)),
+        };
+        let Some(last) = passed.last() else { return Ok(Ok(Keys1 { keys: Vec::new(), cursor: None })) };
+        (at, after) = (at + passed.len() as u64, Some(last.clone()));
+        host.check_watch()?;
+    }
+    let (keys, is_last) = match list_after(host, bucket, after)? {
+        Ok(listed) => listed,
+        Err(error) => return Ok(Err(error)),
+    };
+    let next = skip.saturating_add(keys.len() as u64);
+    if let Some(last) = keys.last() {
+        host.listed.insert(index, (next, last.clone()));
+    }
+    Ok(Ok(Keys1 { keys, cursor: (!is_last).then_some(next) }))
+}
+
+/// Number of the namespace behind a handle.
+fn index_of(host: &Host, bucket: &B) -> Result<usize> {
+    match host.table.get(handle_of(bucket), Rights::NONE).map_err(refused)? {
+        Object::Bucket(index) => Ok(*index),
+        _ => Err(wrong_kind()),
+    }
+}
+
+/// `act` on each of `items`, one after the other, until one fails or the run should stop.
+fn each<T>(
+    host: &mut Host,
+    bucket: &B,
+    items: &[T],
+    act: impl Fn(&mut dyn KeyValue, &T) -> std::io::Result<()>,
+) -> Answer<()> {
+    for item in items {
+        if let Err(error) = with(host, bucket, Rights::ALL, |data| act(data, item))? {
+            return Ok(Err(error));
+        }
+        host.check_watch()?;
+    }
+    // What is asked for nothing is allowed or not all the same.
+    with(host, bucket, Rights::ALL, |_| Ok(()))
+}
+
 /// What `act` does with the bucket, if its grant allows `needed`.
 fn with<T>(
     host: &mut Host,
@@ -164,11 +224,7 @@ fn with<T>(
     needed: Rights,
     act: impl FnOnce(&mut dyn KeyValue) -> std::io::Result<T>,
 ) -> Answer<T> {
-    let handle = handle_of(bucket);
-    let index = match host.table.get(handle, Rights::NONE).map_err(refused)? {
-        Object::Bucket(index) => *index,
-        _ => return Err(wrong_kind()),
-    };
+    let (handle, index) = (handle_of(bucket), index_of(host, bucket)?);
     host.allowed_by(host.table.grant(handle));
     let held = host.table.rights(handle).map_err(refused)?;
     let Some(Some(bucket)) = host.buckets.get_mut(index) else { return Err(wrong_kind()) };

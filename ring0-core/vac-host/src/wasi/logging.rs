@@ -4,6 +4,7 @@ use vac_core::fault::quote_line;
 use vac_core::ledger::Class::Effect;
 use wasmtime::component::{ComponentType, Lift, Lower};
 
+use super::io::of_console;
 use crate::host::{Host, Out};
 use crate::wall::Wall;
 use crate::wire::cases;
@@ -46,7 +47,9 @@ fn log(host: &mut Host, level: Level, context: &str, message: &str) -> vac_core:
     let context = if context.is_empty() { String::new() } else { format!(" {}:", quote_line(context)) };
     let line = format!("{word}:{context} {}\n", quote_line(message));
     host.give_out(line.len())?;
-    // A log that nobody can read any more is no reason to end the guest.
-    let _ = host.console.write(Out::Stderr, line.as_bytes());
-    Ok(())
+    match host.console.write(Out::Stderr, line.as_bytes()) {
+        Err(error) => of_console(error).map(drop),
+        // A log that nobody can read any more is no reason to end the guest.
+        Ok(()) => Ok(()),
+    }
 }

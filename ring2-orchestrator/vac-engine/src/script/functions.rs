@@ -5,8 +5,8 @@ use starlark::eval::Evaluator;
 use starlark::starlark_module;
 use starlark::values::Value;
 
-use super::Shared;
-use super::handles::{DirHandle, KernelHandle};
+use super::handles::{DirHandle, GrantHandle, KernelHandle};
+use super::{Pass, Shared};
 
 /// What the functions work on.
 pub(super) fn shared<'a, 'e>(evaluator: &Evaluator<'_, 'a, 'e>) -> starlark::Result<&'a Shared<'e>> {
@@ -33,6 +33,18 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
     ) -> starlark::Result<DirHandle> {
         let index = shared(eval)?.with(|context| context.dir(path, write))?;
         Ok(DirHandle { index, name: path.to_owned() })
+    }
+
+    /// Something that the operator granted, or less of it, to pass on to a kernel: `grant("http:GET=HOST")`.
+    fn grant<'v>(text: &str, eval: &mut Evaluator<'v, '_, '_>) -> starlark::Result<GrantHandle> {
+        let index = shared(eval)?.with(|context| context.grant(text))?;
+        Ok(GrantHandle { pass: Pass::Grant(index), name: text.to_owned() })
+    }
+
+    /// A secret that the operator gave, to pass on to a kernel, which finds a placeholder in its configuration.
+    fn secret<'v>(name: &str, eval: &mut Evaluator<'v, '_, '_>) -> starlark::Result<GrantHandle> {
+        let index = shared(eval)?.with(|context| context.secret(name))?;
+        Ok(GrantHandle { pass: Pass::Secret(index), name: format!("secret {name}") })
     }
 
     /// The text of a file in a directory.

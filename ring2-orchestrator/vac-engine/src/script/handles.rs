@@ -13,7 +13,7 @@ use vac_host::inspect::{Export, natural};
 use vac_host::nearest::nearest;
 
 use super::functions::shared;
-use super::{Context, Shared, values};
+use super::{Context, Pass, Shared, values};
 
 /// A directory.
 #[derive(Debug, ProvidesStaticType, NoSerialize, allocative::Allocative)]
@@ -36,9 +36,36 @@ impl DirHandle {
     /// The handle that `value` is.
     pub(super) fn of<'v>(value: Value<'v>) -> starlark::Result<&'v Self> {
         value.downcast_ref::<Self>().ok_or_else(|| {
-            let message = format!("expected a directory handle from `dir(path)`, got `{}`", value.get_type());
+            let message =
+                format!("expected a handle from `dir(path)` or `grant(text)`, got `{}`", value.get_type());
             starlark::Error::new_other(std::io::Error::other(message))
         })
+    }
+}
+
+/// Something else that was granted.
+#[derive(Debug, ProvidesStaticType, NoSerialize, allocative::Allocative)]
+pub(super) struct GrantHandle {
+    #[allocative(skip)]
+    pub(super) pass: Pass,
+    pub(super) name: String,
+}
+starlark_simple_value!(GrantHandle);
+
+impl fmt::Display for GrantHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<grant {}>", self.name)
+    }
+}
+
+#[starlark_value(type = "grant")]
+impl<'v> StarlarkValue<'v> for GrantHandle {}
+
+/// What a handle in `grants = [...]` passes on.
+fn pass_of(value: Value<'_>) -> starlark::Result<Pass> {
+    match value.downcast_ref::<GrantHandle>() {
+        Some(handle) => Ok(handle.pass),
+        None => Ok(Pass::Dir(DirHandle::of(value)?.index)),
     }
 }
 
@@ -103,9 +130,9 @@ impl<'v> StarlarkValue<'v> for BoundExport {
         let shared = shared(eval)?;
         let export =
             shared.with(|context| find(context.exports(self.kernel)?, &self.kernel_name, &self.export))?;
-        invoke(shared, &export, None, args, eval.heap(), |context, live, vals, dirs| {
+        invoke(shared, &export, None, args, eval.heap(), |context, live, vals, passes| {
             context.check_kernel(self.kernel, live)?;
-            context.call(self.kernel, &export, vals, dirs)
+            context.call(self.kernel, &export, vals, passes)
         })
     }
 }
@@ -121,10 +148,10 @@ fn invoke<'v>(
         &mut Context<'_>,
         Option<usize>,
         Vec<Val>,
-        &[usize],
+        &[Pass],
     ) -> vac_core::fault::Result<(Vec<Val>, usize)>,
 ) -> starlark::Result<Value<'v>> {
-    let (mut given, dirs) = arguments(args, heap, export)?;
+    let (mut given, passes) = arguments(args, heap, export)?;
     given.splice(0..0, receiver);
     let live = Cell::new(None);
     let vals = shared.with(|context| {
@@ -137,7 +164,7 @@ fn invoke<'v>(
             context.handle(handle.live, handle.number)
         })
     })?;
-    let (results, live) = shared.with(|context| call(context, live.get(), vals, &dirs))?;
+    let (results, live) = shared.with(|context| call(context, live.get(), vals, &passes))?;
     let result = shared.with(|_| values::result(export, results))?;
     result.alloc(heap, &|value| {
         let (number, shown) = shared.with(|context| Ok(context.describe(live, value))).ok()??;
@@ -202,20 +229,20 @@ impl<'v> StarlarkValue<'v> for BoundMethod {
         let (live, number, shown) = (self.live, self.number, self.shown.clone());
         let export = shared.with(|context| context.method(live, number, &shown, &self.method))?;
         let receiver = heap.alloc(ResourceHandle { live, number, shown });
-        invoke(shared, &export, Some(receiver), args, heap, |context, _, vals, dirs| {
-            context.call_live(live, &export, vals, dirs)
+        invoke(shared, &export, Some(receiver), args, heap, |context, _, vals, passes| {
+            context.call_live(live, &export, vals, passes)
         })
     }
 }
 
-/// Positional arguments, and the directories in `grants`.
+/// Positional arguments, and what is in `grants`.
 fn arguments<'v>(
     args: &Arguments<'v, '_>,
     heap: Heap<'v>,
     export: &Export,
-) -> starlark::Result<(Vec<Value<'v>>, Vec<usize>)> {
+) -> starlark::Result<(Vec<Value<'v>>, Vec<Pass>)> {
     let given: Vec<Value<'v>> = args.positions(heap)?.collect();
-    let mut dirs = Vec::new();
+    let mut passes = Vec::new();
     for (name, value) in args.names_map()? {
         if name.as_str() != "grants" {
             let message = format!(
@@ -225,11 +252,11 @@ fn arguments<'v>(
             );
             return Err(starlark::Error::new_other(std::io::Error::other(message)));
         }
-        for dir in value.iterate(heap)? {
-            dirs.push(DirHandle::of(dir)?.index);
+        for handle in value.iterate(heap)? {
+            passes.push(pass_of(handle)?);
         }
     }
-    Ok((given, dirs))
+    Ok((given, passes))
 }
 
 /// The export that a script means by `name`: Starlark has no hyphens, so `_` stands for one.

@@ -10,7 +10,8 @@
 //! | `kernel(target)` | a kernel: `builtin:NAME`, a file below the script's folder, or a CID |
 //! | `K.export(args…, grants = […])` | what the export returns; an error of its own ends the script |
 //! | `K.codec(…)`, `K.codec.make(…)`, `c.method(…)` | a resource, which lives until the end; its methods |
-//! | `dir(path, write = False)` | a directory handle |
+//! | `dir(path, write = False)` | a directory handle; a granted tree is a directory |
+//! | `grant(text)`, `secret(name)` | a handle of something granted or less, to pass on in `grants` |
 //! | `read(dir, name)`, `write(dir, name, data)` | the text of a file; the CID of what was written |
 //! | `put(data)` | the CID of an object in the store |
 //! | `args` | the arguments after `--` |
@@ -20,9 +21,9 @@ use std::io::Read as _;
 use std::path::{Component, Path};
 use std::sync::{Arc, PoisonError};
 
-use cap_fs_ext::DirExt;
+use cap_fs_ext::{DirExt, OpenOptionsSyncExt};
 use cap_std::ambient_authority;
-use cap_std::fs::Dir;
+use cap_std::fs::{Dir, OpenOptions};
 use starlark::PrintHandler;
 use starlark::environment::{Globals, GlobalsBuilder, LibraryExtension, Module};
 use starlark::eval::Evaluator;
@@ -30,23 +31,30 @@ use starlark::syntax::{AstLoad, AstModule, Dialect};
 use vac_core::canon::{Encode, Node, Writer, encode};
 use vac_core::caps::Rights;
 use vac_core::cid::Cid;
-use vac_core::fault::{AbortKind, Error, Fault, HostAbort, Result, Usage, quote};
+use vac_core::fault::{AbortKind, Error, Fault, HostAbort, Result, Usage, cut, quote};
 use vac_core::ledger::{Class, Header, Outcome};
-use vac_host::{Compiled, Out, Preopen, Val, inspect};
+use vac_core::limits::EVENT_TEXT_MAX_BYTES;
+use vac_host::{Compiled, Out, Val, inspect};
 
 use crate::calls::Live;
-use crate::grants::Grant;
+use crate::copies::Copies;
+use crate::grants::{Grant, in_header, trees_to_keep};
 use crate::home::Home;
 use crate::journal::outcome_of;
+use crate::manifest::Manifest;
+use crate::namespace::Namespaces;
 use crate::run::{Finished, Request, What, header, start};
-use crate::session::{Ask, Gave, Outside, Session, With};
+use crate::secrets;
+use crate::session::{Ask, Gave, Outside, Session};
 use crate::target::{Programs, Target};
 
 mod functions;
 mod handles;
+mod pass;
 mod values;
 
 use functions::functions;
+use pass::Pass;
 
 /// Name of the event in which a script runs.
 pub const SCRIPT_EVENT: &str = "vac:run/script";
@@ -79,6 +87,30 @@ struct Held {
     dir: Option<Dir>,
 }
 
+/// A kernel that the script loaded.
+struct Kernel {
+    name: String,
+    compiled: Arc<Compiled>,
+    /// What it asks for.
+    manifest: Option<Manifest>,
+}
+
+/// What a script has besides its program.
+#[derive(Default)]
+struct Given {
+    /// The script's folder and the one it was started in; `None` in a replay.
+    folder: Option<Dir>,
+    out_parent: Option<Dir>,
+    grants: Vec<Grant>,
+    secrets: Vec<secrets::Given>,
+    ignores_manifests: bool,
+    /// Copies of the granted trees; a replay has none.
+    copies: Option<Copies>,
+    /// Trees whose end is kept: number of the grant, and the name.
+    trees: Vec<(u32, String)>,
+    args: Vec<String>,
+}
+
 /// What the functions of a script work on.
 struct Context<'h> {
     session: Session<'h>,
@@ -86,8 +118,14 @@ struct Context<'h> {
     folder: Option<Dir>,
     out_parent: Option<Dir>,
     grants: Vec<Grant>,
-    kernels: Vec<(String, Arc<Compiled>)>,
+    secrets: Vec<secrets::Given>,
+    ignores_manifests: bool,
+    copies: Option<Copies>,
+    kernels: Vec<Kernel>,
     dirs: Vec<Held>,
+    /// What was granted that is no directory, with the number of the grant.
+    passable: Vec<(u32, Grant)>,
+    namespaces: RefCell<Namespaces>,
     /// Instances in which resources live, each with the number of its kernel, in the order in which
     /// they were started.
     live: Vec<(usize, Live)>,
@@ -116,11 +154,6 @@ fn on_deep_stack<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> 
 
 fn run_here(home: &Home, target: &Target, request: &Request, outside: Outside) -> Result<Finished> {
     let mut request = request.clone();
-    if request.grants.iter().any(|grant| matches!(grant, Grant::Tree { .. })) {
-        return Err(Usage::new("a script is given no trees")
-            .hint("`vac store get CID -o DIR` and `--grant dir:ro=DIR` give it a directory")
-            .into());
-    }
     request.grants.extend(own_grants(target, &request));
     let ast = parse(target)?;
     let args = strings(&request.args);
@@ -130,10 +163,18 @@ fn run_here(home: &Home, target: &Target, request: &Request, outside: Outside) -
         &request,
         vec![("args".into(), args), ("name".into(), Node::Text(target.name.clone()))],
     );
-    let folder = target.folder.as_deref().map(open_folder).transpose()?;
-    let out_parent = Some(open_folder(&request.folder)?);
+    let given = Given {
+        folder: target.folder.as_deref().map(open_folder).transpose()?,
+        out_parent: Some(open_folder(&request.folder)?),
+        grants: request.grants.clone(),
+        secrets: request.secrets.clone(),
+        ignores_manifests: request.ignores_manifest,
+        copies: Some(Copies::make(home, &request.grants)?),
+        trees: trees_to_keep(&in_header(&header)),
+        args: request.args.clone(),
+    };
     let session = start(home, Programs::new(&request.limits, &outside), target, header, &request, outside)?;
-    evaluate(session, target, ast, folder, out_parent, request.grants, &request.args)
+    evaluate(session, target, ast, given)
 }
 
 /// What every script may do without being asked: the last two grants of its run.
@@ -150,18 +191,22 @@ pub(crate) fn replay(session: Session<'_>, target: &Target, header: &Header) -> 
     let args = crate::replay::texts(header, "args")?;
     // Errors name the script as it was called then.
     let target = &Target { name: crate::replay::text(header, "name")?, ..target.clone() };
-    let grants = recorded_grants(header);
-    on_deep_stack(|| evaluate(session, target, parse(target)?, None, None, grants, &args))
+    let (grants, trees) = (recorded_grants(header), trees_to_keep(&in_header(header)));
+    let given = Given { grants, trees, args, ..Given::default() };
+    on_deep_stack(|| evaluate(session, target, parse(target)?, given))
 }
 
 /// Names and rights of the grants, as the header has them; where they led does not matter now.
 fn recorded_grants(header: &Header) -> Vec<Grant> {
     let Some(Node::List(items)) = header.get("grants") else { return Vec::new() };
+    let rights_of = |rights: &str| if rights == Rights::ALL.to_string() { Rights::ALL } else { Rights::READ };
     let grant = |item: &Node| match item {
         Node::List(parts) => match parts.as_slice() {
             [Node::Text(kind), Node::Text(guest), Node::Text(rights)] if kind == "dir" => {
-                let rights = if *rights == Rights::ALL.to_string() { Rights::ALL } else { Rights::READ };
-                Grant::Dir { host: Default::default(), guest: guest.clone(), rights }
+                Grant::Dir { host: Default::default(), guest: guest.clone(), rights: rights_of(rights) }
+            }
+            [Node::Text(kind), Node::Text(guest), Node::Text(rights), Node::Link(cid)] if kind == "tree" => {
+                Grant::Tree { cid: *cid, guest: guest.clone(), rights: rights_of(rights) }
             }
             _ => Grant::Stdin,
         },
@@ -258,35 +303,34 @@ fn why(shown: &starlark::Error, stopped: Option<Error>) -> Error {
     }
 }
 
-fn evaluate(
-    session: Session<'_>,
-    target: &Target,
-    ast: AstModule,
-    folder: Option<Dir>,
-    out_parent: Option<Dir>,
-    grants: Vec<Grant>,
-    args: &[String],
-) -> Result<Finished> {
-    let request = encode(&(&target.cid, args.to_vec()));
+fn evaluate(session: Session<'_>, target: &Target, ast: AstModule, given: Given) -> Result<Finished> {
+    let Given { folder, out_parent, grants, secrets, ignores_manifests, copies, trees, args } = given;
+    let request = encode(&(&target.cid, args.clone()));
     let open = session.journal().begin(SCRIPT_EVENT, 0, &request)?;
     let context = Context {
         session,
         folder,
         out_parent,
         grants,
+        secrets,
+        ignores_manifests,
+        copies,
         kernels: Vec::new(),
         dirs: Vec::new(),
+        passable: Vec::new(),
+        namespaces: RefCell::default(),
         live: Vec::new(),
         stopped: None,
     };
     let shared = Shared(RefCell::new(context));
-    let evaluated = execute(&shared, ast, args);
-    let Context { mut session, stopped, live, .. } = shared.0.into_inner();
-    let error = match evaluated {
+    let evaluated = execute(&shared, ast, &args);
+    let Context { mut session, stopped, live, copies, .. } = shared.0.into_inner();
+    let ended = match evaluated {
         // The newest instance ends first.
-        Ok(()) => live.into_iter().rev().try_for_each(|(_, live)| live.end(&mut session)).err(),
-        Err(shown) => Some(why(&shown, stopped.or_else(|| session.watch().stop().map(Error::from)))),
+        Ok(()) => live.into_iter().rev().try_for_each(|(_, live)| live.end(&mut session)),
+        Err(shown) => Err(why(&shown, stopped.or_else(|| session.watch().stop().map(Error::from)))),
     };
+    let error = session.keep_trees(&trees, copies.as_ref(), ended).err();
     if let Some(error @ (Error::Divergence(_) | Error::Corrupt(_))) = error {
         return Err(error);
     }
@@ -358,14 +402,20 @@ impl Context<'_> {
         request: &[u8],
         act: impl FnOnce() -> Result<(Vec<u8>, Option<u32>)>,
     ) -> Result<Vec<u8>> {
-        self.session.journal().event(name, class, self.session.ticks(), request, act)
+        let act = || act().map_err(as_recorded);
+        let answer = self.session.journal().event(name, class, self.session.ticks(), request, act);
+        answer.map_err(|error| match error {
+            // The record keeps the words of a mistake, and nothing else of it.
+            Error::Fault(fault) if fault.kind == "usage" => Usage::new(fault.message).into(),
+            other => other,
+        })
     }
 
     /// `kernel(target)`: the program's bytes become part of the record.
     fn kernel(&mut self, text: &str) -> Result<usize> {
-        let (home, folder) = (self.session.home, &self.folder);
+        let home = self.session.home;
         let bytes = self.event("vac:script/kernel", Class::Read, &encode(text), || {
-            let target = match (text.starts_with("builtin:") || text.parse::<Cid>().is_ok(), folder) {
+            let target = match (text.starts_with("builtin:") || text.parse::<Cid>().is_ok(), &self.folder) {
                 (true, _) => Target::find(home, text)?,
                 (false, None) => return Err(no_folder()),
                 (false, Some(folder)) => return Ok((read_below(folder, text)?, Some(self.own_grant(1)))),
@@ -378,8 +428,9 @@ impl Context<'_> {
             return Err(over.into());
         }
         let target = Target { bytes, cid, name: text.to_owned(), place: text.to_owned(), folder: None };
+        let manifest = self.manifest(text, &target)?;
         let compiled = self.session.programs.compile(home, &target)?;
-        self.kernels.push((text.to_owned(), compiled));
+        self.kernels.push(Kernel { name: text.to_owned(), compiled, manifest });
         Ok(self.kernels.len() - 1)
     }
 
@@ -390,14 +441,15 @@ impl Context<'_> {
 
     /// `dir(path, write)`.
     fn dir(&mut self, path: &str, write: bool) -> Result<usize> {
-        let operators = self.grants.iter().take(self.grants.len().saturating_sub(OWN_GRANTS));
-        let granted = (0..).zip(operators).find_map(|(number, grant)| match grant {
-            Grant::Dir { host, guest, rights } if guest == path => Some((number, host.clone(), *rights)),
+        let granted = self.operators().find_map(|(number, grant)| match grant {
+            Grant::Dir { guest, rights, .. } | Grant::Tree { guest, rights, .. } if guest == path => {
+                Some((number, *rights))
+            }
             _ => None,
         });
         let own = path == OUT_DIR || path.starts_with("out/");
         let (grant, rights) = match &granted {
-            Some((number, _, rights)) => (*number, *rights),
+            Some((number, rights)) => (*number, *rights),
             None if own => (self.own_grant(0), Rights::ALL),
             None => (self.own_grant(1), Rights::READ),
         };
@@ -410,7 +462,7 @@ impl Context<'_> {
         let mut opened = None;
         self.event("vac:script/dir", Class::Read, &encode(&(path, write)), || {
             opened = Some(match &granted {
-                Some((_, host, _)) => open_folder(host)?,
+                Some((number, _)) => self.open_granted(*number)?,
                 None if own => self.open_out(path)?,
                 None => self.open_own(path)?,
             });
@@ -418,6 +470,18 @@ impl Context<'_> {
         })?;
         self.dirs.push(Held { guest: path.to_owned(), rights, grant, dir: opened });
         Ok(self.dirs.len() - 1)
+    }
+
+    /// A directory or the copy of a tree that the operator granted.
+    fn open_granted(&self, number: u32) -> Result<Dir> {
+        let grant = self.operators().find(|(n, _)| *n == number).map(|(_, grant)| grant);
+        match (grant, self.copies.as_ref().and_then(|copies| copies.dir(number))) {
+            (Some(Grant::Dir { host, .. }), _) => open_folder(host),
+            (Some(Grant::Tree { guest, .. }), Some(copy)) => {
+                copy.try_clone().map_err(|e| failed_io("open the copy of", guest, &e).into())
+            }
+            _ => Err(no_folder()),
+        }
     }
 
     fn open_out(&self, path: &str) -> Result<Dir> {
@@ -491,7 +555,11 @@ impl Context<'_> {
         self.dirs.get(dir).ok_or_else(|| Usage::new("this directory handle is of another script").into())
     }
 
-    /// Calls an export of a kernel, which gets only the directories in `dirs`. If handles go in or come
+    fn kernel_of(&self, kernel: usize) -> Result<&Kernel> {
+        self.kernels.get(kernel).ok_or_else(|| Usage::new("this kernel is of another script").into())
+    }
+
+    /// Calls an export of a kernel, which gets only what is in `passes`. If handles go in or come
     /// out, that is in the kernel's one instance that lives on; the answer says which it is. Any other
     /// call has an instance of its own.
     fn call(
@@ -499,18 +567,16 @@ impl Context<'_> {
         kernel: usize,
         export: &inspect::Export,
         args: Vec<Val>,
-        dirs: &[usize],
+        passes: &[Pass],
     ) -> Result<(Vec<Val>, usize)> {
-        let (name, compiled) = self
-            .kernels
-            .get(kernel)
-            .cloned()
-            .ok_or_else(|| Usage::new("this kernel is of another script"))?;
-        let with = With { preopens: self.preopens(dirs)?, ..With::default() };
+        let Kernel { name, compiled, .. } = self.kernel_of(kernel)?;
+        let (name, compiled) = (name.clone(), Arc::clone(compiled));
+        let live = self.live.iter().position(|(of, _)| *of == kernel);
+        if let Some(live) = live.filter(|_| export.has_handles()) {
+            return self.call_live(live, export, args, passes);
+        }
+        let with = self.with(kernel, export, passes)?;
         if export.has_handles() {
-            if let Some(live) = self.live.iter().position(|(of, _)| *of == kernel) {
-                return self.call_live(live, export, args, dirs);
-            }
             if self.live.len() >= LIVE_MAX {
                 let message = format!("more than {LIVE_MAX} instances of kernels live on in this script");
                 return Err(HostAbort::new(AbortKind::Quota, message).into());
@@ -530,9 +596,9 @@ impl Context<'_> {
         live: usize,
         export: &inspect::Export,
         args: Vec<Val>,
-        dirs: &[usize],
+        passes: &[Pass],
     ) -> Result<(Vec<Val>, usize)> {
-        if !dirs.is_empty() {
+        if !passes.is_empty() {
             let usage = Usage::new(format!("`{}` cannot be granted more later", export.name));
             return Err(usage
                 .hint("give `grants` to the call that makes the kernel's first resource")
@@ -573,28 +639,19 @@ impl Context<'_> {
         inspect::find_function(engine, found.compiled(), &export)
     }
 
-    fn preopens(&self, dirs: &[usize]) -> Result<Vec<Preopen>> {
-        let mut preopens = Vec::new();
-        for held in dirs.iter().map(|dir| self.held(*dir)) {
-            let held = held?;
-            // A replay has no directories and asks for none.
-            let Some(dir) = &held.dir else { continue };
-            let dir = dir.try_clone().map_err(|e| failed_io("open again", &held.guest, &e))?;
-            preopens.push(Preopen {
-                guest: held.guest.clone(),
-                dir,
-                only: Vec::new(),
-                rights: held.rights,
-                grant: held.grant,
-            });
-        }
-        Ok(preopens)
-    }
-
     fn exports(&self, kernel: usize) -> Result<Vec<inspect::Export>> {
-        let (_, compiled) =
-            self.kernels.get(kernel).ok_or_else(|| Usage::new("this kernel is of another script"))?;
-        Ok(inspect::exports(self.session.programs.engine()?, compiled))
+        Ok(inspect::exports(self.session.programs.engine()?, &self.kernel_of(kernel)?.compiled))
+    }
+}
+
+/// A mistake as a record gives it back, so that its script ends with the same words in a replay.
+fn as_recorded(error: Error) -> Error {
+    match error {
+        Error::Usage(Usage { message, hint }) => {
+            let words = hint.map_or(message.clone(), |hint| format!("{message}; {hint}"));
+            Usage::new(cut(&words, EVENT_TEXT_MAX_BYTES)).into()
+        }
+        other => other,
     }
 }
 
@@ -643,7 +700,12 @@ fn outside_folder(path: &str, error: &std::io::Error) -> Error {
 
 /// The file `path` below `dir`, whole.
 fn read_below(dir: &Dir, path: &str) -> Result<Vec<u8>> {
-    let file = dir.open(path).map_err(|e| outside_folder(path, &e))?;
+    // Opening a pipe would wait for its other end.
+    let file = dir.open_with(path, OpenOptions::new().read(true).nonblock(true));
+    let file = file.map_err(|e| outside_folder(path, &e))?;
+    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        return Err(Usage::new(format!("`{}` is not a file", quote(path))).into());
+    }
     let mut bytes = Vec::new();
     let mut limited = file.take(SCRIPT_FILE_MAX_BYTES + 1);
     limited.read_to_end(&mut bytes).map_err(|e| failed_io("read", path, &e))?;

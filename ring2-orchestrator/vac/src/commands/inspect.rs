@@ -22,7 +22,7 @@ pub(crate) fn inspect(global: &Global, args: &Inspect) -> Result<u8> {
     let progress = Progress::start(&format!("compiling {}", target.name), global.quiet || global.json);
     let find = |text: &String| Target::find_within(&home, text, limits.max(Limit::Module));
     let links = args.links.iter().map(find).collect::<Result<Vec<_>>>()?;
-    let outside = host::outside(Arc::new(Mutex::new(NoConsole)), &limits);
+    let outside = host::outside(|_| Arc::new(Mutex::new(NoConsole)), &limits);
     let program = Programs::new(&limits, &outside).inspect(&home, &target, &links)?;
     progress.stop();
     let granted = super::run::allowed(&args.allowed)?.grants;

@@ -17,7 +17,7 @@ pub(crate) fn replay(global: &Global, args: &Replay) -> Result<u8> {
     let limits = limits::of_patience(&args.patience)?;
     let progress = Progress::start(&format!("replaying {run}"), global.quiet || global.json);
     let replayed =
-        vac_engine::replay::replay(&home, run, host::outside(Arc::new(Mutex::new(NoConsole)), &limits));
+        vac_engine::replay::replay(&home, run, host::outside(|_| Arc::new(Mutex::new(NoConsole)), &limits));
     progress.stop();
     let replayed = replayed?;
     let outcome = replayed.outcome.as_ref().map(show_outcome);

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
-use vac_core::fault::{Result, Usage, quote};
+use vac_core::fault::{AbortKind, Error, HostAbort, Result, Usage, quote};
 use vac_engine::Home;
 use vac_engine::calls::Called;
 use vac_engine::grants::Grant;
@@ -17,6 +17,7 @@ use vac_host::Console;
 
 use crate::cli::{Allowed, Given, Global, Run};
 use crate::host::{self, Captured, Terminal};
+use crate::streams::is_heard;
 use crate::ui::Progress;
 use crate::{exit, limits, show, ui};
 
@@ -107,12 +108,13 @@ pub(super) fn go(
 ) -> Result<Done> {
     if global.json {
         let captured = Arc::new(Mutex::new(Captured::default()));
-        let finished = work(host::outside(Arc::clone(&captured) as Arc<Mutex<dyn Console>>, limits))?;
+        let console = Arc::clone(&captured) as Arc<Mutex<dyn Console>>;
+        let finished = work(host::outside(|_| console, limits))?;
         let captured = std::mem::take(&mut *captured.lock().unwrap_or_else(PoisonError::into_inner));
         return Ok(Done { finished, captured: Some(captured) });
     }
     let progress = Progress::start(&format!("running {name}"), global.quiet);
-    let terminal = Arc::new(Mutex::new(Terminal { progress: progress.clone() }));
+    let terminal = |watch: &_| Arc::new(Mutex::new(Terminal::new(progress.clone(), watch))) as Arc<Mutex<_>>;
     let finished = work(host::outside(terminal, limits));
     progress.stop();
     Ok(Done { finished: finished?, captured: None })
@@ -124,6 +126,11 @@ pub(super) fn show_finished(
     granted: &[Grant],
     show: impl FnOnce(&Finished) -> Result<()>,
 ) -> Result<()> {
+    // Its end was asked for, perhaps because nobody reads what it writes.
+    let was_stopped = |abort: &HostAbort| matches!(abort.kind, AbortKind::Time | AbortKind::Interrupt);
+    if matches!(&finished.error, Some(Error::Abort(abort)) if was_stopped(abort)) && !is_heard() {
+        return Ok(());
+    }
     show(finished)?;
     if !global.quiet {
         show::summary(&finished.summary, granted);

@@ -56,7 +56,7 @@ fn list(global: &Global, args: &Runs) -> Result<u8> {
     }
     let rows = infos.into_iter().map(|(run, info)| match info {
         Ok(info) => row(&info),
-        Err(error) => vec![run, String::new(), ui::red("damaged"), error.to_string()],
+        Err(error) => vec![run, String::new(), ui::red("damaged"), ui::quote_lines(&error.to_string())],
     });
     let head = ["RUN", "STARTED", "STATUS", "WHAT", ">EVENTS", ">TICKS", ">DENIED", "TARGET"];
     ui::print(ui::table(&head, rows.collect()));

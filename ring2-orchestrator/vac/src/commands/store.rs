@@ -185,7 +185,10 @@ fn gc(global: &Global) -> Result<u8> {
         let (removed, bytes, kept) =
             (ui::count(report.removed), ui::count(report.freed_bytes), ui::count(report.kept));
         ui::print(format_args!("removed {removed} objects, freed {bytes} bytes, kept {kept} objects\n"));
-        report.corrupt.iter().for_each(|c| ui::print(format_args!("{} {c}\n", ui::red("damaged"))));
+        let damaged = |words: String| {
+            ui::print(format_args!("{} {}\n", ui::red("damaged"), ui::quote_lines(&words)));
+        };
+        report.corrupt.iter().for_each(|c| damaged(c.to_string()));
     }
     Ok(if report.corrupt.is_empty() { exit::OK } else { exit::INTEGRITY })
 }
@@ -214,7 +217,7 @@ fn fsck(global: &Global) -> Result<u8> {
             ui::count(report.objects),
             ui::count(report.bytes)
         ));
-        problems.iter().for_each(|p| ui::print(format_args!("  {p}\n")));
+        problems.iter().for_each(|p| ui::print(format_args!("  {}\n", ui::quote_lines(&p.to_string()))));
     }
     Ok(if problems.is_empty() { exit::OK } else { exit::INTEGRITY })
 }

@@ -72,7 +72,7 @@ fn show(v: &Verified) {
         ));
     }
     for problem in &v.problems {
-        ui::print(format_args!("  {problem}\n"));
+        ui::print(format_args!("  {}\n", ui::quote_lines(&problem.to_string())));
     }
 }
 
