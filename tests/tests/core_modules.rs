@@ -132,6 +132,17 @@ fn memory_is_moved_byte_for_byte_at_every_length_and_place() {
         let called = sandbox.json(&["call", "lib.wasm", &write, &read]);
         assert_eq!(text(&called, "result"), format!("{bytes:?}"));
     }
+    // What a `main` wants: an array of addresses.
+    let called = sandbox.json(&[
+        "call",
+        "lib.wasm",
+        r#"a = memory.put("x")"#,
+        "v = memory.put32($a, 4294967295, 7)",
+        "memory.read($v, 12)",
+    ]);
+    assert_eq!(text(&called, "result"), "[0, 4, 0, 0, 255, 255, 255, 255, 7, 0, 0, 0]");
+    sandbox.vac(&["replay", "last"]).ok();
+    sandbox.vac(&["call", "lib.wasm", "memory.put32()"]).fails(USAGE, &["does not fit"]);
     // The last bytes of the only page, and not one more.
     let called =
         sandbox.json(&["call", "lib.wasm", "memory.write(65532, [1, 2, 3, 4])", "memory.u32(65532)"]);

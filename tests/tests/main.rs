@@ -26,6 +26,7 @@ mod learn;
 mod link;
 mod manifests;
 mod network;
+mod proposals;
 mod regressions;
 mod replay;
 mod revoke;

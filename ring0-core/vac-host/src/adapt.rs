@@ -125,6 +125,9 @@ fn exports(module: &[u8], core: &CoreModule) -> Result<(ExportSection, Option<Ad
         }
         break;
     }
+    if let Some(index) = core.unnamed_start {
+        exports.export("_start", ExportKind::Func, index);
+    }
     for function in &core.functions {
         exports.export(&function.generated, ExportKind::Func, function.index);
     }

@@ -59,15 +59,17 @@ enum Access {
     U32,
     Write,
     Put,
+    Put32,
 }
 
 impl Access {
-    const ALL: [(&'static str, Self, &'static str); 5] = [
+    const ALL: [(&'static str, Self, &'static str); 6] = [
         ("memory.read", Self::Read, "(address: u32, length: u32)"),
         ("memory.text", Self::Text, "(address: u32) or (address: u32, length: u32)"),
         ("memory.u32", Self::U32, "(address: u32)"),
         ("memory.write", Self::Write, "(address: u32, bytes: string or list<u8>)"),
         ("memory.put", Self::Put, "(text: string or list<u8>)"),
+        ("memory.put32", Self::Put32, "(word: u32, …)"),
     ];
 
     fn row(self) -> (&'static str, &'static str) {
@@ -510,6 +512,7 @@ fn memory_args(access: Access, args: &str, kept: &dyn Fn(&str) -> Result<Val>) -
         (Access::Text | Access::U32, [at]) => Ok(vec![address(at)?]),
         (Access::Write, [at, bytes]) => Ok(vec![address(at)?, data(bytes)?]),
         (Access::Put, [bytes]) => Ok(vec![data(bytes)?]),
+        (Access::Put32, words @ [_, ..]) => words.iter().map(address).collect(),
         _ => Err(wrong()),
     }
 }
@@ -535,6 +538,12 @@ fn access_memory(engine: &Engine, instance: &mut Instance, access: Access, args:
         }
         (Access::Put, [], Some(mut bytes)) => {
             bytes.push(0);
+            let at = allocate(engine, instance, bytes.len())?;
+            Memory::of(instance)?.write(at, &bytes)?;
+            Ok(vec![Val::U32(at)])
+        }
+        (Access::Put32, words, _) => {
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
             let at = allocate(engine, instance, bytes.len())?;
             Memory::of(instance)?.write(at, &bytes)?;
             Ok(vec![Val::U32(at)])
