@@ -92,7 +92,8 @@ fn objects_are_collected_and_end_at_a_quota() {
     (unreachable)";
     let sandbox = Sandbox::new();
     sandbox.write("keep.wasm", command(LIST, keep));
-    sandbox.vac(&["run", "--memory", "16MiB", "keep.wasm"]).fails(QUOTA, &["collected objects", "--memory"]);
+    let full = sandbox.vac(&["run", "--memory", "16MiB", "keep.wasm"]).fails(QUOTA, &["collected objects"]);
+    assert!(full.stderr.contains("--memory"), "{}", full.stderr);
     sandbox.vac(&["replay", "last"]).ok();
     let large = "(array.len (array.new_default $bytes (i32.const 2000000000)))";
     let types = r#"(memory (export "memory") 1) (type $bytes (array (mut i8)))"#;
@@ -148,7 +149,7 @@ fn what_else_compilers_write_runs() {
 fn what_the_engine_cannot_compile_is_named_whole() {
     let sandbox = Sandbox::new();
     // try, catch_all, end: no text form has them any more.
-    let body = [2, 0, 0x06, 0x40, 0x19, 0x0b, 0x0b];
+    let body = [0, 0x06, 0x40, 0x19, 0x0b, 0x0b];
     let mut old = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x0a\x01\x06_start\0\0\x0a".to_vec();
     old.extend([body.len() as u8 + 2, 1, body.len() as u8]);
     old.extend(body);
@@ -235,4 +236,19 @@ fn a_function_of_no_name_is_run_as_start() {
     assert_eq!(text(&called, "result"), "7");
     let shown = sandbox.json(&["inspect", "p.wasm"]);
     assert_eq!(text(&shown, "kind"), "command-0.1");
+}
+
+/// The first program of somebody who tries: it has no memory, or exports none, because it needs none.
+#[test]
+fn a_command_without_a_memory_runs() {
+    let exit = r#"(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))"#;
+    let start = r#"(func (export "_start") (call $exit (i32.const 42)))"#;
+    answers("none", wat::parse_str(format!("(module {exit} {start})")).unwrap());
+    answers("not exported", wat::parse_str(format!("(module {exit} (memory 1) {start})")).unwrap());
+    let global = format!("(module {exit} (table 1 funcref) (tag) (global i32 (i32.const 1)) {start})");
+    answers("in the middle", wat::parse_str(global).unwrap());
+    let sandbox = Sandbox::new();
+    sandbox.write("p.wasm", wat::parse_str(r#"(module (func (export "_start")))"#).unwrap());
+    sandbox.vac(&["run", "p.wasm"]).ok();
+    sandbox.vac(&["replay", "last"]).ok();
 }

@@ -72,6 +72,10 @@ pub(crate) struct CoreModule {
     pub(crate) has_start: bool,
     /// The function of no name that stands in for `_start`: what a module for others to embed has instead.
     pub(crate) unnamed_start: Option<u32>,
+    /// How many memories it has, imported ones with them.
+    pub(crate) memories: u32,
+    /// Whether it exports something as `memory`.
+    pub(crate) has_memory_export: bool,
     /// Whether it has a memory that several threads share, its own or an imported one.
     pub(crate) shares_memory: bool,
     /// Whether it says itself which world it is for. Then it is left as it is.
@@ -106,6 +110,7 @@ impl CoreModule {
         }
         module.unnamed_start = module.unnamed_start.filter(|_| !module.has_start && !module.has_world);
         module.has_start |= module.unnamed_start.is_some();
+        module.memories = reading.memories.len() as u32;
         Ok(module)
     }
 
@@ -113,6 +118,12 @@ impl CoreModule {
     pub(crate) fn by_generated(&self, generated: &str) -> Option<&CoreFunction> {
         let number: usize = generated.strip_prefix('e')?.parse().ok()?;
         self.functions.get(number).filter(|f| f.generated == generated)
+    }
+
+    /// Whether the adapter, which works on an exported memory, would look for one in vain. A program that needs
+    /// no memory of its own is one all the same.
+    pub(crate) fn lacks_memory(&self) -> bool {
+        (self.uses_wasi || self.has_start) && !self.has_memory_export && !self.has_world
     }
 
     /// The world of the adapted module, as WIT: a function for each one that is exported.
@@ -261,6 +272,7 @@ impl Reading {
     }
 
     fn export(&mut self, name: &str, kind: ExternalKind, index: u32) {
+        self.module.has_memory_export |= name == "memory";
         match kind {
             ExternalKind::Func | ExternalKind::FuncExact => self.exported_function(name, index),
             ExternalKind::Memory if self.module.memory.is_none() => {
