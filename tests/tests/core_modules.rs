@@ -181,6 +181,16 @@ fn a_module_without_memory_or_allocator_says_so() {
     );
     assert_eq!(sandbox.vac(&["call", "plain.wasm", "memory.read(0, 2)"]).ok().out(), "[0, 0]\n");
     sandbox.vac(&["call", "plain.wasm", "memory.put(\"x\")"]).fails(USAGE, &["no allocator"]);
+    // A library in Rust calls it after itself; two of them would be a guess.
+    let alloc = |name: &str| format!(r#"(func (export "{name}") (param i32) (result i32) (i32.const 64))"#);
+    let of = |names: &[&str]| {
+        let functions: String = names.iter().map(|name| alloc(name)).collect();
+        wat(&format!(r#"(module (memory (export "memory") 1) {functions})"#))
+    };
+    sandbox.write("own.wasm", of(&["png_alloc", "png_free"]));
+    assert_eq!(sandbox.vac(&["call", "own.wasm", "memory.put(\"x\")"]).ok().out(), "64\n");
+    sandbox.write("two.wasm", of(&["png_alloc", "gif_alloc"]));
+    sandbox.vac(&["call", "two.wasm", "memory.put(\"x\")"]).fails(USAGE, &["no allocator"]);
 }
 
 /// A command's other exports can be called; `_start` is not run for that.

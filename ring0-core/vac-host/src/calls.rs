@@ -572,16 +572,25 @@ fn text(bytes: Vec<u8>) -> Result<Vec<Val>> {
 /// What modules call the function that gives them room.
 const ALLOCATORS: [&str; 3] = ["malloc", "alloc", "allocate"];
 
+/// The one with a usual name, or the only one whose name ends like one, as `png_alloc` does.
+fn allocator<'a>(fitting: &[&'a Export]) -> Option<&'a Export> {
+    let usual = fitting.iter().find(|e| ALLOCATORS.contains(&e.name.as_str()));
+    let mut alike = fitting.iter().filter(|e| e.name.ends_with("_alloc") || e.name.ends_with("_malloc"));
+    let only = alike.next().filter(|_| alike.next().is_none());
+    usual.or(only).copied()
+}
+
 /// Room for `len` bytes, from the module's own allocator.
 fn allocate(engine: &Engine, instance: &mut Instance, len: usize) -> Result<u32> {
     let exports = inspect::exports(engine, instance.compiled());
     let fits = |e: &&Export| {
         matches!(e.params.as_slice(), [(_, Type::S32)]) && matches!(e.results.as_slice(), [Type::S32])
     };
-    let allocator = exports.iter().filter(fits).find(|e| ALLOCATORS.contains(&e.name.as_str()));
-    let Some(allocator) = allocator else {
-        let usage =
-            Usage::new("this module exports no allocator: `malloc(i32) -> i32`, `alloc` or `allocate`");
+    let fitting: Vec<&Export> = exports.iter().filter(fits).collect();
+    let Some(allocator) = allocator(&fitting) else {
+        let usage = Usage::new(
+            "this module exports no allocator: `malloc(s32) -> s32`, `alloc`, `allocate` or `…_alloc`",
+        );
         return Err(usage.hint("`memory.write(address, …)` writes to an address that you know").into());
     };
     let len = i32::try_from(len).map_err(|_| Usage::new("this is more than a memory holds"))?;

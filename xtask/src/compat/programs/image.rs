@@ -22,7 +22,7 @@ pub(super) const ITK: Program = Program {
         grants: &["dir:rw=.::."],
         stdin: "",
         check: check_itk,
-        refused: Refused::Status(105, "ramp.png"),
+        refused: Refused::Status(4, ""),
     },
 };
 
