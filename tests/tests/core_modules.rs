@@ -132,6 +132,17 @@ fn memory_is_moved_byte_for_byte_at_every_length_and_place() {
         let called = sandbox.json(&["call", "lib.wasm", &write, &read]);
         assert_eq!(text(&called, "result"), format!("{bytes:?}"));
     }
+    // What a `main` wants: an array of addresses.
+    let called = sandbox.json(&[
+        "call",
+        "lib.wasm",
+        r#"a = memory.put("x")"#,
+        "v = memory.put32($a, 4294967295, 7)",
+        "memory.read($v, 12)",
+    ]);
+    assert_eq!(text(&called, "result"), "[0, 4, 0, 0, 255, 255, 255, 255, 7, 0, 0, 0]");
+    sandbox.vac(&["replay", "last"]).ok();
+    sandbox.vac(&["call", "lib.wasm", "memory.put32()"]).fails(USAGE, &["does not fit"]);
     // The last bytes of the only page, and not one more.
     let called =
         sandbox.json(&["call", "lib.wasm", "memory.write(65532, [1, 2, 3, 4])", "memory.u32(65532)"]);
@@ -170,6 +181,16 @@ fn a_module_without_memory_or_allocator_says_so() {
     );
     assert_eq!(sandbox.vac(&["call", "plain.wasm", "memory.read(0, 2)"]).ok().out(), "[0, 0]\n");
     sandbox.vac(&["call", "plain.wasm", "memory.put(\"x\")"]).fails(USAGE, &["no allocator"]);
+    // A library in Rust calls it after itself; two of them would be a guess.
+    let alloc = |name: &str| format!(r#"(func (export "{name}") (param i32) (result i32) (i32.const 64))"#);
+    let of = |names: &[&str]| {
+        let functions: String = names.iter().map(|name| alloc(name)).collect();
+        wat(&format!(r#"(module (memory (export "memory") 1) {functions})"#))
+    };
+    sandbox.write("own.wasm", of(&["png_alloc", "png_free"]));
+    assert_eq!(sandbox.vac(&["call", "own.wasm", "memory.put(\"x\")"]).ok().out(), "64\n");
+    sandbox.write("two.wasm", of(&["png_alloc", "gif_alloc"]));
+    sandbox.vac(&["call", "two.wasm", "memory.put(\"x\")"]).fails(USAGE, &["no allocator"]);
 }
 
 /// A command's other exports can be called; `_start` is not run for that.

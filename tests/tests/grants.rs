@@ -412,3 +412,24 @@ fn a_kernel_of_a_script_gets_only_what_the_script_passes_on() {
     sandbox.vac(&["run", "bad.star"]).fails(1, &[]);
     assert_eq!(denied(&sandbox), ["file:ro=data/weekly.csv"]);
 }
+
+/// A program that is not granted a file says of it that it is not there, and its user knows better.
+#[test]
+fn an_argument_that_is_a_file_is_said_to_be_one() {
+    let sandbox = Sandbox::new();
+    let looks = r#"(module
+      (import "wasi_snapshot_preview1" "fd_prestat_get" (func $next (param i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+      (memory (export "memory") 1)
+      (func (export "_start") (call $exit (i32.ne (i32.const 0) (call $next (i32.const 3) (i32.const 0))))))"#;
+    sandbox.write("p.wasm", wat::parse_str(looks).unwrap());
+    sandbox.write("in.txt", "x");
+    sandbox.write("in/x", "x");
+    let refused = sandbox.vac(&["run", "p.wasm", "--", "in.txt", "in", "--none", "absent"]);
+    assert_eq!(refused.code(), 1, "{refused:?}");
+    assert!(refused.stderr.contains("`--grant file:ro=in.txt`"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("`--grant dir:ro=in`"), "{}", refused.stderr);
+    assert!(!refused.stderr.contains("absent"), "{}", refused.stderr);
+    let granted = sandbox.vac(&["run", "p.wasm", "--grant", "file:ro=in.txt", "--", "in.txt"]);
+    assert!(!granted.stderr.contains("hint"), "{}", granted.stderr);
+}

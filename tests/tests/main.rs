@@ -27,6 +27,7 @@ mod link;
 mod manifests;
 mod mem;
 mod network;
+mod proposals;
 mod regressions;
 mod replay;
 mod revoke;

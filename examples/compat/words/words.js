@@ -2,7 +2,7 @@
 
 export function count(text) {
   const counts = new Map();
-  for (const word of text.toLowerCase().match(/\p{L}+/gu) ?? []) {
+  for (const word of text.toLowerCase().match(/[^\s,.:;!?]+/g) ?? []) {
     counts.set(word, (counts.get(word) ?? 0) + 1);
   }
   const order = [...counts].sort(([a, n], [b, m]) => m - n || (a < b ? -1 : a > b ? 1 : 0));

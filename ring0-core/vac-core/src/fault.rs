@@ -28,6 +28,17 @@ pub enum Error {
     Usage(#[from] Usage),
 }
 
+impl Error {
+    /// What the operator can do about it, if its maker said so.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Abort(abort) => abort.hint.as_deref(),
+            Self::Usage(usage) => usage.hint.as_deref(),
+            Self::Fault(_) | Self::Corrupt(_) | Self::Divergence(_) => None,
+        }
+    }
+}
+
 /// The guest did something that ends it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {

@@ -14,7 +14,7 @@ use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
 };
 use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
-use wasm_encoder::{ExportKind, ExportSection, ImportSection, Module, RawSection};
+use wasm_encoder::{ExportKind, ExportSection, ImportSection, MemorySection, MemoryType, Module, RawSection};
 use wasmparser::{Parser, Payload};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
@@ -36,6 +36,7 @@ const KEPT: [&str; 5] = ["memory", "_start", "_initialize", "cabi_realloc", "can
 /// Numbers of sections.
 const TYPES: u8 = 1;
 const FUNCTIONS: u8 = 3;
+const MEMORIES: u8 = 5;
 const EXPORTS: u8 = 7;
 const BODIES: u8 = 10;
 
@@ -77,6 +78,7 @@ fn encode(module: &[u8], core: &CoreModule) -> Result<Vec<u8>, String> {
 fn rewrite(module: &[u8], core: &CoreModule) -> Result<Vec<u8>, String> {
     let (exports, added) = exports(module, core)?;
     let mut rewritten = Module::new();
+    let mut memory = (core.lacks_memory() && core.memories == 0).then(one_page);
     for payload in Parser::new(0).parse_all(module) {
         let payload = payload.map_err(|e| e.to_string())?;
         if let (Payload::ImportSection(imports), true) = (&payload, core.exits) {
@@ -85,6 +87,12 @@ fn rewrite(module: &[u8], core: &CoreModule) -> Result<Vec<u8>, String> {
         }
         let Some((id, range)) = payload.as_section() else { continue };
         let data = module.get(range).ok_or("a section outside of the file")?;
+        // Those of memories come before all with a higher number.
+        if id > MEMORIES
+            && let Some(memory) = memory.take()
+        {
+            rewritten.section(&memory);
+        }
         let longer = match (id, &added) {
             (EXPORTS, _) if !core.has_world => {
                 rewritten.section(&exports);
@@ -107,6 +115,14 @@ fn rewrite(module: &[u8], core: &CoreModule) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
+/// A memory for the adapter to put its arguments and results in.
+fn one_page() -> MemorySection {
+    let mut section = MemorySection::new();
+    let ty = MemoryType { minimum: 1, maximum: None, memory64: false, shared: false, page_size_log2: None };
+    section.memory(ty);
+    section
+}
+
 /// The exports of the rewritten module: those with a meaning of their own, its functions under
 /// the names that the component gives them, and what reaches its memory.
 fn exports(module: &[u8], core: &CoreModule) -> Result<(ExportSection, Option<Added>), String> {
@@ -124,6 +140,12 @@ fn exports(module: &[u8], core: &CoreModule) -> Result<(ExportSection, Option<Ad
             }
         }
         break;
+    }
+    if core.lacks_memory() {
+        exports.export("memory", ExportKind::Memory, 0);
+    }
+    if let Some(index) = core.unnamed_start {
+        exports.export("_start", ExportKind::Func, index);
     }
     for function in &core.functions {
         exports.export(&function.generated, ExportKind::Func, function.index);

@@ -59,15 +59,17 @@ enum Access {
     U32,
     Write,
     Put,
+    Put32,
 }
 
 impl Access {
-    const ALL: [(&'static str, Self, &'static str); 5] = [
+    const ALL: [(&'static str, Self, &'static str); 6] = [
         ("memory.read", Self::Read, "(address: u32, length: u32)"),
         ("memory.text", Self::Text, "(address: u32) or (address: u32, length: u32)"),
         ("memory.u32", Self::U32, "(address: u32)"),
         ("memory.write", Self::Write, "(address: u32, bytes: string or list<u8>)"),
         ("memory.put", Self::Put, "(text: string or list<u8>)"),
+        ("memory.put32", Self::Put32, "(word: u32, …)"),
     ];
 
     fn row(self) -> (&'static str, &'static str) {
@@ -510,6 +512,7 @@ fn memory_args(access: Access, args: &str, kept: &dyn Fn(&str) -> Result<Val>) -
         (Access::Text | Access::U32, [at]) => Ok(vec![address(at)?]),
         (Access::Write, [at, bytes]) => Ok(vec![address(at)?, data(bytes)?]),
         (Access::Put, [bytes]) => Ok(vec![data(bytes)?]),
+        (Access::Put32, words @ [_, ..]) => words.iter().map(address).collect(),
         _ => Err(wrong()),
     }
 }
@@ -539,6 +542,12 @@ fn access_memory(engine: &Engine, instance: &mut Instance, access: Access, args:
             Memory::of(instance)?.write(at, &bytes)?;
             Ok(vec![Val::U32(at)])
         }
+        (Access::Put32, words, _) => {
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            let at = allocate(engine, instance, bytes.len())?;
+            Memory::of(instance)?.write(at, &bytes)?;
+            Ok(vec![Val::U32(at)])
+        }
         _ => Err(Usage::new("expected text or bytes, and an address from 0 to 4294967295").into()),
     }
 }
@@ -563,16 +572,25 @@ fn text(bytes: Vec<u8>) -> Result<Vec<Val>> {
 /// What modules call the function that gives them room.
 const ALLOCATORS: [&str; 3] = ["malloc", "alloc", "allocate"];
 
+/// The one with a usual name, or the only one whose name ends like one, as `png_alloc` does.
+fn allocator<'a>(fitting: &[&'a Export]) -> Option<&'a Export> {
+    let usual = fitting.iter().find(|e| ALLOCATORS.contains(&e.name.as_str()));
+    let mut alike = fitting.iter().filter(|e| e.name.ends_with("_alloc") || e.name.ends_with("_malloc"));
+    let only = alike.next().filter(|_| alike.next().is_none());
+    usual.or(only).copied()
+}
+
 /// Room for `len` bytes, from the module's own allocator.
 fn allocate(engine: &Engine, instance: &mut Instance, len: usize) -> Result<u32> {
     let exports = inspect::exports(engine, instance.compiled());
     let fits = |e: &&Export| {
         matches!(e.params.as_slice(), [(_, Type::S32)]) && matches!(e.results.as_slice(), [Type::S32])
     };
-    let allocator = exports.iter().filter(fits).find(|e| ALLOCATORS.contains(&e.name.as_str()));
-    let Some(allocator) = allocator else {
-        let usage =
-            Usage::new("this module exports no allocator: `malloc(i32) -> i32`, `alloc` or `allocate`");
+    let fitting: Vec<&Export> = exports.iter().filter(fits).collect();
+    let Some(allocator) = allocator(&fitting) else {
+        let usage = Usage::new(
+            "this module exports no allocator: `malloc(s32) -> s32`, `alloc`, `allocate` or `…_alloc`",
+        );
         return Err(usage.hint("`memory.write(address, …)` writes to an address that you know").into());
     };
     let len = i32::try_from(len).map_err(|_| Usage::new("this is more than a memory holds"))?;

@@ -1,7 +1,8 @@
 //! What a core module shows: its imports, the functions that it exports, its memory.
 //!
-//! In the adapted component each exported function has a name that is made here, `f0`, `f1` and so
-//! on in the order of the exports, because names of a component may not be what C compilers write.
+//! In the adapted component each exported function has a name that is made here, `e0`, `e1` and so
+//! on in the order of the exports, because names of a component may not be what C compilers write, nor a word
+//! that WIT keeps for itself, as `f32` is.
 //! A user never sees them: the table here translates. The same goes for functions that are added to
 //! reach the module's memory from outside, if it exports one; see [`crate::memory`].
 //!
@@ -67,8 +68,16 @@ pub(crate) struct CoreModule {
     pub(crate) uses_wasi: bool,
     /// Whether it imports `proc_exit`.
     pub(crate) exits: bool,
-    /// Whether it exports `_start`.
+    /// Whether it exports `_start`, or what stands in for it.
     pub(crate) has_start: bool,
+    /// The function of no name that stands in for `_start`: what a module for others to embed has instead.
+    pub(crate) unnamed_start: Option<u32>,
+    /// How many memories it has, imported ones with them.
+    pub(crate) memories: u32,
+    /// Whether it exports something as `memory`.
+    pub(crate) has_memory_export: bool,
+    /// Whether it has a memory that several threads share, its own or an imported one.
+    pub(crate) shares_memory: bool,
     /// Whether it says itself which world it is for. Then it is left as it is.
     pub(crate) has_world: bool,
     /// Numbers of types and of functions, for adding some.
@@ -95,16 +104,26 @@ impl CoreModule {
             let read = payload.and_then(|payload| reading.section(payload));
             read.map_err(|e| malformed(&e, place))?.map_err(|what| too_many(what, place))?;
         }
+        let mut module = reading.module;
         if !reading.has_bodies {
-            reading.module.memory = None;
+            module.memory = None;
         }
-        Ok(reading.module)
+        module.unnamed_start = module.unnamed_start.filter(|_| !module.has_start && !module.has_world);
+        module.has_start |= module.unnamed_start.is_some();
+        module.memories = reading.memories.len() as u32;
+        Ok(module)
     }
 
     /// The function that the component calls `generated`.
     pub(crate) fn by_generated(&self, generated: &str) -> Option<&CoreFunction> {
-        let number: usize = generated.strip_prefix('f')?.parse().ok()?;
+        let number: usize = generated.strip_prefix('e')?.parse().ok()?;
         self.functions.get(number).filter(|f| f.generated == generated)
+    }
+
+    /// Whether the adapter, which works on an exported memory, would look for one in vain. A program that needs
+    /// no memory of its own is one all the same.
+    pub(crate) fn lacks_memory(&self) -> bool {
+        (self.uses_wasi || self.has_start) && !self.has_memory_export && !self.has_world
     }
 
     /// The world of the adapted module, as WIT: a function for each one that is exported.
@@ -248,10 +267,12 @@ impl Reading {
         let index = self.memories.len() as u32;
         let page_size_log2 = memory.page_size_log2.unwrap_or(16);
         let reachable = !memory.memory64 && !memory.shared;
+        self.module.shares_memory |= memory.shared;
         self.memories.push(reachable.then_some(CoreMemory { index, page_size_log2 }));
     }
 
     fn export(&mut self, name: &str, kind: ExternalKind, index: u32) {
+        self.module.has_memory_export |= name == "memory";
         match kind {
             ExternalKind::Func | ExternalKind::FuncExact => self.exported_function(name, index),
             ExternalKind::Memory if self.module.memory.is_none() => {
@@ -268,10 +289,14 @@ impl Reading {
         }
         let ty = self.functions.get(index as usize).and_then(|ty| self.types.get(*ty as usize));
         let Some(Some(ty)) = ty else { return };
+        if name.is_empty() && ty.params().is_empty() && ty.results().is_empty() {
+            self.module.unnamed_start = Some(index);
+            return;
+        }
         match callable(ty, self.module.functions.len()) {
             Ok(()) => self.module.functions.push(CoreFunction {
                 name: name.to_owned(),
-                generated: format!("f{}", self.module.functions.len()),
+                generated: format!("e{}", self.module.functions.len()),
                 index,
                 params: ty.params().to_vec(),
                 result: ty.results().first().copied(),

@@ -13,13 +13,16 @@ use std::hash::{Hash, Hasher};
 use std::sync::OnceLock;
 
 use vac_core::cid::Cid;
-use vac_core::fault::{AbortKind, Corrupt, HostAbort, Result};
+use vac_core::fault::{AbortKind, Corrupt, HostAbort, Result, cut, quote_line};
 use vac_core::storage::{OpenMode, Storage, StorageFile, replace_file};
+use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Config, OptLevel};
 
 use crate::core_module::CoreModule;
+use crate::foreign;
 use crate::limits::{HOST_STACK_BYTES, WASM_STACK_BYTES};
+use crate::link::is_of_the_wall;
 use crate::load::{Kind, Loaded, is_concurrent, uncovered};
 use crate::wall::{State, Wall};
 use crate::{adapt, kernel_files, wasi, wasi3};
@@ -29,7 +32,7 @@ use crate::{adapt, kernel_files, wasi, wasi3};
 pub const ENGINE: &str = "wasmtime 48.0.8, adapter 48.0.8.1";
 /// Changes with what is put around a core module, if that changes nothing that a run records: compiled
 /// code of before is not taken then.
-const WRAPPING: &str = "exports 1";
+const WRAPPING: &str = "exports 2";
 /// The profile of determinism, as a run's header records it.
 pub const PROFILE: &str = "det-1";
 
@@ -42,6 +45,8 @@ const SEAL_BYTES: usize = MAGIC.len() + 32;
 const CHUNK_BYTES: usize = 256 << 10;
 /// Compiled code is larger than what it was made from, but not without bound.
 const CODE_MAX_BYTES: u64 = 2 << 30;
+/// What is shown of a compiler's reason.
+const COMPLAINT_MAX_BYTES: usize = 600;
 /// The folder of compiled code.
 const CODE_DIR: &str = "code";
 
@@ -112,9 +117,14 @@ pub fn det_1() -> Config {
         .cranelift_nan_canonicalization(true)
         .wasm_relaxed_simd(true)
         .relaxed_simd_deterministic(true)
-        // Programs in C++ of today throw with them. Their objects are charged as memory.
+        // Programs in C++ of today throw with them. Their objects are charged as memory, like those of
+        // languages whose objects the engine collects; nothing tells a guest when it does.
         .wasm_exceptions(true)
-        .wasm_gc(false)
+        .wasm_gc(true)
+        // Compilers write atomic instructions for programs of one thread, too. There is never a second
+        // one, and no memory that it could share.
+        .wasm_threads(true)
+        .shared_memory(false)
         .cranelift_opt_level(OptLevel::Speed)
         .max_wasm_stack(WASM_STACK_BYTES)
         .async_stack_size(WASM_STACK_BYTES + HOST_STACK_BYTES);
@@ -171,7 +181,7 @@ impl Codes {
                 "program",
                 format!("`{}`", loaded.place),
                 "a valid component",
-                vac_core::fault::quote(&chain(&e)),
+                quote_line(cut(&chain(&e), COMPLAINT_MAX_BYTES)),
             )
         })?;
         Ok(self.sealed(&loaded.cid, &code))
@@ -358,9 +368,7 @@ impl Engine {
             return Ok((component, Origin::Cache));
         }
         // Refused here, by name: a compiler would only say that it failed.
-        if loaded.core.as_ref().is_some_and(|core| !core.foreign.is_empty()) {
-            loaded.component()?;
-        }
+        loaded.check_imports()?;
         let sealed = compiler.compile(loaded)?;
         let component = codes.unseal(&loaded.cid, &sealed).ok_or_else(|| {
             let place = format!("the answer of the compiler for `{}`", loaded.place);
@@ -375,11 +383,28 @@ impl Engine {
     pub(crate) fn link(&self, component: &Component, place: &str) -> Result<InstancePre<State>> {
         self.linker(component)?.instantiate_pre(component).map_err(|e| {
             let message = chain(&e);
-            match named_import(&message) {
-                Some(import) => uncovered(&[import.to_owned()], place),
-                None => uncovered(&[message], place),
-            }
+            let named = named_import(&message).unwrap_or(&message).to_owned();
+            let missing = self.missing(component, named);
+            let hint = foreign::hint_of_component(&missing);
+            uncovered(&missing, hint, place)
         })
+    }
+
+    /// The import that the engine named, and all others that the host has not. It never has interfaces of other
+    /// names than the wall's.
+    fn missing(&self, component: &Component, named: String) -> Vec<String> {
+        let (ty, engine) = (component.component_type(), self.inner(component));
+        let has_functions = |item: &ComponentItem| match item {
+            ComponentItem::ComponentInstance(inner) => {
+                inner.exports(engine).any(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)))
+            }
+            item => matches!(item, ComponentItem::ComponentFunc(_)),
+        };
+        let others = ty
+            .imports(engine)
+            .filter(|(name, item)| *name != named && !is_of_the_wall(name) && has_functions(&item.ty));
+        let others: Vec<String> = others.map(|(name, _)| name.to_owned()).collect();
+        std::iter::once(named).chain(others).collect()
     }
 }
 

@@ -243,6 +243,8 @@ pub struct Program {
     pub not_callable: Vec<(String, String)>,
     /// Why this host would refuse it, if so.
     pub refused: Option<String>,
+    /// What can be done about that.
+    pub refused_hint: Option<String>,
 }
 
 /// Looks at a program without running any of it.
@@ -252,21 +254,23 @@ pub fn program(
     storage: Option<&dyn Storage>,
     compiler: &dyn Compiler,
 ) -> Result<Program> {
-    if let Some(core) = loaded.core.as_ref().filter(|core| !core.foreign.is_empty())
-        && let Err(refused) = loaded.component()
+    if let Some(core) = loaded.core.as_ref()
+        && let Err(refused) = loaded.check_imports()
     {
         return Ok(foreign_module(loaded.kind, core, &refused));
     }
     let (component, _) = engine.code(loaded, storage, compiler)?;
     let (ty, types) = (component.component_type(), engine.inner(&component));
     let exports = exports_of(engine, &component, loaded.core.as_ref());
+    let refused = engine.link(&component, loaded.place).err();
     Ok(Program {
         kind: loaded.kind,
         is_command: newest_command(engine, &component).is_some(),
         exports: exports.iter().map(Export::signature).collect(),
         imports: ty.imports(types).map(|(name, item)| import(types, name, &item.ty)).collect(),
         not_callable: loaded.core.as_ref().map(|core| core.uncallable.clone()).unwrap_or_default(),
-        refused: engine.link(&component, loaded.place).err().map(|e| e.to_string()),
+        refused: refused.as_ref().map(ToString::to_string),
+        refused_hint: refused.as_ref().and_then(|e| e.hint().map(str::to_owned)),
     })
 }
 
@@ -289,6 +293,7 @@ fn foreign_module(kind: Kind, core: &CoreModule, refused: &vac_core::fault::Erro
         imports,
         not_callable: core.uncallable.clone(),
         refused: Some(refused.to_string()),
+        refused_hint: refused.hint().map(str::to_owned),
     }
 }
 

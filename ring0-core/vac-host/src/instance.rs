@@ -417,7 +417,7 @@ fn exception(error: &wasmtime::Error) -> Option<Error> {
     }
     // The limiter refused, or the type of the heap did; the engine does not say which.
     error.downcast_ref::<GcHeapOutOfMemory<()>>().map(|_| {
-        let message = "the guest keeps more exceptions than its memory has room for";
+        let message = "the guest keeps more exceptions or collected objects than its memory has room for";
         HostAbort::new(AbortKind::Quota, message).hint("raise the limit with `--memory SIZE`").into()
     })
 }

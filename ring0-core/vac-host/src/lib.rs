@@ -25,6 +25,7 @@ mod clock;
 mod core_module;
 pub mod engine;
 mod entropy;
+mod foreign;
 pub mod fs;
 mod held;
 pub mod host;

@@ -208,7 +208,7 @@ fn can_be_joined(kind: &ItemKind) -> bool {
     matches!(kind, ItemKind::Func(_) | ItemKind::Instance(_) | ItemKind::Type(_))
 }
 
-fn is_of_the_wall(name: &str) -> bool {
+pub(crate) fn is_of_the_wall(name: &str) -> bool {
     OF_THE_WALL.iter().any(|prefix| name.starts_with(prefix))
 }
 

@@ -16,10 +16,11 @@ use wasmparser::{
 
 use crate::adapt::adapt;
 use crate::core_module::CoreModule;
+use crate::foreign;
 use crate::limits::MODULE_MAX_BYTES;
 
-/// Names that one error lists.
-const NAMED_MAX: usize = 100;
+/// Names that one error lists: enough to know them by. `vac inspect` lists all.
+const NAMED_MAX: usize = 8;
 
 /// What kind of program a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,9 +76,18 @@ impl Loaded<'_> {
     /// The component: the file itself, or the adapted module.
     pub fn component(&self) -> Result<Cow<'_, [u8]>> {
         let Some(core) = &self.core else { return Ok(Cow::Borrowed(self.bytes)) };
-        match core.foreign.is_empty() {
-            true => adapt(self.bytes, core, self.place).map(Cow::Owned),
-            false => Err(uncovered(&self.foreign(), self.place)),
+        self.check_imports()?;
+        adapt(self.bytes, core, self.place).map(Cow::Owned)
+    }
+
+    /// Refuses a core module that wants what no host function here gives.
+    pub(crate) fn check_imports(&self) -> Result<()> {
+        match &self.core {
+            Some(core) if !core.foreign.is_empty() => {
+                Err(uncovered(&self.foreign(), foreign::hint(&core.foreign), self.place))
+            }
+            Some(core) if core.shares_memory => Err(threaded(self.place)),
+            _ => Ok(()),
         }
     }
 
@@ -220,7 +230,7 @@ fn is_concurrent_function(function: &CanonicalFunction) -> bool {
 }
 
 /// Imports that this host does not have: refused at load, by name.
-pub(crate) fn uncovered(imports: &[String], place: &str) -> Error {
+pub(crate) fn uncovered(imports: &[String], hint: String, place: &str) -> Error {
     let mut names: Vec<String> =
         imports.iter().take(NAMED_MAX).map(|name| format!("`{}`", vac_core::fault::quote(name))).collect();
     if let Some(more) = imports.len().checked_sub(NAMED_MAX).filter(|more| *more > 0) {
@@ -230,8 +240,18 @@ pub(crate) fn uncovered(imports: &[String], place: &str) -> Error {
         AbortKind::Denied,
         format!("`{place}` imports {}, which this host does not provide", names.join(", ")),
     )
-    .hint("nothing is passed through that cannot be recorded")
+    .hint(hint)
     .into()
+}
+
+/// A module whose memory several threads would share.
+fn threaded(place: &str) -> Error {
+    let message = format!("`{place}` shares its memory between threads, which this host does not have");
+    HostAbort::new(AbortKind::Denied, message)
+        .hint(
+            "the order of threads cannot be recorded; many programs have a build with one thread, which runs",
+        )
+        .into()
 }
 
 #[cfg(test)]

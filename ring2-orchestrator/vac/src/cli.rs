@@ -30,6 +30,7 @@ Calls:
 
 The memory of a core module that exports it:
   p = memory.put(\"text\")    room from the module's own `malloc`, with the text and a zero in it
+  v = memory.put32($p, 0)    room with these words of 32 bits, as `argv` of a `main` wants them
   memory.write($p, \"text\")   text or a list of bytes to an address
   memory.read($p, length)    bytes; memory.text($p) or memory.text($p, length): text; memory.u32($p)
 

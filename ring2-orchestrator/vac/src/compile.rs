@@ -27,7 +27,7 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 use vac_core::canon::{decode, encode};
 use vac_core::caps::raise;
-use vac_core::fault::{AbortKind, Corrupt, Error, HostAbort, Result, quote};
+use vac_core::fault::{AbortKind, Corrupt, Error, HostAbort, Result, cut, quote, quote_line};
 use vac_engine::{HostClock, Limit, Limits};
 use vac_host::{Coder, Compiler, Loaded, Watch, load};
 
@@ -38,6 +38,8 @@ pub(crate) const SUBCOMMAND: &str = "__compile";
 const CODE: u8 = 0;
 /// Begins an answer that says why there is none: `[expected, got]` in canonical form.
 const CORRUPT: u8 = 1;
+/// What is shown of a child's reason.
+const COMPLAINT_MAX_BYTES: usize = 600;
 /// Bytes of what a falling compiler says that are looked at.
 const WORDS_MAX_BYTES: u64 = 16 << 10;
 /// The parent looks this often whether it should stop.
@@ -155,7 +157,8 @@ fn answered(mut bytes: Vec<u8>, loaded: &Loaded<'_>) -> Option<Result<Vec<u8>>> 
         }
         CORRUPT => {
             let (expected, got): (String, String) = decode(bytes.get(1..)?, "an answer").ok()?;
-            Some(Err(Corrupt::new("program", format!("`{}`", loaded.place), expected, quote(&got)).into()))
+            let got = quote_line(cut(&got, COMPLAINT_MAX_BYTES));
+            Some(Err(Corrupt::new("program", format!("`{}`", loaded.place), expected, got).into()))
         }
         _ => None,
     }

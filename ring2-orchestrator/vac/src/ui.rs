@@ -138,12 +138,10 @@ pub(crate) fn error_json(error: &Error) -> Value {
 
 fn hint(error: &Error) -> Option<String> {
     match error {
-        Error::Abort(abort) => abort.hint.clone(),
-        Error::Usage(usage) => usage.hint.clone(),
         // A program is the operator's file; the home has nothing to do with it.
         Error::Corrupt(corrupt) if corrupt.what == "program" => None,
         Error::Corrupt(_) => Some("`vac verify --all` and `vac store fsck` say what else is affected".into()),
-        Error::Fault(_) | Error::Divergence(_) => None,
+        _ => error.hint().map(str::to_owned),
     }
 }
 

@@ -90,7 +90,7 @@ the named toolchain from a program in `examples/compat/`, and run by the release
 
 Size is the program's; the cold start compiles it, the warm one (median of five) takes the code from the cache;
 both are whole processes with the whole job. Ledger bytes are of the run's own file. Times are of one machine with 2
-cores; ticks, events and bytes are the same on every machine, but for programs that are built here, since toolchains
+cores@LOAD@; ticks, events and bytes are the same on every machine, but for programs that are built here, since toolchains
 give other bytes each time.
 
 | name | what it is | from | size | cold | warm | ticks | events | ledger bytes | compared with | without grants |
@@ -100,7 +100,19 @@ give other bytes each time.
 /// The whole page.
 pub(super) fn page(rows: &[Row]) -> String {
     let rows: String = rows.iter().map(Row::markdown).collect();
-    format!("{HEAD}{rows}\n{}", super::programs::NOT_RUN)
+    let head = HEAD.replace("@LOAD@", &load().unwrap_or_default());
+    format!("{head}{rows}\n{}", super::programs::NOT_RUN)
+}
+
+/// How busy the machine was while the rows were made: the mean of a quarter of an hour. One program alone is 1.
+fn load() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/loadavg").ok()?;
+    let mean: f64 = text.split(' ').nth(2)?.parse().ok()?;
+    let told = match mean < 1.5 {
+        true => ", with nothing else to do",
+        false => ", which had other work at the time: idle, it is faster",
+    };
+    Some(format!("{told} (load {mean:.1})"))
 }
 
 fn size(bytes: u64) -> String {

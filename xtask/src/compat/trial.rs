@@ -39,6 +39,8 @@ pub(super) enum Ask {
     Run(&'static [&'static str]),
     /// `vac call PROGRAM TEXTS`, with further options before the texts.
     Call(&'static [&'static str]),
+    /// The same, joined with the component that this text among the inputs is.
+    Linked(&'static str, &'static [&'static str]),
 }
 
 /// What a run without grants must do.
@@ -130,10 +132,13 @@ impl<'a> Court<'a> {
         let folder = self.fresh_folder()?;
         let (verb, words) = match self.case.ask {
             Ask::Run(args) => ("run", args),
-            Ask::Call(texts) => ("call", texts),
+            Ask::Call(texts) | Ask::Linked(_, texts) => ("call", texts),
         };
         let mut vac = self.vac(verb);
         vac.arg(self.program).current_dir(&folder);
+        if let Ask::Linked(link, _) = self.case.ask {
+            vac.arg("--link").arg(self.assembled(&folder.join(link))?);
+        }
         if is_granted {
             let package = self.program.parent().unwrap_or(Path::new(".")).display().to_string();
             let grants = self.case.grants.iter().map(|grant| grant.replace("{package}", &package));
@@ -160,6 +165,14 @@ impl<'a> Court<'a> {
             json,
             ns,
         })
+    }
+
+    /// The component that a text is, beside the working folder.
+    fn assembled(&self, text: &Path) -> Result<PathBuf> {
+        let bytes = wat::parse_file(text).map_err(|e| format!("{}: {e}", text.display()))?;
+        let path = self.scratch.path().join("link.wasm");
+        std::fs::write(&path, bytes).map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok(path)
     }
 
     /// The working folder, emptied, with the inputs.
@@ -315,6 +328,13 @@ impl Ran {
             None => Err("expected status 0".to_owned()),
             Some(part) => Err(format!("expected {part:?} in what it printed")),
         }
+    }
+
+    /// What each call of a `vac call` gave, as WAVE text.
+    pub(super) fn gave_each(&self) -> Vec<String> {
+        let calls = self.json.get("calls").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let result = |call: &Value| call.get("result").and_then(Value::as_str).unwrap_or("").to_owned();
+        calls.iter().map(result).collect()
     }
 
     /// The result of a call is exactly this WAVE text.

@@ -39,6 +39,7 @@ pub(crate) fn inspect(global: &Global, args: &Inspect) -> Result<u8> {
             "not_callable": program.not_callable.iter().map(not_callable_json).collect::<Vec<_>>(),
             "imports": program.imports.iter().map(import_json).collect::<Vec<_>>(),
             "refused": program.refused,
+            "refused_hint": program.refused_hint,
             "manifest": manifest.as_ref().map(|m| json!({ "place": m.place, "cid": m.cid.to_string() })),
             "asks": met.as_deref().map(|met| met.iter().map(met_json).collect::<Vec<_>>()),
             "granted": texts(&granted),
@@ -67,6 +68,8 @@ pub(crate) fn inspect(global: &Global, args: &Inspect) -> Result<u8> {
     program.imports.iter().for_each(show_import);
     if let Some(refused) = &program.refused {
         ui::print(format_args!("{} {}\n", ui::red("refused"), quote_line(refused)));
+        let hint = program.refused_hint.iter();
+        hint.for_each(|hint| ui::print(format_args!("{}    {}\n", ui::bold("hint"), quote_line(hint))));
     }
     show_keys(manifest.as_ref(), met.as_deref(), &granted);
     Ok(exit::OK)

@@ -26,14 +26,40 @@ pub(crate) fn run(global: &Global, args: Run) -> Result<u8> {
     let mut request = request(&home, args.given, args.args)?;
     request.ignores_manifest = args.no_manifest;
     let target = Target::find_within(&home, &args.target, request.limits.max(Limit::Module))?;
-    with_console(
+    let mut lacks_files = false;
+    let code = with_console(
         global,
         &target.name,
         &request.limits,
         &request.grants,
-        |_| Ok(()),
+        |finished| {
+            lacks_files = finished.summary.denied.iter().any(|grant| grant == NO_FOLDER);
+            Ok(())
+        },
         |outside| vac_engine::run::run(&home, &target, &request, outside),
-    )
+    )?;
+    if lacks_files && code != exit::OK && !global.quiet {
+        request.args.iter().filter_map(|arg| file_hint(arg)).take(FILE_HINTS_MAX).for_each(ui::note);
+    }
+    Ok(code)
+}
+
+/// What a program is refused that looks for folders and has none.
+const NO_FOLDER: &str = "dir:ro=DIR";
+/// Arguments that are said to be files.
+const FILE_HINTS_MAX: usize = 4;
+
+/// How to show the program what one of its arguments names here.
+fn file_hint(arg: &str) -> Option<String> {
+    let kind = match std::fs::metadata(arg).ok()? {
+        found if found.is_dir() => "dir",
+        found if found.is_file() => "file",
+        _ => return None,
+    };
+    let arg = quote(arg);
+    Some(ui::dim(format!(
+        "hint    `{arg}` is here, but not granted: `--grant {kind}:ro={arg}` shows it to the program"
+    )))
 }
 
 /// What the operator gave. What was typed comes before what a file says.

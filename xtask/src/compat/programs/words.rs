@@ -1,5 +1,5 @@
-//! One small program of ours in two languages, built by two public toolchains, each of which brings a whole
-//! interpreter: CPython and QuickJS.
+//! One small program of ours in two languages, built by public toolchains, each of which brings a whole
+//! interpreter: CPython, QuickJS in two ways, and SpiderMonkey.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,6 +11,7 @@ use crate::repo::{self, Result};
 
 const COMPONENTIZE_PY: &str = "0.25.1";
 const JCO: &str = "1.35.0";
+const COMPONENTIZE_JS: &str = "0.23.0";
 
 pub(super) const PYTHON: Program = Program {
     name: "words-python",
@@ -25,6 +26,24 @@ pub(super) const JAVASCRIPT: Program = Program {
     name: "words-js",
     about: "component from JavaScript (QuickJS)",
     origin: Origin::Made { by: "`jco` 1.35.0 with QuickJS", make: make_javascript },
+    against: "words counted by hand; the same in both languages",
+    is_quick: false,
+    case,
+};
+
+pub(super) const JAVASCRIPT_ASYNC: Program = Program {
+    name: "words-js-async",
+    about: "component from JavaScript (QuickJS, with tasks)",
+    origin: Origin::Made { by: "`jco` 1.35.0 with QuickJS", make: make_javascript_async },
+    against: "words counted by hand; the same in both languages",
+    is_quick: false,
+    case,
+};
+
+pub(super) const JAVASCRIPT_SPIDERMONKEY: Program = Program {
+    name: "words-js-sm",
+    about: "component from JavaScript (SpiderMonkey)",
+    origin: Origin::Made { by: "`componentize-js` 0.23.0", make: make_javascript_spidermonkey },
     against: "words counted by hand; the same in both languages",
     is_quick: false,
     case,
@@ -67,26 +86,37 @@ fn make_python(cache: &Path) -> Result<PathBuf> {
 }
 
 fn make_javascript(cache: &Path) -> Result<PathBuf> {
-    let version = format!("{JCO}-{}", digest_of_sources()?);
-    let folder = once(cache, "words-js", &version, |folder| {
-        let wanted = format!("@bytecodealliance/jco@{JCO}");
+    const QUICKJS: &[&str] = &["componentize", "--backend", "qjs", "--backend-qjs-disable-async"];
+    make_by_npm(cache, "words-js", ("@bytecodealliance/jco", JCO, "jco"), QUICKJS)
+}
+
+fn make_javascript_async(cache: &Path) -> Result<PathBuf> {
+    const QUICKJS: &[&str] = &["componentize", "--backend", "qjs"];
+    make_by_npm(cache, "words-js-async", ("@bytecodealliance/jco", JCO, "jco"), QUICKJS)
+}
+
+fn make_javascript_spidermonkey(cache: &Path) -> Result<PathBuf> {
+    let package = ("@bytecodealliance/componentize-js", COMPONENTIZE_JS, "componentize-js");
+    make_by_npm(cache, "words-js-sm", package, &[])
+}
+
+/// A package of npm, its version and the command that it brings, run in the folder of the sources.
+fn make_by_npm(
+    cache: &Path,
+    name: &str,
+    (package, version, command): (&str, &str, &str),
+    options: &[&str],
+) -> Result<PathBuf> {
+    let made = format!("{version}-{}", digest_of_sources()?);
+    let folder = once(cache, name, &made, |folder| {
         let mut npm = Command::new("npm");
         npm.args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"]).arg(folder);
-        repo::output(npm.arg(wanted)).map_err(|why| format!("not available: {why}"))?;
-        let mut build = Command::new(folder.join("node_modules/.bin/jco"));
-        build.current_dir(sources()?);
-        build.args([
-            "componentize",
-            "words.js",
-            "--wit",
-            "words.wit",
-            "--world-name",
-            "words",
-            "--backend",
-            "qjs",
-        ]);
-        build.arg("--backend-qjs-disable-async");
-        repo::output(build.arg("--out").arg(folder.join("words.wasm"))).map(drop)
+        repo::output(npm.arg(format!("{package}@{version}")))
+            .map_err(|why| format!("not available: {why}"))?;
+        let mut build = Command::new(folder.join("node_modules/.bin").join(command));
+        build.current_dir(sources()?).args(options);
+        build.args(["words.js", "--wit", "words.wit", "--world-name", "words", "--out"]);
+        repo::output(build.arg(folder.join("words.wasm"))).map(drop)
     })?;
     Ok(folder.join("words.wasm"))
 }

@@ -1,0 +1,121 @@
+//! Programs that were made for another host: which one, and what to do instead.
+//!
+//! Most `.wasm` files of the registries are one half of something whose other half is JavaScript. Their
+//! imports tell what made them, and that tells more to their user than the imports do.
+//!
+//! Invariant: nothing here decides whether a program is refused, only what is said of it.
+
+use crate::core_module::Foreign;
+use crate::link::is_of_the_wall;
+
+/// What an import tells, and what that means.
+struct Sign {
+    /// Whether an import of this module and name is one.
+    is: fn(module: &str, name: &str) -> bool,
+    /// Who made the program for what, and what would run.
+    means: &'static str,
+}
+
+/// The first that fits is said, so the telling ones come before those of which there are many.
+const SIGNS: [Sign; 11] = [
+    Sign {
+        is: |module, _| module == "wasi_unstable",
+        means: "it was made for the draft of 2019 that came before WASI 0.1; a newer build of it imports \
+                `wasi_snapshot_preview1`",
+    },
+    Sign {
+        is: |module, name| module.starts_with("wasix_") || (module == "wasi" && name == "thread-spawn"),
+        means: "it was made for several threads or for WASIX; a build for `wasm32-wasip1` has one thread and runs",
+    },
+    Sign {
+        is: |module, _| module == "gojs" || (module == "go"),
+        means: "Go made it for a web page (`GOOS=js`); `GOOS=wasip1 GOARCH=wasm go build` makes one that runs",
+    },
+    Sign {
+        is: |module, name| module == "wbg" || module.starts_with("__wbindgen") || name.starts_with("__wbg_"),
+        means: "wasm-bindgen made it for JavaScript; the same crate built for `wasm32-wasip1` or `wasm32-wasip2` runs",
+    },
+    Sign {
+        is: |module, name| module == "emnapi" || (module == "env" && name.starts_with("napi_")),
+        means: "it is an add-on for Node.js, whose objects it works on; it is no program by itself",
+    },
+    Sign {
+        is: |module, _| module.starts_with("extism:"),
+        means: "it is a plug-in of Extism, which calls it with functions of its own; it is no program by itself",
+    },
+    Sign {
+        is: |module, name| module == "env" && name.starts_with("opa_"),
+        means: "it is a policy of Open Policy Agent, which calls it with functions of its own",
+    },
+    Sign {
+        is: |module, name| module == "env" && name == "__indirect_function_table",
+        means: "it is a part that a dynamic linker joins with a main module; it is no program by itself",
+    },
+    Sign {
+        is: |module, name| {
+            module.starts_with("GOT.")
+                || name.starts_with("emscripten_")
+                || (module == "env" && name.starts_with("__sys"))
+                || (module == "env" && (name.starts_with("invoke_") || name.starts_with("__cxa_")))
+                || (module == "a" && name.len() <= 2)
+        },
+        means: "Emscripten made it for its own JavaScript; a build with wasi-sdk runs, and packages of those often \
+                have `wasi` in their name",
+    },
+    Sign {
+        is: |module, name| module == "env" && name == "abort",
+        means: "AssemblyScript made it for JavaScript; built with `--use abort=` or with its WASI shim it runs",
+    },
+    Sign { is: |module, _| module.starts_with("wasm:js-"), means: "it works on strings of JavaScript" },
+];
+
+/// What a module that imports `foreign` was made for, as a hint.
+pub(crate) fn hint(foreign: &[Foreign]) -> String {
+    let has = |sign: &&Sign| foreign.iter().any(|import| (sign.is)(&import.module, &import.name));
+    let means = SIGNS.iter().find(has).map_or("they are functions of a host of its own", |sign| sign.means);
+    format!("{means}. Nothing is passed through that cannot be recorded")
+}
+
+/// What can be done about a component that imports interfaces which the host does not have.
+pub(crate) fn hint_of_component(missing: &[String]) -> String {
+    match missing.iter().all(|name| is_of_the_wall(name)) {
+        true => {
+            "this version of `vac` does not have it; nothing is passed through that cannot be recorded".into()
+        }
+        false => {
+            "`--link OTHER.wasm` joins it with a component that exports what is missing, if you have one"
+                .into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(imports: &[(&str, &str)]) -> String {
+        let foreign = |(module, name): &(&str, &str)| Foreign {
+            module: (*module).to_owned(),
+            name: (*name).to_owned(),
+            ty: String::new(),
+        };
+        hint(&imports.iter().map(foreign).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn imports_tell_what_a_program_was_made_for() {
+        for (imports, word) in [
+            (&[("env", "memory"), ("env", "napi_create_error")][..], "Node.js"),
+            (&[("gojs", "runtime.wasmExit")], "GOOS=wasip1"),
+            (&[("./x_bg.js", "__wbg_now_1")], "wasm-bindgen"),
+            (&[("a", "a"), ("a", "ba")], "Emscripten"),
+            (&[("env", "__syscall_openat")], "Emscripten"),
+            (&[("wasi_unstable", "fd_write")], "2019"),
+            (&[("extism:host/env", "input_length")], "Extism"),
+            (&[("env", "malloc"), ("env", "__indirect_function_table")], "dynamic linker"),
+            (&[("host", "call")], "host of its own"),
+        ] {
+            assert!(said(imports).contains(word), "{imports:?}: {}", said(imports));
+        }
+    }
+}
