@@ -123,6 +123,11 @@ impl Writer {
         &self.out
     }
 
+    /// What was written, to be taken: then another buffer must be put in its place.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.out
+    }
+
     /// Forgets what was written and keeps the buffer.
     pub fn clear(&mut self) {
         self.out.clear();

@@ -44,10 +44,10 @@ pub struct Crossing<'a> {
 }
 
 /// What the host did.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Answered<'a> {
-    /// The canonical form of the result.
-    pub response: &'a [u8],
+    /// The canonical form of the result. A recorder may take it and leave another buffer.
+    pub response: &'a mut Vec<u8>,
     /// Number of the operator's grant that allowed it.
     pub grant: Option<u32>,
     /// If something was refused: the grant that would have allowed it.
@@ -69,7 +69,7 @@ pub trait Recorder: Send {
     }
 
     /// The host acted.
-    fn answered(&mut self, crossing: &Crossing<'_>, answered: &Answered<'_>) -> Result<()>;
+    fn answered(&mut self, crossing: &Crossing<'_>, answered: Answered<'_>) -> Result<()>;
 
     /// Numbers of grants that were taken back and that this kernel does not know of yet. Asked before
     /// every call.
@@ -428,8 +428,8 @@ pub(crate) fn cross<P: Wire, R: Wire>(
     response.clear();
     result.put(response);
     let (grant, denied) = host.end_call();
-    let answered = Answered { response: response.bytes_so_far(), grant, denied: denied.as_deref() };
-    recorder.answered(&crossing, &answered)?;
+    let answered = Answered { response: response.buffer(), grant, denied: denied.as_deref() };
+    recorder.answered(&crossing, answered)?;
     Ok(result)
 }
 
@@ -457,7 +457,7 @@ impl Recorder for NoRecorder {
     fn ask(&mut self, _: &Crossing<'_>) -> Result<Option<Vec<u8>>> {
         Ok(None)
     }
-    fn answered(&mut self, _: &Crossing<'_>, _: &Answered<'_>) -> Result<()> {
+    fn answered(&mut self, _: &Crossing<'_>, _: Answered<'_>) -> Result<()> {
         Ok(())
     }
     fn stopped(&mut self, _: &Crossing<'_>, _: &Error) -> Result<()> {
