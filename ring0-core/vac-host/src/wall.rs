@@ -17,6 +17,7 @@ use wasmtime::component::{
 use wasmtime::{AsContext, AsContextMut, StoreContextMut};
 
 use crate::host::{Host, REVOKED};
+use crate::piece::Form;
 use crate::timers::Timers;
 use crate::wasi3::http::Bodies;
 use crate::wire::Wire;
@@ -46,12 +47,21 @@ pub struct Crossing<'a> {
 /// What the host did.
 #[derive(Debug)]
 pub struct Answered<'a> {
-    /// The canonical form of the result. A recorder may take it and leave another buffer.
-    pub response: &'a mut Vec<u8>,
+    /// The canonical form of the result.
+    pub response: Response<'a>,
     /// Number of the operator's grant that allowed it.
     pub grant: Option<u32>,
     /// If something was refused: the grant that would have allowed it.
     pub denied: Option<&'a str>,
+}
+
+/// Where the canonical form of a result is.
+#[derive(Debug)]
+pub enum Response<'a> {
+    /// In a buffer that a recorder may take, leaving another one.
+    Written(&'a mut Vec<u8>),
+    /// In one that others read.
+    Shared(Form),
 }
 
 /// Keeps what crosses the wall, or answers from what was kept.
@@ -425,10 +435,16 @@ pub(crate) fn cross<P: Wire, R: Wire>(
             return Err(why);
         }
     };
-    response.clear();
-    result.put(response);
+    let response = match result.form() {
+        Some(form) => Response::Shared(form),
+        None => {
+            response.clear();
+            result.put(response);
+            Response::Written(response.buffer())
+        }
+    };
     let (grant, denied) = host.end_call();
-    let answered = Answered { response: response.buffer(), grant, denied: denied.as_deref() };
+    let answered = Answered { response, grant, denied: denied.as_deref() };
     recorder.answered(&crossing, answered)?;
     Ok(result)
 }

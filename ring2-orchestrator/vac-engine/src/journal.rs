@@ -18,7 +18,7 @@ use vac_core::ledger::{
 };
 use vac_core::limits::EVENT_TEXT_MAX_BYTES;
 use vac_core::store::Store;
-use vac_host::{Answered, Crossing, Function, Recorder};
+use vac_host::{Answered, Crossing, Function, Recorder, Response};
 
 use crate::scribe::{Item, Long, Scribe};
 
@@ -244,7 +244,8 @@ impl Journal {
         self.before(class)?;
         match act() {
             Ok((response, grant)) => {
-                let answered = Answered { response: &mut response.clone(), grant, denied: None };
+                let answered =
+                    Answered { response: Response::Written(&mut response.clone()), grant, denied: None };
                 self.lock().answered(id, class, tick, request, answered)?;
                 Ok(response)
             }
@@ -331,7 +332,8 @@ impl Inner {
     fn revoke_wanted(&mut self, tick: u64) -> Result<()> {
         while let Some(grant) = self.wanted.pop_first() {
             let name = self.name(REVOKE_EVENT)?;
-            let answered = Answered { response: &mut Vec::new(), grant: Some(grant), denied: None };
+            let answered =
+                Answered { response: Response::Written(&mut Vec::new()), grant: Some(grant), denied: None };
             self.answered(name, Class::Read, tick, &encode(&grant), answered)?;
             self.revoked.push(grant);
         }
@@ -386,7 +388,10 @@ impl Inner {
         let is_kept = class != Class::Computed;
         let (answer, long) = match &self.record {
             None => self.scribe.take_body(answered.response, is_kept),
-            Some(_) => self.body(answered.response, is_kept),
+            Some(_) => match answered.response {
+                Response::Written(bytes) => self.body(bytes, is_kept),
+                Response::Shared(form) => self.body(&form, is_kept),
+            },
         };
         self.denied.extend(answered.denied.map(bounded));
         let ret = Return { answer: Ok(answer), grant: answered.grant, denied: answered.denied.map(bounded) };

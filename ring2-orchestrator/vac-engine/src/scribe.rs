@@ -14,6 +14,7 @@
 //! - Locks are taken in this order: writing half, queue.
 
 use std::mem;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -22,6 +23,7 @@ use vac_core::cid::{Cid, Codec};
 use vac_core::fault::{AbortKind, Error, HostAbort, Result};
 use vac_core::ledger::{Body, Entry, Head, Ledger, Return};
 use vac_core::store::Store;
+use vac_host::{Form, Response};
 
 /// The queue is handed to the thread once it has this many bytes: a few parts of a file, or some hundred events.
 const WAKE_BYTES: usize = 256 << 10;
@@ -33,8 +35,25 @@ const SPARE_MAX_BYTES: usize = 256 << 10;
 
 /// A body that is too long to stand in its entry.
 pub(crate) struct Long {
-    bytes: Vec<u8>,
+    bytes: Bytes,
     is_kept: bool,
+}
+
+/// The bytes of a body.
+enum Bytes {
+    Own(Vec<u8>),
+    Shared(Form),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(form) => form,
+        }
+    }
 }
 
 /// An entry, and the bodies that it still lacks.
@@ -107,20 +126,28 @@ impl Scribe {
             None => {
                 let mut own = lock(&self.shared.queue).spares.pop().unwrap_or_default();
                 own.extend_from_slice(bytes);
-                (Body::default(), Some(Long { bytes: own, is_kept }))
+                (Body::default(), Some(Long { bytes: Bytes::Own(own), is_kept }))
             }
         }
     }
 
     /// As [`Scribe::body`], but takes what is long, and leaves another buffer.
-    pub(crate) fn take_body(&self, bytes: &mut Vec<u8>, is_kept: bool) -> (Body, Option<Long>) {
-        match Body::inline(bytes) {
-            Some(body) => (body, None),
-            None => {
-                let spare = lock(&self.shared.queue).spares.pop().unwrap_or_default();
-                (Body::default(), Some(Long { bytes: mem::replace(bytes, spare), is_kept }))
-            }
+    pub(crate) fn take_body(&self, response: Response<'_>, is_kept: bool) -> (Body, Option<Long>) {
+        let short = match &response {
+            Response::Written(bytes) => Body::inline(bytes),
+            Response::Shared(form) => Body::inline(form),
+        };
+        if let Some(body) = short {
+            return (body, None);
         }
+        let bytes = match response {
+            Response::Written(bytes) => {
+                let spare = lock(&self.shared.queue).spares.pop().unwrap_or_default();
+                Bytes::Own(mem::replace(bytes, spare))
+            }
+            Response::Shared(form) => Bytes::Shared(form),
+        };
+        (Body::default(), Some(Long { bytes, is_kept }))
     }
 
     /// Hands an item over. Fails if something that was handed over before could not be written.
@@ -271,13 +298,15 @@ impl Pen {
     }
 
     fn keep(&mut self, long: Long) -> Result<Body> {
-        let Long { mut bytes, is_kept } = long;
+        let Long { bytes, is_kept } = long;
         let len_bytes = bytes.len() as u64;
         let body = match is_kept {
             true => Body::Stored { cid: self.store.put(Codec::Raw, &bytes)?, len_bytes },
             false => Body::Digest { cid: Cid::of_raw(&bytes), len_bytes },
         };
-        if bytes.capacity() <= SPARE_MAX_BYTES {
+        if let Bytes::Own(mut bytes) = bytes
+            && bytes.capacity() <= SPARE_MAX_BYTES
+        {
             bytes.clear();
             self.used.push(bytes);
         }

@@ -19,7 +19,7 @@ fn start(seed: u64) -> (SimStorage, Arc<Scribe>) {
 /// Event `seq`, whose answer is `len` bytes.
 fn event(scribe: &Scribe, seq: u64, len: usize) -> Item {
     let (request, asked) = scribe.body(&[seq as u8; 100], false);
-    let (body, answer) = scribe.take_body(&mut vec![seq as u8; len], true);
+    let (body, answer) = scribe.take_body(Response::Written(&mut vec![seq as u8; len]), true);
     let call = Call { seq, parent: None, name: 0, class: Class::Read, tick: seq, request };
     let ret = Return { answer: Ok(body), grant: None, denied: None };
     Item { entry: Entry::Event(call, ret), request: asked, answer }
