@@ -138,10 +138,7 @@ fn programs_of_others(folder: &Path) -> Result<Vec<(String, f64)>> {
         let home = folder.join(format!("home-of-others-{number}"));
         let mut command = Command::new(&vac);
         command.arg("--home").arg(&home).arg("--json").arg("run").arg(program).arg("--").args(args);
-        // What it says of itself is behind what the program printed.
-        let said = repo::output(&mut command)?;
-        let summary = said.lines().rev().find(|line| line.starts_with('{')).unwrap_or_default();
-        let summary: serde_json::Value = serde_json::from_str(summary).map_err(text)?;
+        let summary: serde_json::Value = serde_json::from_str(&said).map_err(text)?;
         let events = summary["events"].as_f64().ok_or_else(|| format!("{name}: no number of events"))?;
         Ok((name.to_owned(), ledger_bytes(&home)? / events))
     };
