@@ -18,7 +18,7 @@ use crate::wire::Wire;
 /// Room for the head of `ok(bytes)`: an array of two, 0, and the head of a byte string.
 const HEAD_MAX_BYTES: usize = 2 + 5;
 /// Buffers that are kept: more than are ever on their way while the recorder keeps up.
-const KEPT_MAX: usize = 16;
+const KEPT_MAX: usize = 24;
 /// The longest that is kept.
 const KEPT_MAX_BYTES: usize = 256 << 10;
 /// A read of at most this many bytes gets room for all of them, however many are there.

@@ -3,8 +3,8 @@
 //!
 //! What is handed over waits in a queue. Whoever holds the lock of the writing half writes all of it, in order:
 //! the thread when there is enough to be worth waking it, whoever needs something that depends on all of it (an
-//! effect, a group, the head), and the guest itself when the queue is full. So memory is bounded, nothing
-//! waits for a thread to be scheduled, and with one processor it is as if there was no thread.
+//! effect, a group, the head), and the guest itself when the queue is full and the thread does not come. So
+//! memory is bounded, and what must be written before something happens waits for no thread to be scheduled.
 //!
 //! Invariants:
 //! - Entries are written in the order in which they were handed over, whoever writes them: the head does not
@@ -16,8 +16,9 @@
 use std::mem;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use vac_core::cid::{Cid, Codec};
 use vac_core::fault::{AbortKind, Error, HostAbort, Result};
@@ -26,9 +27,14 @@ use vac_core::store::Store;
 use vac_host::{Form, Response};
 
 /// The queue is handed to the thread once it has this many bytes: a few parts of a file, or some hundred events.
-const WAKE_BYTES: usize = 256 << 10;
-/// Whoever hands over more than this writes it himself.
-const QUEUE_MAX_BYTES: usize = 8 << 20;
+const WAKE_BYTES: usize = 192 << 10;
+/// Whoever hands over more than this waits. As much again may be being written; together it still fits into a
+/// processor's own cache, so that what was read of a file is hashed from there.
+const QUEUE_MAX_BYTES: usize = 512 << 10;
+/// After this long the thread is not waited for any more.
+const WAIT_MAX: Duration = Duration::from_millis(10);
+/// What is shorter is copied: a body must not hold on to a buffer that is much longer than itself.
+const TAKE_MIN_BYTES: usize = 4 << 10;
 /// Buffers that are kept to be filled again, and how long each may be.
 const SPARES_MAX: usize = 16;
 const SPARE_MAX_BYTES: usize = 256 << 10;
@@ -86,6 +92,8 @@ pub(crate) struct Scribe {
 struct Shared {
     queue: Mutex<Queue>,
     pen: Mutex<Pen>,
+    /// Told when the queue was emptied.
+    room: Condvar,
     is_ending: AtomicBool,
 }
 
@@ -115,7 +123,7 @@ impl Scribe {
     pub(crate) fn new(ledger: Ledger, store: Arc<Store>, has_groups: bool) -> Self {
         let pen = Pen { ledger, store, has_groups, items: Vec::new(), is_writing: false, used: Vec::new() };
         let (queue, pen) = (Mutex::default(), Mutex::new(pen));
-        let shared = Arc::new(Shared { queue, pen, is_ending: AtomicBool::new(false) });
+        let shared = Arc::new(Shared { queue, pen, room: Condvar::new(), is_ending: AtomicBool::new(false) });
         Self { shared, thread: OnceLock::new() }
     }
 
@@ -131,14 +139,14 @@ impl Scribe {
         }
     }
 
-    /// As [`Scribe::body`], but takes what is long, and leaves another buffer.
+    /// As [`Scribe::body`], but takes or shares what is long; what it takes it replaces by another buffer.
     pub(crate) fn take_body(&self, response: Response<'_>, is_kept: bool) -> (Body, Option<Long>) {
-        let short = match &response {
-            Response::Written(bytes) => Body::inline(bytes),
-            Response::Shared(form) => Body::inline(form),
+        let bytes = match &response {
+            Response::Written(bytes) => bytes.as_slice(),
+            Response::Shared(form) => form,
         };
-        if let Some(body) = short {
-            return (body, None);
+        if bytes.len() < TAKE_MIN_BYTES {
+            return self.body(bytes, is_kept);
         }
         let bytes = match response {
             Response::Written(bytes) => {
@@ -161,25 +169,32 @@ impl Scribe {
             queue.items.push(item);
             queue.bytes
         };
-        match waiting {
-            0..WAKE_BYTES => Ok(()),
-            WAKE_BYTES..QUEUE_MAX_BYTES => {
-                self.wake();
-                Ok(())
-            }
-            _ => self.settle(),
+        if waiting < WAKE_BYTES {
+            return Ok(());
+        }
+        match self.wake() || waiting < QUEUE_MAX_BYTES {
+            true => self.wait_for_room(),
+            false => self.settle(),
         }
     }
 
-    fn wake(&self) {
+    fn wait_for_room(&self) -> Result<()> {
+        let is_full = |queue: &mut Queue| queue.bytes >= QUEUE_MAX_BYTES && queue.failed.is_none();
+        let queue = lock(&self.shared.queue);
+        let waited = self.shared.room.wait_timeout_while(queue, WAIT_MAX, is_full);
+        let (queue, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        drop(queue);
+        if waited.timed_out() { self.settle() } else { Ok(()) }
+    }
+
+    /// Whether there is a thread, which now looks at the queue.
+    fn wake(&self) -> bool {
         let start = || {
             let shared = Arc::clone(&self.shared);
-            // Without a thread, whoever fills the queue writes it.
             std::thread::Builder::new().name("scribe".to_owned()).spawn(move || shared.work()).ok()
         };
-        if let Some(thread) = self.thread.get_or_init(start) {
-            thread.thread().unpark();
-        }
+        let thread = self.thread.get_or_init(start).as_ref();
+        thread.inspect(|thread| thread.thread().unpark()).is_some()
     }
 
     /// Writes all that was handed over. When this returns, everything before is in the ledger's memory.
@@ -250,6 +265,7 @@ impl Shared {
             let mut queue = lock(&self.queue);
             queue.bytes = 0;
             mem::swap(&mut queue.items, &mut pen.items);
+            self.room.notify_all();
             if let Some(why) = &queue.failed {
                 pen.items.clear();
                 return Err(why.clone());
