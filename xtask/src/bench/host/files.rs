@@ -138,6 +138,7 @@ fn programs_of_others(folder: &Path) -> Result<Vec<(String, f64)>> {
         let home = folder.join(format!("home-of-others-{number}"));
         let mut command = Command::new(&vac);
         command.arg("--home").arg(&home).arg("--json").arg("run").arg(program).arg("--").args(args);
+        let said = repo::output(&mut command)?;
         let summary: serde_json::Value = serde_json::from_str(&said).map_err(text)?;
         let events = summary["events"].as_f64().ok_or_else(|| format!("{name}: no number of events"))?;
         Ok((name.to_owned(), ledger_bytes(&home)? / events))
