@@ -1,8 +1,8 @@
 //! What was written once must be read forever. Each of these files was made by an earlier
 //! version; a change that cannot read one is a change of format and needs a new version byte.
 //!
-//! `VAC_BLESS=1 cargo test -p vac-tests golden` makes `ledger-1` again. Do that only before the
-//! format is released; after that a new format gets a new folder beside the old one.
+//! `ledger-1` has frames, `ledger-2` has blocks. `VAC_BLESS=1 cargo test -p vac-tests golden` makes `ledger-2` again.
+//! Do that only before the format is released; after that a new format gets a new folder beside the old one.
 
 use std::path::PathBuf;
 
@@ -16,12 +16,24 @@ fn golden(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden").join(name)
 }
 
-/// The head of the run in `ledger-1`.
-fn golden_head() -> String {
-    std::fs::read_to_string(golden("ledger-1/head.txt")).unwrap().trim().to_owned()
+/// Every layout that a ledger ever had, the newest last.
+const LEDGERS: [&str; 2] = ["ledger-1", "ledger-2"];
+
+/// The head of the run in `ledger`.
+fn golden_head(ledger: &str) -> String {
+    std::fs::read_to_string(golden(ledger).join("head.txt")).unwrap().trim().to_owned()
 }
 
-/// Makes `ledger-1`: a run that reads, writes, draws, exits and is refused something.
+/// A home with the run of `ledger`.
+fn with_golden(ledger: &str) -> Sandbox {
+    let sandbox = Sandbox::new();
+    for folder in ["runs", "store"] {
+        copy_folder(&golden(ledger).join(folder), &sandbox.home().join(folder));
+    }
+    sandbox
+}
+
+/// Makes `ledger-2`: a run that reads, writes, draws, exits and is refused something.
 fn bless() {
     let sandbox = Sandbox::new();
     let guest = Guest::new()
@@ -35,7 +47,7 @@ fn bless() {
     let args = ["--json", "run", "golden.wasm", "--grant", "stdin", "--env", "A=1", "--seed", "5", "--", "x"];
     let made = run_with_input(sandbox.command(&args), b"input of the golden run");
     assert_eq!(made.code(), 7);
-    let target = golden("ledger-1");
+    let target = golden("ledger-2");
     let _ = std::fs::remove_dir_all(&target);
     for folder in ["runs", "store"] {
         copy_folder(&sandbox.home().join(folder), &target.join(folder));
@@ -48,35 +60,33 @@ fn an_old_ledger_is_read_verified_and_replayed() {
     if std::env::var_os("VAC_BLESS").is_some() {
         bless();
     }
-    let sandbox = Sandbox::new();
-    for folder in ["runs", "store"] {
-        copy_folder(&golden("ledger-1").join(folder), &sandbox.home().join(folder));
+    for ledger in LEDGERS {
+        let (sandbox, head) = (with_golden(ledger), golden_head(ledger));
+        let verified = sandbox.json(&["verify", "last"]);
+        assert_eq!((&verified["ok"], &verified["runs"][0]["complete"]), (&true.into(), &true.into()));
+        assert_eq!(text(&verified["runs"][0], "head"), head);
+        let replayed = sandbox.json(&["replay", "last"]);
+        assert_eq!((text(&replayed, "head"), text(&replayed, "outcome")), (head.as_str(), "exit 7"));
+        let log = sandbox.json(&["log", "last", "--class", "effect"]);
+        let events = log["events"].as_array().unwrap();
+        assert!(events.iter().any(|event| number(&event["request"], "bytes") > 64));
+        sandbox.vac(&["store", "fsck"]).ok();
+        sandbox.vac(&["store", "gc"]).ok();
+        sandbox.vac(&["verify", "last"]).ok();
     }
-    let verified = sandbox.json(&["verify", "last"]);
-    assert_eq!((&verified["ok"], &verified["runs"][0]["complete"]), (&true.into(), &true.into()));
-    assert_eq!(text(&verified["runs"][0], "head"), golden_head());
-    let replayed = sandbox.json(&["replay", "last"]);
-    assert_eq!((text(&replayed, "head"), text(&replayed, "outcome")), (golden_head().as_str(), "exit 7"));
-    let log = sandbox.json(&["log", "last", "--class", "effect"]);
-    assert!(log["events"].as_array().unwrap().iter().any(|event| number(&event["request"], "bytes") > 64));
-    sandbox.vac(&["store", "fsck"]).ok();
-    sandbox.vac(&["store", "gc"]).ok();
-    sandbox.vac(&["verify", "last"]).ok();
 }
 
 /// A run of this version has the head that the run of that version had.
 #[test]
 fn the_same_run_still_has_the_same_head() {
-    let sandbox = Sandbox::new();
-    for folder in ["runs", "store"] {
-        copy_folder(&golden("ledger-1").join(folder), &sandbox.home().join(folder));
+    for ledger in LEDGERS {
+        let replayed = with_golden(ledger).json(&["replay", "last"]);
+        assert_eq!(
+            replayed["same_engine"], true,
+            "the engine changed: bless this again, or keep it as `{ledger}`"
+        );
+        assert_eq!(text(&replayed, "head"), golden_head(ledger));
     }
-    let replayed = sandbox.json(&["replay", "last"]);
-    assert_eq!(
-        replayed["same_engine"], true,
-        "the engine changed: bless this again, or keep it as `ledger-N`"
-    );
-    assert_eq!(text(&replayed, "head"), golden_head());
 }
 
 fn bytes_of(hex: &str) -> Vec<u8> {

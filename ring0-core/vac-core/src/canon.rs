@@ -123,6 +123,11 @@ impl Writer {
         &self.out
     }
 
+    /// What was written, to be taken: then another buffer must be put in its place.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.out
+    }
+
     /// Forgets what was written and keeps the buffer.
     pub fn clear(&mut self) {
         self.out.clear();
@@ -158,8 +163,13 @@ impl Writer {
 
     /// A byte string.
     pub fn byte_string(&mut self, value: &[u8]) {
-        self.head(Kind::Bytes, value.len() as u64);
+        self.byte_string_head(value.len());
         self.out.extend_from_slice(value);
+    }
+
+    /// The head of a byte string; its `len` bytes follow.
+    pub fn byte_string_head(&mut self, len: usize) {
+        self.head(Kind::Bytes, len as u64);
     }
 
     /// Text.

@@ -72,6 +72,13 @@ const _: () = assert!(STORE_LARGE_MIN_BYTES as u64 <= STORE_PACK_MAX_BYTES);
 /// A ledger starts a new segment once the current one is this long.
 pub const LEDGER_SEGMENT_MAX_BYTES: u64 = 64 << 20;
 
+/// A block of a ledger ends with the entry that brings it to this length, before it is compressed. Beyond it
+/// entries hardly get shorter.
+pub const LEDGER_BLOCK_BYTES: usize = 256 << 10;
+
+/// No block of a ledger is longer than this once it is unpacked, whatever it says.
+pub const LEDGER_BLOCK_MAX_BYTES: usize = LEDGER_BLOCK_BYTES + FRAME_PAYLOAD_MAX_BYTES + 4;
+
 /// Events that may be open inside each other: calls of kernels by kernels.
 pub const EVENT_OPEN_MAX: usize = 256;
 // A record's place in its pack is kept as a u32.

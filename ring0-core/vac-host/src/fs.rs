@@ -285,8 +285,19 @@ pub(crate) struct Modes {
 
 impl OpenFile {
     pub(crate) fn read(&self, max: usize, offset: u64) -> FsResult<Vec<u8>> {
-        let len = self.metadata()?.len().saturating_sub(offset).min(max as u64) as usize;
-        let mut buf = vec![0; len];
+        let mut buf = vec![0; self.left(offset)?.min(max as u64) as usize];
+        let got = self.read_into(&mut buf, offset)?;
+        buf.truncate(got);
+        Ok(buf)
+    }
+
+    /// Bytes from `offset` to the end.
+    pub(crate) fn left(&self, offset: u64) -> FsResult<u64> {
+        Ok(self.metadata()?.len().saturating_sub(offset))
+    }
+
+    /// Fills `buf` from `offset`, as far as there are bytes; how many there were.
+    pub(crate) fn read_into(&self, buf: &mut [u8], offset: u64) -> FsResult<usize> {
         let mut got = 0;
         while let Some(rest) = buf.get_mut(got..).filter(|rest| !rest.is_empty()) {
             match self.file.read_at(rest, offset.saturating_add(got as u64)) {
@@ -296,8 +307,7 @@ impl OpenFile {
                 Err(e) => return Err(ErrorCode::from(&e)),
             }
         }
-        buf.truncate(got);
-        Ok(buf)
+        Ok(got)
     }
 
     /// Writes all of `bytes` at `offset`, or at the end.

@@ -20,6 +20,7 @@ use crate::http::{Http, Secret};
 use crate::identity::Identities;
 use crate::instance::Watch;
 use crate::net::{Net, NetGrant};
+use crate::piece::Pieces;
 
 /// Where a kernel's standard streams go.
 pub trait Console: Send {
@@ -213,6 +214,8 @@ pub struct Host {
     pub(crate) ended: Ended,
     pub(crate) net: Net,
     pub(crate) http: Option<Arc<dyn Http>>,
+    /// Buffers for what is read of files.
+    pub(crate) pieces: Pieces,
     /// Bodies of requests and responses.
     pub(crate) holding: Holding,
     pub(crate) secrets: Vec<Secret>,
@@ -248,6 +251,7 @@ impl Host {
             ended: Ended::default(),
             net: Net::new(setup.net),
             http: setup.http,
+            pieces: Pieces::default(),
             holding: Holding::default(),
             secrets: setup.secrets,
             config: setup.config,

@@ -40,6 +40,7 @@ pub mod load;
 pub mod memory;
 pub mod nearest;
 pub mod net;
+mod piece;
 mod schedule;
 mod secret_text;
 pub mod sections;
@@ -55,7 +56,8 @@ pub use engine::{Coder, Compiled, Compiler, Engine, Origin};
 pub use host::{Bucket, Console, Host, KeyValue, NoConsole, Out, Preopen, Setup};
 pub use instance::{Budget, Ending, Instance, NoWatch, Spent, Watch};
 pub use load::{Kind, Loaded};
-pub use wall::{Answered, Crossing, Function, NoRecorder, Recorder, State};
+pub use piece::Form;
+pub use wall::{Answered, Crossing, Function, NoRecorder, Recorder, Response, State};
 pub use wire::Wire;
 
 /// Values of the component model, and their types.

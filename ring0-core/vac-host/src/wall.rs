@@ -17,6 +17,7 @@ use wasmtime::component::{
 use wasmtime::{AsContext, AsContextMut, StoreContextMut};
 
 use crate::host::{Host, REVOKED};
+use crate::piece::Form;
 use crate::timers::Timers;
 use crate::wasi3::http::Bodies;
 use crate::wire::Wire;
@@ -44,14 +45,23 @@ pub struct Crossing<'a> {
 }
 
 /// What the host did.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Answered<'a> {
     /// The canonical form of the result.
-    pub response: &'a [u8],
+    pub response: Response<'a>,
     /// Number of the operator's grant that allowed it.
     pub grant: Option<u32>,
     /// If something was refused: the grant that would have allowed it.
     pub denied: Option<&'a str>,
+}
+
+/// Where the canonical form of a result is.
+#[derive(Debug)]
+pub enum Response<'a> {
+    /// In a buffer that a recorder may take, leaving another one.
+    Written(&'a mut Vec<u8>),
+    /// In one that others read.
+    Shared(Form),
 }
 
 /// Keeps what crosses the wall, or answers from what was kept.
@@ -69,7 +79,7 @@ pub trait Recorder: Send {
     }
 
     /// The host acted.
-    fn answered(&mut self, crossing: &Crossing<'_>, answered: &Answered<'_>) -> Result<()>;
+    fn answered(&mut self, crossing: &Crossing<'_>, answered: Answered<'_>) -> Result<()>;
 
     /// Numbers of grants that were taken back and that this kernel does not know of yet. Asked before
     /// every call.
@@ -425,11 +435,17 @@ pub(crate) fn cross<P: Wire, R: Wire>(
             return Err(why);
         }
     };
-    response.clear();
-    result.put(response);
+    let response = match result.form() {
+        Some(form) => Response::Shared(form),
+        None => {
+            response.clear();
+            result.put(response);
+            Response::Written(response.buffer())
+        }
+    };
     let (grant, denied) = host.end_call();
-    let answered = Answered { response: response.bytes_so_far(), grant, denied: denied.as_deref() };
-    recorder.answered(&crossing, &answered)?;
+    let answered = Answered { response, grant, denied: denied.as_deref() };
+    recorder.answered(&crossing, answered)?;
     Ok(result)
 }
 
@@ -457,7 +473,7 @@ impl Recorder for NoRecorder {
     fn ask(&mut self, _: &Crossing<'_>) -> Result<Option<Vec<u8>>> {
         Ok(None)
     }
-    fn answered(&mut self, _: &Crossing<'_>, _: &Answered<'_>) -> Result<()> {
+    fn answered(&mut self, _: &Crossing<'_>, _: Answered<'_>) -> Result<()> {
         Ok(())
     }
     fn stopped(&mut self, _: &Crossing<'_>, _: &Error) -> Result<()> {

@@ -8,6 +8,8 @@ use vac_core::canon::{Decode, Encode, Reader, Writer};
 use vac_core::fault::Corrupt;
 use wasmtime::component::Resource;
 
+use crate::piece::Form;
+
 /// A type that crosses the wall and can be recorded.
 ///
 /// It is not [`Encode`] itself only because handles are another crate's type.
@@ -16,6 +18,16 @@ pub trait Wire: Sized {
     fn put(&self, to: &mut Writer);
     /// Reads the canonical form.
     fn read(from: &mut Reader<'_>) -> Result<Self, Corrupt>;
+
+    /// The canonical form, if it is in memory already and can be shared.
+    fn form(&self) -> Option<Form> {
+        None
+    }
+
+    /// The canonical form of `Ok` of this, if it is in memory already and can be shared.
+    fn form_as_ok(&self) -> Option<Form> {
+        None
+    }
 
     /// What a guest gets from a function that it calls on a handle that was revoked. Where there is
     /// nothing that says so, the call ends the guest.
@@ -109,6 +121,9 @@ impl<T: Wire, E: Wire> Wire for Result<T, E> {
                 n => Err(r.wrong("0 or 1", n)),
             }
         })
+    }
+    fn form(&self) -> Option<Form> {
+        self.as_ref().ok()?.form_as_ok()
     }
     fn revoked() -> Option<Self> {
         E::revoked().map(Err)

@@ -2,25 +2,30 @@
 //!
 //! A live journal appends every event to the ledger. A replaying journal builds the same
 //! entries, checks each against the next one of the record, and answers from it. Both keep the
-//! chain, so that a replay that went well ends with the very head of the record.
+//! chain, so that a replay that went well ends with the very head of the record. Bodies are hashed and kept, and
+//! entries appended, by the [`Scribe`], later than they are handed over here, but for effects: nothing is changed
+//! outside before all that happened until then could be written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vac_core::canon::encode;
-use vac_core::cid::Codec;
+use vac_core::cid::Cid;
 use vac_core::fault::{AbortKind, Corrupt, Divergence, Error, HostAbort, Result, cut};
 use vac_core::ledger::{
-    Body, Call, Class, Entry, Header, Ledger, NameId, Outcome, Reader, Return, Seq, Tail,
+    Body, Call, Class, Entry, Head, Header, Ledger, NameId, Outcome, Reader, Return, Seq, Tail,
 };
 use vac_core::limits::EVENT_TEXT_MAX_BYTES;
 use vac_core::store::Store;
-use vac_host::{Answered, Crossing, Function, Recorder};
+use vac_host::{Answered, Crossing, Function, Recorder, Response};
+
+use crate::scribe::{Item, Long, Scribe};
 
 /// Writes events, or compares them.
 pub struct Journal {
     inner: Mutex<Inner>,
+    scribe: Arc<Scribe>,
     is_live: bool,
     /// Whether the operator wants grants back that no entry names yet, to save the look at which.
     has_wanted: AtomicBool,
@@ -30,7 +35,7 @@ pub struct Journal {
 pub const REVOKE_EVENT: &str = "vac:run/revoke";
 
 struct Inner {
-    ledger: Ledger,
+    scribe: Arc<Scribe>,
     store: Arc<Store>,
     names: BTreeMap<String, NameId>,
     /// Names of the wall's functions by their index, to save the look-up above.
@@ -40,8 +45,6 @@ struct Inner {
     /// Grants that would have allowed what was refused.
     denied: BTreeSet<String>,
     record: Option<Record>,
-    /// Why nothing more can be written.
-    failed: Option<HostAbort>,
     /// Grants that the operator wants back, and those that were taken back, in order.
     wanted: BTreeSet<u32>,
     revoked: Vec<u32>,
@@ -74,8 +77,9 @@ impl Journal {
 
     fn new(ledger: Ledger, store: Arc<Store>, record: Option<Record>) -> Self {
         let is_live = record.is_none();
+        let scribe = Arc::new(Scribe::new(ledger, Arc::clone(&store), is_live));
         let inner = Inner {
-            ledger,
+            scribe: Arc::clone(&scribe),
             store,
             names: BTreeMap::new(),
             functions: Vec::new(),
@@ -83,11 +87,10 @@ impl Journal {
             events: 0,
             denied: BTreeSet::new(),
             record,
-            failed: None,
             wanted: BTreeSet::new(),
             revoked: Vec::new(),
         };
-        Self { inner: Mutex::new(inner), is_live, has_wanted: AtomicBool::new(false) }
+        Self { inner: Mutex::new(inner), scribe, is_live, has_wanted: AtomicBool::new(false) }
     }
 
     /// Whether the world is really touched.
@@ -111,18 +114,23 @@ impl Journal {
     }
 
     /// The head so far.
-    pub fn head(&self) -> vac_core::ledger::Head {
-        self.lock().ledger.head()
+    pub fn head(&self) -> Head {
+        self.scribe.head().0
     }
 
     /// Chained entries so far.
     pub fn entries(&self) -> u64 {
-        self.lock().ledger.entries()
+        self.scribe.head().1
+    }
+
+    /// Writes all that was handed over until now, or says why that cannot be.
+    pub fn settle(&self) -> Result<()> {
+        self.scribe.settle()
     }
 
     /// Remembers that the disk failed; the next event ends the run.
     pub fn fail(&self, why: HostAbort) {
-        self.lock().failed.get_or_insert(why);
+        self.scribe.fail(why);
     }
 
     /// Takes grants back, at the next call of a kernel.
@@ -151,12 +159,17 @@ impl Journal {
 
     /// Takes what waits to be made durable.
     pub fn take_group(&self, durable_bytes: u64, spare: Vec<u8>) -> Vec<u8> {
-        self.lock().ledger.take_group(durable_bytes, spare)
+        self.scribe.take_group(durable_bytes, spare)
     }
 
     /// Whether something waits to be made durable.
     pub fn has_group(&self) -> bool {
-        self.lock().ledger.waiting_bytes() > 0
+        self.waiting_bytes() > 0
+    }
+
+    /// How much waits to be made durable, roughly.
+    pub fn waiting_bytes(&self) -> usize {
+        self.scribe.waiting_bytes()
     }
 
     /// In a replay, why it need not go on: the record has no more events, because its process was
@@ -187,7 +200,8 @@ impl Journal {
     /// Writes an unchained note.
     pub fn note(&self, fields: Vec<vac_core::ledger::Field>) {
         if self.is_live {
-            self.lock().ledger.append(&Entry::Note(fields));
+            // If it fails, so does all that follows.
+            let _ = self.scribe.push(Entry::Note(fields).into());
         }
     }
 
@@ -195,9 +209,9 @@ impl Journal {
     pub fn begin(&self, name: &str, tick: u64, request: &[u8]) -> Result<Open> {
         let mut inner = self.lock();
         let name = inner.name(name)?;
-        let call = inner.call(name, Class::Kernel, tick, request)?;
+        let (call, request) = inner.call(name, Class::Kernel, tick, request)?;
         let seq = call.seq;
-        inner.emit(Entry::Begin(call))?;
+        inner.emit(Item { entry: Entry::Begin(call), request, answer: None })?;
         inner.events += 1;
         inner.open.push(seq);
         Ok(Open(seq))
@@ -206,11 +220,15 @@ impl Journal {
     /// Closes the event that was opened last.
     pub fn end(&self, open: Open, answer: std::result::Result<&[u8], Outcome>) -> Result<()> {
         let mut inner = self.lock();
-        let answer = match answer {
-            Ok(bytes) => Ok(inner.keep(bytes)?),
-            Err(outcome) => Err(inner.recorded_abort(open.0).unwrap_or(outcome)),
+        let (answer, long) = match answer {
+            Ok(bytes) => {
+                let (body, long) = inner.body(bytes, true);
+                (Ok(body), long)
+            }
+            Err(outcome) => (Err(inner.recorded_abort(open.0).unwrap_or(outcome)), None),
         };
-        inner.emit(Entry::End(open.0, Return { answer, grant: None, denied: None }))?;
+        let entry = Entry::End(open.0, Return { answer, grant: None, denied: None });
+        inner.emit(Item { entry, request: None, answer: long })?;
         inner.open.pop();
         Ok(())
     }
@@ -234,10 +252,12 @@ impl Journal {
         if let Some(recorded) = self.lock().ask(id, class, tick, request)? {
             return Ok(recorded);
         }
+        self.before(class)?;
         match act() {
             Ok((response, grant)) => {
-                let answer = Answered { response: &response, grant, denied: None };
-                self.lock().answered(id, class, tick, request, &answer)?;
+                let answered =
+                    Answered { response: Response::Written(&mut response.clone()), grant, denied: None };
+                self.lock().answered(id, class, tick, request, answered)?;
                 Ok(response)
             }
             Err(why) => {
@@ -247,11 +267,22 @@ impl Journal {
         }
     }
 
+    /// What must be before something of this class happens.
+    fn before(&self, class: Class) -> Result<()> {
+        match class {
+            Class::Effect if self.is_live => self.scribe.settle(),
+            _ => Ok(()),
+        }
+    }
+
     /// Writes the last entry.
     pub fn close(&self, outcome: Outcome, ticks: u64) -> Result<()> {
-        let mut inner = self.lock();
-        let events = inner.events;
-        inner.emit(Entry::Close { outcome, ticks, events })
+        {
+            let mut inner = self.lock();
+            let events = inner.events;
+            inner.emit(Entry::Close { outcome, ticks, events }.into())?;
+        }
+        self.scribe.settle()
     }
 }
 
@@ -262,7 +293,7 @@ impl Inner {
             return Ok(*id);
         }
         let id = self.names.len() as NameId;
-        self.emit(Entry::Name(id, name.to_owned()))?;
+        self.emit(Entry::Name(id, name.to_owned()).into())?;
         self.names.insert(name.to_owned(), id);
         Ok(id)
     }
@@ -283,36 +314,38 @@ impl Inner {
 
     /// The asking half of the next event. What an effect asks for is kept; any other request is
     /// only named, because a replay makes it again.
-    fn call(&mut self, name: NameId, class: Class, tick: u64, request: &[u8]) -> Result<Call> {
+    fn call(
+        &mut self,
+        name: NameId,
+        class: Class,
+        tick: u64,
+        request: &[u8],
+    ) -> Result<(Call, Option<Long>)> {
         if let Some(outcome) = self.open.last().and_then(|seq| self.recorded_abort(*seq)) {
             // The operator ended the recorded run here, which the replay cannot know by itself.
             return Err(error_of(outcome));
         }
-        let request = match class {
-            Class::Effect | Class::Kernel => self.keep(request)?,
-            Class::Computed | Class::Local | Class::Read => Body::digest(request),
-        };
-        Ok(Call { seq: self.events, parent: self.open.last().copied(), name, class, tick, request })
+        let (request, long) = self.body(request, matches!(class, Class::Effect | Class::Kernel));
+        let parent = self.open.last().copied();
+        Ok((Call { seq: self.events, parent, name, class, tick, request }, long))
     }
 
-    /// A body whose bytes are in the store if they are not inline. A replay does not write them
-    /// again, and only names them.
-    fn keep(&mut self, bytes: &[u8]) -> Result<Body> {
-        if let Some(body) = Body::inline(bytes) {
-            return Ok(body);
+    /// The body for `bytes`, which is in the store if it is to be kept and is not inline. A replay does not
+    /// write it again, and only names it.
+    fn body(&mut self, bytes: &[u8], is_kept: bool) -> (Body, Option<Long>) {
+        match (&self.record, is_kept) {
+            (None, _) => self.scribe.body(bytes, is_kept),
+            (Some(_), false) => (Body::digest(bytes), None),
+            (Some(_), true) => (named(bytes), None),
         }
-        let cid = match self.record {
-            None => self.store.put(Codec::Raw, bytes)?,
-            Some(_) => vac_core::cid::Cid::of_raw(bytes),
-        };
-        Ok(Body::Stored { cid, len_bytes: bytes.len() as u64 })
     }
 
     fn revoke_wanted(&mut self, tick: u64) -> Result<()> {
         while let Some(grant) = self.wanted.pop_first() {
             let name = self.name(REVOKE_EVENT)?;
-            let answer = Answered { response: &[], grant: Some(grant), denied: None };
-            self.answered(name, Class::Read, tick, &encode(&grant), &answer)?;
+            let answered =
+                Answered { response: Response::Written(&mut Vec::new()), grant: Some(grant), denied: None };
+            self.answered(name, Class::Read, tick, &encode(&grant), answered)?;
             self.revoked.push(grant);
         }
         Ok(())
@@ -338,15 +371,15 @@ impl Inner {
     fn ask(&mut self, name: NameId, class: Class, tick: u64, request: &[u8]) -> Result<Option<Vec<u8>>> {
         if self.record.is_none() {
             if class == Class::Effect {
-                let call = self.call(name, class, tick, request)?;
-                self.emit(Entry::Begin(call))?;
+                let (call, request) = self.call(name, class, tick, request)?;
+                self.emit(Item { entry: Entry::Begin(call), request, answer: None })?;
             }
             return Ok(None);
         }
         if class == Class::Computed {
             return Ok(None);
         }
-        let call = self.call(name, class, tick, request)?;
+        let (call, _) = self.call(name, class, tick, request)?;
         let ret = self.recorded_return(call)?;
         self.events += 1;
         match ret.answer {
@@ -361,52 +394,58 @@ impl Inner {
         class: Class,
         tick: u64,
         request: &[u8],
-        answered: &Answered<'_>,
+        answered: Answered<'_>,
     ) -> Result<()> {
-        let answer = match class {
-            Class::Computed => Body::digest(answered.response),
-            _ => self.keep(answered.response)?,
+        let is_kept = class != Class::Computed;
+        let (answer, long) = match &self.record {
+            None => self.scribe.take_body(answered.response, is_kept),
+            Some(_) => match answered.response {
+                Response::Written(bytes) => self.body(bytes, is_kept),
+                Response::Shared(form) => self.body(&form, is_kept),
+            },
         };
         self.denied.extend(answered.denied.map(bounded));
         let ret = Return { answer: Ok(answer), grant: answered.grant, denied: answered.denied.map(bounded) };
-        self.returned(name, class, tick, request, ret)
+        self.returned(name, class, tick, request, (ret, long))
     }
 
     fn stopped(&mut self, name: NameId, class: Class, tick: u64, request: &[u8], why: &Error) -> Result<()> {
         let ret = Return { answer: Err(outcome_of(why)), grant: None, denied: None };
-        self.returned(name, class, tick, request, ret)
+        self.returned(name, class, tick, request, (ret, None))
     }
 
-    fn returned(&mut self, name: NameId, class: Class, tick: u64, request: &[u8], ret: Return) -> Result<()> {
-        let entry = if class == Class::Effect && self.record.is_none() {
-            Entry::End(self.events, ret)
+    fn returned(
+        &mut self,
+        name: NameId,
+        class: Class,
+        tick: u64,
+        request: &[u8],
+        (ret, answer): (Return, Option<Long>),
+    ) -> Result<()> {
+        let item = if class == Class::Effect && self.record.is_none() {
+            Item { entry: Entry::End(self.events, ret), request: None, answer }
         } else {
-            Entry::Event(self.call(name, class, tick, request)?, ret)
+            let (call, request) = self.call(name, class, tick, request)?;
+            Item { entry: Entry::Event(call, ret), request, answer }
         };
-        self.emit(entry)?;
+        self.emit(item)?;
         self.events += 1;
         Ok(())
     }
 
-    /// Appends an entry; in a replay, only if the record has the same one next.
-    fn emit(&mut self, entry: Entry) -> Result<()> {
-        if let Some(why) = &self.failed {
-            return Err(why.clone().into());
+    /// Hands an entry over; in a replay, only if the record has the same one next.
+    fn emit(&mut self, item: Item) -> Result<()> {
+        let Some(record) = &mut self.record else { return self.scribe.push(item) };
+        self.scribe.check()?;
+        let entry = item.entry;
+        let expected = record.take(self.events)?;
+        if !record.agrees(&expected, &entry) {
+            return Err(self.diverged(&expected, &entry));
         }
-        if let Some(record) = &mut self.record {
-            let expected = record.take(self.events)?;
-            if !record.agrees(&expected, &entry) {
-                return Err(self.diverged(&expected, &entry));
-            }
-            // Ticks of another engine are taken over, so that everything else still compares, and
-            // so is an end that came from outside.
-            let is_own = record.same_engine && !matches!(entry, Entry::Close { .. });
-            self.ledger.append(if is_own { &entry } else { &expected });
-            self.ledger.discard_group();
-            return Ok(());
-        }
-        self.ledger.append(&entry);
-        Ok(())
+        // Ticks of another engine are taken over, so that everything else still compares, and
+        // so is an end that came from outside.
+        let is_own = record.same_engine && !matches!(entry, Entry::Close { .. });
+        self.scribe.push(if is_own { entry } else { expected }.into())
     }
 
     /// The recorded answer to `call`, which must be the next event of the record.
@@ -420,11 +459,10 @@ impl Inner {
             Entry::Event(recorded, ret) if record.agrees_call(recorded, &call) => ret.clone(),
             Entry::Begin(recorded) if call.class == Class::Effect && record.agrees_call(recorded, &call) => {
                 let end = record.take(events)?;
-                self.ledger.append(&expected);
+                self.scribe.push(expected.into())?;
                 match end {
                     Entry::End(seq, ret) if seq == call.seq => {
-                        self.ledger.append(&Entry::End(seq, ret.clone()));
-                        self.ledger.discard_group();
+                        self.scribe.push(Entry::End(seq, ret.clone()).into())?;
                         return Ok(ret);
                     }
                     other => return Err(self.diverged(&other, &Entry::Begin(call))),
@@ -432,13 +470,9 @@ impl Inner {
             }
             _ => return Err(self.diverged(&expected, &Entry::Begin(call))),
         };
-        let own = Entry::Event(call, ret.clone());
-        self.ledger.append(if self.record.as_ref().is_some_and(|r| r.same_engine) {
-            &own
-        } else {
-            &expected
-        });
-        self.ledger.discard_group();
+        let is_own = self.record.as_ref().is_some_and(|r| r.same_engine);
+        let entry = if is_own { Entry::Event(call, ret.clone()) } else { expected };
+        self.scribe.push(entry.into())?;
         Ok(ret)
     }
 
@@ -526,6 +560,12 @@ impl Record {
     }
 }
 
+/// The body for `bytes` that are in the store, unless they are inline.
+fn named(bytes: &[u8]) -> Body {
+    let stored = || Body::Stored { cid: Cid::of_raw(bytes), len_bytes: bytes.len() as u64 };
+    Body::inline(bytes).unwrap_or_else(stored)
+}
+
 /// Whether two bodies name the same bytes, wherever they are kept.
 fn same_bytes(a: &Body, b: &Body) -> bool {
     let name = |body: &Body| match body {
@@ -550,7 +590,7 @@ fn record_ends(events: u64, tail: Option<Tail>) -> Error {
     HostAbort::new(AbortKind::Interrupt, message).into()
 }
 
-fn missing(cid: &vac_core::cid::Cid) -> Error {
+fn missing(cid: &Cid) -> Error {
     Corrupt::new("record", "the store", format!("the object `{cid}`"), "nothing").into()
 }
 
@@ -615,9 +655,13 @@ impl Recorder for KernelRecorder {
         if self.journal.is_live && crossing.function.class != Class::Effect {
             return Ok(None);
         }
+        let class = crossing.function.class;
         let mut inner = self.journal.lock();
         let name = inner.function(crossing.function)?;
-        inner.ask(name, crossing.function.class, self.tick(crossing), crossing.request)
+        let recorded = inner.ask(name, class, self.tick(crossing), crossing.request)?;
+        drop(inner);
+        self.journal.before(class)?;
+        Ok(recorded)
     }
 
     fn recorded_request(&mut self, function: &Function) -> Result<Option<Vec<u8>>> {
@@ -634,7 +678,7 @@ impl Recorder for KernelRecorder {
         }
     }
 
-    fn answered(&mut self, crossing: &Crossing<'_>, answered: &Answered<'_>) -> Result<()> {
+    fn answered(&mut self, crossing: &Crossing<'_>, answered: Answered<'_>) -> Result<()> {
         let mut inner = self.journal.lock();
         let name = inner.function(crossing.function)?;
         inner.answered(name, crossing.function.class, self.tick(crossing), crossing.request, answered)

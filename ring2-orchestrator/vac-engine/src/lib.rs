@@ -9,7 +9,8 @@
 //! - [`limits`]: what a run may use up
 //! - [`target`]: a program or script, by path, CID or name
 //! - [`tree`]: directories as objects, and `copies` of them for runs
-//! - [`journal`]: the one place where events are written, or compared with a record
+//! - [`journal`]: the one place where events are written, or compared with a record; `scribe` writes them beside the
+//!   guest
 //! - [`session`]: one run, the only writer of its ledger
 //! - [`run`]: running a command or a script
 //! - [`calls`]: typed calls in one instance
@@ -36,6 +37,7 @@ pub mod replay;
 pub mod report;
 pub mod revoke;
 pub mod run;
+mod scribe;
 pub mod script;
 pub mod secrets;
 pub mod session;

@@ -27,6 +27,7 @@ use crate::home::Home;
 use crate::journal::{Journal, KernelRecorder, Open, error_of, outcome_of};
 use crate::limits::{Limit, Limits};
 use crate::revoke;
+use crate::scribe::abort_of;
 use crate::target::Programs;
 use crate::tree;
 
@@ -36,10 +37,13 @@ pub const KERNEL_EVENT: &str = "vac:run/kernel";
 /// Name of the event in which what became of a tree is kept.
 pub const TREE_EVENT: &str = "vac:run/tree";
 
-/// Groups of the ledger are made durable this often.
+/// Groups of the ledger are made durable this often, if they are long.
 const GROUP_INTERVAL: Duration = Duration::from_millis(2);
-/// Waits after which it is looked whether the operator wants a grant back: some 30 ms.
-const LISTEN_EVERY: u64 = 16;
+/// A group that is long enough to be written at once.
+const GROUP_BYTES: usize = 16 << 10;
+/// Intervals after which a shorter group is written, too, and it is looked whether the operator wants a grant
+/// back. Fewer groups are shorter together, and leave the disk to others.
+const SHORT_GROUP_EVERY: u64 = 10;
 /// The first group waits longer: most runs are over by then and need only one.
 const FIRST_GROUP_AFTER: Duration = Duration::from_millis(20);
 
@@ -637,16 +641,15 @@ fn flush(
         if ending.load(Ordering::Acquire) {
             break;
         }
-        if round.is_multiple_of(LISTEN_EVERY) {
+        let is_due = round.is_multiple_of(SHORT_GROUP_EVERY);
+        if is_due {
             listen();
         }
-        if journal.has_group()
+        let least = if is_due { 1 } else { GROUP_BYTES };
+        if journal.waiting_bytes() >= least
             && let Err(error) = groups.commit(journal, store)
         {
-            let failed = match error {
-                Error::Abort(abort) => abort,
-                other => HostAbort::new(vac_core::fault::AbortKind::Machine, other.to_string()),
-            };
+            let failed = abort_of(error);
             journal.fail(failed.clone());
             return (groups, Some(failed));
         }
@@ -665,6 +668,7 @@ impl Groups {
     /// What a group names must be durable before the group is: a store without an entry is litter,
     /// an entry without its object is a loss.
     fn commit(&mut self, journal: &Journal, store: &Store) -> Result<()> {
+        journal.settle()?;
         let spare = std::mem::take(&mut self.buffer);
         let mut group = journal.take_group(self.committer.durable_bytes(), spare);
         store.commit()?;

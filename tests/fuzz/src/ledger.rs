@@ -1,8 +1,9 @@
 //! Promises: the reader of frames and the reader of a run take any bytes, say what is wrong or give
 //! entries whose canonical form is what they read, and end.
 //!
-//! The first byte of an input says what the rest is: an odd one, the frames of a segment as they are; an
-//! even one, payloads that get correct checksums here, without which no mutation would get further:
+//! The first byte of an input says what the rest is: an odd one, the frames or blocks of a segment as they are; an
+//! even one, payloads that get correct checksums here, without which no mutation would get further, in frames
+//! and in a block:
 //!
 //! ```text
 //!   length: u16 LE | payload | length | payload | ...
@@ -14,7 +15,8 @@ use vac_core::canon::{self, Node};
 use vac_core::cid::Cid;
 use vac_core::fault::AbortKind;
 use vac_core::ledger::{
-    Body, Call, Class, Entry, Frames, Header, Ledger, Outcome, RUNS_DIR, Reader, Return, RunId, Segment,
+    Body, Call, Class, Entry, Frames, Header, Layout, Ledger, Outcome, RUNS_DIR, Reader, Return, RunId,
+    Segment,
 };
 use vac_core::storage::SimStorage;
 
@@ -24,9 +26,13 @@ const ENTRIES_MAX: usize = 1 << 20;
 /// Reads `data` as a segment.
 pub fn target(data: &[u8]) {
     let Some((kind, rest)) = data.split_first() else { return };
-    let frames = if kind % 2 == 1 { rest.to_vec() } else { framed(rest) };
+    let (frames, blocks) = match kind % 2 {
+        1 => (rest.to_vec(), rest.to_vec()),
+        _ => (framed(rest), block(rest)),
+    };
     read_frames(&frames);
-    read_run(&frames);
+    read_run(Layout::Frames, &frames);
+    read_run(Layout::Blocks, &blocks);
 }
 
 fn read_frames(bytes: &[u8]) {
@@ -47,9 +53,9 @@ fn read_frames(bytes: &[u8]) {
     }
 }
 
-fn read_run(frames: &[u8]) {
+fn read_run(layout: Layout, frames: &[u8]) {
     let storage = SimStorage::new(0);
-    let segment = [&Segment { run: run(), number: 0 }.to_bytes(), frames].concat();
+    let segment = [&Segment { run: run(), number: 0 }.to_bytes(layout), frames].concat();
     storage.plant(&format!("{RUNS_DIR}/{}.0000", run()), &segment);
     let Ok(mut reader) = Reader::open(Arc::new(storage), run()) else { return };
     for _ in 0..ENTRIES_MAX {
@@ -78,6 +84,29 @@ fn framed(mut rest: &[u8]) -> Vec<u8> {
     out
 }
 
+/// The payloads of `rest` in one block that is not compressed.
+fn block(mut rest: &[u8]) -> Vec<u8> {
+    let mut entries = Vec::new();
+    while let Some((len, after)) = rest.split_first_chunk::<2>() {
+        let len = usize::from(u16::from_le_bytes(*len)).min(after.len());
+        let (payload, after) = after.split_at(len);
+        entries.extend(u32::try_from(len).unwrap_or_default().to_le_bytes());
+        entries.extend(payload);
+        rest = after;
+    }
+    pack(0, entries.len(), &entries)
+}
+
+/// A block with the right checksums around what is in it.
+fn pack(method: u8, unpacked_len: usize, packed: &[u8]) -> Vec<u8> {
+    let word = |n: usize| u32::try_from(n).unwrap_or_default().to_le_bytes();
+    let mut head = vec![0xb1, 0x0c, 0xd7, method];
+    [word(packed.len()), word(unpacked_len), word(0)].iter().for_each(|word| head.extend(word));
+    head.extend(crc32fast::hash(packed).to_le_bytes());
+    head.extend(crc32fast::hash(&head).to_le_bytes());
+    [&head, packed].concat()
+}
+
 fn push_frame(out: &mut Vec<u8>, payload: &[u8]) {
     let len = u32::try_from(payload.len()).unwrap_or_default().to_le_bytes();
     let mut crc = crc32fast::Hasher::new();
@@ -98,7 +127,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         loose.extend(payload);
     }
     let cut = loose[..loose.len() / 2].to_vec();
-    vec![raw, loose, cut]
+    let blocks = [&[1], &block(&loose[1..])[..]].concat();
+    vec![raw, loose, cut, blocks]
 }
 
 /// One whole run that has every kind of entry, body and outcome.

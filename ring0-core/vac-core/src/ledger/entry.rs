@@ -71,6 +71,13 @@ pub enum Body {
     },
 }
 
+impl Default for Body {
+    /// No bytes.
+    fn default() -> Self {
+        Self::Inline(ArrayVec::new_const())
+    }
+}
+
 impl Body {
     /// `bytes` in place, if they are short enough.
     pub fn inline(bytes: &[u8]) -> Option<Self> {

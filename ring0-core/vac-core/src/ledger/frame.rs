@@ -1,14 +1,24 @@
-//! Frames and segment headers: how entries lie in a file. Drawn in `docs/formats.md`.
+//! Segment headers, and frames: how entries lie in a segment of version 1, and in a close record. Drawn in
+//! `docs/formats.md`.
 
 use super::{Entry, RunId};
 use crate::canon::{self, Encode, Writer};
 use crate::fault::Corrupt;
 use crate::limits::FRAME_PAYLOAD_MAX_BYTES;
 
-/// `VACLEDG` and the version.
-const MAGIC: [u8; 8] = *b"VACLEDG\x01";
+/// Before the version.
+const MAGIC: [u8; 7] = *b"VACLEDG";
 /// Bytes before the payload: length and checksum.
 pub(super) const FRAME_HEAD_LEN: usize = 8;
+
+/// How entries lie in a segment: its version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// Each in a frame. No longer written.
+    Frames = 1,
+    /// In blocks, which may be compressed.
+    Blocks = 2,
+}
 
 /// The first bytes of a segment: which run it belongs to, and where in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,10 +33,11 @@ impl Segment {
     /// Length in bytes.
     pub const LEN: usize = 32;
 
-    /// Magic, run, number, checksum of what is before.
-    pub fn to_bytes(self) -> [u8; Self::LEN] {
+    /// Magic and version, run, number, checksum of what is before.
+    pub fn to_bytes(self, layout: Layout) -> [u8; Self::LEN] {
         let mut out = [0; Self::LEN];
-        out[..8].copy_from_slice(&MAGIC);
+        out[..7].copy_from_slice(&MAGIC);
+        out[7] = layout as u8;
         out[8..24].copy_from_slice(self.run.as_str().as_bytes());
         out[24..28].copy_from_slice(&self.number.to_le_bytes());
         let crc = crc32fast::hash(&out[..28]);
@@ -35,10 +46,12 @@ impl Segment {
     }
 
     /// Checks the first bytes of the segment at `place`.
-    pub fn check(self, bytes: &[u8], place: &str) -> Result<(), Corrupt> {
-        let expected = self.to_bytes();
+    pub fn check(self, bytes: &[u8], place: &str) -> Result<Layout, Corrupt> {
+        let is_old = bytes.get(7) == Some(&(Layout::Frames as u8));
+        let layout = if is_old { Layout::Frames } else { Layout::Blocks };
+        let expected = self.to_bytes(layout);
         match bytes.get(..Self::LEN) {
-            Some(got) if got == expected => Ok(()),
+            Some(got) if got == expected => Ok(layout),
             Some(got) => {
                 let at = got.iter().zip(expected).position(|(a, b)| *a != b).unwrap_or_default();
                 Err(Corrupt::new(
@@ -79,6 +92,19 @@ fn checksum(len: [u8; 4], payload: &[u8]) -> u32 {
     crc.update(&len);
     crc.update(payload);
     crc.finalize()
+}
+
+/// Appends `value` to the entries of a group: its length (u32) and its payload. Returns the payload.
+pub(super) fn push_entry<'o>(out: &'o mut Vec<u8>, value: &impl Encode) -> &'o [u8] {
+    let at = out.len();
+    out.extend_from_slice(&[0; 4]);
+    let mut writer = Writer::from(std::mem::take(out));
+    value.encode(&mut writer);
+    *out = writer.into_bytes();
+    let (head, payload) = out[at..].split_at_mut(4);
+    debug_assert!(payload.len() <= FRAME_PAYLOAD_MAX_BYTES);
+    head.copy_from_slice(&(payload.len() as u32).to_le_bytes());
+    payload
 }
 
 /// Reads frames from the bytes of a segment, one after the other.

@@ -1,7 +1,7 @@
 //! The append-only record of one run.
 //!
-//! A run is a list of [`Entry`]s under a BLAKE3 hash chain. The entries stand, each in a
-//! checksummed frame, in segment files `runs/ID.0000`, `runs/ID.0001`, … and bodies longer than
+//! A run is a list of [`Entry`]s under a BLAKE3 hash chain. The entries stand, in checksummed
+//! blocks that are compressed, in segment files `runs/ID.0000`, `runs/ID.0001`, … and bodies longer than
 //! 80 bytes stand in the store. After the outcome is durable, a small file `runs/ID.close`
 //! repeats the final head, so that a ledger which lost its end is not taken for a crashed run.
 //!
@@ -17,6 +17,7 @@ use std::str::FromStr;
 use crate::fault::{Usage, quote};
 use crate::limits::CHAIN_LINK_MIN_BYTES;
 
+mod block;
 mod entry;
 mod frame;
 mod reader;
@@ -24,7 +25,7 @@ mod remove;
 mod writer;
 
 pub use entry::{Body, Call, Class, Entry, Field, Header, NameId, Outcome, Return, Seq};
-pub use frame::{Frames, Segment};
+pub use frame::{Frames, Layout, Segment};
 pub use reader::{Reader, Tail, close_record, is_running, runs, segments};
 pub use remove::remove;
 pub use writer::{Committer, Ledger};

@@ -1,11 +1,12 @@
-//! Reading a ledger: every frame's checksum, every entry's form, the chain, and the order of
+//! Reading a ledger, of this version or the one before: every checksum, every entry's form, the chain, and the order of
 //! events are checked on the way. Reading changes nothing.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
 
+use super::block::{self, Bad, Unpacker};
 use super::frame::{FRAME_HEAD_LEN, Frames};
-use super::{Body, Chain, Entry, Head, RUNS_DIR, RunId, Segment, Seq, close_path, segment_path};
+use super::{Body, Chain, Entry, Head, Layout, RUNS_DIR, RunId, Segment, Seq, close_path, segment_path};
 use crate::canon;
 use crate::fault::{Corrupt, Error, HostAbort, Result, Usage};
 use crate::limits::{EVENT_OPEN_MAX, LEDGER_SEGMENT_MAX_BYTES};
@@ -37,6 +38,8 @@ pub struct Reader {
     number: u32,
     bytes: Vec<u8>,
     at: usize,
+    layout: Layout,
+    unpacker: Unpacker,
     chain: Chain,
     names: u32,
     events: u64,
@@ -51,12 +54,15 @@ impl Reader {
     /// Opens the ledger of `run`.
     pub fn open(storage: Arc<dyn Storage>, run: RunId) -> Result<Self> {
         let closed = close_record(&*storage, run)?;
+        let unpacker = Unpacker::new().map_err(|e| HostAbort::io("unpack", storage.show(RUNS_DIR), &e))?;
         let mut reader = Self {
             storage,
             run,
             number: 0,
             bytes: Vec::new(),
             at: 0,
+            layout: Layout::Blocks,
+            unpacker,
             chain: Chain::new(),
             names: 0,
             events: 0,
@@ -107,7 +113,10 @@ impl Reader {
                         self.at = self.bytes.len();
                         Ok(true)
                     }
-                    checked => checked.map(|()| true).map_err(Error::from),
+                    checked => {
+                        self.layout = checked?;
+                        Ok(true)
+                    }
                 }
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
@@ -130,28 +139,53 @@ impl Reader {
             return Ok(None);
         }
         let place = self.place();
-        let mut frames = Frames::new(&self.bytes, self.at, &place);
-        let step = frames.next_entry();
-        let at = frames.at();
-        if let Ok(Some((payload, entry))) = &step
-            && entry.is_chained()
-        {
-            self.chain.add(payload);
-        }
-        match step.map(|step| step.map(|(_, entry)| entry)) {
+        match self.step(&place) {
             Ok(Some(entry)) => {
-                self.at = at;
                 self.check(&entry).map_err(|e| at_entry(e, &place, self.entries()))?;
                 Ok(Some(entry))
             }
             Ok(None) if self.load_segment(self.number + 1)? => self.next(),
             Ok(None) => self.end(0),
-            Err(corrupt) => self.end_at_bad_frame(corrupt),
+            Err(Bad::Wrong(corrupt)) => Err(corrupt.into()),
+            Err(Bad::Torn(corrupt)) => self.end_at_bad_frame(corrupt),
         }
     }
 
-    /// A frame that fails is the torn end of the last group, unless something says that what it
-    /// is in was durable: a later mark, a close record, or another segment.
+    /// The next entry of the segment, which is in the chain then.
+    fn step(&mut self, place: &str) -> std::result::Result<Option<Entry>, Bad> {
+        let chain = &mut self.chain;
+        let mut add = |payload: &[u8], entry: &Entry| {
+            if entry.is_chained() {
+                chain.add(payload);
+            }
+        };
+        match self.layout {
+            Layout::Frames => {
+                let mut frames = Frames::new(&self.bytes, self.at, place);
+                let step = frames.next_entry().map_err(Bad::Torn)?;
+                self.at = frames.at();
+                Ok(step.map(|(payload, entry)| {
+                    add(payload, &entry);
+                    entry
+                }))
+            }
+            Layout::Blocks => {
+                if self.unpacker.is_at_end() {
+                    if self.at >= self.bytes.len() {
+                        return Ok(None);
+                    }
+                    self.at = self.unpacker.load(&self.bytes, self.at, place)?;
+                }
+                let payload = self.unpacker.payload(place).map_err(Bad::Wrong)?;
+                let entry = canon::decode::<Entry>(payload, place).map_err(Bad::Wrong)?;
+                add(payload, &entry);
+                Ok(Some(entry))
+            }
+        }
+    }
+
+    /// A frame or block that fails is the torn end of the last group, unless something says that what it
+    /// is in was durable: a later mark or block, a close record, or another segment.
     fn end_at_bad_frame(&mut self, corrupt: Corrupt) -> Result<Option<Entry>> {
         let path = segment_path(self.run, self.number + 1);
         let has_next = self.storage.open(&path, crate::storage::OpenMode::Read).is_ok();
@@ -161,8 +195,12 @@ impl Reader {
         self.end(self.bytes.len().saturating_sub(self.at) as u64)
     }
 
-    /// Whether a later frame is a mark that says that bytes from here on were durable.
+    /// Whether a later frame is a mark, or the head of a later block, that says that bytes from here on were
+    /// durable.
     fn is_marked_durable(&self) -> bool {
+        if self.layout == Layout::Blocks {
+            return block::is_durable_after(&self.bytes, self.at);
+        }
         let place = self.place();
         let is_short = |at: &usize| match self.bytes.get(*at..*at + 4) {
             Some(len) => len.iter().rev().fold(0, |n, b| n << 8 | u32::from(*b)) <= MARK_MAX_BYTES,

@@ -229,9 +229,8 @@ fn entries_that_break_the_rules_are_damage() {
 fn a_long_run_rolls_over_segments_and_reads_as_one() {
     let (sim, storage) = sim(8);
     let (mut ledger, mut committer) = Ledger::create(Arc::clone(&storage), run_id(), header()).unwrap();
-    let big = Entry::Note(vec![("pad".into(), Node::Bytes(vec![7; 1 << 19]))]);
-    for _ in 0..140 {
-        ledger.append(&big);
+    for n in 0..140 {
+        ledger.append(&Entry::Note(vec![("pad".into(), Node::Bytes(noise(n, 1 << 19)))]));
         let group = ledger.take_group(committer.durable_bytes(), Vec::new());
         committer.commit(&group).unwrap();
     }
@@ -246,6 +245,123 @@ fn a_long_run_rolls_over_segments_and_reads_as_one() {
     let len = sim.peek(&first).unwrap().len() as u64;
     sim.truncate(&first, len - 1);
     assert!(matches!(read(&storage), Err(Error::Corrupt(_))));
+}
+
+/// The block of these packed bytes, with the right checksums.
+fn block(method: u8, unpacked_len: u32, durable_bytes: u32, packed: &[u8]) -> Vec<u8> {
+    let mut head = vec![0xb1, 0x0c, 0xd7, method];
+    for word in [packed.len() as u32, unpacked_len, durable_bytes, crc32fast::hash(packed)] {
+        head.extend(word.to_le_bytes());
+    }
+    head.extend(crc32fast::hash(&head).to_le_bytes());
+    [head, packed.to_vec()].concat()
+}
+
+/// The error of a ledger that consists of its header and `blocks`.
+fn read_planted(layout: Layout, blocks: &[u8]) -> crate::fault::Result<(Vec<Entry>, Head, Tail)> {
+    let (sim, storage) = sim(10);
+    let head = Segment { run: run_id(), number: 0 }.to_bytes(layout);
+    storage.create_dir(RUNS_DIR).unwrap();
+    sim.plant(&segment_path(run_id(), 0), &[&head, blocks].concat());
+    read(&storage)
+}
+
+/// A small file that says it is large must not become large in memory, nor do much.
+#[test]
+fn a_block_that_unpacks_to_too_much_is_damage() {
+    use crate::limits::LEDGER_BLOCK_MAX_BYTES;
+    let bomb = zstd::bulk::compress(&vec![0; 64 << 20], 1).unwrap();
+    assert!(bomb.len() < 10_000);
+    let max = LEDGER_BLOCK_MAX_BYTES as u32;
+    for unpacked_len in [64 << 20, u32::MAX, max + 1, max, 1000, 0] {
+        let read = read_planted(Layout::Blocks, &block(1, unpacked_len, 0, &bomb));
+        assert!(matches!(read, Err(Error::Corrupt(_))), "{unpacked_len} bytes");
+    }
+}
+
+#[test]
+fn a_block_that_was_written_wrongly_is_damage_and_not_a_torn_end() {
+    let entry = |entry: &Entry| {
+        let payload = canon::encode(entry);
+        [&(payload.len() as u32).to_le_bytes()[..], &payload].concat()
+    };
+    let good = entry(&Entry::Header(header()));
+    let plain = |bytes: &[u8]| block(0, bytes.len() as u32, 0, bytes);
+    assert_eq!(read_planted(Layout::Blocks, &plain(&good)).unwrap().2, Tail::Open { dropped_bytes: 0 });
+    let bad: [(&str, Vec<u8>); 7] = [
+        ("an unknown method", block(2, good.len() as u32, 0, &good)),
+        ("a wrong length", block(0, good.len() as u32 - 1, 0, &good)),
+        ("nothing", plain(&[])),
+        ("not zstd", block(1, 100, 0, &good)),
+        ("an entry that ends early", plain(&good[..good.len() - 1])),
+        ("an entry that is too long", plain(&[0xff; 8])),
+        ("half a length", plain(&[&good[..], &[1, 0]].concat())),
+    ];
+    for (what, blocks) in bad {
+        assert!(matches!(read_planted(Layout::Blocks, &blocks), Err(Error::Corrupt(_))), "{what}");
+    }
+}
+
+/// Ledgers of the version before have frames; they are read as they were.
+#[test]
+fn the_older_layout_is_still_read() {
+    let mut frames = Vec::new();
+    let all: Vec<_> = std::iter::once(Entry::Header(header())).chain(entries()).collect();
+    for entry in &all {
+        frame::push_frame(&mut frames, entry);
+    }
+    let (back, head, tail) = read_planted(Layout::Frames, &frames).unwrap();
+    assert_eq!((back, tail), (all, Tail::Closed));
+    let (_, storage) = sim(11);
+    assert_eq!(head, write(&storage, &entries(), 2).unwrap());
+    let torn = read_planted(Layout::Frames, &frames[..frames.len() - 3]).unwrap();
+    assert!(matches!(torn.2, Tail::Open { dropped_bytes: 1.. }));
+}
+
+/// A killed process leaves the last group in part, and of that any block.
+#[test]
+fn a_torn_group_of_many_blocks_is_dropped_and_what_was_durable_is_not() {
+    let big = |n: u64| Entry::Note(vec![("pad".into(), Node::Bytes(noise(n, 200 << 10)))]);
+    let write_groups = |groups: &[u64]| {
+        let (sim, storage) = sim(12);
+        let (mut ledger, mut committer) = Ledger::create(Arc::clone(&storage), run_id(), header()).unwrap();
+        let mut ends = Vec::new();
+        for group in groups {
+            (0..*group).for_each(|n| ledger.append(&big(n)));
+            committer.commit(&ledger.take_group(committer.durable_bytes(), Vec::new())).unwrap();
+            ends.push(committer.durable_bytes());
+        }
+        (sim, storage, ends)
+    };
+    let (sim, storage, ends) = write_groups(&[1, 8]);
+    assert!(ends[1] - ends[0] > 1 << 20, "several blocks");
+    let middle = ends[0] + 600_000;
+    sim.flip_bit(&segment(&sim), middle, 0);
+    let (back, _, tail) = read(&storage).unwrap();
+    assert!(matches!(tail, Tail::Open { dropped_bytes: 1.. }) && back.len() >= 2, "{} entries", back.len());
+    // With a group after it, the same flip is in what was durable.
+    let (sim, storage, _) = write_groups(&[1, 8, 1]);
+    sim.flip_bit(&segment(&sim), middle, 0);
+    assert!(matches!(read(&storage), Err(Error::Corrupt(_))));
+}
+
+/// Bytes that do not get shorter.
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// What regular events take: the sequence and the tick are all that differs.
+#[test]
+fn events_that_are_alike_take_few_bytes() {
+    let (sim, storage) = sim(13);
+    let (mut ledger, mut committer) = Ledger::create(storage, run_id(), header()).unwrap();
+    ledger.append(&Entry::Name(0, "wasi:io/poll#poll".into()));
+    (0..10_000).for_each(|seq| ledger.append(&Entry::Event(call(seq, None), ret(b"x"))));
+    committer.commit(&ledger.take_group(0, Vec::new())).unwrap();
+    let len = sim.peek(&segment(&sim)).unwrap().len();
+    assert!(len < 10_000 * 12, "{len} bytes for 10,000 events");
 }
 
 #[test]

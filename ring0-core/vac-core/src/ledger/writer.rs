@@ -4,14 +4,15 @@
 
 use std::sync::Arc;
 
-use super::frame::push_frame;
-use super::{Chain, Entry, Head, Header, RUNS_DIR, RunId, Segment, close_path, segment_path};
+use super::block::Packer;
+use super::frame::{push_entry, push_frame};
+use super::{Chain, Entry, Head, Header, Layout, RUNS_DIR, RunId, Segment, close_path, segment_path};
 use crate::canon;
 use crate::fault::{HostAbort, Result, Usage};
 use crate::limits::{FRAME_PAYLOAD_MAX_BYTES, LEDGER_SEGMENT_MAX_BYTES};
 use crate::storage::{Lock, LockMode, OpenMode, Storage, StorageFile};
 
-/// The appending half: entries become frames in memory, and the chain advances.
+/// The appending half: entries become bytes in memory, and the chain advances.
 pub struct Ledger {
     chain: Chain,
     group: Vec<u8>,
@@ -43,7 +44,7 @@ impl Ledger {
 
     /// Appends an entry to the group that the next commit makes durable.
     pub fn append(&mut self, entry: &Entry) {
-        let payload = push_frame(&mut self.group, entry);
+        let payload = push_entry(&mut self.group, entry);
         if entry.is_chained() {
             self.chain.add(payload);
         }
@@ -86,6 +87,7 @@ pub struct Committer {
     storage: Arc<dyn Storage>,
     run: RunId,
     number: u32,
+    packer: Packer,
     file: Box<dyn StorageFile>,
     /// Held while the run is being written, so that others can tell it from a crashed one.
     lock: Box<dyn Lock>,
@@ -106,10 +108,12 @@ impl Committer {
             Err(e) => return Err(folder(e).into()),
         }
         let (file, lock) = start_segment(&*storage, run, 0)?;
+        let packer = Packer::new().map_err(|e| HostAbort::io("compress", storage.show(RUNS_DIR), &e))?;
         Ok(Self {
             storage,
             run,
             number: 0,
+            packer,
             file,
             lock,
             written_bytes: Segment::LEN as u64,
@@ -124,7 +128,7 @@ impl Committer {
         self.durable_bytes
     }
 
-    /// Writes `group` and makes it durable. After a failure nothing more is accepted: what the
+    /// Packs `group`, writes it and makes it durable. After a failure nothing more is accepted: what the
     /// disk kept of a failed sync cannot be known.
     pub fn commit(&mut self, group: &[u8]) -> Result<()> {
         if self.is_poisoned {
@@ -145,10 +149,11 @@ impl Committer {
     }
 
     fn write(&mut self, group: &[u8]) -> std::io::Result<()> {
-        self.file.write_at(group, self.written_bytes)?;
+        let blocks = self.packer.pack(group, self.durable_bytes)?;
+        self.file.write_at(blocks, self.written_bytes)?;
+        self.written_bytes += blocks.len() as u64;
         self.file.sync_data()?;
         self.sync_name()?;
-        self.written_bytes += group.len() as u64;
         self.durable_bytes = self.written_bytes;
         Ok(())
     }
@@ -206,6 +211,6 @@ fn start_segment(
             format!("run `{run}` is being written by another process"),
         )
     })?;
-    file.write_at(&Segment { run, number }.to_bytes(), 0).map_err(failed)?;
+    file.write_at(&Segment { run, number }.to_bytes(Layout::Blocks), 0).map_err(failed)?;
     Ok((file, lock))
 }

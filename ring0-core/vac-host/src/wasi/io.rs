@@ -18,6 +18,7 @@ use crate::fs::{ErrorCode, FsResult, OpenFile};
 use crate::held::Held;
 use crate::host::{Host, Object, Out, handle_of, refused};
 use crate::limits::{POLL_MAX, READ_MAX_BYTES, WRITE_MAX_BYTES};
+use crate::piece::{Piece, ROOM_BYTES};
 use crate::socket::{self, Interest, Socket};
 use crate::wall::Wall;
 use crate::wire::Wire;
@@ -255,14 +256,44 @@ fn wait(host: &mut Host, all: &[Ready]) -> Result<Vec<bool>> {
 }
 
 /// `waits` is whether the call may wait for a socket; every other stream has its bytes at once.
-fn read(host: &mut Host, stream: &Resource<InputStream>, len: u64, waits: bool) -> Streamed<Vec<u8>> {
+fn read(host: &mut Host, stream: &Resource<InputStream>, len: u64, waits: bool) -> Streamed<Piece> {
     let max = usize::try_from(len).unwrap_or(usize::MAX);
-    match take_if(host, stream.rep(), max, waits)? {
-        None => Ok(Ok(Vec::new())),
+    let got = match of_file(host, stream.rep(), max)? {
+        Some(got) => Some(got),
+        None => take_if(host, stream.rep(), max, waits)?.map(|got| got.map(Piece::from)),
+    };
+    match got {
+        None => Ok(Ok(Vec::new().into())),
         Some(Ok(bytes)) if bytes.is_empty() && max > 0 => Ok(Err(StreamError::Closed)),
         Some(Ok(bytes)) => Ok(Ok(bytes)),
         Some(Err(code)) => failed(host, code),
     }
+}
+
+/// At most `max` bytes of a file, if that is what the input behind a handle reads; none at its end.
+fn of_file(host: &mut Host, rep: u32, max: usize) -> Result<Option<FsResult<Piece>>> {
+    let handle = Handle::from_rep(rep);
+    let (file, offset) = match host.table.get(handle, Rights::READ).map_err(refused)? {
+        Object::Input(Input::File { file, offset }) if max > 0 => (Arc::clone(file), *offset),
+        _ => return Ok(None),
+    };
+    host.allowed_by(host.table.grant(handle));
+    let room = match max {
+        0..=ROOM_BYTES => Ok(max),
+        _ => file.left(offset).map(|left| left.min(max.min(READ_MAX_BYTES) as u64) as usize),
+    };
+    let read = room.and_then(|room| host.pieces.read(room, |room| file.read_into(room, offset)));
+    let piece = match read {
+        Ok(piece) => piece,
+        Err(code) => return Ok(Some(Err(code))),
+    };
+    host.take_in(piece.len())?;
+    if let Object::Input(Input::File { offset, .. }) =
+        host.table.get_mut(handle, Rights::READ).map_err(refused)?
+    {
+        *offset = offset.saturating_add(piece.len() as u64);
+    }
+    Ok(Some(Ok(piece)))
 }
 
 /// At most `max` bytes from the input behind a handle; none at its end.

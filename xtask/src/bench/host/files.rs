@@ -13,9 +13,9 @@ use super::guests;
 use crate::bench::figure::{Figure, Goal};
 use crate::bench::hello::{run_quietly, wasmtime_of};
 use crate::bench::host_call::Recording;
-use crate::bench::timing::{Side, medians, time};
+use crate::bench::timing::{Side, median, medians, time};
 use crate::bench::{Result, scratch, text, vac};
-use crate::repo;
+use crate::{compat, repo};
 
 const ROUNDS: usize = 7;
 const BIG_BYTES: u64 = 256 << 20;
@@ -96,7 +96,7 @@ pub(in crate::bench) fn recording() -> Result<Vec<Figure>> {
     write(folder.path(), HEAVY_BYTES)?;
     let grant = format!("dir:ro={}::/", folder.path().join("data").display());
     let grants = [Grant::parse(&grant, &|_| None).map_err(text)?];
-    let mut figures = Vec::new();
+    let (mut figures, mut ledgers) = (Vec::new(), programs_of_others(folder.path())?);
     let programs = [
         ("reads 64 MiB", guests::reader(HEAVY_BYTES)?, FILES_RATIO_GOAL),
         ("waits 20,000 times", guests::poller(WAITS)?, POLLS_RATIO_GOAL),
@@ -109,13 +109,41 @@ pub(in crate::bench) fn recording() -> Result<Vec<Figure>> {
             Figure::new(format!("recorded, {name}"), "ms", recorded / 1e6, baseline)
                 .goal(Goal::RatioAtMost(goal)),
         );
-        figures.push(
-            Figure::new(format!("ledger, {name}"), "bytes/call", bytes, ("", f64::NAN))
-                .goal(Goal::AtMost(LEDGER_BYTES_GOAL))
-                .note("the mean over all calls that cross the wall, in the run's own file"),
-        );
+        ledgers.push((name.to_owned(), bytes));
     }
+    let per_call =
+        |name: String, bytes| Figure::new(format!("ledger, {name}"), "bytes/call", bytes, ("", f64::NAN));
+    let all: Vec<f64> = ledgers.iter().map(|(_, bytes)| *bytes).collect();
+    let note = "of each program, the mean over all calls that cross the wall: its run's own file, header, names and \
+                marks with it";
+    figures.push(
+        per_call(format!("median of {} programs", all.len()), median(&all))
+            .goal(Goal::AtMost(LEDGER_BYTES_GOAL))
+            .note(note),
+    );
+    figures.extend(ledgers.into_iter().map(|(name, bytes)| per_call(name, bytes)));
     Ok(figures)
+}
+
+/// Bytes of the ledger for each call of programs that nobody here wrote, by a whole `vac`.
+fn programs_of_others(folder: &Path) -> Result<Vec<(String, f64)>> {
+    let (vac, root) = (vac()?, repo::root()?);
+    let (python, solver) = (compat::cpython(&root)?, compat::boolector(&root)?);
+    let programs: [(&str, &Path, &[&str]); 3] = [
+        ("CPython, `print(1)`", &python, &["-c", "print(1)"]),
+        ("CPython, 1,000 lines", &python, &["-c", "for n in range(1000): print(n, flush=True)"]),
+        ("an SMT solver, its help", &solver, &["--help"]),
+    ];
+    let bytes_of = |(number, (name, program, args)): (usize, (&str, &Path, &[&str]))| {
+        let home = folder.join(format!("home-of-others-{number}"));
+        let mut command = Command::new(&vac);
+        command.arg("--home").arg(&home).arg("--json").arg("run").arg(program).arg("--").args(args);
+        let said = repo::output(&mut command)?;
+        let summary: serde_json::Value = serde_json::from_str(&said).map_err(text)?;
+        let events = summary["events"].as_f64().ok_or_else(|| format!("{name}: no number of events"))?;
+        Ok((name.to_owned(), ledger_bytes(&home)? / events))
+    };
+    programs.into_iter().enumerate().map(bytes_of).collect()
 }
 
 /// Medians in ns without and with a record, and bytes of the ledger for each event.
