@@ -158,6 +158,7 @@ pub(crate) enum Object {
     Tcp(crate::wasi::sockets::Tcp),
     Udp(crate::wasi::sockets::Udp),
     Datagrams(crate::wasi::sockets::Datagrams),
+    Flow(crate::wasi3::flows::Flow),
     /// Number of a granted namespace.
     Bucket(usize),
     Http(Box<crate::wasi::http::HttpObject>),
@@ -332,7 +333,8 @@ impl Host {
         }
     }
 
-    fn release_ended(&mut self) {
+    /// Gives up the handles of what has ended.
+    pub(crate) fn release_ended(&mut self) {
         for rep in self.ended.take() {
             // With the handle that it was made from it may be gone already.
             let _ = self.release(Handle::from_rep(rep));

@@ -39,6 +39,7 @@ pub mod load;
 pub mod memory;
 pub mod nearest;
 pub mod net;
+mod readiness;
 mod schedule;
 pub mod sections;
 mod socket;

@@ -17,6 +17,8 @@ use wasmtime::component::{
 use wasmtime::{AsContext, AsContextMut, StoreContextMut};
 
 use crate::host::{Host, REVOKED};
+use crate::readiness::Readiness;
+use crate::socket::Interest;
 use crate::timers::Timers;
 use crate::wasi3::http::Bodies;
 use crate::wire::Wire;
@@ -91,6 +93,8 @@ pub struct State {
     pub(crate) response: Writer,
     /// Waits of functions that are `async`.
     pub(crate) timers: Timers,
+    /// Tasks that wait for sockets.
+    pub(crate) readiness: Readiness,
     /// Bodies of HTTP messages.
     pub(crate) bodies: Bodies,
 }
@@ -105,6 +109,7 @@ impl State {
             request,
             response,
             timers: Timers::default(),
+            readiness: Readiness::default(),
             bodies: Bodies::default(),
         }
     }
@@ -131,6 +136,13 @@ impl<'a> Wall<'a> {
         let linker = self.linker.instance(&format!("{name}{version}"))?;
         define(&mut Interface { linker, name, count: &mut self.count })
     }
+}
+
+/// What a function waits for: a socket, and the function whose event a look at it is.
+pub(crate) struct On<P> {
+    pub(crate) handle: fn(&P) -> u32,
+    pub(crate) interest: Interest,
+    pub(crate) look: Arc<Function>,
 }
 
 /// One interface of the wall.
@@ -262,6 +274,47 @@ impl Interface<'_> {
         })
     }
 
+    /// Defines a function that is `async` in its interface and may have to wait for the socket behind the handle
+    /// that is its first argument. While it answers nothing, `again` is done when the socket is ready;
+    /// each time is an event.
+    pub(crate) fn retried<P, R>(
+        &mut self,
+        name: &str,
+        class: Class,
+        on: On<P>,
+        begin: fn(&mut Host, P) -> Result<Option<R>>,
+        again: fn(&mut Host, u32) -> Result<Option<R>>,
+    ) -> wasmtime::Result<()>
+    where
+        P: ComponentNamedList + Lift + Wire + Send + 'static,
+        R: Wire + Lower + Send + Sync + 'static,
+        (R,): ComponentNamedList + Lower,
+    {
+        let first = self.function(name, class);
+        let next = self.function(&format!("[again]{name}"), class);
+        let On { handle, interest, look } = on;
+        self.linker.func_wrap_concurrent(name, move |accessor: &Accessor<State>, params: P| {
+            let (first, next, look) = (Arc::clone(&first), Arc::clone(&next), Arc::clone(&look));
+            Box::pin(async move {
+                let handle = handle(&params);
+                let begun =
+                    accessor.with(|mut a| cross(&mut a.as_context_mut(), &first, params, None, &begin));
+                let mut result = begun.map_err(wasmtime::Error::new)?;
+                loop {
+                    if let Some(result) = result {
+                        return Ok((result,));
+                    }
+                    let wait = accessor.with(|mut a| a.data_mut().readiness.start(&look, handle, interest));
+                    wait.map_err(wasmtime::Error::new)?.await;
+                    let again = |host: &mut Host, (handle,): (u32,)| again(host, handle);
+                    let tried =
+                        accessor.with(|mut a| cross(&mut a.as_context_mut(), &next, (handle,), None, &again));
+                    result = tried.map_err(wasmtime::Error::new)?;
+                }
+            })
+        })
+    }
+
     /// Defines a function that takes or gives streams. `split` takes its arguments apart, into those
     /// that are recorded and those that only `make` sees, which builds the result from what `act` answered.
     pub(crate) fn streams<P, W, S, A, R>(
@@ -328,22 +381,6 @@ impl Interface<'_> {
             crossed.map_err(wasmtime::Error::new)?;
             Err::<(), _>(wasmtime::Error::new(Exit(status)))
         })
-    }
-
-    /// Defines a method of a handle that is never made, so that programs which name it can be linked.
-    pub(crate) fn never(&mut self, name: &str, is_async: bool) -> wasmtime::Result<()> {
-        let words = format!("`{}#{name}` was called, and there is nothing that it works on", self.name);
-        let trap = move || {
-            let fault = Fault { kind: "trap", message: words.clone() };
-            Err(wasmtime::Error::new(Error::from(fault)))
-        };
-        match is_async {
-            false => self.linker.func_new(name, move |_, _, _, _| trap()),
-            true => self.linker.func_new_concurrent(name, move |_, _, _, _| {
-                let trapped = trap();
-                Box::pin(async move { trapped })
-            }),
-        }
     }
 
     /// Defines a type of handle. Giving one up is recorded like a call.

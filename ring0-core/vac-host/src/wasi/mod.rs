@@ -6,6 +6,7 @@
 
 use crate::wall::Wall;
 
+pub(crate) mod addresses;
 pub(crate) mod cli;
 mod clocks;
 mod config;

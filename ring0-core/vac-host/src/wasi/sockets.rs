@@ -7,26 +7,25 @@
 //! Options of a socket are kept and given back as they were set; of those, only keep-alive and the hop limit
 //! are passed on to the host, and buffer sizes are not, because what a host makes of them differs.
 
-use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::net::{Shutdown, SocketType};
-use vac_core::canon::{Reader, Writer};
 use vac_core::caps::Rights;
-use vac_core::fault::{Corrupt, Result};
+use vac_core::fault::Result;
 use vac_core::ledger::Class::{Effect, Local, Read};
 use wasmtime::component::{ComponentType, Lift, Lower, Resource};
 
 use super::VERSION;
+use super::addresses::{At, Family, Ip};
 use super::io::{Input, InputStream, IoError, Output, OutputStream, Pollable, Ready, wrong_kind};
 use crate::host::{Host, Object, handle_of, refused};
 use crate::limits::{DATAGRAM_MAX_BYTES, DATAGRAMS_MAX, HOST_NAME_MAX_BYTES};
 use crate::net::{Denied, NetKind, plain};
 use crate::socket::{Interest, NetResult, Socket, resolve};
 use crate::wall::{Interface, Wall};
-use crate::wire::{Wire, cases, record};
+use crate::wire::{cases, record};
 
 /// `wasi:sockets/network.network`.
 pub(crate) struct Network;
@@ -138,134 +137,6 @@ impl From<Errno> for NetError {
     }
 }
 
-/// `wasi:sockets/network.ip-address-family`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift, Lower)]
-#[component(enum)]
-#[repr(u8)]
-pub(crate) enum Family {
-    #[component(name = "ipv4")]
-    Ipv4,
-    #[component(name = "ipv6")]
-    Ipv6,
-}
-cases!(Family { Ipv4, Ipv6 });
-
-type Bytes4 = (u8, u8, u8, u8);
-type Words8 = (u16, u16, u16, u16, u16, u16, u16, u16);
-
-/// `wasi:sockets/network.ip-address`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift, Lower)]
-#[component(variant)]
-pub(crate) enum Ip {
-    #[component(name = "ipv4")]
-    Ipv4(Bytes4),
-    #[component(name = "ipv6")]
-    Ipv6(Words8),
-}
-
-/// `wasi:sockets/network.ipv4-socket-address`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift, Lower)]
-#[component(record)]
-pub(crate) struct At4 {
-    port: u16,
-    address: Bytes4,
-}
-
-/// `wasi:sockets/network.ipv6-socket-address`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift, Lower)]
-#[component(record)]
-pub(crate) struct At6 {
-    port: u16,
-    #[component(name = "flow-info")]
-    flow_info: u32,
-    address: Words8,
-    #[component(name = "scope-id")]
-    scope_id: u32,
-}
-
-/// `wasi:sockets/network.ip-socket-address`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift, Lower)]
-#[component(variant)]
-pub(crate) enum At {
-    #[component(name = "ipv4")]
-    Ipv4(At4),
-    #[component(name = "ipv6")]
-    Ipv6(At6),
-}
-
-/// An address is its text, as people write it: a log shows it.
-impl Wire for Ip {
-    fn put(&self, to: &mut Writer) {
-        to.text(&IpAddr::from(*self).to_string());
-    }
-    fn read(from: &mut Reader<'_>) -> std::result::Result<Self, Corrupt> {
-        let text = from.text()?;
-        text.parse::<IpAddr>().map(Self::from).map_err(|e| from.wrong("an address", e))
-    }
-}
-
-/// The text, and flow information, which a text of it would lose.
-impl Wire for At {
-    fn put(&self, to: &mut Writer) {
-        let flow = if let Self::Ipv6(at) = self { at.flow_info } else { 0 };
-        (SocketAddr::from(*self).to_string(), flow).put(to);
-    }
-    fn read(from: &mut Reader<'_>) -> std::result::Result<Self, Corrupt> {
-        let (text, flow) = <(String, u32)>::read(from)?;
-        match text.parse().map_err(|e| from.wrong("an address with a port", e))? {
-            SocketAddr::V6(at) => {
-                Ok(SocketAddr::V6(SocketAddrV6::new(*at.ip(), at.port(), flow, at.scope_id())).into())
-            }
-            v4 => Ok(v4.into()),
-        }
-    }
-}
-
-impl From<Ip> for IpAddr {
-    fn from(ip: Ip) -> Self {
-        match ip {
-            Ip::Ipv4((a, b, c, d)) => Ipv4Addr::new(a, b, c, d).into(),
-            Ip::Ipv6((a, b, c, d, e, f, g, h)) => Ipv6Addr::new(a, b, c, d, e, f, g, h).into(),
-        }
-    }
-}
-
-impl From<IpAddr> for Ip {
-    fn from(ip: IpAddr) -> Self {
-        match ip {
-            IpAddr::V4(ip) => Self::Ipv4(ip.octets().into()),
-            IpAddr::V6(ip) => Self::Ipv6(ip.segments().into()),
-        }
-    }
-}
-
-impl From<At> for SocketAddr {
-    fn from(at: At) -> Self {
-        match at {
-            At::Ipv4(at) => (IpAddr::from(Ip::Ipv4(at.address)), at.port).into(),
-            At::Ipv6(At6 { port, flow_info, address: (a, b, c, d, e, f, g, h), scope_id }) => {
-                SocketAddrV6::new(Ipv6Addr::new(a, b, c, d, e, f, g, h), port, flow_info, scope_id).into()
-            }
-        }
-    }
-}
-
-impl From<SocketAddr> for At {
-    fn from(at: SocketAddr) -> Self {
-        match at {
-            SocketAddr::V4(at) => {
-                Self::Ipv4(At4 { port: at.port(), address: SocketAddrV4::ip(&at).octets().into() })
-            }
-            SocketAddr::V6(at) => Self::Ipv6(At6 {
-                port: at.port(),
-                flow_info: at.flowinfo(),
-                address: at.ip().segments().into(),
-                scope_id: at.scope_id(),
-            }),
-        }
-    }
-}
-
 /// `wasi:sockets/tcp.shutdown-type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift, Lower)]
 #[component(enum)]
@@ -301,8 +172,8 @@ pub(crate) struct Outgoing {
 record!(Outgoing { data, remote });
 
 /// How far a TCP socket is.
-#[derive(Clone)]
-enum State {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
     New,
     Binding,
     Bound,
@@ -315,48 +186,56 @@ enum State {
 }
 
 /// A TCP socket of the guest.
+#[derive(Clone)]
 pub(crate) struct Tcp {
-    is_v6: bool,
-    state: State,
+    pub(crate) is_v6: bool,
+    pub(crate) state: State,
     /// Made when it is first needed.
-    socket: Option<Arc<Socket>>,
-    backlog: u64,
-    keep_alive: bool,
-    idle_ns: u64,
-    interval_ns: u64,
-    count: u32,
-    hops: u8,
-    receive_bytes: u64,
-    send_bytes: u64,
+    pub(crate) socket: Option<Arc<Socket>>,
+    pub(crate) options: TcpOptions,
+    /// What WASI 0.3 gives of a connection, each once: its two streams.
+    pub(crate) is_receiving: bool,
+    pub(crate) is_sending: bool,
+}
+
+/// What a connection that is accepted has from the socket that listens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TcpOptions {
+    pub(crate) backlog: u64,
+    pub(crate) keep_alive: bool,
+    pub(crate) idle_ns: u64,
+    pub(crate) interval_ns: u64,
+    pub(crate) count: u32,
+    pub(crate) hops: u8,
+    pub(crate) receive_bytes: u64,
+    pub(crate) send_bytes: u64,
 }
 
 /// A UDP socket of the guest.
 pub(crate) struct Udp {
-    is_v6: bool,
-    is_binding: bool,
-    socket: Option<Arc<Socket>>,
-    remote: Option<SocketAddr>,
-    hops: u8,
-    receive_bytes: u64,
-    send_bytes: u64,
+    pub(crate) is_v6: bool,
+    pub(crate) is_binding: bool,
+    /// Made when it is first needed.
+    pub(crate) socket: Option<Arc<Socket>>,
+    pub(crate) remote: Option<SocketAddr>,
+    pub(crate) hops: u8,
+    pub(crate) receive_bytes: u64,
+    pub(crate) send_bytes: u64,
 }
 
 /// One direction of a UDP socket.
 #[derive(Clone)]
 pub(crate) struct Datagrams {
-    socket: Arc<Socket>,
-    remote: Option<SocketAddr>,
+    pub(crate) socket: Arc<Socket>,
+    pub(crate) remote: Option<SocketAddr>,
 }
 
 const NS_PER_S: u64 = 1_000_000_000;
 const BUFFER_DEFAULT_BYTES: u64 = 64 << 10;
 
-impl Tcp {
-    fn new(is_v6: bool) -> Self {
+impl Default for TcpOptions {
+    fn default() -> Self {
         Self {
-            is_v6,
-            state: State::New,
-            socket: None,
             backlog: 128,
             keep_alive: false,
             idle_ns: 7200 * NS_PER_S,
@@ -367,8 +246,72 @@ impl Tcp {
             send_bytes: BUFFER_DEFAULT_BYTES,
         }
     }
+}
 
-    fn socket(&mut self) -> NetResult<Arc<Socket>> {
+impl Tcp {
+    pub(crate) fn new(is_v6: bool) -> Self {
+        let (state, socket, options) = (State::New, None, TcpOptions::default());
+        Self { is_v6, state, socket, options, is_receiving: false, is_sending: false }
+    }
+
+    /// A connection that was accepted by `socket`.
+    pub(crate) fn accepted(is_v6: bool, options: TcpOptions, socket: Arc<Socket>) -> Self {
+        Self { state: State::Connected, socket: Some(socket), options, ..Self::new(is_v6) }
+    }
+
+    /// How connecting goes: the connection, or `WouldBlock` if that is not known yet.
+    pub(crate) fn try_connected(&mut self) -> std::result::Result<Arc<Socket>, NetError> {
+        let connected = match (&self.state, &self.socket) {
+            (State::Connecting, Some(socket)) => socket.is_connected().map_err(NetError::from),
+            (State::Failed(error), _) => Err(*error),
+            _ => return Err(NetError::NotInProgress),
+        };
+        match connected {
+            Err(NetError::WouldBlock) => return Err(NetError::WouldBlock),
+            // WASI leaves a socket that failed to connect closed for good.
+            Err(_) => self.socket = None,
+            Ok(()) => {}
+        }
+        self.state = State::Connected;
+        connected.and_then(|()| Ok(self.socket()?))
+    }
+
+    pub(crate) fn local(&self) -> std::result::Result<At, NetError> {
+        match (&self.state, &self.socket) {
+            (State::New | State::Binding, _) | (_, None) => Err(NetError::InvalidState),
+            (_, Some(socket)) => socket.local().map(At::from).map_err(NetError::from),
+        }
+    }
+
+    pub(crate) fn peer(&self) -> std::result::Result<At, NetError> {
+        match (&self.state, &self.socket) {
+            (State::Connected, Some(socket)) => socket.peer().map(At::from).map_err(NetError::from),
+            _ => Err(NetError::InvalidState),
+        }
+    }
+
+    pub(crate) fn set_backlog(&mut self, value: u64) -> std::result::Result<(), NetError> {
+        match self.state {
+            State::Connecting | State::Connected => Err(NetError::InvalidState),
+            _ if value == 0 => Err(NetError::InvalidArgument),
+            _ => {
+                self.options.backlog = value;
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn set_keep_alive(&mut self, on: bool) -> std::result::Result<(), NetError> {
+        self.options.keep_alive = on;
+        self.socket.as_ref().map_or(Ok(()), |socket| Ok(socket.set_keep_alive(on)?))
+    }
+
+    pub(crate) fn listen(&mut self) -> std::result::Result<(), NetError> {
+        let backlog = i32::try_from(self.options.backlog).unwrap_or(i32::MAX);
+        Ok(self.socket()?.listen(backlog)?)
+    }
+
+    pub(crate) fn socket(&mut self) -> NetResult<Arc<Socket>> {
         if let Some(socket) = &self.socket {
             return Ok(Arc::clone(socket));
         }
@@ -379,7 +322,27 @@ impl Tcp {
 }
 
 impl Udp {
-    fn socket(&mut self) -> NetResult<Arc<Socket>> {
+    pub(crate) fn new(is_v6: bool) -> Self {
+        let (receive_bytes, send_bytes) = (BUFFER_DEFAULT_BYTES, BUFFER_DEFAULT_BYTES);
+        Self { is_v6, is_binding: false, socket: None, remote: None, hops: 64, receive_bytes, send_bytes }
+    }
+
+    pub(crate) fn local(&self) -> std::result::Result<At, NetError> {
+        let socket = self.socket.as_ref().ok_or(NetError::InvalidState)?;
+        socket.local().map(At::from).map_err(NetError::from)
+    }
+
+    /// A socket that every sender may have, with its options set; bound by its first use.
+    pub(crate) fn sender(&mut self) -> NetResult<Arc<Socket>> {
+        let is_new = self.socket.is_none();
+        let socket = self.socket()?;
+        if is_new {
+            socket.set_hop_limit(self.is_v6, self.hops)?;
+        }
+        Ok(socket)
+    }
+
+    pub(crate) fn socket(&mut self) -> NetResult<Arc<Socket>> {
         if let Some(socket) = &self.socket {
             return Ok(Arc::clone(socket));
         }
@@ -390,7 +353,7 @@ impl Udp {
 }
 
 /// Outside, what ends the kernel; inside, what the guest sees.
-type Net<T> = Result<std::result::Result<T, NetError>>;
+pub(crate) type Net<T> = Result<std::result::Result<T, NetError>>;
 
 /// Ends a function of this file early with an error that the guest sees.
 macro_rules! tri {
@@ -438,15 +401,7 @@ pub(super) fn define(wall: &mut Wall<'_>) -> wasmtime::Result<()> {
     })?;
     wall.interface("wasi:sockets/udp-create-socket", VERSION, |i| {
         i.func("create-udp-socket", Local, |h, (family,): (Family,)| -> Net<Resource<UdpSocket>> {
-            let udp = Udp {
-                is_v6: family == Family::Ipv6,
-                is_binding: false,
-                socket: None,
-                remote: None,
-                hops: 64,
-                receive_bytes: BUFFER_DEFAULT_BYTES,
-                send_bytes: BUFFER_DEFAULT_BYTES,
-            };
+            let udp = Udp::new(family == Family::Ipv6);
             Ok(Ok(h.open(Object::Udp(udp), Rights::ALL, None)?))
         })
     })?;
@@ -466,6 +421,15 @@ pub(super) fn define(wall: &mut Wall<'_>) -> wasmtime::Result<()> {
 
 /// Looks `name` up, if a grant names it. Also a look-up is an effect: it tells a resolver the name.
 fn lookup(host: &mut Host, name: &str) -> Net<Resource<ResolveAddressStream>> {
+    let (left, grant) = match addresses_of(host, name)? {
+        Ok(found) => found,
+        Err(error) => return Ok(Err(error)),
+    };
+    Ok(Ok(host.open(Object::Lookup(left.into()), Rights::READ, Some(grant))?))
+}
+
+/// The addresses of `name` that may be reached, each once, and the grant that names it.
+pub(crate) fn addresses_of(host: &mut Host, name: &str) -> Net<(Vec<IpAddr>, u32)> {
     if name.is_empty() || name.len() > HOST_NAME_MAX_BYTES || name.contains('\0') {
         return Ok(Err(NetError::InvalidArgument));
     }
@@ -482,38 +446,37 @@ fn lookup(host: &mut Host, name: &str) -> Net<Resource<ResolveAddressStream>> {
             Err(_) => return Ok(Err(NetError::NameUnresolvable)),
         },
     };
-    let mut left: VecDeque<IpAddr> = VecDeque::new();
-    let open = match host.net.resolved(name, found.into_iter().map(plain).collect()) {
-        Ok(open) => open,
-        Err(denied) => return deny(host, &denied),
-    };
-    for ip in open {
-        if !left.contains(&ip) {
-            left.push_back(ip);
+    let mut once: Vec<IpAddr> = Vec::new();
+    for ip in found.into_iter().map(plain) {
+        if !once.contains(&ip) {
+            once.push(ip);
         }
     }
-    Ok(Ok(host.open(Object::Lookup(left), Rights::READ, Some(grant))?))
+    match host.net.resolved(name, once) {
+        Ok(open) => Ok(Ok((open, grant))),
+        Err(denied) => deny(host, &denied),
+    }
 }
 
 /// Notes that `grant` allows what `socket` does now; the socket ends with it from here on.
-fn under<R: 'static>(host: &mut Host, socket: &Resource<R>, grant: u32) -> Result<()> {
+pub(crate) fn under<R: 'static>(host: &mut Host, socket: &Resource<R>, grant: u32) -> Result<()> {
     host.allowed_by(Some(grant));
     host.table.come_under(handle_of(socket), grant).map_err(refused)
 }
 
-fn deny<T>(host: &mut Host, denied: &Denied) -> Net<T> {
+pub(crate) fn deny<T>(host: &mut Host, denied: &Denied) -> Net<T> {
     host.deny(denied.would_allow());
     Ok(Err(NetError::AccessDenied))
 }
 
-fn tcp<'h>(host: &'h mut Host, socket: &Resource<TcpSocket>) -> Result<&'h mut Tcp> {
+pub(crate) fn tcp<'h>(host: &'h mut Host, socket: &Resource<TcpSocket>) -> Result<&'h mut Tcp> {
     match host.table.get_mut(handle_of(socket), Rights::READ).map_err(refused)? {
         Object::Tcp(tcp) => Ok(tcp),
         _ => Err(wrong_kind()),
     }
 }
 
-fn udp<'h>(host: &'h mut Host, socket: &Resource<UdpSocket>) -> Result<&'h mut Udp> {
+pub(crate) fn udp<'h>(host: &'h mut Host, socket: &Resource<UdpSocket>) -> Result<&'h mut Udp> {
     match host.table.get_mut(handle_of(socket), Rights::READ).map_err(refused)? {
         Object::Udp(udp) => Ok(udp),
         _ => Err(wrong_kind()),
@@ -542,11 +505,10 @@ fn define_tcp(i: &mut Interface<'_>) -> wasmtime::Result<()> {
     i.func("[method]tcp-socket.finish-connect", Read, |h, (s,): (T,)| finish_connect(h, &s))?;
     i.func("[method]tcp-socket.start-listen", Effect, |h, (s,): (T,)| -> Net<()> {
         let tcp = tcp(h, &s)?;
-        if !matches!(tcp.state, State::Bound) {
+        if tcp.state != State::Bound {
             return Ok(Err(NetError::InvalidState));
         }
-        let backlog = i32::try_from(tcp.backlog).unwrap_or(i32::MAX);
-        tri!(tri!(tcp.socket()).listen(backlog));
+        tri!(tcp.listen());
         tcp.state = State::Starting;
         Ok(Ok(()))
     })?;
@@ -561,20 +523,8 @@ fn define_tcp(i: &mut Interface<'_>) -> wasmtime::Result<()> {
         })
     })?;
     i.func("[method]tcp-socket.accept", Read, |h, (s,): (T,)| accept(h, &s))?;
-    i.func("[method]tcp-socket.local-address", Read, |h, (s,): (T,)| -> Net<At> {
-        let tcp = tcp(h, &s)?;
-        match (&tcp.state, &tcp.socket) {
-            (State::New | State::Binding, _) | (_, None) => Ok(Err(NetError::InvalidState)),
-            (_, Some(socket)) => Ok(socket.local().map(At::from).map_err(NetError::from)),
-        }
-    })?;
-    i.func("[method]tcp-socket.remote-address", Read, |h, (s,): (T,)| -> Net<At> {
-        let tcp = tcp(h, &s)?;
-        match (&tcp.state, &tcp.socket) {
-            (State::Connected, Some(socket)) => Ok(socket.peer().map(At::from).map_err(NetError::from)),
-            _ => Ok(Err(NetError::InvalidState)),
-        }
-    })?;
+    i.func("[method]tcp-socket.local-address", Read, |h, (s,): (T,)| Ok(tcp(h, &s)?.local()))?;
+    i.func("[method]tcp-socket.remote-address", Read, |h, (s,): (T,)| Ok(tcp(h, &s)?.peer()))?;
     i.func("[method]tcp-socket.is-listening", Local, |h, (s,): (T,)| {
         Ok(matches!(tcp(h, &s)?.state, State::Listening))
     })?;
@@ -605,14 +555,24 @@ fn define_tcp(i: &mut Interface<'_>) -> wasmtime::Result<()> {
     })
 }
 
+/// Whether one host has this address and no group of them.
+fn is_unicast(ip: IpAddr) -> bool {
+    !ip.is_multicast() && ip != IpAddr::V4(Ipv4Addr::BROADCAST)
+}
+
+/// Whether `to` is an address that something can be sent to.
+pub(crate) fn is_peer(is_v6: bool, to: SocketAddr) -> bool {
+    fits(is_v6, to) && to.port() != 0 && !to.ip().is_unspecified()
+}
+
 /// Whether `at` is of the socket's family, and no IPv4 address in the form of an IPv6 one.
-fn fits(is_v6: bool, at: SocketAddr) -> bool {
+pub(crate) fn fits(is_v6: bool, at: SocketAddr) -> bool {
     at.is_ipv6() == is_v6 && plain(at.ip()) == at.ip()
 }
 
-fn bind_tcp(host: &mut Host, socket: &T, at: SocketAddr) -> Net<()> {
+pub(crate) fn bind_tcp(host: &mut Host, socket: &T, at: SocketAddr) -> Net<()> {
     let own = tcp(host, socket)?;
-    if !fits(own.is_v6, at) || at.ip().is_multicast() {
+    if !fits(own.is_v6, at) || !is_unicast(at.ip()) {
         return Ok(Err(NetError::InvalidArgument));
     }
     if !matches!(own.state, State::New) {
@@ -624,12 +584,12 @@ fn bind_tcp(host: &mut Host, socket: &T, at: SocketAddr) -> Net<()> {
     };
     under(host, socket, grant)?;
     let own = tcp(host, socket)?;
-    tri!(tri!(own.socket()).bind(at));
+    tri!(tri!(own.socket()).bind(at, true));
     own.state = State::Binding;
     Ok(Ok(()))
 }
 
-fn connect(host: &mut Host, socket: &T, to: SocketAddr) -> Net<()> {
+pub(crate) fn connect(host: &mut Host, socket: &T, to: SocketAddr) -> Net<()> {
     let own = tcp(host, socket)?;
     match own.state {
         State::New | State::Bound => {}
@@ -638,7 +598,7 @@ fn connect(host: &mut Host, socket: &T, to: SocketAddr) -> Net<()> {
         }
         State::Connected | State::Listening => return Ok(Err(NetError::InvalidState)),
     }
-    if !fits(own.is_v6, to) || to.port() == 0 || to.ip().is_unspecified() || to.ip().is_multicast() {
+    if !is_peer(own.is_v6, to) || !is_unicast(to.ip()) {
         return Ok(Err(NetError::InvalidArgument));
     }
     let grant = match host.net.may_reach(NetKind::Tcp, to) {
@@ -648,8 +608,8 @@ fn connect(host: &mut Host, socket: &T, to: SocketAddr) -> Net<()> {
     under(host, socket, grant)?;
     let own = tcp(host, socket)?;
     let connecting = own.socket().and_then(|socket| {
-        socket.set_keep_alive(own.keep_alive)?;
-        socket.set_hop_limit(own.is_v6, own.hops)?;
+        socket.set_keep_alive(own.options.keep_alive)?;
+        socket.set_hop_limit(own.is_v6, own.options.hops)?;
         socket.connect(to)
     });
     own.state = match connecting {
@@ -662,26 +622,8 @@ fn connect(host: &mut Host, socket: &T, to: SocketAddr) -> Net<()> {
 type Streams = (Resource<InputStream>, Resource<OutputStream>);
 
 fn finish_connect(host: &mut Host, socket: &T) -> Net<Streams> {
-    let own = tcp(host, socket)?;
-    let connected = match (&own.state, &own.socket) {
-        (State::Connecting, Some(socket)) => socket.is_connected().map_err(NetError::from),
-        (State::Failed(error), _) => Err(*error),
-        _ => return Ok(Err(NetError::NotInProgress)),
-    };
-    match connected {
-        Err(NetError::WouldBlock) => Ok(Err(NetError::WouldBlock)),
-        Err(error) => {
-            // WASI leaves a socket that failed to connect closed for good.
-            own.state = State::Connected;
-            own.socket = None;
-            Ok(Err(error))
-        }
-        Ok(()) => {
-            own.state = State::Connected;
-            let connection = tri!(own.socket());
-            Ok(Ok(streams(host, socket, connection)?))
-        }
-    }
+    let connection = tri!(tcp(host, socket)?.try_connected());
+    Ok(Ok(streams(host, socket, connection)?))
 }
 
 /// The two streams of a connection; they end with the socket's handle if it is revoked.
@@ -698,64 +640,69 @@ fn accept(host: &mut Host, socket: &T) -> Net<(T, Resource<InputStream>, Resourc
         return Ok(Err(NetError::InvalidState));
     };
     let connection = Arc::new(tri!(listening.accept()));
-    let accepted = Tcp {
-        state: State::Connected,
-        socket: Some(Arc::clone(&connection)),
-        ..Tcp { keep_alive: own.keep_alive, hops: own.hops, ..Tcp::new(own.is_v6) }
-    };
+    let accepted = Tcp::accepted(own.is_v6, own.options, Arc::clone(&connection));
     let accepted: T = host.derive(handle_of(socket), Object::Tcp(accepted), Rights::ALL)?;
     let (input, output) = streams(host, &accepted, connection)?;
     Ok(Ok((accepted, input, output)))
 }
 
-/// A getter and a setter of an option that must not be 0.
+/// A getter and a setter of an option that must not be 0, named as `$get` and `$set`.
 macro_rules! option {
-    ($i:ident, $resource:ty, $of:ident, $prefix:literal, $get:literal, $set:literal, $field:ident: $ty:ty) => {
-        $i.func(concat!($prefix, $get), Local, |h, (s,): ($resource,)| {
-            Ok(Ok::<$ty, NetError>($of(h, &s)?.$field))
-        })?;
-        $i.func(concat!($prefix, $set), Local, |h, (s, value): ($resource, $ty)| {
+    ($i:ident, $error:ty, $resource:ty, $of:ident, $get:expr, $set:expr, $($field:ident).+: $ty:ty) => {
+        $i.func(&$get, Local, |h, (s,): ($resource,)| Ok(Ok::<$ty, $error>($of(h, &s)?.$($field).+)))?;
+        $i.func(&$set, Local, |h, (s, value): ($resource, $ty)| {
             if value == <$ty>::default() {
-                return Ok(Err(NetError::InvalidArgument));
+                return Ok(Err(<$error>::InvalidArgument));
             }
-            $of(h, &s)?.$field = value;
+            $of(h, &s)?.$($field).+ = value;
             Ok(Ok(()))
         })?;
     };
 }
+
+/// The options of both kinds of socket that are numbers. Getters are called `$get` and then the option's name.
+macro_rules! tcp_options {
+    ($i:ident, $error:ty, $get:literal) => {
+        option!($i, $error, T, tcp, concat!("[method]tcp-socket.", $get, "keep-alive-idle-time"),
+            "[method]tcp-socket.set-keep-alive-idle-time", options.idle_ns: u64);
+        option!($i, $error, T, tcp, concat!("[method]tcp-socket.", $get, "keep-alive-interval"),
+            "[method]tcp-socket.set-keep-alive-interval", options.interval_ns: u64);
+        option!($i, $error, T, tcp, concat!("[method]tcp-socket.", $get, "keep-alive-count"),
+            "[method]tcp-socket.set-keep-alive-count", options.count: u32);
+        option!($i, $error, T, tcp, concat!("[method]tcp-socket.", $get, "hop-limit"),
+            "[method]tcp-socket.set-hop-limit", options.hops: u8);
+        option!($i, $error, T, tcp, concat!("[method]tcp-socket.", $get, "receive-buffer-size"),
+            "[method]tcp-socket.set-receive-buffer-size", options.receive_bytes: u64);
+        option!($i, $error, T, tcp, concat!("[method]tcp-socket.", $get, "send-buffer-size"),
+            "[method]tcp-socket.set-send-buffer-size", options.send_bytes: u64);
+    };
+}
+macro_rules! udp_options {
+    ($i:ident, $error:ty, $get:literal) => {
+        option!($i, $error, U, udp, concat!("[method]udp-socket.", $get, "unicast-hop-limit"),
+            "[method]udp-socket.set-unicast-hop-limit", hops: u8);
+        option!($i, $error, U, udp, concat!("[method]udp-socket.", $get, "receive-buffer-size"),
+            "[method]udp-socket.set-receive-buffer-size", receive_bytes: u64);
+        option!($i, $error, U, udp, concat!("[method]udp-socket.", $get, "send-buffer-size"),
+            "[method]udp-socket.set-send-buffer-size", send_bytes: u64);
+    };
+}
+pub(crate) use {option, tcp_options, udp_options};
 
 fn define_tcp_options(i: &mut Interface<'_>) -> wasmtime::Result<()> {
     i.func("[method]tcp-socket.address-family", Local, |h, (s,): (T,)| {
         Ok(if tcp(h, &s)?.is_v6 { Family::Ipv6 } else { Family::Ipv4 })
     })?;
     i.func("[method]tcp-socket.set-listen-backlog-size", Local, |h, (s, value): (T, u64)| {
-        let tcp = tcp(h, &s)?;
-        Ok(match tcp.state {
-            State::Connecting | State::Connected => Err(NetError::InvalidState),
-            _ if value == 0 => Err(NetError::InvalidArgument),
-            _ => {
-                tcp.backlog = value;
-                Ok(())
-            }
-        })
+        Ok(tcp(h, &s)?.set_backlog(value))
     })?;
     i.func("[method]tcp-socket.keep-alive-enabled", Local, |h, (s,): (T,)| {
-        Ok(Ok::<_, NetError>(tcp(h, &s)?.keep_alive))
+        Ok(Ok::<_, NetError>(tcp(h, &s)?.options.keep_alive))
     })?;
-    i.func("[method]tcp-socket.set-keep-alive-enabled", Local, |h, (s, on): (T, bool)| -> Net<()> {
-        let tcp = tcp(h, &s)?;
-        tcp.keep_alive = on;
-        if let Some(socket) = &tcp.socket {
-            tri!(socket.set_keep_alive(on));
-        }
-        Ok(Ok(()))
+    i.func("[method]tcp-socket.set-keep-alive-enabled", Local, |h, (s, on): (T, bool)| {
+        Ok(tcp(h, &s)?.set_keep_alive(on))
     })?;
-    option!(i, T, tcp, "[method]tcp-socket.", "keep-alive-idle-time", "set-keep-alive-idle-time", idle_ns: u64);
-    option!(i, T, tcp, "[method]tcp-socket.", "keep-alive-interval", "set-keep-alive-interval", interval_ns: u64);
-    option!(i, T, tcp, "[method]tcp-socket.", "keep-alive-count", "set-keep-alive-count", count: u32);
-    option!(i, T, tcp, "[method]tcp-socket.", "hop-limit", "set-hop-limit", hops: u8);
-    option!(i, T, tcp, "[method]tcp-socket.", "receive-buffer-size", "set-receive-buffer-size", receive_bytes: u64);
-    option!(i, T, tcp, "[method]tcp-socket.", "send-buffer-size", "set-send-buffer-size", send_bytes: u64);
+    tcp_options!(i, NetError, "");
     Ok(())
 }
 
@@ -768,28 +715,21 @@ fn define_udp(i: &mut Interface<'_>) -> wasmtime::Result<()> {
     i.func("[method]udp-socket.stream", Effect, |h, (s, to): (U, Option<At>)| {
         datagram_streams(h, &s, to.map(SocketAddr::from))
     })?;
-    i.func("[method]udp-socket.local-address", Read, |h, (s,): (U,)| -> Net<At> {
-        match &udp(h, &s)?.socket {
-            Some(socket) => Ok(socket.local().map(At::from).map_err(NetError::from)),
-            None => Ok(Err(NetError::InvalidState)),
-        }
-    })?;
+    i.func("[method]udp-socket.local-address", Read, |h, (s,): (U,)| Ok(udp(h, &s)?.local()))?;
     i.func("[method]udp-socket.remote-address", Local, |h, (s,): (U,)| {
         Ok(udp(h, &s)?.remote.map(At::from).ok_or(NetError::InvalidState))
     })?;
     i.func("[method]udp-socket.address-family", Local, |h, (s,): (U,)| {
         Ok(if udp(h, &s)?.is_v6 { Family::Ipv6 } else { Family::Ipv4 })
     })?;
-    option!(i, U, udp, "[method]udp-socket.", "unicast-hop-limit", "set-unicast-hop-limit", hops: u8);
-    option!(i, U, udp, "[method]udp-socket.", "receive-buffer-size", "set-receive-buffer-size", receive_bytes: u64);
-    option!(i, U, udp, "[method]udp-socket.", "send-buffer-size", "set-send-buffer-size", send_bytes: u64);
+    udp_options!(i, NetError, "");
     i.func("[method]udp-socket.subscribe", Local, |h, (s,): (U,)| {
         h.derive::<Pollable>(handle_of(&s), Object::Pollable(Ready::At(0)), Rights::READ)
     })
 }
 
 /// Binding to no port in particular is what every sender does, so that any grant of UDP allows it.
-fn bind_udp(host: &mut Host, socket: &U, at: SocketAddr) -> Net<()> {
+pub(crate) fn bind_udp(host: &mut Host, socket: &U, at: SocketAddr) -> Net<()> {
     let own = udp(host, socket)?;
     if !fits(own.is_v6, at) {
         return Ok(Err(NetError::InvalidArgument));
@@ -807,7 +747,7 @@ fn bind_udp(host: &mut Host, socket: &U, at: SocketAddr) -> Net<()> {
     let own = udp(host, socket)?;
     let hops = own.hops;
     let bound = tri!(own.socket());
-    let set = bound.set_hop_limit(own.is_v6, hops).and_then(|()| bound.bind(at));
+    let set = bound.set_hop_limit(own.is_v6, hops).and_then(|()| bound.bind(at, false));
     if let Err(errno) = set {
         own.socket = None;
         return Ok(Err(errno.into()));
@@ -824,7 +764,7 @@ fn datagram_streams(host: &mut Host, socket: &U, remote: Option<SocketAddr>) -> 
         return Ok(Err(NetError::InvalidState));
     }
     if let Some(to) = remote {
-        if !fits(own.is_v6, to) || to.port() == 0 || to.ip().is_unspecified() {
+        if !is_peer(own.is_v6, to) {
             return Ok(Err(NetError::InvalidArgument));
         }
         match host.net.may_reach(NetKind::Udp, to) {
@@ -874,26 +814,33 @@ fn define_datagrams(i: &mut Interface<'_>) -> wasmtime::Result<()> {
 fn receive(host: &mut Host, stream: &Resource<IncomingDatagramStream>, max: u64) -> Net<Vec<Incoming>> {
     let flow = flow(host, stream, Rights::READ)?;
     let max = usize::try_from(max).unwrap_or(usize::MAX).min(DATAGRAMS_MAX);
-    let listens = host.net.grants.iter().any(|g| g.kind == NetKind::UdpListen);
     let mut got: Vec<Incoming> = Vec::new();
     // As many attempts as datagrams: whoever floods the socket with what is dropped holds up nobody.
     for _ in 0..max {
-        let (data, from) = match flow.socket.recv_from() {
-            Ok(datagram) => datagram,
-            Err(Errno::WOULDBLOCK) => break,
-            Err(errno) if got.is_empty() => return Ok(Err(errno.into())),
+        match receive_one(host, &flow)? {
+            Ok(Some((data, from))) => got.push(Incoming { data, remote: from.into() }),
+            Ok(None) => {}
+            Err(NetError::WouldBlock) => break,
+            Err(error) if got.is_empty() => return Ok(Err(error)),
             Err(_) => break,
-        };
-        let is_wanted = match flow.remote {
-            Some(peer) => peer == from,
-            None => listens || host.net.may_reach(NetKind::Udp, from).is_ok(),
-        };
-        if is_wanted {
-            host.take_in(data.len())?;
-            got.push(Incoming { data, remote: from.into() });
         }
     }
     Ok(Ok(got))
+}
+
+/// A datagram that has come, or nothing if its sender is not granted.
+pub(crate) fn receive_one(host: &mut Host, flow: &Datagrams) -> Net<Option<(Vec<u8>, SocketAddr)>> {
+    let (data, from) = tri!(flow.socket.recv_from());
+    let listens = host.net.grants.iter().any(|g| g.kind == NetKind::UdpListen);
+    let is_wanted = match flow.remote {
+        Some(peer) => peer == from,
+        None => listens || host.net.may_reach(NetKind::Udp, from).is_ok(),
+    };
+    if !is_wanted {
+        return Ok(Ok(None));
+    }
+    host.take_in(data.len())?;
+    Ok(Ok(Some((data, from))))
 }
 
 fn send(host: &mut Host, stream: &Resource<OutgoingDatagramStream>, all: &[Outgoing]) -> Net<u64> {

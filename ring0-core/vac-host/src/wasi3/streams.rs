@@ -85,7 +85,7 @@ impl<T: Item, C: Code> Reading<T, C> {
             Ok(rep) => Some(Producer {
                 part: Arc::clone(&self.part),
                 read: self.read,
-                open: Open { rep, ended: store.data().host.ended.clone(), end: end.clone() },
+                open: Open::new(rep, &store.data().host.ended, &end),
                 has_yielded: false,
             }),
             Err(code) => {
@@ -123,7 +123,7 @@ impl<C: Code> Writing<C> {
         let end = End::default();
         match opened {
             Ok(rep) => {
-                let open = Open { rep, ended: store.data().host.ended.clone(), end: end.clone() };
+                let open = Open::new(rep, &store.data().host.ended, &end);
                 data.pipe(store.as_context_mut(), Consumer { part: Arc::clone(&self.part), open })?;
             }
             Err(code) => {
@@ -136,10 +136,16 @@ impl<C: Code> Writing<C> {
 }
 
 /// The host's half of a stream. Whoever gives it up, its end comes, and its handle is given up too.
-struct Open<C> {
-    rep: u32,
+pub(super) struct Open<C> {
+    pub(super) rep: u32,
     ended: Ended,
-    end: End<C>,
+    pub(super) end: End<C>,
+}
+
+impl<C> Open<C> {
+    pub(super) fn new(rep: u32, ended: &Ended, end: &End<C>) -> Self {
+        Self { rep, ended: ended.clone(), end: end.clone() }
+    }
 }
 
 impl<C> Drop for Open<C> {
