@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::entropy::Entropy;
 use crate::fs::{ErrorCode, Mount};
 use crate::held::Holding;
-use crate::http::{Http, Secret};
+use crate::http::{Http, Secret, Serve};
 use crate::identity::Identities;
 use crate::instance::Watch;
 use crate::net::{Net, NetGrant};
@@ -101,6 +101,8 @@ pub struct Setup {
     pub net: Vec<NetGrant>,
     /// Who sends HTTP requests; without it there is no HTTP, whatever was granted.
     pub http: Option<Arc<dyn Http>>,
+    /// Who takes requests for it, if it answers some.
+    pub serve: Option<Box<dyn Serve>>,
     /// What is put into requests in the place of placeholders.
     pub secrets: Vec<Secret>,
     /// The values of `wasi:config`, in the order the guest sees.
@@ -131,6 +133,7 @@ impl Default for Setup {
             stdin: None,
             net: Vec::new(),
             http: None,
+            serve: None,
             secrets: Vec::new(),
             config: Vec::new(),
             buckets: Vec::new(),
@@ -210,6 +213,7 @@ pub struct Host {
     pub(crate) ended: Ended,
     pub(crate) net: Net,
     pub(crate) http: Option<Arc<dyn Http>>,
+    pub(crate) serve: Option<Box<dyn Serve>>,
     /// Bodies of requests and responses.
     pub(crate) holding: Holding,
     pub(crate) secrets: Vec<Secret>,
@@ -241,6 +245,7 @@ impl Host {
             ended: Ended::default(),
             net: Net::new(setup.net),
             http: setup.http,
+            serve: setup.serve,
             holding: Holding::default(),
             secrets: setup.secrets,
             config: setup.config,

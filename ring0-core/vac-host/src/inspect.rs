@@ -217,11 +217,25 @@ pub(crate) fn command_interface(engine: &Engine, compiled: &Compiled) -> Option<
 }
 
 fn newest_command(engine: &Engine, component: &Component) -> Option<String> {
-    let ty = component.component_type();
-    let names = ty.exports(engine.inner(component)).map(|(name, _)| name.to_owned());
     // By their letters `@0.3.` comes after `@0.2.`, and that after nothing.
     let prefixes = ["wasi:cli/run@0.2.", "wasi:cli/run@0.3."];
-    names.filter(|name| name == "wasi:cli/run" || prefixes.iter().any(|p| name.starts_with(p))).max()
+    newest(engine, component, |name| name == "wasi:cli/run" || prefixes.iter().any(|p| name.starts_with(p)))
+}
+
+fn newest(engine: &Engine, component: &Component, is_meant: impl Fn(&str) -> bool) -> Option<String> {
+    let ty = component.component_type();
+    let names = ty.exports(engine.inner(component)).map(|(name, _)| name.to_owned());
+    names.filter(|name| is_meant(name)).max()
+}
+
+/// The newest `wasi:http/handler` that the program exports.
+pub(crate) fn handler_interface(engine: &Engine, compiled: &Compiled) -> Option<String> {
+    newest(engine, &compiled.component, |name| name.starts_with("wasi:http/handler@0.3."))
+}
+
+/// Whether the program answers HTTP requests.
+pub fn is_service(engine: &Engine, compiled: &Compiled) -> bool {
+    handler_interface(engine, compiled).is_some()
 }
 
 /// Whether the program can be run as a command.

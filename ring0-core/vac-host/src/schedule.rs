@@ -76,9 +76,18 @@ pub(crate) fn call(
     results: &mut [Val],
     watch: &dyn Watch,
 ) -> wasmtime::Result<()> {
+    all(store, watch, async |accessor| func.call_concurrent(accessor, args, results).await)
+}
+
+/// Does `work`, and goes on until all tasks that it began are over.
+pub(crate) fn all(
+    store: &mut Store<State>,
+    watch: &dyn Watch,
+    work: impl AsyncFnOnce(&Accessor<State>) -> wasmtime::Result<()>,
+) -> wasmtime::Result<()> {
     let is_stalled = AtomicBool::new(false);
     let stall = &is_stalled;
-    let all = async { store.run_concurrent(async |a| drive(a, func, args, results, stall).await).await? };
+    let all = async { store.run_concurrent(async |a| drive(a, work(a), stall).await).await? };
     run_or(all, watch, || {
         is_stalled.store(true, Relaxed);
         Ok(())
@@ -89,15 +98,13 @@ pub(crate) fn call(
 /// kernel, wherever the host looked in between.
 async fn drive(
     accessor: &Accessor<State>,
-    func: Func,
-    args: &[Val],
-    results: &mut [Val],
+    work: impl Future<Output = wasmtime::Result<()>>,
     is_stalled: &AtomicBool,
 ) -> wasmtime::Result<()> {
-    let mut call = pin!(func.call_concurrent(accessor, args, results));
+    let mut work = pin!(work);
     let mut has_returned = false;
     poll_fn(|context| {
-        if !has_returned && let Poll::Ready(returned) = call.as_mut().poll(context) {
+        if !has_returned && let Poll::Ready(returned) = work.as_mut().poll(context) {
             returned?;
             has_returned = true;
         }

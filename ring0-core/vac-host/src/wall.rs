@@ -5,11 +5,12 @@
 //! then either has the answer (a replay) or lets the host act. On the way out the recorder gets
 //! the answer's canonical form. The order is: charge, ask, act, answer.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use vac_core::canon::{Reader, Writer};
 use vac_core::caps::{Handle, Resource as Quota};
-use vac_core::fault::{Corrupt, Error, Fault, Result};
+use vac_core::fault::{Corrupt, Error, Result};
 use vac_core::ledger::Class;
 use wasmtime::component::{
     Accessor, ComponentNamedList, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType,
@@ -123,7 +124,7 @@ pub struct Wall<'a> {
 
 impl<'a> Wall<'a> {
     pub(crate) fn new(linker: &'a mut Linker<State>) -> Self {
-        Self { linker, count: 0 }
+        Self { linker, count: SERVING.len() }
     }
 
     /// Defines an interface: `name` without version, `version` empty or beginning with `@`.
@@ -138,11 +139,37 @@ impl<'a> Wall<'a> {
     }
 }
 
+/// What a function does that is made of several events.
+pub(crate) type Work<P, E, R> = for<'a> fn(
+    &'a Accessor<State>,
+    Arc<E>,
+    P,
+) -> Pin<Box<dyn Future<Output = wasmtime::Result<R>> + Send + 'a>>;
+
 /// What a function waits for: a socket, and the function whose event a look at it is.
 pub(crate) struct On<P> {
     pub(crate) handle: fn(&P) -> u32,
     pub(crate) interest: Interest,
     pub(crate) look: Arc<Function>,
+}
+
+/// What crosses while a guest answers requests, without being called by a name of an interface.
+const SERVING: [(&str, Class); 5] = [
+    ("[request]handle", Class::Read),
+    ("[read]handle", Class::Read),
+    ("[response]handle", Class::Local),
+    ("[write]handle", Class::Effect),
+    ("[reply]handle", Class::Effect),
+];
+
+/// The events of [`SERVING`], in that order; they are the first functions of every wall.
+pub(crate) fn serving() -> [Arc<Function>; SERVING.len()] {
+    let mut index = 0;
+    SERVING.map(|(name, class)| {
+        let function = Function { index, name: format!("wasi:http/handler#{name}"), class };
+        index += 1;
+        Arc::new(function)
+    })
 }
 
 /// One interface of the wall.
@@ -340,31 +367,23 @@ impl Interface<'_> {
         })
     }
 
-    /// As [`Interface::streams`], for a function that is `async` in its interface and done when it returns.
-    pub(crate) fn streams_async<P, A, R>(
+    /// Defines a function that is `async` in its interface and made of several events, which `work` lets cross.
+    pub(crate) fn composed<P, E, R>(
         &mut self,
         name: &str,
-        class: Class,
-        act: fn(&mut Host, P) -> Result<A>,
-        make: fn(&mut StoreContextMut<'_, State>, A) -> wasmtime::Result<R>,
+        events: E,
+        work: Work<P, E, R>,
     ) -> wasmtime::Result<()>
     where
-        P: ComponentNamedList + Lift + Wire + Send + 'static,
-        A: Wire + 'static,
+        P: ComponentNamedList + Lift + Send + 'static,
+        E: Send + Sync + 'static,
         R: Send + Sync + 'static,
         (R,): ComponentNamedList + Lower,
     {
-        let function = self.function(name, class);
+        let events = Arc::new(events);
         self.linker.func_wrap_concurrent(name, move |accessor: &Accessor<State>, params: P| {
-            let function = Arc::clone(&function);
-            Box::pin(async move {
-                accessor.with(|mut access| {
-                    let mut store = access.as_context_mut();
-                    let answer =
-                        cross(&mut store, &function, params, None, &act).map_err(wasmtime::Error::new)?;
-                    make(&mut store, answer).map(|value| (value,))
-                })
-            })
+            let working = work(accessor, Arc::clone(&events), params);
+            Box::pin(async move { working.await.map(|value| (value,)) })
         })
     }
 

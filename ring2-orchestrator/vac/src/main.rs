@@ -10,8 +10,10 @@ mod client;
 mod commands;
 mod compile;
 mod exit;
+mod h1;
 mod host;
 mod limits;
+mod serve;
 mod show;
 mod ui;
 
