@@ -25,6 +25,7 @@ mod hostile_wasm;
 mod learn;
 mod link;
 mod manifests;
+mod net3;
 mod network;
 mod regressions;
 mod replay;

@@ -39,6 +39,9 @@ struct Waiting {
 /// Which of those that are looked at are ready, and the nanoseconds that passed until then.
 type Looked = (Vec<bool>, u64);
 
+/// The event of a look, the numbers of the waits, and for each its handle and whether it is to be written.
+type Wanted = (Arc<Function>, Vec<u64>, Vec<(u32, bool)>);
+
 impl Readiness {
     /// Begins to wait until the socket behind a handle is ready.
     pub(crate) fn start(&mut self, look: &Arc<Function>, handle: u32, interest: Interest) -> Result<Timer> {
@@ -54,8 +57,8 @@ impl Readiness {
         Ok(timer)
     }
 
-    /// What is still waited for, in order: the number of the wait, the handle, and whether it is to be written.
-    fn wanted(&mut self) -> Option<(Arc<Function>, Vec<u64>, Vec<(u32, bool)>)> {
+    /// What is still waited for, in order.
+    fn wanted(&mut self) -> Option<Wanted> {
         self.waiting.retain(|_, waiting| waiting.signal.strong_count() > 0);
         let look = Arc::clone(&self.waiting.values().next()?.look);
         let sockets = self.waiting.values().map(|w| (w.handle, w.interest == Interest::Write)).collect();

@@ -10,7 +10,7 @@ use vac_core::fault::{Error, Result, Usage};
 use vac_core::ledger::{Field, Header, Outcome};
 use vac_host::engine::{ENGINE, PROFILE};
 use vac_host::http::Serve;
-use vac_host::{Compiled, Ending, Val, inspect, value};
+use vac_host::{Compiled, Ending, Val, Watch, inspect, value};
 
 use crate::calls::Called;
 use crate::copies::Copies;
@@ -114,13 +114,13 @@ pub fn run(home: &Home, target: &Target, request: &Request, outside: Outside) ->
     kernel(home, target, request, outside, (programs, compiled), None)
 }
 
-/// Has `target` answer the requests that `serve` takes, until no more come.
+/// Has `target` answer requests until no more come. `listen` begins to take them, if the program can.
 pub fn serve(
     home: &Home,
     target: &Target,
     request: &Request,
     outside: Outside,
-    serve: Box<dyn Serve>,
+    listen: impl FnOnce(&Arc<dyn Watch>) -> Result<Box<dyn Serve>>,
 ) -> Result<Finished> {
     if target.is_script() {
         return Err(Usage::new(format!("`{}` is a script, and no service", target.place)).into());
@@ -131,6 +131,7 @@ pub fn serve(
         let message = format!("`{place}` is no service: it does not export `wasi:http/handler@0.3`");
         return Err(Usage::new(message).hint(format!("`vac inspect {place}` shows what it exports")).into());
     }
+    let serve = listen(&outside.watch)?;
     kernel(home, target, request, outside, (programs, compiled), Some(serve))
 }
 

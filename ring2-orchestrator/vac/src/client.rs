@@ -24,6 +24,10 @@ pub(crate) struct Client;
 
 impl Http for Client {
     fn send(&self, request: HttpRequest, may_connect: MayConnect) -> Result<HttpResponse, HttpFailure> {
+        // The host checked it when the guest set it, but a secret may have been put in since.
+        if !request.path.bytes().all(|b| b > b' ' && b != 0x7f) {
+            return Err(HttpFailure::Protocol);
+        }
         let stream = connect(&request, &may_connect)?;
         let read_timeout = |limit| stream.set_read_timeout(limit).map_err(|_| HttpFailure::Other);
         read_timeout(request.response_timeout)?;

@@ -200,7 +200,7 @@ fn read_trailers(from: &mut impl BufRead) -> Result<Option<Vec<Header>>, Wrong> 
     let bytes = read_block(from)?;
     let mut room = vec![httparse::EMPTY_HEADER; FIELDS_MAX];
     match httparse::parse_headers(&bytes, &mut room)? {
-        httparse::Status::Complete((_, parsed)) if parsed.is_empty() => Ok(None),
+        httparse::Status::Complete((_, [])) => Ok(None),
         httparse::Status::Complete((_, parsed)) => Ok(Some(fields(parsed))),
         httparse::Status::Partial => Err(Wrong::Protocol),
     }

@@ -22,9 +22,11 @@ pub(crate) fn serve(global: &Global, args: Serve) -> Result<u8> {
         &request.grants,
         |_| Ok(()),
         |outside| {
-            let (listener, at) = Listener::bind(args.addr, Arc::clone(&outside.watch))?;
-            ui::note(format_args!("Serving HTTP on http://{at}"));
-            vac_engine::run::serve(&home, &target, &request, outside, Box::new(listener))
+            vac_engine::run::serve(&home, &target, &request, outside, |watch| {
+                let (listener, at) = Listener::bind(args.addr, Arc::clone(watch))?;
+                ui::note(format_args!("Serving HTTP on http://{at}"));
+                Ok(Box::new(listener))
+            })
         },
     )
 }
