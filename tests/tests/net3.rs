@@ -298,6 +298,8 @@ fn a_service_has_what_is_granted_and_only_a_service_can_be_served() {
     while !ask(at, "GET / HTTP/1.1\r\nhost: h\r\n\r\n").is_empty() {}
     assert_eq!(child.wait().unwrap().code(), Some(4));
     replays(&sandbox);
+    let shown = sandbox.vac(&["inspect", "k.wasm"]).ok().out();
+    assert!(shown.contains("serve  vac serve k.wasm\n"), "{shown}");
     let command = repository().join("ring1-kernels/prebuilt/probe.wasm").display().to_string();
     sandbox.vac(&["serve", &command]).fails(2, &["is no service", "wasi:http/handler"]);
     let (_taken, port) = listener();

@@ -159,8 +159,8 @@ pub(crate) enum Object {
     Network,
     Lookup(std::collections::VecDeque<std::net::IpAddr>),
     Tcp(crate::wasi::sockets::Tcp),
-    Udp(crate::wasi::sockets::Udp),
-    Datagrams(crate::wasi::sockets::Datagrams),
+    Udp(crate::wasi::udp::Udp),
+    Datagrams(crate::wasi::udp::Datagrams),
     Flow(crate::wasi3::flows::Flow),
     /// Number of a granted namespace.
     Bucket(usize),

@@ -230,7 +230,11 @@ fn newest(engine: &Engine, component: &Component, is_meant: impl Fn(&str) -> boo
 
 /// The newest `wasi:http/handler` that the program exports.
 pub(crate) fn handler_interface(engine: &Engine, compiled: &Compiled) -> Option<String> {
-    newest(engine, &compiled.component, |name| name.starts_with("wasi:http/handler@0.3."))
+    newest_handler(engine, &compiled.component)
+}
+
+fn newest_handler(engine: &Engine, component: &Component) -> Option<String> {
+    newest(engine, component, |name| name.starts_with("wasi:http/handler@0.3."))
 }
 
 /// Whether the program answers HTTP requests.
@@ -249,6 +253,8 @@ pub struct Program {
     pub kind: Kind,
     /// Whether it can be run as a command.
     pub is_command: bool,
+    /// Whether it answers HTTP requests.
+    pub is_service: bool,
     /// The functions it exports, as WIT writes them.
     pub exports: Vec<String>,
     /// What it imports.
@@ -277,6 +283,7 @@ pub fn program(
     Ok(Program {
         kind: loaded.kind,
         is_command: newest_command(engine, &component).is_some(),
+        is_service: newest_handler(engine, &component).is_some(),
         exports: exports.iter().map(Export::signature).collect(),
         imports: ty.imports(types).map(|(name, item)| import(types, name, &item.ty)).collect(),
         not_callable: loaded.core.as_ref().map(|core| core.uncallable.clone()).unwrap_or_default(),
@@ -299,6 +306,7 @@ fn foreign_module(kind: Kind, core: &CoreModule, refused: &vac_core::fault::Erro
     Program {
         kind,
         is_command: false,
+        is_service: false,
         exports: core.functions.iter().map(|f| f.signature()).collect(),
         imports,
         not_callable: core.uncallable.clone(),

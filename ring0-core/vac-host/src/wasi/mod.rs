@@ -19,6 +19,7 @@ mod keyvalue;
 mod logging;
 mod random;
 pub(crate) mod sockets;
+pub(crate) mod udp;
 
 /// The version under which the interfaces are defined.
 pub(crate) const VERSION: &str = "@0.2.12";

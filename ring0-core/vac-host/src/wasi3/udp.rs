@@ -16,9 +16,8 @@ use crate::net::NetKind;
 use crate::socket::{self, Interest};
 use crate::wall::{Function, Interface, On};
 use crate::wasi::addresses::{At, Family};
-use crate::wasi::sockets::{
-    self, Datagrams, NetError, Udp, UdpSocket, is_peer, option, receive_one, udp, udp_options, under,
-};
+use crate::wasi::sockets::{self, NetError, is_peer, option, under};
+use crate::wasi::udp::{Datagrams, Udp, UdpSocket, bind_udp, receive_one, udp, udp_options};
 
 type U = Resource<UdpSocket>;
 
@@ -28,7 +27,7 @@ pub(super) fn define(i: &mut Interface<'_>, look: &Arc<Function>) -> wasmtime::R
         Ok(Ok(h.open(Object::Udp(Udp::new(family == Family::Ipv6)), Rights::ALL, None)?))
     })?;
     i.func("[method]udp-socket.bind", Effect, |h, (s, at): (U, At)| -> Net<()> {
-        tri!(sockets::bind_udp(h, &s, at.into())?);
+        tri!(bind_udp(h, &s, at.into())?);
         udp(h, &s)?.is_binding = false;
         Ok(Ok(()))
     })?;
