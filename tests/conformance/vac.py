@@ -32,12 +32,29 @@ def get_wasi_versions():
 
 
 def get_wasi_worlds():
-    return ["wasi:cli/command"]
+    return ["wasi:cli/command", "wasi:http/service"]
+
+
+# What the tests of a proposal connect to and listen on is this machine; `*` is for names, one of which
+# must not resolve.
+GRANTS = {
+    "sockets": ["tcp:0.0.0.0/0", "tcp:::/0", "tcp:listen=*", "udp:0.0.0.0/0", "udp:::/0", "udp:listen=*"],
+    "http": ["http:127.0.0.0/8:*", "http:[::1]:*", "http:*:*", "net:127.0.0.0/8", "net:::1"],
+}
 
 
 def compute_argv(test_path, *rest):
     args, env, dirs = _wanted(rest)
-    argv = [*VAC, "--home", _home(), "--quiet", "run", str(test_path)]
+    argv = [*VAC, "--home", _home(), "--quiet"]
+    if "wasi:http/service" in rest[1:]:
+        # The runner finds the address in the first line of the standard error.
+        argv += ["serve", str(test_path), "--addr", "127.0.0.1:0"]
+    else:
+        argv += ["run", str(test_path)]
+    proposals = next((item for item in rest[1:] if isinstance(item, list)), [])
+    for proposal in proposals if isinstance(rest[0], tuple) else []:
+        for grant in GRANTS.get(proposal, []):
+            argv += ["--grant", grant]
     for host, guest in dirs:
         argv += ["--grant", f"dir:rw={host}::{guest}"]
     for name, value in env.items():

@@ -16,6 +16,7 @@ const COMMANDS: &[&[&str]] = &[
     &["log"],
     &["replay"],
     &["revoke"],
+    &["serve"],
     &["verify"],
     &["mem"],
     &["mem", "create"],

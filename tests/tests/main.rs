@@ -26,6 +26,7 @@ mod learn;
 mod link;
 mod manifests;
 mod mem;
+mod net3;
 mod network;
 mod proposals;
 mod regressions;

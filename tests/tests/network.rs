@@ -35,7 +35,7 @@ fn replays(sandbox: &Sandbox) {
 }
 
 /// A server that answers `answers` connections with what `answer` makes of the request, and gives the requests.
-fn server(
+pub(crate) fn server(
     answers: usize,
     answer: impl Fn(&str) -> String + Send + 'static,
 ) -> (u16, JoinHandle<Vec<String>>) {
@@ -74,7 +74,7 @@ fn read_request(stream: &mut TcpStream) -> String {
     }
 }
 
-fn ok(body: &str) -> String {
+pub(crate) fn ok(body: &str) -> String {
     format!(
         "HTTP/1.1 200 OK\r\nx-kind: test\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
         body.len()

@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::entropy::Entropy;
 use crate::fs::{ErrorCode, Mount};
 use crate::held::Holding;
-use crate::http::{Http, Secret};
+use crate::http::{Http, Secret, Serve};
 use crate::identity::Identities;
 use crate::instance::Watch;
 use crate::net::{Net, NetGrant};
@@ -103,6 +103,8 @@ pub struct Setup {
     pub net: Vec<NetGrant>,
     /// Who sends HTTP requests; without it there is no HTTP, whatever was granted.
     pub http: Option<Arc<dyn Http>>,
+    /// Who takes requests for it, if it answers some.
+    pub serve: Option<Box<dyn Serve>>,
     /// What is put into requests in the place of placeholders.
     pub secrets: Vec<Secret>,
     /// The values of `wasi:config`, in the order the guest sees.
@@ -135,6 +137,7 @@ impl Default for Setup {
             stdin: None,
             net: Vec::new(),
             http: None,
+            serve: None,
             secrets: Vec::new(),
             config: Vec::new(),
             buckets: Vec::new(),
@@ -161,8 +164,9 @@ pub(crate) enum Object {
     Network,
     Lookup(std::collections::VecDeque<std::net::IpAddr>),
     Tcp(crate::wasi::sockets::Tcp),
-    Udp(crate::wasi::sockets::Udp),
-    Datagrams(crate::wasi::sockets::Datagrams),
+    Udp(crate::wasi::udp::Udp),
+    Datagrams(crate::wasi::udp::Datagrams),
+    Flow(crate::wasi3::flows::Flow),
     /// Number of a granted namespace.
     Bucket(usize),
     Http(Box<crate::wasi::http::HttpObject>),
@@ -216,6 +220,7 @@ pub struct Host {
     pub(crate) http: Option<Arc<dyn Http>>,
     /// Buffers for what is read of files.
     pub(crate) pieces: Pieces,
+    pub(crate) serve: Option<Box<dyn Serve>>,
     /// Bodies of requests and responses.
     pub(crate) holding: Holding,
     pub(crate) secrets: Vec<Secret>,
@@ -252,6 +257,7 @@ impl Host {
             net: Net::new(setup.net),
             http: setup.http,
             pieces: Pieces::default(),
+            serve: setup.serve,
             holding: Holding::default(),
             secrets: setup.secrets,
             config: setup.config,
@@ -345,7 +351,8 @@ impl Host {
         }
     }
 
-    fn release_ended(&mut self) {
+    /// Gives up the handles of what has ended.
+    pub(crate) fn release_ended(&mut self) {
         for rep in self.ended.take() {
             // With the handle that it was made from it may be gone already.
             let _ = self.release(Handle::from_rep(rep));

@@ -37,6 +37,8 @@ pub struct HttpRequest {
     pub headers: Vec<Header>,
     /// The body; `None` if the guest gave none.
     pub body: Option<Vec<u8>>,
+    /// Fields after the body, if there are any.
+    pub trailers: Option<Vec<Header>>,
     /// How long to wait for a connection.
     pub connect_timeout: Option<Duration>,
     /// How long to wait for the response.
@@ -54,6 +56,8 @@ pub struct HttpResponse {
     pub headers: Vec<Header>,
     /// The body.
     pub body: Vec<u8>,
+    /// Fields after the body, if there are any.
+    pub trailers: Option<Vec<Header>>,
 }
 
 /// Why there is no response. No text of the network or the client is in it, so that nothing leaks.
@@ -90,6 +94,31 @@ pub type MayConnect = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 pub trait Http: Send + Sync {
     /// Sends one request and waits for the whole response.
     fn send(&self, request: HttpRequest, may_connect: MayConnect) -> Result<HttpResponse, HttpFailure>;
+}
+
+/// A request that somebody sent to a guest, whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    /// As it was sent.
+    pub method: String,
+    /// The host and port that were asked.
+    pub authority: String,
+    /// Path and query.
+    pub path: String,
+    /// In order.
+    pub headers: Vec<Header>,
+    /// The body.
+    pub body: Vec<u8>,
+    /// Fields after the body, if there are any.
+    pub trailers: Option<Vec<Header>>,
+}
+
+/// Takes requests for a guest that answers them, one at a time.
+pub trait Serve: Send {
+    /// Waits for the next request; `None` if no more come.
+    fn next(&mut self) -> vac_core::fault::Result<Option<Served>>;
+    /// Answers it. Whether whoever sent it was still there.
+    fn reply(&mut self, response: HttpResponse) -> bool;
 }
 
 /// A value that the guest may use and must not see.
@@ -156,11 +185,14 @@ pub(crate) fn conceal(response: &mut HttpResponse, secrets: &[Secret]) {
                     *bytes = changed;
                 }
             };
-            response.headers.iter_mut().for_each(|(_, value)| put(value));
+            let fields = response.headers.iter_mut().chain(response.trailers.iter_mut().flatten());
+            fields.for_each(|(_, value)| put(value));
             put(&mut response.body);
             // Names come in lower case, and so would a value in one.
             let form = form.to_ascii_lowercase();
-            response.headers.retain(|(name, _)| memmem::find(name.as_bytes(), &form).is_none());
+            let is_free = |(name, _): &(String, Vec<u8>)| memmem::find(name.as_bytes(), &form).is_none();
+            response.headers.retain(is_free);
+            response.trailers.iter_mut().for_each(|trailers| trailers.retain(is_free));
         }
     }
 }
@@ -197,6 +229,7 @@ mod tests {
                 ("proxy-authorization".into(), b"Basic dXNlcjpAQGtAQA==".to_vec()),
             ],
             body: Some(b"@@k@@@@k@@ @@".to_vec()),
+            trailers: None,
             connect_timeout: None,
             response_timeout: None,
             body_max_bytes: 1,
@@ -233,12 +266,14 @@ mod tests {
                 ("x-hunter2hunter2".into(), b"1".to_vec()),
             ],
             body: b"you sent hunter2hunter2!".to_vec(),
+            trailers: Some(vec![("y".into(), b"hunter2hunter2".to_vec())]),
         };
         conceal(&mut response, &[secret(None)]);
         assert_eq!(response.body, b"you sent @@k@@!");
         assert_eq!(response.headers[0].1, b"@@k@@");
         assert_eq!(response.headers[1].1, b"dXNlcjp@@k@@g==");
         assert_eq!(response.headers.len(), 2);
+        assert_eq!(response.trailers.unwrap()[0].1, b"@@k@@");
         assert_eq!(format!("{:?}", secret(None)), "Secret(@@k@@)");
     }
 }

@@ -217,11 +217,29 @@ pub(crate) fn command_interface(engine: &Engine, compiled: &Compiled) -> Option<
 }
 
 fn newest_command(engine: &Engine, component: &Component) -> Option<String> {
-    let ty = component.component_type();
-    let names = ty.exports(engine.inner(component)).map(|(name, _)| name.to_owned());
     // By their letters `@0.3.` comes after `@0.2.`, and that after nothing.
     let prefixes = ["wasi:cli/run@0.2.", "wasi:cli/run@0.3."];
-    names.filter(|name| name == "wasi:cli/run" || prefixes.iter().any(|p| name.starts_with(p))).max()
+    newest(engine, component, |name| name == "wasi:cli/run" || prefixes.iter().any(|p| name.starts_with(p)))
+}
+
+fn newest(engine: &Engine, component: &Component, is_meant: impl Fn(&str) -> bool) -> Option<String> {
+    let ty = component.component_type();
+    let names = ty.exports(engine.inner(component)).map(|(name, _)| name.to_owned());
+    names.filter(|name| is_meant(name)).max()
+}
+
+/// The newest `wasi:http/handler` that the program exports.
+pub(crate) fn handler_interface(engine: &Engine, compiled: &Compiled) -> Option<String> {
+    newest_handler(engine, &compiled.component)
+}
+
+fn newest_handler(engine: &Engine, component: &Component) -> Option<String> {
+    newest(engine, component, |name| name.starts_with("wasi:http/handler@0.3."))
+}
+
+/// Whether the program answers HTTP requests.
+pub fn is_service(engine: &Engine, compiled: &Compiled) -> bool {
+    handler_interface(engine, compiled).is_some()
 }
 
 /// Whether the program can be run as a command.
@@ -235,6 +253,8 @@ pub struct Program {
     pub kind: Kind,
     /// Whether it can be run as a command.
     pub is_command: bool,
+    /// Whether it answers HTTP requests.
+    pub is_service: bool,
     /// The functions it exports, as WIT writes them.
     pub exports: Vec<String>,
     /// What it imports.
@@ -266,6 +286,7 @@ pub fn program(
     Ok(Program {
         kind: loaded.kind,
         is_command: newest_command(engine, &component).is_some(),
+        is_service: newest_handler(engine, &component).is_some(),
         exports: exports.iter().map(Export::signature).collect(),
         imports: ty.imports(types).map(|(name, item)| import(types, name, &item.ty)).collect(),
         not_callable: loaded.core.as_ref().map(|core| core.uncallable.clone()).unwrap_or_default(),
@@ -289,6 +310,7 @@ fn foreign_module(kind: Kind, core: &CoreModule, refused: &vac_core::fault::Erro
     Program {
         kind,
         is_command: false,
+        is_service: false,
         exports: core.functions.iter().map(|f| f.signature()).collect(),
         imports,
         not_callable: core.uncallable.clone(),

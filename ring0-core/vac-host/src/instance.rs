@@ -13,6 +13,7 @@ use crate::host::{Host, Setup};
 use crate::limits::{TASKS_MAX, TICKS_BETWEEN_CHECKS};
 use crate::schedule;
 use crate::wall::{Exit, Recorder, State, tick};
+use crate::wasi3::http_serve::{self, Events};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,6 +152,38 @@ impl Instance {
             Err(Stopped::Exit(status)) => Ok(Ending::Exited(status)),
             Err(Stopped::Error(error)) => Err(error),
         }
+    }
+
+    /// Has the kernel answer requests until no more come: `wasi:http/handler`.
+    pub fn serve(&mut self, engine: &Engine) -> Result<Ending> {
+        let callee = self.find_handler(engine)?;
+        let events = Events::new();
+        let (store, watch) = (&mut self.store, &*self.budget.watch);
+        loop {
+            let mut goes_on = false;
+            let served = schedule::all(store, watch, async |accessor| {
+                goes_on = http_serve::one(accessor, callee.func, &events).await?;
+                Ok(())
+            });
+            match served {
+                Ok(()) if goes_on => {}
+                Ok(()) => return Ok(Ending::Returned),
+                Err(error) => match error.downcast_ref::<Exit>() {
+                    Some(Exit(status)) => return Ok(Ending::Exited(*status)),
+                    None => return Err(classify(error, self.bounds)),
+                },
+            }
+        }
+    }
+
+    fn find_handler(&mut self, engine: &Engine) -> Result<Callee> {
+        let interface = crate::inspect::handler_interface(engine, &self.compiled);
+        let found = interface.and_then(|name| {
+            let instance = self.compiled.component.get_export_index(None, &name)?;
+            self.compiled.component.get_export_index(Some(&instance), "handle")
+        });
+        let missing = || Usage::new("this program is no service: it does not export `wasi:http/handler`");
+        self.callee(&found.ok_or_else(missing)?)
     }
 
     fn find_command(&mut self, engine: &Engine) -> Result<ComponentExportIndex> {

@@ -41,6 +41,7 @@ pub mod memory;
 pub mod nearest;
 pub mod net;
 mod piece;
+mod readiness;
 mod schedule;
 mod secret_text;
 pub mod sections;

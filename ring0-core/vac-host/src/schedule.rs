@@ -2,7 +2,8 @@
 //!
 //! The engine keeps all tasks of a kernel in queues of its own, whose order follows from what the
 //! kernel does. Every host function is done when it returns, but for those that wait for an
-//! instant. So there is one choice only that is ours, when to end a wait, and [`Timers`] makes it.
+//! instant or for a socket. So there is one choice only that is ours, when to end a wait: [`Timers`] makes it
+//! for instants, and [`readiness`] for sockets, where the ledger has it.
 //!
 //! [`Timers`]: crate::timers::Timers
 
@@ -12,11 +13,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, Wake, Waker};
 
-use vac_core::fault::Error;
+use vac_core::fault::{Error, Result};
 use wasmtime::component::{Accessor, Func, Val};
 use wasmtime::{AsContextMut, Store, Trap};
 
 use crate::instance::Watch;
+use crate::readiness;
 use crate::wall::{State, tick};
 
 /// Notes that somebody wants to be polled again.
@@ -74,9 +76,18 @@ pub(crate) fn call(
     results: &mut [Val],
     watch: &dyn Watch,
 ) -> wasmtime::Result<()> {
+    all(store, watch, async |accessor| func.call_concurrent(accessor, args, results).await)
+}
+
+/// Does `work`, and goes on until all tasks that it began are over.
+pub(crate) fn all(
+    store: &mut Store<State>,
+    watch: &dyn Watch,
+    work: impl AsyncFnOnce(&Accessor<State>) -> wasmtime::Result<()>,
+) -> wasmtime::Result<()> {
     let is_stalled = AtomicBool::new(false);
     let stall = &is_stalled;
-    let all = async { store.run_concurrent(async |a| drive(a, func, args, results, stall).await).await? };
+    let all = async { store.run_concurrent(async |a| drive(a, work(a), stall).await).await? };
     run_or(all, watch, || {
         is_stalled.store(true, Relaxed);
         Ok(())
@@ -87,22 +98,23 @@ pub(crate) fn call(
 /// kernel, wherever the host looked in between.
 async fn drive(
     accessor: &Accessor<State>,
-    func: Func,
-    args: &[Val],
-    results: &mut [Val],
+    work: impl Future<Output = wasmtime::Result<()>>,
     is_stalled: &AtomicBool,
 ) -> wasmtime::Result<()> {
-    let mut call = pin!(func.call_concurrent(accessor, args, results));
+    let mut work = pin!(work);
     let mut has_returned = false;
     poll_fn(|context| {
-        if !has_returned && let Poll::Ready(returned) = call.as_mut().poll(context) {
+        if !has_returned && let Poll::Ready(returned) = work.as_mut().poll(context) {
             returned?;
             has_returned = true;
         }
         if has_returned && accessor.poll_no_interesting_tasks(context).is_ready() {
             return Poll::Ready(Ok(()));
         }
-        let goes_on = end_waits(accessor, is_stalled.swap(false, Relaxed));
+        let goes_on = match end_waits(accessor, is_stalled.swap(false, Relaxed)) {
+            Ok(goes_on) => goes_on,
+            Err(why) => return Poll::Ready(Err(wasmtime::Error::new(why))),
+        };
         match (goes_on, has_returned) {
             (true, _) => Poll::Pending,
             // What is left waits for something that nobody will do.
@@ -113,18 +125,26 @@ async fn drive(
     .await
 }
 
-/// Ends the waits that are over, and the first one if nothing else can go on. Whether anything can.
-fn end_waits(accessor: &Accessor<State>, is_stalled: bool) -> bool {
+/// Ends the waits that are over, and, if nothing else can go on, those whose socket is ready or the first one
+/// for an instant. Whether anything can.
+fn end_waits(accessor: &Accessor<State>, is_stalled: bool) -> Result<bool> {
     accessor.with(|mut access| {
         let mut store = access.as_context_mut();
         let now = tick(&store);
-        let State { host, timers, .. } = store.data_mut();
         if !is_stalled {
-            timers.end_due(now);
-            return true;
+            store.data_mut().timers.end_due(now);
+            return Ok(true);
+        }
+        let limit = store.data().timers.until_first(now);
+        let woken = readiness::wake(&mut store, limit)?;
+        let State { host, timers, .. } = store.data_mut();
+        if let Some(waited) = woken {
+            timers.pass(waited);
+            host.clock.pass(waited);
+            return Ok(true);
         }
         let passed = timers.end_first(now);
         host.clock.pass(passed.unwrap_or_default());
-        passed.is_some()
+        Ok(passed.is_some())
     })
 }

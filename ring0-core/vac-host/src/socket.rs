@@ -52,8 +52,9 @@ impl Socket {
         Ok(Self { fd })
     }
 
-    pub(crate) fn bind(&self, at: SocketAddr) -> NetResult<()> {
-        if at.port() != 0 {
+    /// `is_reused` is whether the port may be one that a connection of before still keeps.
+    pub(crate) fn bind(&self, at: SocketAddr, is_reused: bool) -> NetResult<()> {
+        if is_reused && at.port() != 0 {
             sockopt::set_socket_reuseaddr(&self.fd, true)?;
         }
         net::bind(&self.fd, &at)
@@ -127,6 +128,15 @@ impl Socket {
 
     pub(crate) fn set_keep_alive(&self, on: bool) -> NetResult<()> {
         sockopt::set_socket_keepalive(&self.fd, on)
+    }
+
+    /// Forgets the peer of a socket for datagrams.
+    pub(crate) fn disconnect(&self) -> NetResult<()> {
+        match net::connect_unspec(&self.fd) {
+            // What some systems say when they have done it.
+            Err(Errno::AFNOSUPPORT | Errno::INVAL) | Ok(()) => Ok(()),
+            other => other,
+        }
     }
 
     /// Whether the next read or write would not wait.

@@ -34,15 +34,24 @@ pub(crate) struct Timer {
     signal: Arc<Signal>,
 }
 
+impl Timer {
+    /// The wait of a number that is over when the signal rings.
+    pub(crate) fn new(number: u64) -> (Self, Weak<Signal>) {
+        let signal = Arc::new(Signal::default());
+        let weak = Arc::downgrade(&signal);
+        (Self { number, signal }, weak)
+    }
+}
+
 #[derive(Debug, Default)]
-struct Signal(Mutex<(bool, Option<Waker>)>);
+pub(crate) struct Signal(Mutex<(bool, Option<Waker>)>);
 
 impl Signal {
     fn lock(&self) -> MutexGuard<'_, (bool, Option<Waker>)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ring(&self) {
+    pub(crate) fn ring(&self) {
         let mut state = self.lock();
         state.0 = true;
         if let Some(waker) = state.1.take() {
@@ -59,10 +68,11 @@ impl Timers {
         }
         self.make_room()?;
         let instant = tick.saturating_add(self.waited_ns).saturating_add(ns);
-        let (number, signal) = (self.started, Arc::new(Signal::default()));
+        let number = self.started;
         self.started += 1;
-        self.waiting.insert((instant, number), Arc::downgrade(&signal));
-        Ok(Some(Timer { number, signal }))
+        let (timer, signal) = Timer::new(number);
+        self.waiting.insert((instant, number), signal);
+        Ok(Some(timer))
     }
 
     fn make_room(&mut self) -> Result<()> {
@@ -84,6 +94,18 @@ impl Timers {
                 signal.ring();
             }
         }
+    }
+
+    /// Nanoseconds until the first wait that somebody waits for ends.
+    pub(crate) fn until_first(&self, tick: u64) -> Option<u64> {
+        let now = tick.saturating_add(self.waited_ns);
+        let first = self.waiting.iter().find(|(_, signal)| signal.strong_count() > 0);
+        first.map(|((instant, _), _)| instant.saturating_sub(now))
+    }
+
+    /// Lets time pass in which the kernel waited for something else.
+    pub(crate) fn pass(&mut self, ns: u64) {
+        self.waited_ns = self.waited_ns.saturating_add(ns);
     }
 
     /// Ends the first wait. The nanoseconds that pass until then, or `None` if nothing is waited for.

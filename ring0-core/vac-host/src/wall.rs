@@ -5,11 +5,12 @@
 //! then either has the answer (a replay) or lets the host act. On the way out the recorder gets
 //! the answer's canonical form. The order is: charge, ask, act, answer.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use vac_core::canon::{Reader, Writer};
 use vac_core::caps::{Handle, Resource as Quota};
-use vac_core::fault::{Corrupt, Error, Fault, Result};
+use vac_core::fault::{Corrupt, Error, Result};
 use vac_core::ledger::Class;
 use wasmtime::component::{
     Accessor, ComponentNamedList, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType,
@@ -18,6 +19,8 @@ use wasmtime::{AsContext, AsContextMut, StoreContextMut};
 
 use crate::host::{Host, REVOKED};
 use crate::piece::Form;
+use crate::readiness::Readiness;
+use crate::socket::Interest;
 use crate::timers::Timers;
 use crate::wasi3::http::Bodies;
 use crate::wire::Wire;
@@ -101,6 +104,8 @@ pub struct State {
     pub(crate) response: Writer,
     /// Waits of functions that are `async`.
     pub(crate) timers: Timers,
+    /// Tasks that wait for sockets.
+    pub(crate) readiness: Readiness,
     /// Bodies of HTTP messages.
     pub(crate) bodies: Bodies,
 }
@@ -115,6 +120,7 @@ impl State {
             request,
             response,
             timers: Timers::default(),
+            readiness: Readiness::default(),
             bodies: Bodies::default(),
         }
     }
@@ -128,7 +134,7 @@ pub struct Wall<'a> {
 
 impl<'a> Wall<'a> {
     pub(crate) fn new(linker: &'a mut Linker<State>) -> Self {
-        Self { linker, count: 0 }
+        Self { linker, count: SERVING.len() }
     }
 
     /// Defines an interface: `name` without version, `version` empty or beginning with `@`.
@@ -141,6 +147,39 @@ impl<'a> Wall<'a> {
         let linker = self.linker.instance(&format!("{name}{version}"))?;
         define(&mut Interface { linker, name, count: &mut self.count })
     }
+}
+
+/// What a function does that is made of several events.
+pub(crate) type Work<P, E, R> = for<'a> fn(
+    &'a Accessor<State>,
+    Arc<E>,
+    P,
+) -> Pin<Box<dyn Future<Output = wasmtime::Result<R>> + Send + 'a>>;
+
+/// What a function waits for: a socket, and the function whose event a look at it is.
+pub(crate) struct On<P> {
+    pub(crate) handle: fn(&P) -> u32,
+    pub(crate) interest: Interest,
+    pub(crate) look: Arc<Function>,
+}
+
+/// What crosses while a guest answers requests, without being called by a name of an interface.
+const SERVING: [(&str, Class); 5] = [
+    ("[request]handle", Class::Read),
+    ("[read]handle", Class::Read),
+    ("[response]handle", Class::Local),
+    ("[write]handle", Class::Effect),
+    ("[reply]handle", Class::Effect),
+];
+
+/// The events of [`SERVING`], in that order; they are the first functions of every wall.
+pub(crate) fn serving() -> [Arc<Function>; SERVING.len()] {
+    let mut index = 0;
+    SERVING.map(|(name, class)| {
+        let function = Function { index, name: format!("wasi:http/handler#{name}"), class };
+        index += 1;
+        Arc::new(function)
+    })
 }
 
 /// One interface of the wall.
@@ -272,6 +311,47 @@ impl Interface<'_> {
         })
     }
 
+    /// Defines a function that is `async` in its interface and may have to wait for the socket behind the handle
+    /// that is its first argument. While it answers nothing, `again` is done when the socket is ready;
+    /// each time is an event.
+    pub(crate) fn retried<P, R>(
+        &mut self,
+        name: &str,
+        class: Class,
+        on: On<P>,
+        begin: fn(&mut Host, P) -> Result<Option<R>>,
+        again: fn(&mut Host, u32) -> Result<Option<R>>,
+    ) -> wasmtime::Result<()>
+    where
+        P: ComponentNamedList + Lift + Wire + Send + 'static,
+        R: Wire + Lower + Send + Sync + 'static,
+        (R,): ComponentNamedList + Lower,
+    {
+        let first = self.function(name, class);
+        let next = self.function(&format!("[again]{name}"), class);
+        let On { handle, interest, look } = on;
+        self.linker.func_wrap_concurrent(name, move |accessor: &Accessor<State>, params: P| {
+            let (first, next, look) = (Arc::clone(&first), Arc::clone(&next), Arc::clone(&look));
+            Box::pin(async move {
+                let handle = handle(&params);
+                let begun =
+                    accessor.with(|mut a| cross(&mut a.as_context_mut(), &first, params, None, &begin));
+                let mut result = begun.map_err(wasmtime::Error::new)?;
+                loop {
+                    if let Some(result) = result {
+                        return Ok((result,));
+                    }
+                    let wait = accessor.with(|mut a| a.data_mut().readiness.start(&look, handle, interest));
+                    wait.map_err(wasmtime::Error::new)?.await;
+                    let again = |host: &mut Host, (handle,): (u32,)| again(host, handle);
+                    let tried =
+                        accessor.with(|mut a| cross(&mut a.as_context_mut(), &next, (handle,), None, &again));
+                    result = tried.map_err(wasmtime::Error::new)?;
+                }
+            })
+        })
+    }
+
     /// Defines a function that takes or gives streams. `split` takes its arguments apart, into those
     /// that are recorded and those that only `make` sees, which builds the result from what `act` answered.
     pub(crate) fn streams<P, W, S, A, R>(
@@ -297,31 +377,23 @@ impl Interface<'_> {
         })
     }
 
-    /// As [`Interface::streams`], for a function that is `async` in its interface and done when it returns.
-    pub(crate) fn streams_async<P, A, R>(
+    /// Defines a function that is `async` in its interface and made of several events, which `work` lets cross.
+    pub(crate) fn composed<P, E, R>(
         &mut self,
         name: &str,
-        class: Class,
-        act: fn(&mut Host, P) -> Result<A>,
-        make: fn(&mut StoreContextMut<'_, State>, A) -> wasmtime::Result<R>,
+        events: E,
+        work: Work<P, E, R>,
     ) -> wasmtime::Result<()>
     where
-        P: ComponentNamedList + Lift + Wire + Send + 'static,
-        A: Wire + 'static,
+        P: ComponentNamedList + Lift + Send + 'static,
+        E: Send + Sync + 'static,
         R: Send + Sync + 'static,
         (R,): ComponentNamedList + Lower,
     {
-        let function = self.function(name, class);
+        let events = Arc::new(events);
         self.linker.func_wrap_concurrent(name, move |accessor: &Accessor<State>, params: P| {
-            let function = Arc::clone(&function);
-            Box::pin(async move {
-                accessor.with(|mut access| {
-                    let mut store = access.as_context_mut();
-                    let answer =
-                        cross(&mut store, &function, params, None, &act).map_err(wasmtime::Error::new)?;
-                    make(&mut store, answer).map(|value| (value,))
-                })
-            })
+            let working = work(accessor, Arc::clone(&events), params);
+            Box::pin(async move { working.await.map(|value| (value,)) })
         })
     }
 
@@ -338,22 +410,6 @@ impl Interface<'_> {
             crossed.map_err(wasmtime::Error::new)?;
             Err::<(), _>(wasmtime::Error::new(Exit(status)))
         })
-    }
-
-    /// Defines a method of a handle that is never made, so that programs which name it can be linked.
-    pub(crate) fn never(&mut self, name: &str, is_async: bool) -> wasmtime::Result<()> {
-        let words = format!("`{}#{name}` was called, and there is nothing that it works on", self.name);
-        let trap = move || {
-            let fault = Fault { kind: "trap", message: words.clone() };
-            Err(wasmtime::Error::new(Error::from(fault)))
-        };
-        match is_async {
-            false => self.linker.func_new(name, move |_, _, _, _| trap()),
-            true => self.linker.func_new_concurrent(name, move |_, _, _, _| {
-                let trapped = trap();
-                Box::pin(async move { trapped })
-            }),
-        }
     }
 
     /// Defines a type of handle. Giving one up is recorded like a call.

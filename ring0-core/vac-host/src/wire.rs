@@ -101,6 +101,9 @@ impl<T: Wire> Wire for Option<T> {
             T::read(r).map(Some)
         })
     }
+    fn revoked() -> Option<Self> {
+        T::revoked().map(Some)
+    }
 }
 
 impl<T: Wire, E: Wire> Wire for Result<T, E> {

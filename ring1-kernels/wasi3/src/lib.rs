@@ -1,4 +1,4 @@
-//! Kernel `wasi3`: a command of WASI 0.3 that tests its host. Its first argument says what to do;
+//! Kernel `wasi3`: a command and a service of WASI 0.3 that tests its host. Its first argument says what to do;
 //! `tests/tests/wasi3.rs` says what must come out.
 //!
 //! What a case finds wrong it says on the standard error, and then it ends with status 1.
@@ -7,6 +7,7 @@ mod case;
 mod clocks;
 mod files;
 mod http;
+mod net;
 mod odds;
 mod stdio;
 
@@ -21,6 +22,7 @@ mod bindings {
 }
 
 use bindings::wasi::cli::environment;
+use bindings::wasi::http::types::{ErrorCode as HttpError, Request, Response};
 use case::wrong;
 
 struct Wasi3;
@@ -41,6 +43,12 @@ impl bindings::exports::wasi::cli::run::Guest for Wasi3 {
             "random" => odds::random().await,
             "http" => http::all().await,
             "sockets" => odds::sockets().await,
+            "tcp" => net::tcp().await,
+            "pair" => net::pair().await,
+            "udp" => net::udp().await,
+            "again" => net::again().await,
+            "names" => net::names().await,
+            "fetch" => net::fetch().await,
             "exit" => odds::exit(),
             "fail" => return Err(()),
             "stuck" => odds::stuck().await,
@@ -52,6 +60,12 @@ impl bindings::exports::wasi::cli::run::Guest for Wasi3 {
             other => wrong(&format!("no case `{other}`")).await,
         }
         Ok(())
+    }
+}
+
+impl bindings::exports::wasi::http::handler::Guest for Wasi3 {
+    async fn handle(request: Request) -> Result<Response, HttpError> {
+        net::answer(request).await
     }
 }
 

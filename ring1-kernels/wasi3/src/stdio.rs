@@ -36,6 +36,12 @@ pub(crate) async fn echo() {
     same("end of the output", done.await, Ok(())).await;
 }
 
+/// Waits for a byte of the standard input.
+pub(crate) async fn line() {
+    let (mut from, _) = stdin::read_via_stream();
+    drop(from.read(Vec::with_capacity(1)).await);
+}
+
 /// Gives the standard input to the output as it is.
 pub(crate) async fn pass() {
     let (from, ended) = stdin::read_via_stream();

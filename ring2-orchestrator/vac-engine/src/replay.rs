@@ -152,12 +152,15 @@ fn run_again(
     let what = text(header, "what")?;
     let finished = match What::from_word(&what) {
         Some(What::Script) => script::replay(session, &target, header)?,
-        Some(What::Run) => {
+        Some(what @ (What::Run | What::Serve)) => {
             let compiled = session.programs.compile_linked(home, &target, &recorded_links(home, header)?)?;
             let (args, env) = (texts(header, "args")?, pairs(header, "env")?);
             let name = args.first().cloned().unwrap_or_default();
-            let gave =
-                session.kernel(&name, &compiled, &Ask::Command { args: &args, env: &env }, With::default());
+            let ask = match what {
+                What::Serve => Ask::Serve { args: &args, env: &env },
+                _ => Ask::Command { args: &args, env: &env },
+            };
+            let gave = session.kernel(&name, &compiled, &ask, With::default());
             let gave = session.keep_trees(&trees, None, gave);
             finish(session, gave)?
         }
@@ -179,7 +182,7 @@ fn run_again(
             let gave = session.keep_trees(&trees, None, gave);
             finish(session, gave)?
         }
-        None => return Err(wrong("what", "run, call or script", header.get("what"))),
+        None => return Err(wrong("what", "run, serve, call or script", header.get("what"))),
     };
     Ok((finished.summary.head, finished.summary.ticks))
 }

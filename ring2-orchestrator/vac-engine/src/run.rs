@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use vac_core::canon::Node;
 use vac_core::cid::{Cid, Codec};
 use vac_core::fault::{Error, Result, Usage};
 use vac_core::ledger::{Field, Header, Outcome};
 use vac_host::engine::{ENGINE, PROFILE};
-use vac_host::{Compiled, Ending, Val, inspect, value};
+use vac_host::http::Serve;
+use vac_host::{Compiled, Ending, Val, Watch, inspect, value};
 
 use crate::calls::Called;
 use crate::copies::Copies;
@@ -54,6 +56,8 @@ pub struct Request {
 pub enum What {
     /// A command.
     Run,
+    /// A service.
+    Serve,
     /// A typed call.
     Call,
     /// A script.
@@ -65,13 +69,14 @@ impl What {
     pub fn word(self) -> &'static str {
         match self {
             Self::Run => "run",
+            Self::Serve => "serve",
             Self::Call => "call",
             Self::Script => "script",
         }
     }
 
     pub(crate) fn from_word(word: &str) -> Option<Self> {
-        [Self::Run, Self::Call, Self::Script].into_iter().find(|what| what.word() == word)
+        [Self::Run, Self::Serve, Self::Call, Self::Script].into_iter().find(|what| what.word() == word)
     }
 }
 
@@ -102,23 +107,73 @@ pub fn run(home: &Home, target: &Target, request: &Request, outside: Outside) ->
         }
         return script::run(home, target, request, outside);
     }
-    let mut programs = Programs::new(&request.limits, &outside);
-    let compiled = programs.compile_linked(home, target, &request.links)?;
+    let (programs, compiled) = compile(home, target, request, &outside)?;
     if !inspect::is_command(programs.engine()?, &compiled) {
         return Err(not_a_command(&programs, &compiled, target)?);
     }
+    kernel(home, target, request, outside, (programs, compiled), None)
+}
+
+/// Has `target` answer requests until no more come. `listen` begins to take them, if the program can.
+pub fn serve(
+    home: &Home,
+    target: &Target,
+    request: &Request,
+    outside: Outside,
+    listen: impl FnOnce(&Arc<dyn Watch>) -> Result<Box<dyn Serve>>,
+) -> Result<Finished> {
+    if target.is_script() {
+        return Err(Usage::new(format!("`{}` is a script, and no service", target.place)).into());
+    }
+    let (programs, compiled) = compile(home, target, request, &outside)?;
+    if !inspect::is_service(programs.engine()?, &compiled) {
+        let place = &target.place;
+        let message = format!("`{place}` is no service: it does not export `wasi:http/handler@0.3`");
+        return Err(Usage::new(message).hint(format!("`vac inspect {place}` shows what it exports")).into());
+    }
+    let serve = listen(&outside.watch)?;
+    kernel(home, target, request, outside, (programs, compiled), Some(serve))
+}
+
+fn compile(
+    home: &Home,
+    target: &Target,
+    request: &Request,
+    outside: &Outside,
+) -> Result<(Programs, Arc<Compiled>)> {
+    let mut programs = Programs::new(&request.limits, outside);
+    let compiled = programs.compile_linked(home, target, &request.links)?;
+    Ok((programs, compiled))
+}
+
+/// A run whose only kernel is a command, or a service if somebody takes requests for it.
+fn kernel(
+    home: &Home,
+    target: &Target,
+    request: &Request,
+    outside: Outside,
+    (programs, compiled): (Programs, Arc<Compiled>),
+    serve: Option<Box<dyn Serve>>,
+) -> Result<Finished> {
     let keys = Keys::of(home, target, request)?;
     let request = &keys.request;
     let args: Vec<String> =
         std::iter::once(target.name.clone()).chain(request.args.iter().cloned()).collect();
     let env = environment(request);
     let copies = Copies::make(home, &request.grants)?;
-    let with = with(home, request, &copies)?;
-    let header = header(What::Run, &target.cid, request, keys.add_to(command_fields(&args, &env)));
+    let is_service = serve.is_some();
+    let with = With { serve, ..with(home, request, &copies)? };
+    let what = if is_service { What::Serve } else { What::Run };
+    let header = header(what, &target.cid, request, keys.add_to(command_fields(&args, &env)));
     let header_grants = grants::in_header(&header);
     let mut session = start(home, programs, target, header, request, outside)?;
     keys.note(&session);
-    let gave = session.kernel(&target.name, &compiled, &Ask::Command { args: &args, env: &env }, with);
+    let ask = if is_service {
+        Ask::Serve { args: &args, env: &env }
+    } else {
+        Ask::Command { args: &args, env: &env }
+    };
+    let gave = session.kernel(&target.name, &compiled, &ask, with);
     let gave = session.keep_trees(&grants::trees_to_keep(&header_grants), Some(&copies), gave);
     finish(session, gave)
 }
@@ -138,6 +193,7 @@ pub(crate) fn with(home: &Home, request: &Request, copies: &Copies) -> Result<Wi
         buckets: grants::buckets(home, &request.grants)?,
         secrets: request.secrets.iter().map(|given| given.secret.clone()).collect(),
         config: config.into_iter().collect(),
+        serve: None,
     })
 }
 

@@ -14,7 +14,7 @@ use vac_core::cid::{Cid, Codec};
 use vac_core::fault::{Corrupt, Error, HostAbort, Result};
 use vac_core::ledger::{Body, Class, Committer, Head, Header, Ledger, Outcome, RunId};
 use vac_core::store::Store;
-use vac_host::http::{Http, Secret};
+use vac_host::http::{Http, Secret, Serve};
 use vac_host::net::NetGrant;
 use vac_host::{
     Bucket, Budget, Compiled, Compiler, Console, Ending, Instance, NoConsole, Preopen, Setup, Spent, Val,
@@ -110,6 +110,13 @@ pub enum Ask<'a> {
         /// Environment.
         env: &'a [(String, String)],
     },
+    /// Answer HTTP requests, with arguments and environment.
+    Serve {
+        /// Arguments; the first is its name.
+        args: &'a [String],
+        /// Environment.
+        env: &'a [(String, String)],
+    },
     /// Call a typed export.
     Call {
         /// The export.
@@ -143,6 +150,8 @@ pub struct With {
     pub secrets: Vec<Secret>,
     /// The values of `wasi:config`.
     pub config: Vec<(String, String)>,
+    /// Who takes requests for it. A replay has nobody.
+    pub serve: Option<Box<dyn Serve>>,
 }
 
 /// Where a call of a kernel began.
@@ -282,6 +291,7 @@ impl<'h> Session<'h> {
         let ticks = spent.ticks;
         let export = match ask {
             Ask::Command { .. } => "wasi:cli/run",
+            Ask::Serve { .. } => "wasi:http/handler",
             Ask::Call { export, .. } => export,
         };
         self.used(name, program, export, ticks, before);
@@ -354,6 +364,7 @@ impl<'h> Session<'h> {
         };
         let gave = match ask {
             Ask::Command { .. } => instance.run_command(engine).map(Gave::Ended),
+            Ask::Serve { .. } => instance.serve(engine).map(Gave::Ended),
             Ask::Call { export, args } => instance.call(engine, export, args).map(Gave::Results),
         };
         (gave, instance.spent())
@@ -437,7 +448,7 @@ impl<'h> Session<'h> {
 
     fn setup(&self, ask: &Ask<'_>, with: With) -> Setup {
         let (args, env) = match ask {
-            Ask::Command { args, env } => (args.to_vec(), env.to_vec()),
+            Ask::Command { args, env } | Ask::Serve { args, env } => (args.to_vec(), env.to_vec()),
             Ask::Call { .. } => (Vec::new(), Vec::new()),
         };
         let console: Box<dyn Console> = match self.is_live() {
@@ -451,6 +462,7 @@ impl<'h> Session<'h> {
             stdin: with.stdin,
             net: with.net,
             http: self.outside.http.clone(),
+            serve: with.serve,
             secrets: with.secrets,
             config: with.config,
             buckets: with.buckets,
@@ -546,8 +558,8 @@ fn request_of(program: &Compiled, ask: &Ask<'_>) -> Vec<u8> {
     to.array(4);
     to.link(&program.cid);
     match ask {
-        Ask::Command { args, env } => {
-            to.text("wasi:cli/run");
+        Ask::Command { args, env } | Ask::Serve { args, env } => {
+            to.text(if matches!(ask, Ask::Serve { .. }) { "wasi:http/handler" } else { "wasi:cli/run" });
             args.to_vec().encode(&mut to);
             env.to_vec().encode(&mut to);
         }

@@ -58,6 +58,9 @@ pub(crate) enum Command {
     /// Call exports of a component or module, one or several in the same instance.
     #[command(after_help = format!("{CALLS}\n\n{}", limits::table()))]
     Call(Call),
+    /// Answer HTTP requests with a component that exports wasi:http/handler, until an interrupt.
+    #[command(after_help = limits::table())]
+    Serve(Serve),
     /// Show what a program is, exports and imports, what it asks for and what it would get.
     Inspect(Inspect),
     /// Run a program once, and write the least manifest that it needed.
@@ -155,6 +158,25 @@ pub(crate) struct Run {
     pub(crate) no_manifest: bool,
     /// Arguments of the program.
     #[arg(last = true)]
+    pub(crate) args: Vec<String>,
+}
+
+/// `vac serve`.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// A component, or the CID of one in the store.
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: String,
+    /// The address to listen on; port 0 is any that is free. The standard error says which.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    pub(crate) addr: std::net::SocketAddr,
+    #[command(flatten)]
+    pub(crate) given: Given,
+    /// Give the program all that is granted, whatever its manifest asks for.
+    #[arg(long)]
+    pub(crate) no_manifest: bool,
+    /// Arguments of the program.
+    #[arg(last = true, value_name = "ARGS")]
     pub(crate) args: Vec<String>,
 }
 

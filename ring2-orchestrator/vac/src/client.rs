@@ -4,141 +4,171 @@
 //! of its own but those of the connection, and connects only to addresses that it was told may be reached: the
 //! name is resolved once, and what was checked is what is connected to.
 
-use std::io::Read;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::io::{self, BufReader, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
 
-use ureq::http::Request;
-use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
-use ureq::{Agent, Error, Timeout};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use vac_host::http::{Http, HttpFailure, HttpRequest, HttpResponse, MayConnect};
 
-/// Bytes of headers that a response may have.
-const HEADERS_MAX_BYTES: usize = 64 << 10;
+use crate::h1::{self, Framing, Message, ResponseHead, Wrong};
+
+/// Addresses of one name that are tried.
+const ADDRESSES_MAX: usize = 8;
+/// Responses before the one that counts (RFC 9110, 15.2).
+const INTERIM_MAX: usize = 8;
 
 /// Sends requests for guests.
 pub(crate) struct Client;
 
 impl Http for Client {
     fn send(&self, request: HttpRequest, may_connect: MayConnect) -> Result<HttpResponse, HttpFailure> {
-        let resolver = Checked { may_connect };
-        let max = request.body_max_bytes;
-        let sent = exchange(request, resolver);
-        match sent {
-            Ok(response) => receive(response, max),
-            Err(error) => Err(failure(&error)),
+        // The host checked it when the guest set it, but a secret may have been put in since.
+        if !request.path.bytes().all(|b| b > b' ' && b != 0x7f) {
+            return Err(HttpFailure::Protocol);
+        }
+        let stream = connect(&request, &may_connect)?;
+        let read_timeout = |limit| stream.set_read_timeout(limit).map_err(|_| HttpFailure::Other);
+        read_timeout(request.response_timeout)?;
+        let tcp = stream.try_clone().map_err(|_| HttpFailure::Other)?;
+        let mut wire = match request.is_https {
+            true => Wire::Tls(Box::new(secure(tcp, &request.host)?)),
+            false => Wire::Plain(tcp),
+        };
+        // A server may answer before it has read all, and close: its answer counts.
+        let written = h1::write(&mut wire, &message(&request));
+        let mut from = BufReader::new(wire);
+        let head = match (written, head(&mut from)) {
+            (_, Ok(head)) => head,
+            (Err(error), Err(_)) => return Err(of_io(&error)),
+            (Ok(()), Err(wrong)) => return Err(failure(&wrong)),
+        };
+        read_timeout(None)?;
+        let framing = match (request.method.as_str(), head.status) {
+            ("HEAD", _) | (_, 204 | 304) => Framing::Length(0),
+            _ => h1::framing(&head.headers, Framing::Connection).map_err(|wrong| failure(&wrong))?,
+        };
+        let body = h1::read_body(&mut from, framing, request.body_max_bytes);
+        let (body, trailers) = body.map_err(|wrong| failure(&wrong))?;
+        Ok(HttpResponse { status: head.status, headers: head.headers, body, trailers })
+    }
+}
+
+/// The head of the response that counts.
+fn head(from: &mut impl io::BufRead) -> Result<ResponseHead, Wrong> {
+    for _ in 0..INTERIM_MAX {
+        let head = h1::read_response(from)?;
+        match head.status {
+            // Nobody asked for another protocol.
+            101 => return Err(Wrong::Protocol),
+            100..200 => {}
+            _ => return Ok(head),
+        }
+    }
+    Err(Wrong::Protocol)
+}
+
+fn message(request: &HttpRequest) -> Message<'_> {
+    let host = if request.host.contains(':') { format!("[{}]", request.host) } else { request.host.clone() };
+    let is_default = request.port == if request.is_https { 443 } else { 80 };
+    let port = if is_default { String::new() } else { format!(":{}", request.port) };
+    let start = format!("{} {} HTTP/1.1\r\nhost: {host}{port}\r\n", request.method, request.path);
+    let expects_body = matches!(request.method.as_str(), "POST" | "PUT" | "PATCH");
+    let body = request.body.as_deref().or(expects_body.then_some(&[]));
+    Message { start, headers: &request.headers, body, trailers: request.trailers.as_deref(), is_head: false }
+}
+
+/// A connection to the first address of the host that may be reached and that answers.
+fn connect(request: &HttpRequest, may_connect: &MayConnect) -> Result<TcpStream, HttpFailure> {
+    let found = (request.host.as_str(), request.port).to_socket_addrs().map_err(|_| HttpFailure::Dns)?;
+    let found: Vec<SocketAddr> = found.collect();
+    let open = found.iter().filter(|at| may_connect(at.ip())).take(ADDRESSES_MAX);
+    let mut failed = match found.first() {
+        Some(at) => HttpFailure::Prohibited(at.ip()),
+        None => HttpFailure::Dns,
+    };
+    for at in open {
+        let connected = match request.connect_timeout {
+            Some(limit) => TcpStream::connect_timeout(at, limit.max(std::time::Duration::from_nanos(1))),
+            None => TcpStream::connect(at),
+        };
+        match connected {
+            Ok(stream) => return Ok(stream),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => failed = HttpFailure::ConnectTimeout,
+            Err(_) => failed = HttpFailure::Refused,
+        }
+    }
+    Err(failed)
+}
+
+/// Sets TLS up: by the certificates that Mozilla trusts.
+fn secure(tcp: TcpStream, host: &str) -> Result<StreamOwned<ClientConnection, TcpStream>, HttpFailure> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.map_err(|_| HttpFailure::Tls)?.with_root_certificates(roots).with_no_client_auth();
+    let name = match host.parse::<IpAddr>() {
+        Ok(ip) => ServerName::from(ip),
+        Err(_) => ServerName::try_from(host.to_owned()).map_err(|_| HttpFailure::Tls)?,
+    };
+    let connection = ClientConnection::new(Arc::new(config), name).map_err(|_| HttpFailure::Tls)?;
+    let mut stream = StreamOwned::new(connection, tcp);
+    while stream.conn.is_handshaking() {
+        stream.conn.complete_io(&mut stream.sock).map_err(|error| of_io(&error))?;
+    }
+    Ok(stream)
+}
+
+/// A connection, in the clear or not.
+enum Wire {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Read for Wire {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(to),
+            Self::Tls(stream) => stream.read(to),
         }
     }
 }
 
-fn exchange(request: HttpRequest, resolver: Checked) -> Result<ureq::http::Response<ureq::Body>, Error> {
-    let config = Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .proxy(None)
-        .user_agent("")
-        .accept("")
-        .accept_encoding("")
-        .max_response_header_size(HEADERS_MAX_BYTES)
-        .max_idle_connections(0)
-        .allow_non_standard_methods(true)
-        .timeout_connect(request.connect_timeout)
-        .timeout_recv_response(request.response_timeout)
-        .build();
-    let agent = Agent::with_parts(config, DefaultConnector::default(), resolver);
-    let scheme = if request.is_https { "https" } else { "http" };
-    let host = if request.host.contains(':') { format!("[{}]", request.host) } else { request.host };
-    let uri = format!("{scheme}://{host}:{}{}", request.port, request.path);
-    let mut head = Request::builder().method(request.method.as_str()).uri(uri);
-    // The length is that of the body as it is sent, with secrets in it.
-    for (name, value) in request.headers.iter().filter(|(name, _)| name != "content-length") {
-        head = head.header(name.as_str(), value.as_slice());
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
     }
-    match request.body {
-        Some(body) => agent.run(head.body(body)?),
-        None => agent.run(head.body(())?),
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
     }
-}
-
-fn receive(response: ureq::http::Response<ureq::Body>, max: u64) -> Result<HttpResponse, HttpFailure> {
-    let (head, mut body) = response.into_parts();
-    let headers =
-        head.headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()));
-    let mut bytes = Vec::new();
-    let mut reader = body.as_reader().take(max.saturating_add(1));
-    reader.read_to_end(&mut bytes).map_err(|e| failure(&Error::from(e)))?;
-    if bytes.len() as u64 > max {
-        return Err(HttpFailure::BodyTooLarge);
-    }
-    Ok(HttpResponse { status: head.status.as_u16(), headers: headers.collect(), body: bytes })
 }
 
 /// What of an error the guest hears: no text of it.
-fn failure(error: &Error) -> HttpFailure {
-    match error {
-        Error::HostNotFound => HttpFailure::Dns,
-        Error::Timeout(Timeout::Connect | Timeout::Resolve) => HttpFailure::ConnectTimeout,
-        Error::Timeout(_) => HttpFailure::ResponseTimeout,
-        Error::BodyExceedsLimit(_) => HttpFailure::BodyTooLarge,
-        Error::Tls(_) | Error::Pem(_) => HttpFailure::Tls,
-        Error::Rustls(rustls::Error::InvalidCertificate(_)) => HttpFailure::Certificate,
-        Error::Rustls(_) => HttpFailure::Tls,
-        Error::Protocol(_) | Error::Http(_) => HttpFailure::Protocol,
-        Error::ConnectionFailed => HttpFailure::Refused,
-        Error::Io(e) => of_io(e),
-        _ => HttpFailure::Other,
+fn failure(wrong: &Wrong) -> HttpFailure {
+    match wrong {
+        Wrong::Io(error) => of_io(error),
+        Wrong::Protocol | Wrong::HeadTooLarge => HttpFailure::Protocol,
+        Wrong::BodyTooLarge => HttpFailure::BodyTooLarge,
     }
 }
 
-fn of_io(error: &std::io::Error) -> HttpFailure {
-    if let Some(Prohibited(ip)) = error.get_ref().and_then(|e| e.downcast_ref()) {
-        return HttpFailure::Prohibited(*ip);
+fn of_io(error: &io::Error) -> HttpFailure {
+    if let Some(tls) = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
+        return match tls {
+            rustls::Error::InvalidCertificate(_) => HttpFailure::Certificate,
+            _ => HttpFailure::Tls,
+        };
     }
     match error.kind() {
-        std::io::ErrorKind::ConnectionRefused => HttpFailure::Refused,
-        std::io::ErrorKind::TimedOut => HttpFailure::ConnectTimeout,
-        std::io::ErrorKind::InvalidData => HttpFailure::Tls,
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => HttpFailure::ResponseTimeout,
+        io::ErrorKind::InvalidData => HttpFailure::Tls,
         _ => HttpFailure::Terminated,
-    }
-}
-
-/// Every address of the name is one that may not be reached.
-#[derive(Debug, thiserror::Error)]
-#[error("the address may not be reached")]
-struct Prohibited(std::net::IpAddr);
-
-/// Resolves names, and gives the addresses that may be reached.
-struct Checked {
-    may_connect: MayConnect,
-}
-
-impl std::fmt::Debug for Checked {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Checked")
-    }
-}
-
-impl Resolver for Checked {
-    fn resolve(
-        &self,
-        uri: &ureq::http::Uri,
-        _: &ureq::config::Config,
-        _: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, Error> {
-        let host = uri.host().ok_or(Error::HostNotFound)?.trim_start_matches('[').trim_end_matches(']');
-        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
-        let found: Vec<SocketAddr> =
-            (host, port).to_socket_addrs().map_err(|_| Error::HostNotFound)?.collect();
-        let mut open = self.empty();
-        // As many as fit.
-        for at in found.iter().filter(|at| (self.may_connect)(at.ip())).take(8) {
-            open.push(*at);
-        }
-        match found.first() {
-            _ if !open.is_empty() => Ok(open),
-            Some(at) => Err(Error::Io(std::io::Error::other(Prohibited(at.ip())))),
-            None => Err(Error::HostNotFound),
-        }
     }
 }

@@ -10,10 +10,12 @@ mod client;
 mod commands;
 mod compile;
 mod exit;
+mod h1;
 mod host;
 #[cfg(target_os = "linux")]
 mod jail;
 mod limits;
+mod serve;
 mod show;
 mod streams;
 mod ui;

@@ -12,18 +12,19 @@ use std::time::Duration;
 
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderName, HeaderValue};
-use vac_core::canon::{Encode, Reader, Writer};
+use vac_core::canon::{Encode, Writer};
 use vac_core::caps::Rights;
-use vac_core::fault::{Corrupt, Fault, Result};
+use vac_core::fault::{Fault, Result};
 use vac_core::ledger::Class::{Effect, Local, Read};
 use wasmtime::component::{ComponentType, Lift, Lower, Resource};
 
 use super::VERSION;
 use super::http_error::HttpError;
+use super::http_values::{Method, Scheme};
 use super::io::{Input, InputStream, IoError, Output, OutputStream, Pollable, Ready, wrong_kind};
 use crate::held::Held;
 use crate::host::{Host, Object, handle_of, refused};
-use crate::http::{Header, HttpFailure, HttpRequest, conceal, reveal};
+use crate::http::{Header, HttpFailure, HttpRequest, HttpResponse, conceal, reveal};
 use crate::limits::{HTTP_BODY_MAX_BYTES, HTTP_FIELDS_MAX, HTTP_FIELDS_MAX_BYTES};
 use crate::socket::beside;
 use crate::wall::{Interface, Wall};
@@ -99,9 +100,10 @@ pub(crate) enum HttpObject {
 
 /// A response, of which the guest has taken the body or not.
 pub(crate) struct Response {
-    status: u16,
-    headers: Vec<Header>,
-    body: Option<Held>,
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<Header>,
+    pub(crate) body: Option<Held>,
+    pub(crate) trailers: Option<Vec<Header>>,
 }
 
 /// Bytes that a guest writes.
@@ -134,98 +136,6 @@ pub(crate) struct Timeouts {
     connect_ns: Option<u64>,
     first_byte_ns: Option<u64>,
     between_bytes_ns: Option<u64>,
-}
-
-/// `wasi:http/types.method`.
-#[derive(Debug, Clone, PartialEq, Eq, ComponentType, Lift, Lower)]
-#[component(variant)]
-pub(crate) enum Method {
-    #[component(name = "get")]
-    Get,
-    #[component(name = "head")]
-    Head,
-    #[component(name = "post")]
-    Post,
-    #[component(name = "put")]
-    Put,
-    #[component(name = "delete")]
-    Delete,
-    #[component(name = "connect")]
-    Connect,
-    #[component(name = "options")]
-    Options,
-    #[component(name = "trace")]
-    Trace,
-    #[component(name = "patch")]
-    Patch,
-    #[component(name = "other")]
-    Other(String),
-}
-
-impl Method {
-    const KNOWN: [(&str, Self); 9] = [
-        ("GET", Self::Get),
-        ("HEAD", Self::Head),
-        ("POST", Self::Post),
-        ("PUT", Self::Put),
-        ("DELETE", Self::Delete),
-        ("CONNECT", Self::Connect),
-        ("OPTIONS", Self::Options),
-        ("TRACE", Self::Trace),
-        ("PATCH", Self::Patch),
-    ];
-
-    fn word(&self) -> &str {
-        match self {
-            Self::Other(word) => word,
-            known => Self::KNOWN.iter().find(|(_, m)| m == known).map_or("", |(word, _)| word),
-        }
-    }
-
-    fn from_word(word: &str) -> Self {
-        let known = Self::KNOWN.into_iter().find(|(known, _)| *known == word);
-        known.map_or_else(|| Self::Other(word.to_owned()), |(_, method)| method)
-    }
-}
-
-/// A method is its word. `other("GET")` is `get`.
-impl Wire for Method {
-    fn put(&self, to: &mut Writer) {
-        to.text(self.word());
-    }
-    fn read(from: &mut Reader<'_>) -> std::result::Result<Self, Corrupt> {
-        Ok(Self::from_word(from.text()?))
-    }
-}
-
-/// `wasi:http/types.scheme`.
-#[derive(Debug, Clone, PartialEq, Eq, ComponentType, Lift, Lower)]
-#[component(variant)]
-pub(crate) enum Scheme {
-    #[component(name = "HTTP")]
-    Http,
-    #[component(name = "HTTPS")]
-    Https,
-    #[component(name = "other")]
-    Other(String),
-}
-
-/// A scheme is its word.
-impl Wire for Scheme {
-    fn put(&self, to: &mut Writer) {
-        to.text(match self {
-            Self::Http => "http",
-            Self::Https => "https",
-            Self::Other(word) => word,
-        });
-    }
-    fn read(from: &mut Reader<'_>) -> std::result::Result<Self, Corrupt> {
-        Ok(match from.text()? {
-            "http" => Self::Http,
-            "https" => Self::Https,
-            other => Self::Other(other.to_owned()),
-        })
-    }
 }
 
 /// `wasi:http/types.header-error`.
@@ -442,7 +352,7 @@ fn define_request(i: &mut Interface<'_>) -> wasmtime::Result<()> {
     i.func("[method]outgoing-request.method", Local, |h, (r,): (Req,)| Ok(draft(h, &r)?.method.clone()))?;
     i.func("[method]outgoing-request.set-method", Local, |h, (r, method): (Req, Method)| {
         let is_one = http::Method::from_bytes(method.word().as_bytes()).is_ok();
-        set(&mut draft(h, &r)?.method, Method::from_word(method.word()), is_one)
+        set(&mut draft(h, &r)?.method, Method::of(method.word()), is_one)
     })?;
     i.func("[method]outgoing-request.path-with-query", Local, |h, (r,): (Req,)| {
         Ok(draft(h, &r)?.path.clone())
@@ -624,7 +534,7 @@ fn get(host: &mut Host, future: &Resource<FutureResponse>) -> Result<Got> {
 }
 
 /// What a request looks like to the ledger: `[method, url, headers]`. Secrets are placeholders in it.
-fn detail(request: &HttpRequest) -> Vec<u8> {
+pub(crate) fn detail(request: &HttpRequest) -> Vec<u8> {
     let scheme = if request.is_https { "https" } else { "http" };
     let url = format!("{scheme}://{}:{}{}", request.host, request.port, request.path);
     let mut to = Writer::default();
@@ -635,7 +545,7 @@ fn detail(request: &HttpRequest) -> Vec<u8> {
     to.into_bytes()
 }
 
-fn nothing() -> Vec<u8> {
+pub(crate) fn nothing() -> Vec<u8> {
     let mut to = Writer::default();
     Encode::encode(&(), &mut to);
     to.into_bytes()
@@ -669,12 +579,26 @@ fn whole(
     timeouts: Timeouts,
     body_max_bytes: u64,
 ) -> std::result::Result<HttpRequest, HttpError> {
-    let is_https = match &draft.scheme {
+    let ns = [timeouts.connect_ns, timeouts.first_byte_ns];
+    let to = (draft.scheme.as_ref(), draft.authority.as_deref(), draft.path.as_deref());
+    request_to(&draft.method, to, draft.headers.clone(), ns, body_max_bytes)
+}
+
+/// A request without a body, to a scheme, an authority and a path. The timeouts are those of connecting and of
+/// the first byte, in nanoseconds.
+pub(crate) fn request_to(
+    method: &Method,
+    (scheme, authority, path): (Option<&Scheme>, Option<&str>, Option<&str>),
+    headers: Vec<Header>,
+    timeouts_ns: [Option<u64>; 2],
+    body_max_bytes: u64,
+) -> std::result::Result<HttpRequest, HttpError> {
+    let is_https = match scheme {
         Some(Scheme::Http) => false,
         Some(Scheme::Https) | None => true,
         Some(Scheme::Other(_)) => return Err(HttpError::HttpProtocolError),
     };
-    let authority = draft.authority.as_deref().unwrap_or_default();
+    let authority = authority.filter(|text| !text.contains('@')).unwrap_or_default();
     let authority: Authority = authority.parse().map_err(|_| HttpError::HttpRequestUriInvalid)?;
     let port = match authority.port_u16() {
         Some(port) => port,
@@ -687,24 +611,26 @@ fn whole(
             }
         }
     };
-    let path = match draft.path.as_deref() {
+    let path = match path {
         None | Some("") => "/".to_owned(),
         Some(path) if path.starts_with('/') => path.to_owned(),
         Some(path) => format!("/{path}"),
     };
-    if draft.method == Method::Connect {
+    if *method == Method::Connect {
         return Err(HttpError::HttpRequestMethodInvalid);
     }
+    let [connect, first_byte] = timeouts_ns;
     Ok(HttpRequest {
-        method: draft.method.word().to_owned(),
+        method: method.word().to_owned(),
         is_https,
         host: authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase(),
         port,
         path,
-        headers: draft.headers.clone(),
+        headers,
         body: None,
-        connect_timeout: timeouts.connect_ns.map(Duration::from_nanos),
-        response_timeout: timeouts.first_byte_ns.map(Duration::from_nanos),
+        trailers: None,
+        connect_timeout: connect.map(Duration::from_nanos),
+        response_timeout: first_byte.map(Duration::from_nanos),
         body_max_bytes,
     })
 }
@@ -740,7 +666,7 @@ fn handle(host: &mut Host, request: &Req, options: Option<&Opt>) -> Handled {
 }
 
 /// Looks for the grant of a request, and notes it, or what would have allowed it.
-fn allow(host: &mut Host, request: &HttpRequest) -> std::result::Result<(), HttpError> {
+pub(crate) fn allow(host: &mut Host, request: &HttpRequest) -> std::result::Result<(), HttpError> {
     match host.net.may_request(&request.method, &request.host, request.port) {
         Ok(grant) => {
             let number = grant.grant;
@@ -757,7 +683,7 @@ fn allow(host: &mut Host, request: &HttpRequest) -> std::result::Result<(), Http
 type Sent = Result<std::result::Result<Response, HttpError>>;
 
 /// Sends a request that [`allow`] allowed.
-fn send(host: &mut Host, mut request: HttpRequest) -> Sent {
+pub(crate) fn send(host: &mut Host, mut request: HttpRequest) -> Sent {
     let Some(client) = host.http.clone() else { return Ok(Err(HttpError::ConfigurationError)) };
     let has_secret = reveal(&mut request, &host.secrets);
     if has_secret {
@@ -784,7 +710,8 @@ fn send(host: &mut Host, mut request: HttpRequest) -> Sent {
     conceal(&mut response, &host.secrets);
     let mut body = Held::new(&host.holding);
     body.extend(&response.body)?;
-    Ok(Ok(Response { status: response.status, headers: response.headers, body: Some(body) }))
+    let HttpResponse { status, headers, trailers, .. } = response;
+    Ok(Ok(Response { status, headers, body: Some(body), trailers }))
 }
 
 /// Ends the body of a request; if the request was handed in before, it is sent now.

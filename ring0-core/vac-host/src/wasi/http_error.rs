@@ -4,6 +4,7 @@ use vac_core::canon::{Reader, Writer};
 use vac_core::fault::Corrupt;
 use wasmtime::component::{ComponentType, Lift, Lower};
 
+use crate::fs;
 use crate::http::HttpFailure;
 use crate::wire::{Wire, record};
 
@@ -69,6 +70,9 @@ macro_rules! error_code {
                         (name, _) => Err(r.wrong("an error code of wasi:http", vac_core::fault::quote(name))),
                     }
                 })
+            }
+            fn revoked() -> Option<Self> {
+                Some(Self::HttpRequestDenied)
             }
         }
     };
@@ -139,5 +143,11 @@ impl From<HttpFailure> for HttpError {
             HttpFailure::BodyTooLarge => Self::HttpResponseBodySize(None),
             HttpFailure::Other => Self::InternalError(None),
         }
+    }
+}
+
+impl From<fs::ErrorCode> for HttpError {
+    fn from(_: fs::ErrorCode) -> Self {
+        Self::InternalError(None)
     }
 }

@@ -6,17 +6,20 @@
 
 use crate::wall::Wall;
 
+pub(crate) mod addresses;
 pub(crate) mod cli;
 mod clocks;
 mod config;
 pub(crate) mod filesystem;
 pub(crate) mod http;
-mod http_error;
+pub(crate) mod http_error;
+pub(crate) mod http_values;
 pub(crate) mod io;
 mod keyvalue;
 mod logging;
 mod random;
 pub(crate) mod sockets;
+pub(crate) mod udp;
 
 /// The version under which the interfaces are defined.
 pub(crate) const VERSION: &str = "@0.2.12";

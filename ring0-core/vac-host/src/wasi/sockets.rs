@@ -1,4 +1,4 @@
-//! `wasi:sockets`: names, TCP, UDP.
+//! `wasi:sockets`: names and TCP; see [`super::udp`] for the rest.
 //!
 //! Without a grant every socket can be made and nothing can be done with it: looking a name up, connecting,
 //! binding and sending are answered with `access-denied`. What the network did is in the ledger: every answer
@@ -7,26 +7,25 @@
 //! Options of a socket are kept and given back as they were set; of those, only keep-alive and the hop limit
 //! are passed on to the host, and buffer sizes are not, because what a host makes of them differs.
 
-use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::net::{Shutdown, SocketType};
-use vac_core::canon::{Reader, Writer};
 use vac_core::caps::Rights;
-use vac_core::fault::{Corrupt, Result};
+use vac_core::fault::Result;
 use vac_core::ledger::Class::{Effect, Local, Read};
 use wasmtime::component::{ComponentType, Lift, Lower, Resource};
 
 use super::VERSION;
+use super::addresses::{At, Family, Ip};
 use super::io::{Input, InputStream, IoError, Output, OutputStream, Pollable, Ready, wrong_kind};
 use crate::host::{Host, Object, handle_of, refused};
-use crate::limits::{DATAGRAM_MAX_BYTES, DATAGRAMS_MAX, HOST_NAME_MAX_BYTES};
+use crate::limits::HOST_NAME_MAX_BYTES;
 use crate::net::{Denied, NetKind, plain};
 use crate::socket::{Interest, NetResult, Socket, resolve};
 use crate::wall::{Interface, Wall};
-use crate::wire::{Wire, cases, record};
+use crate::wire::cases;
 
 /// `wasi:sockets/network.network`.
 pub(crate) struct Network;
@@ -34,13 +33,6 @@ pub(crate) struct Network;
 pub(crate) struct ResolveAddressStream;
 /// `wasi:sockets/tcp.tcp-socket`.
 pub(crate) struct TcpSocket;
-/// `wasi:sockets/udp.udp-socket`.
-pub(crate) struct UdpSocket;
-/// `wasi:sockets/udp.incoming-datagram-stream`.
-pub(crate) struct IncomingDatagramStream;
-/// `wasi:sockets/udp.outgoing-datagram-stream`.
-pub(crate) struct OutgoingDatagramStream;
-
 /// `wasi:sockets/network.error-code`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift, Lower)]
 #[component(enum)]
@@ -138,134 +130,6 @@ impl From<Errno> for NetError {
     }
 }
 
-/// `wasi:sockets/network.ip-address-family`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift, Lower)]
-#[component(enum)]
-#[repr(u8)]
-pub(crate) enum Family {
-    #[component(name = "ipv4")]
-    Ipv4,
-    #[component(name = "ipv6")]
-    Ipv6,
-}
-cases!(Family { Ipv4, Ipv6 });
-
-type Bytes4 = (u8, u8, u8, u8);
-type Words8 = (u16, u16, u16, u16, u16, u16, u16, u16);
-
-/// `wasi:sockets/network.ip-address`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift, Lower)]
-#[component(variant)]
-pub(crate) enum Ip {
-    #[component(name = "ipv4")]
-    Ipv4(Bytes4),
-    #[component(name = "ipv6")]
-    Ipv6(Words8),
-}
-
-/// `wasi:sockets/network.ipv4-socket-address`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift, Lower)]
-#[component(record)]
-pub(crate) struct At4 {
-    port: u16,
-    address: Bytes4,
-}
-
-/// `wasi:sockets/network.ipv6-socket-address`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift, Lower)]
-#[component(record)]
-pub(crate) struct At6 {
-    port: u16,
-    #[component(name = "flow-info")]
-    flow_info: u32,
-    address: Words8,
-    #[component(name = "scope-id")]
-    scope_id: u32,
-}
-
-/// `wasi:sockets/network.ip-socket-address`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift, Lower)]
-#[component(variant)]
-pub(crate) enum At {
-    #[component(name = "ipv4")]
-    Ipv4(At4),
-    #[component(name = "ipv6")]
-    Ipv6(At6),
-}
-
-/// An address is its text, as people write it: a log shows it.
-impl Wire for Ip {
-    fn put(&self, to: &mut Writer) {
-        to.text(&IpAddr::from(*self).to_string());
-    }
-    fn read(from: &mut Reader<'_>) -> std::result::Result<Self, Corrupt> {
-        let text = from.text()?;
-        text.parse::<IpAddr>().map(Self::from).map_err(|e| from.wrong("an address", e))
-    }
-}
-
-/// The text, and flow information, which a text of it would lose.
-impl Wire for At {
-    fn put(&self, to: &mut Writer) {
-        let flow = if let Self::Ipv6(at) = self { at.flow_info } else { 0 };
-        (SocketAddr::from(*self).to_string(), flow).put(to);
-    }
-    fn read(from: &mut Reader<'_>) -> std::result::Result<Self, Corrupt> {
-        let (text, flow) = <(String, u32)>::read(from)?;
-        match text.parse().map_err(|e| from.wrong("an address with a port", e))? {
-            SocketAddr::V6(at) => {
-                Ok(SocketAddr::V6(SocketAddrV6::new(*at.ip(), at.port(), flow, at.scope_id())).into())
-            }
-            v4 => Ok(v4.into()),
-        }
-    }
-}
-
-impl From<Ip> for IpAddr {
-    fn from(ip: Ip) -> Self {
-        match ip {
-            Ip::Ipv4((a, b, c, d)) => Ipv4Addr::new(a, b, c, d).into(),
-            Ip::Ipv6((a, b, c, d, e, f, g, h)) => Ipv6Addr::new(a, b, c, d, e, f, g, h).into(),
-        }
-    }
-}
-
-impl From<IpAddr> for Ip {
-    fn from(ip: IpAddr) -> Self {
-        match ip {
-            IpAddr::V4(ip) => Self::Ipv4(ip.octets().into()),
-            IpAddr::V6(ip) => Self::Ipv6(ip.segments().into()),
-        }
-    }
-}
-
-impl From<At> for SocketAddr {
-    fn from(at: At) -> Self {
-        match at {
-            At::Ipv4(at) => (IpAddr::from(Ip::Ipv4(at.address)), at.port).into(),
-            At::Ipv6(At6 { port, flow_info, address: (a, b, c, d, e, f, g, h), scope_id }) => {
-                SocketAddrV6::new(Ipv6Addr::new(a, b, c, d, e, f, g, h), port, flow_info, scope_id).into()
-            }
-        }
-    }
-}
-
-impl From<SocketAddr> for At {
-    fn from(at: SocketAddr) -> Self {
-        match at {
-            SocketAddr::V4(at) => {
-                Self::Ipv4(At4 { port: at.port(), address: SocketAddrV4::ip(&at).octets().into() })
-            }
-            SocketAddr::V6(at) => Self::Ipv6(At6 {
-                port: at.port(),
-                flow_info: at.flowinfo(),
-                address: at.ip().segments().into(),
-                scope_id: at.scope_id(),
-            }),
-        }
-    }
-}
-
 /// `wasi:sockets/tcp.shutdown-type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift, Lower)]
 #[component(enum)]
@@ -280,29 +144,9 @@ pub(crate) enum Side {
 }
 cases!(Side { Receive, Send, Both });
 
-/// `wasi:sockets/udp.incoming-datagram`.
-#[derive(Debug, Clone, PartialEq, Eq, ComponentType, Lift, Lower)]
-#[component(record)]
-pub(crate) struct Incoming {
-    data: Vec<u8>,
-    #[component(name = "remote-address")]
-    remote: At,
-}
-record!(Incoming { data, remote });
-
-/// `wasi:sockets/udp.outgoing-datagram`.
-#[derive(Debug, Clone, PartialEq, Eq, ComponentType, Lift, Lower)]
-#[component(record)]
-pub(crate) struct Outgoing {
-    data: Vec<u8>,
-    #[component(name = "remote-address")]
-    remote: Option<At>,
-}
-record!(Outgoing { data, remote });
-
 /// How far a TCP socket is.
-#[derive(Clone)]
-enum State {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
     New,
     Binding,
     Bound,
@@ -315,48 +159,37 @@ enum State {
 }
 
 /// A TCP socket of the guest.
-pub(crate) struct Tcp {
-    is_v6: bool,
-    state: State,
-    /// Made when it is first needed.
-    socket: Option<Arc<Socket>>,
-    backlog: u64,
-    keep_alive: bool,
-    idle_ns: u64,
-    interval_ns: u64,
-    count: u32,
-    hops: u8,
-    receive_bytes: u64,
-    send_bytes: u64,
-}
-
-/// A UDP socket of the guest.
-pub(crate) struct Udp {
-    is_v6: bool,
-    is_binding: bool,
-    socket: Option<Arc<Socket>>,
-    remote: Option<SocketAddr>,
-    hops: u8,
-    receive_bytes: u64,
-    send_bytes: u64,
-}
-
-/// One direction of a UDP socket.
 #[derive(Clone)]
-pub(crate) struct Datagrams {
-    socket: Arc<Socket>,
-    remote: Option<SocketAddr>,
+pub(crate) struct Tcp {
+    pub(crate) is_v6: bool,
+    pub(crate) state: State,
+    /// Made when it is first needed.
+    pub(crate) socket: Option<Arc<Socket>>,
+    pub(crate) options: TcpOptions,
+    /// What WASI 0.3 gives of a connection, each once: its two streams.
+    pub(crate) is_receiving: bool,
+    pub(crate) is_sending: bool,
+}
+
+/// What a connection that is accepted has from the socket that listens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TcpOptions {
+    pub(crate) backlog: u64,
+    pub(crate) keep_alive: bool,
+    pub(crate) idle_ns: u64,
+    pub(crate) interval_ns: u64,
+    pub(crate) count: u32,
+    pub(crate) hops: u8,
+    pub(crate) receive_bytes: u64,
+    pub(crate) send_bytes: u64,
 }
 
 const NS_PER_S: u64 = 1_000_000_000;
-const BUFFER_DEFAULT_BYTES: u64 = 64 << 10;
+pub(super) const BUFFER_DEFAULT_BYTES: u64 = 64 << 10;
 
-impl Tcp {
-    fn new(is_v6: bool) -> Self {
+impl Default for TcpOptions {
+    fn default() -> Self {
         Self {
-            is_v6,
-            state: State::New,
-            socket: None,
             backlog: 128,
             keep_alive: false,
             idle_ns: 7200 * NS_PER_S,
@@ -367,8 +200,72 @@ impl Tcp {
             send_bytes: BUFFER_DEFAULT_BYTES,
         }
     }
+}
 
-    fn socket(&mut self) -> NetResult<Arc<Socket>> {
+impl Tcp {
+    pub(crate) fn new(is_v6: bool) -> Self {
+        let (state, socket, options) = (State::New, None, TcpOptions::default());
+        Self { is_v6, state, socket, options, is_receiving: false, is_sending: false }
+    }
+
+    /// A connection that was accepted by `socket`.
+    pub(crate) fn accepted(is_v6: bool, options: TcpOptions, socket: Arc<Socket>) -> Self {
+        Self { state: State::Connected, socket: Some(socket), options, ..Self::new(is_v6) }
+    }
+
+    /// How connecting goes: the connection, or `WouldBlock` if that is not known yet.
+    pub(crate) fn try_connected(&mut self) -> std::result::Result<Arc<Socket>, NetError> {
+        let connected = match (&self.state, &self.socket) {
+            (State::Connecting, Some(socket)) => socket.is_connected().map_err(NetError::from),
+            (State::Failed(error), _) => Err(*error),
+            _ => return Err(NetError::NotInProgress),
+        };
+        match connected {
+            Err(NetError::WouldBlock) => return Err(NetError::WouldBlock),
+            // WASI leaves a socket that failed to connect closed for good.
+            Err(_) => self.socket = None,
+            Ok(()) => {}
+        }
+        self.state = State::Connected;
+        connected.and_then(|()| Ok(self.socket()?))
+    }
+
+    pub(crate) fn local(&self) -> std::result::Result<At, NetError> {
+        match (&self.state, &self.socket) {
+            (State::New | State::Binding, _) | (_, None) => Err(NetError::InvalidState),
+            (_, Some(socket)) => socket.local().map(At::from).map_err(NetError::from),
+        }
+    }
+
+    pub(crate) fn peer(&self) -> std::result::Result<At, NetError> {
+        match (&self.state, &self.socket) {
+            (State::Connected, Some(socket)) => socket.peer().map(At::from).map_err(NetError::from),
+            _ => Err(NetError::InvalidState),
+        }
+    }
+
+    pub(crate) fn set_backlog(&mut self, value: u64) -> std::result::Result<(), NetError> {
+        match self.state {
+            State::Connecting | State::Connected => Err(NetError::InvalidState),
+            _ if value == 0 => Err(NetError::InvalidArgument),
+            _ => {
+                self.options.backlog = value;
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn set_keep_alive(&mut self, on: bool) -> std::result::Result<(), NetError> {
+        self.options.keep_alive = on;
+        self.socket.as_ref().map_or(Ok(()), |socket| Ok(socket.set_keep_alive(on)?))
+    }
+
+    pub(crate) fn listen(&mut self) -> std::result::Result<(), NetError> {
+        let backlog = i32::try_from(self.options.backlog).unwrap_or(i32::MAX);
+        Ok(self.socket()?.listen(backlog)?)
+    }
+
+    pub(crate) fn socket(&mut self) -> NetResult<Arc<Socket>> {
         if let Some(socket) = &self.socket {
             return Ok(Arc::clone(socket));
         }
@@ -378,19 +275,8 @@ impl Tcp {
     }
 }
 
-impl Udp {
-    fn socket(&mut self) -> NetResult<Arc<Socket>> {
-        if let Some(socket) = &self.socket {
-            return Ok(Arc::clone(socket));
-        }
-        let socket = Arc::new(Socket::new(self.is_v6, SocketType::DGRAM)?);
-        self.socket = Some(Arc::clone(&socket));
-        Ok(socket)
-    }
-}
-
 /// Outside, what ends the kernel; inside, what the guest sees.
-type Net<T> = Result<std::result::Result<T, NetError>>;
+pub(crate) type Net<T> = Result<std::result::Result<T, NetError>>;
 
 /// Ends a function of this file early with an error that the guest sees.
 macro_rules! tri {
@@ -401,6 +287,7 @@ macro_rules! tri {
         }
     };
 }
+pub(super) use tri;
 
 pub(super) fn define(wall: &mut Wall<'_>) -> wasmtime::Result<()> {
     wall.interface("wasi:sockets/network", VERSION, |i| {
@@ -436,36 +323,25 @@ pub(super) fn define(wall: &mut Wall<'_>) -> wasmtime::Result<()> {
             Ok(Ok(h.open(Object::Tcp(tcp), Rights::ALL, None)?))
         })
     })?;
-    wall.interface("wasi:sockets/udp-create-socket", VERSION, |i| {
-        i.func("create-udp-socket", Local, |h, (family,): (Family,)| -> Net<Resource<UdpSocket>> {
-            let udp = Udp {
-                is_v6: family == Family::Ipv6,
-                is_binding: false,
-                socket: None,
-                remote: None,
-                hops: 64,
-                receive_bytes: BUFFER_DEFAULT_BYTES,
-                send_bytes: BUFFER_DEFAULT_BYTES,
-            };
-            Ok(Ok(h.open(Object::Udp(udp), Rights::ALL, None)?))
-        })
-    })?;
     wall.interface("wasi:sockets/tcp", VERSION, |i| {
         i.resource::<TcpSocket>("tcp-socket")?;
         define_tcp(i)?;
         define_tcp_options(i)
     })?;
-    wall.interface("wasi:sockets/udp", VERSION, |i| {
-        i.resource::<UdpSocket>("udp-socket")?;
-        i.resource::<IncomingDatagramStream>("incoming-datagram-stream")?;
-        i.resource::<OutgoingDatagramStream>("outgoing-datagram-stream")?;
-        define_udp(i)?;
-        define_datagrams(i)
-    })
+    super::udp::define(wall)
 }
 
 /// Looks `name` up, if a grant names it. Also a look-up is an effect: it tells a resolver the name.
 fn lookup(host: &mut Host, name: &str) -> Net<Resource<ResolveAddressStream>> {
+    let (left, grant) = match addresses_of(host, name)? {
+        Ok(found) => found,
+        Err(error) => return Ok(Err(error)),
+    };
+    Ok(Ok(host.open(Object::Lookup(left.into()), Rights::READ, Some(grant))?))
+}
+
+/// The addresses of `name` that may be reached, each once, and the grant that names it.
+pub(crate) fn addresses_of(host: &mut Host, name: &str) -> Net<(Vec<IpAddr>, u32)> {
     if name.is_empty() || name.len() > HOST_NAME_MAX_BYTES || name.contains('\0') {
         return Ok(Err(NetError::InvalidArgument));
     }
@@ -482,47 +358,38 @@ fn lookup(host: &mut Host, name: &str) -> Net<Resource<ResolveAddressStream>> {
             Err(_) => return Ok(Err(NetError::NameUnresolvable)),
         },
     };
-    let mut left: VecDeque<IpAddr> = VecDeque::new();
-    let open = match host.net.resolved(name, found.into_iter().map(plain).collect()) {
-        Ok(open) => open,
-        Err(denied) => return deny(host, &denied),
-    };
-    for ip in open {
-        if !left.contains(&ip) {
-            left.push_back(ip);
+    let mut once: Vec<IpAddr> = Vec::new();
+    for ip in found.into_iter().map(plain) {
+        if !once.contains(&ip) {
+            once.push(ip);
         }
     }
-    Ok(Ok(host.open(Object::Lookup(left), Rights::READ, Some(grant))?))
+    match host.net.resolved(name, once) {
+        Ok(open) => Ok(Ok((open, grant))),
+        Err(denied) => deny(host, &denied),
+    }
 }
 
 /// Notes that `grant` allows what `socket` does now; the socket ends with it from here on.
-fn under<R: 'static>(host: &mut Host, socket: &Resource<R>, grant: u32) -> Result<()> {
+pub(crate) fn under<R: 'static>(host: &mut Host, socket: &Resource<R>, grant: u32) -> Result<()> {
     host.allowed_by(Some(grant));
     host.table.come_under(handle_of(socket), grant).map_err(refused)
 }
 
-fn deny<T>(host: &mut Host, denied: &Denied) -> Net<T> {
+pub(crate) fn deny<T>(host: &mut Host, denied: &Denied) -> Net<T> {
     host.deny(denied.would_allow());
     Ok(Err(NetError::AccessDenied))
 }
 
-fn tcp<'h>(host: &'h mut Host, socket: &Resource<TcpSocket>) -> Result<&'h mut Tcp> {
+pub(crate) fn tcp<'h>(host: &'h mut Host, socket: &Resource<TcpSocket>) -> Result<&'h mut Tcp> {
     match host.table.get_mut(handle_of(socket), Rights::READ).map_err(refused)? {
         Object::Tcp(tcp) => Ok(tcp),
         _ => Err(wrong_kind()),
     }
 }
 
-fn udp<'h>(host: &'h mut Host, socket: &Resource<UdpSocket>) -> Result<&'h mut Udp> {
-    match host.table.get_mut(handle_of(socket), Rights::READ).map_err(refused)? {
-        Object::Udp(udp) => Ok(udp),
-        _ => Err(wrong_kind()),
-    }
-}
-
 type T = Resource<TcpSocket>;
-type U = Resource<UdpSocket>;
-type N = Resource<Network>;
+pub(super) type N = Resource<Network>;
 
 fn define_tcp(i: &mut Interface<'_>) -> wasmtime::Result<()> {
     i.func("[method]tcp-socket.start-bind", Effect, |h, (s, _n, at): (T, N, At)| bind_tcp(h, &s, at.into()))?;
@@ -542,11 +409,10 @@ fn define_tcp(i: &mut Interface<'_>) -> wasmtime::Result<()> {
     i.func("[method]tcp-socket.finish-connect", Read, |h, (s,): (T,)| finish_connect(h, &s))?;
     i.func("[method]tcp-socket.start-listen", Effect, |h, (s,): (T,)| -> Net<()> {
         let tcp = tcp(h, &s)?;
-        if !matches!(tcp.state, State::Bound) {
+        if tcp.state != State::Bound {
             return Ok(Err(NetError::InvalidState));
         }
-        let backlog = i32::try_from(tcp.backlog).unwrap_or(i32::MAX);
-        tri!(tri!(tcp.socket()).listen(backlog));
+        tri!(tcp.listen());
         tcp.state = State::Starting;
         Ok(Ok(()))
     })?;
@@ -561,20 +427,8 @@ fn define_tcp(i: &mut Interface<'_>) -> wasmtime::Result<()> {
         })
     })?;
     i.func("[method]tcp-socket.accept", Read, |h, (s,): (T,)| accept(h, &s))?;
-    i.func("[method]tcp-socket.local-address", Read, |h, (s,): (T,)| -> Net<At> {
-        let tcp = tcp(h, &s)?;
-        match (&tcp.state, &tcp.socket) {
-            (State::New | State::Binding, _) | (_, None) => Ok(Err(NetError::InvalidState)),
-            (_, Some(socket)) => Ok(socket.local().map(At::from).map_err(NetError::from)),
-        }
-    })?;
-    i.func("[method]tcp-socket.remote-address", Read, |h, (s,): (T,)| -> Net<At> {
-        let tcp = tcp(h, &s)?;
-        match (&tcp.state, &tcp.socket) {
-            (State::Connected, Some(socket)) => Ok(socket.peer().map(At::from).map_err(NetError::from)),
-            _ => Ok(Err(NetError::InvalidState)),
-        }
-    })?;
+    i.func("[method]tcp-socket.local-address", Read, |h, (s,): (T,)| Ok(tcp(h, &s)?.local()))?;
+    i.func("[method]tcp-socket.remote-address", Read, |h, (s,): (T,)| Ok(tcp(h, &s)?.peer()))?;
     i.func("[method]tcp-socket.is-listening", Local, |h, (s,): (T,)| {
         Ok(matches!(tcp(h, &s)?.state, State::Listening))
     })?;
@@ -605,14 +459,24 @@ fn define_tcp(i: &mut Interface<'_>) -> wasmtime::Result<()> {
     })
 }
 
+/// Whether one host has this address and no group of them.
+fn is_unicast(ip: IpAddr) -> bool {
+    !ip.is_multicast() && ip != IpAddr::V4(Ipv4Addr::BROADCAST)
+}
+
+/// Whether `to` is an address that something can be sent to.
+pub(crate) fn is_peer(is_v6: bool, to: SocketAddr) -> bool {
+    fits(is_v6, to) && to.port() != 0 && !to.ip().is_unspecified()
+}
+
 /// Whether `at` is of the socket's family, and no IPv4 address in the form of an IPv6 one.
-fn fits(is_v6: bool, at: SocketAddr) -> bool {
+pub(crate) fn fits(is_v6: bool, at: SocketAddr) -> bool {
     at.is_ipv6() == is_v6 && plain(at.ip()) == at.ip()
 }
 
-fn bind_tcp(host: &mut Host, socket: &T, at: SocketAddr) -> Net<()> {
+pub(crate) fn bind_tcp(host: &mut Host, socket: &T, at: SocketAddr) -> Net<()> {
     let own = tcp(host, socket)?;
-    if !fits(own.is_v6, at) || at.ip().is_multicast() {
+    if !fits(own.is_v6, at) || !is_unicast(at.ip()) {
         return Ok(Err(NetError::InvalidArgument));
     }
     if !matches!(own.state, State::New) {
@@ -624,12 +488,12 @@ fn bind_tcp(host: &mut Host, socket: &T, at: SocketAddr) -> Net<()> {
     };
     under(host, socket, grant)?;
     let own = tcp(host, socket)?;
-    tri!(tri!(own.socket()).bind(at));
+    tri!(tri!(own.socket()).bind(at, true));
     own.state = State::Binding;
     Ok(Ok(()))
 }
 
-fn connect(host: &mut Host, socket: &T, to: SocketAddr) -> Net<()> {
+pub(crate) fn connect(host: &mut Host, socket: &T, to: SocketAddr) -> Net<()> {
     let own = tcp(host, socket)?;
     match own.state {
         State::New | State::Bound => {}
@@ -638,7 +502,7 @@ fn connect(host: &mut Host, socket: &T, to: SocketAddr) -> Net<()> {
         }
         State::Connected | State::Listening => return Ok(Err(NetError::InvalidState)),
     }
-    if !fits(own.is_v6, to) || to.port() == 0 || to.ip().is_unspecified() || to.ip().is_multicast() {
+    if !is_peer(own.is_v6, to) || !is_unicast(to.ip()) {
         return Ok(Err(NetError::InvalidArgument));
     }
     let grant = match host.net.may_reach(NetKind::Tcp, to) {
@@ -648,8 +512,8 @@ fn connect(host: &mut Host, socket: &T, to: SocketAddr) -> Net<()> {
     under(host, socket, grant)?;
     let own = tcp(host, socket)?;
     let connecting = own.socket().and_then(|socket| {
-        socket.set_keep_alive(own.keep_alive)?;
-        socket.set_hop_limit(own.is_v6, own.hops)?;
+        socket.set_keep_alive(own.options.keep_alive)?;
+        socket.set_hop_limit(own.is_v6, own.options.hops)?;
         socket.connect(to)
     });
     own.state = match connecting {
@@ -662,26 +526,8 @@ fn connect(host: &mut Host, socket: &T, to: SocketAddr) -> Net<()> {
 type Streams = (Resource<InputStream>, Resource<OutputStream>);
 
 fn finish_connect(host: &mut Host, socket: &T) -> Net<Streams> {
-    let own = tcp(host, socket)?;
-    let connected = match (&own.state, &own.socket) {
-        (State::Connecting, Some(socket)) => socket.is_connected().map_err(NetError::from),
-        (State::Failed(error), _) => Err(*error),
-        _ => return Ok(Err(NetError::NotInProgress)),
-    };
-    match connected {
-        Err(NetError::WouldBlock) => Ok(Err(NetError::WouldBlock)),
-        Err(error) => {
-            // WASI leaves a socket that failed to connect closed for good.
-            own.state = State::Connected;
-            own.socket = None;
-            Ok(Err(error))
-        }
-        Ok(()) => {
-            own.state = State::Connected;
-            let connection = tri!(own.socket());
-            Ok(Ok(streams(host, socket, connection)?))
-        }
-    }
+    let connection = tri!(tcp(host, socket)?.try_connected());
+    Ok(Ok(streams(host, socket, connection)?))
 }
 
 /// The two streams of a connection; they end with the socket's handle if it is revoked.
@@ -698,232 +544,58 @@ fn accept(host: &mut Host, socket: &T) -> Net<(T, Resource<InputStream>, Resourc
         return Ok(Err(NetError::InvalidState));
     };
     let connection = Arc::new(tri!(listening.accept()));
-    let accepted = Tcp {
-        state: State::Connected,
-        socket: Some(Arc::clone(&connection)),
-        ..Tcp { keep_alive: own.keep_alive, hops: own.hops, ..Tcp::new(own.is_v6) }
-    };
+    let accepted = Tcp::accepted(own.is_v6, own.options, Arc::clone(&connection));
     let accepted: T = host.derive(handle_of(socket), Object::Tcp(accepted), Rights::ALL)?;
     let (input, output) = streams(host, &accepted, connection)?;
     Ok(Ok((accepted, input, output)))
 }
 
-/// A getter and a setter of an option that must not be 0.
+/// A getter and a setter of an option that must not be 0, named as `$get` and `$set`.
 macro_rules! option {
-    ($i:ident, $resource:ty, $of:ident, $prefix:literal, $get:literal, $set:literal, $field:ident: $ty:ty) => {
-        $i.func(concat!($prefix, $get), Local, |h, (s,): ($resource,)| {
-            Ok(Ok::<$ty, NetError>($of(h, &s)?.$field))
-        })?;
-        $i.func(concat!($prefix, $set), Local, |h, (s, value): ($resource, $ty)| {
+    ($i:ident, $error:ty, $resource:ty, $of:ident, $get:expr, $set:expr, $($field:ident).+: $ty:ty) => {
+        $i.func(&$get, Local, |h, (s,): ($resource,)| Ok(Ok::<$ty, $error>($of(h, &s)?.$($field).+)))?;
+        $i.func(&$set, Local, |h, (s, value): ($resource, $ty)| {
             if value == <$ty>::default() {
-                return Ok(Err(NetError::InvalidArgument));
+                return Ok(Err(<$error>::InvalidArgument));
             }
-            $of(h, &s)?.$field = value;
+            $of(h, &s)?.$($field).+ = value;
             Ok(Ok(()))
         })?;
     };
 }
+
+/// The options of both kinds of socket that are numbers. Getters are called `$get` and then the option's name.
+macro_rules! tcp_options {
+    ($i:ident, $error:ty, $get:literal) => {
+        option!($i, $error, T, tcp, concat!("[method]tcp-socket.", $get, "keep-alive-idle-time"),
+            "[method]tcp-socket.set-keep-alive-idle-time", options.idle_ns: u64);
+        option!($i, $error, T, tcp, concat!("[method]tcp-socket.", $get, "keep-alive-interval"),
+            "[method]tcp-socket.set-keep-alive-interval", options.interval_ns: u64);
+        option!($i, $error, T, tcp, concat!("[method]tcp-socket.", $get, "keep-alive-count"),
+            "[method]tcp-socket.set-keep-alive-count", options.count: u32);
+        option!($i, $error, T, tcp, concat!("[method]tcp-socket.", $get, "hop-limit"),
+            "[method]tcp-socket.set-hop-limit", options.hops: u8);
+        option!($i, $error, T, tcp, concat!("[method]tcp-socket.", $get, "receive-buffer-size"),
+            "[method]tcp-socket.set-receive-buffer-size", options.receive_bytes: u64);
+        option!($i, $error, T, tcp, concat!("[method]tcp-socket.", $get, "send-buffer-size"),
+            "[method]tcp-socket.set-send-buffer-size", options.send_bytes: u64);
+    };
+}
+pub(crate) use {option, tcp_options};
 
 fn define_tcp_options(i: &mut Interface<'_>) -> wasmtime::Result<()> {
     i.func("[method]tcp-socket.address-family", Local, |h, (s,): (T,)| {
         Ok(if tcp(h, &s)?.is_v6 { Family::Ipv6 } else { Family::Ipv4 })
     })?;
     i.func("[method]tcp-socket.set-listen-backlog-size", Local, |h, (s, value): (T, u64)| {
-        let tcp = tcp(h, &s)?;
-        Ok(match tcp.state {
-            State::Connecting | State::Connected => Err(NetError::InvalidState),
-            _ if value == 0 => Err(NetError::InvalidArgument),
-            _ => {
-                tcp.backlog = value;
-                Ok(())
-            }
-        })
+        Ok(tcp(h, &s)?.set_backlog(value))
     })?;
     i.func("[method]tcp-socket.keep-alive-enabled", Local, |h, (s,): (T,)| {
-        Ok(Ok::<_, NetError>(tcp(h, &s)?.keep_alive))
+        Ok(Ok::<_, NetError>(tcp(h, &s)?.options.keep_alive))
     })?;
-    i.func("[method]tcp-socket.set-keep-alive-enabled", Local, |h, (s, on): (T, bool)| -> Net<()> {
-        let tcp = tcp(h, &s)?;
-        tcp.keep_alive = on;
-        if let Some(socket) = &tcp.socket {
-            tri!(socket.set_keep_alive(on));
-        }
-        Ok(Ok(()))
+    i.func("[method]tcp-socket.set-keep-alive-enabled", Local, |h, (s, on): (T, bool)| {
+        Ok(tcp(h, &s)?.set_keep_alive(on))
     })?;
-    option!(i, T, tcp, "[method]tcp-socket.", "keep-alive-idle-time", "set-keep-alive-idle-time", idle_ns: u64);
-    option!(i, T, tcp, "[method]tcp-socket.", "keep-alive-interval", "set-keep-alive-interval", interval_ns: u64);
-    option!(i, T, tcp, "[method]tcp-socket.", "keep-alive-count", "set-keep-alive-count", count: u32);
-    option!(i, T, tcp, "[method]tcp-socket.", "hop-limit", "set-hop-limit", hops: u8);
-    option!(i, T, tcp, "[method]tcp-socket.", "receive-buffer-size", "set-receive-buffer-size", receive_bytes: u64);
-    option!(i, T, tcp, "[method]tcp-socket.", "send-buffer-size", "set-send-buffer-size", send_bytes: u64);
+    tcp_options!(i, NetError, "");
     Ok(())
-}
-
-fn define_udp(i: &mut Interface<'_>) -> wasmtime::Result<()> {
-    i.func("[method]udp-socket.start-bind", Effect, |h, (s, _n, at): (U, N, At)| bind_udp(h, &s, at.into()))?;
-    i.func("[method]udp-socket.finish-bind", Local, |h, (s,): (U,)| {
-        let udp = udp(h, &s)?;
-        Ok(if std::mem::take(&mut udp.is_binding) { Ok(()) } else { Err(NetError::NotInProgress) })
-    })?;
-    i.func("[method]udp-socket.stream", Effect, |h, (s, to): (U, Option<At>)| {
-        datagram_streams(h, &s, to.map(SocketAddr::from))
-    })?;
-    i.func("[method]udp-socket.local-address", Read, |h, (s,): (U,)| -> Net<At> {
-        match &udp(h, &s)?.socket {
-            Some(socket) => Ok(socket.local().map(At::from).map_err(NetError::from)),
-            None => Ok(Err(NetError::InvalidState)),
-        }
-    })?;
-    i.func("[method]udp-socket.remote-address", Local, |h, (s,): (U,)| {
-        Ok(udp(h, &s)?.remote.map(At::from).ok_or(NetError::InvalidState))
-    })?;
-    i.func("[method]udp-socket.address-family", Local, |h, (s,): (U,)| {
-        Ok(if udp(h, &s)?.is_v6 { Family::Ipv6 } else { Family::Ipv4 })
-    })?;
-    option!(i, U, udp, "[method]udp-socket.", "unicast-hop-limit", "set-unicast-hop-limit", hops: u8);
-    option!(i, U, udp, "[method]udp-socket.", "receive-buffer-size", "set-receive-buffer-size", receive_bytes: u64);
-    option!(i, U, udp, "[method]udp-socket.", "send-buffer-size", "set-send-buffer-size", send_bytes: u64);
-    i.func("[method]udp-socket.subscribe", Local, |h, (s,): (U,)| {
-        h.derive::<Pollable>(handle_of(&s), Object::Pollable(Ready::At(0)), Rights::READ)
-    })
-}
-
-/// Binding to no port in particular is what every sender does, so that any grant of UDP allows it.
-fn bind_udp(host: &mut Host, socket: &U, at: SocketAddr) -> Net<()> {
-    let own = udp(host, socket)?;
-    if !fits(own.is_v6, at) {
-        return Ok(Err(NetError::InvalidArgument));
-    }
-    if own.socket.is_some() {
-        return Ok(Err(NetError::InvalidState));
-    }
-    let is_sender = at.port() == 0 && at.ip().is_unspecified();
-    let sender = host.net.grants.iter().find(|g| is_sender && g.kind == NetKind::Udp).map(|g| g.grant);
-    let grant = match sender.map_or_else(|| host.net.may_listen(NetKind::UdpListen, at), Ok) {
-        Ok(grant) => grant,
-        Err(denied) => return deny(host, &denied),
-    };
-    under(host, socket, grant)?;
-    let own = udp(host, socket)?;
-    let hops = own.hops;
-    let bound = tri!(own.socket());
-    let set = bound.set_hop_limit(own.is_v6, hops).and_then(|()| bound.bind(at));
-    if let Err(errno) = set {
-        own.socket = None;
-        return Ok(Err(errno.into()));
-    }
-    own.is_binding = true;
-    Ok(Ok(()))
-}
-
-type Flows = (Resource<IncomingDatagramStream>, Resource<OutgoingDatagramStream>);
-
-fn datagram_streams(host: &mut Host, socket: &U, remote: Option<SocketAddr>) -> Net<Flows> {
-    let own = udp(host, socket)?;
-    if own.is_binding || own.socket.is_none() {
-        return Ok(Err(NetError::InvalidState));
-    }
-    if let Some(to) = remote {
-        if !fits(own.is_v6, to) || to.port() == 0 || to.ip().is_unspecified() {
-            return Ok(Err(NetError::InvalidArgument));
-        }
-        match host.net.may_reach(NetKind::Udp, to) {
-            Ok(grant) => under(host, socket, grant)?,
-            Err(denied) => return deny(host, &denied),
-        }
-    }
-    let own = udp(host, socket)?;
-    own.remote = remote;
-    let flow = Datagrams { socket: tri!(own.socket()), remote };
-    let parent = handle_of(socket);
-    Ok(Ok((
-        host.derive(parent, Object::Datagrams(flow.clone()), Rights::READ)?,
-        host.derive(parent, Object::Datagrams(flow), Rights::WRITE)?,
-    )))
-}
-
-fn flow<R: 'static>(host: &Host, stream: &Resource<R>, needed: Rights) -> Result<Datagrams> {
-    match host.table.get(handle_of(stream), needed).map_err(refused)? {
-        Object::Datagrams(flow) => Ok(flow.clone()),
-        _ => Err(wrong_kind()),
-    }
-}
-
-fn define_datagrams(i: &mut Interface<'_>) -> wasmtime::Result<()> {
-    type In = Resource<IncomingDatagramStream>;
-    type Out = Resource<OutgoingDatagramStream>;
-    i.func("[method]incoming-datagram-stream.receive", Read, |h, (s, max): (In, u64)| receive(h, &s, max))?;
-    i.func("[method]incoming-datagram-stream.subscribe", Local, |h, (s,): (In,)| {
-        let ready = Ready::Socket(flow(h, &s, Rights::READ)?.socket, Interest::Read);
-        h.derive::<Pollable>(handle_of(&s), Object::Pollable(ready), Rights::READ)
-    })?;
-    i.func("[method]outgoing-datagram-stream.check-send", Local, |h, (s,): (Out,)| {
-        flow(h, &s, Rights::WRITE)?;
-        Ok(Ok::<_, NetError>(DATAGRAMS_MAX as u64))
-    })?;
-    i.func("[method]outgoing-datagram-stream.send", Effect, |h, (s, all): (Out, Vec<Outgoing>)| {
-        send(h, &s, &all)
-    })?;
-    i.func("[method]outgoing-datagram-stream.subscribe", Local, |h, (s,): (Out,)| {
-        flow(h, &s, Rights::WRITE)?;
-        h.open::<Pollable>(Object::Pollable(Ready::At(0)), Rights::READ, None)
-    })
-}
-
-/// Datagrams that have come from peers that are granted; what others sent is dropped.
-fn receive(host: &mut Host, stream: &Resource<IncomingDatagramStream>, max: u64) -> Net<Vec<Incoming>> {
-    let flow = flow(host, stream, Rights::READ)?;
-    let max = usize::try_from(max).unwrap_or(usize::MAX).min(DATAGRAMS_MAX);
-    let listens = host.net.grants.iter().any(|g| g.kind == NetKind::UdpListen);
-    let mut got: Vec<Incoming> = Vec::new();
-    // As many attempts as datagrams: whoever floods the socket with what is dropped holds up nobody.
-    for _ in 0..max {
-        let (data, from) = match flow.socket.recv_from() {
-            Ok(datagram) => datagram,
-            Err(Errno::WOULDBLOCK) => break,
-            Err(errno) if got.is_empty() => return Ok(Err(errno.into())),
-            Err(_) => break,
-        };
-        let is_wanted = match flow.remote {
-            Some(peer) => peer == from,
-            None => listens || host.net.may_reach(NetKind::Udp, from).is_ok(),
-        };
-        if is_wanted {
-            host.take_in(data.len())?;
-            got.push(Incoming { data, remote: from.into() });
-        }
-    }
-    Ok(Ok(got))
-}
-
-fn send(host: &mut Host, stream: &Resource<OutgoingDatagramStream>, all: &[Outgoing]) -> Net<u64> {
-    let flow = flow(host, stream, Rights::WRITE)?;
-    let mut sent = 0;
-    for datagram in all.iter().take(DATAGRAMS_MAX) {
-        match send_one(host, &flow, datagram)? {
-            Ok(()) => sent += 1,
-            Err(error) if sent == 0 => return Ok(Err(error)),
-            Err(_) => break,
-        }
-    }
-    Ok(Ok(sent))
-}
-
-fn send_one(host: &mut Host, flow: &Datagrams, datagram: &Outgoing) -> Net<()> {
-    let to = match (flow.remote, datagram.remote.map(SocketAddr::from)) {
-        (Some(peer), Some(to)) if peer != to => return Ok(Err(NetError::InvalidArgument)),
-        (Some(peer), _) => peer,
-        (None, Some(to)) => to,
-        (None, None) => return Ok(Err(NetError::InvalidArgument)),
-    };
-    if datagram.data.len() > DATAGRAM_MAX_BYTES {
-        return Ok(Err(NetError::DatagramTooLarge));
-    }
-    match host.net.may_reach(NetKind::Udp, to) {
-        Ok(grant) => host.allowed_by(Some(grant)),
-        Err(denied) => return deny(host, &denied),
-    }
-    host.give_out(datagram.data.len())?;
-    tri!(flow.socket.send_to(&datagram.data, to));
-    Ok(Ok(()))
 }

@@ -1,10 +1,12 @@
-//! `wasi:http`: requests and responses can be made, taken apart and handed around; sending one is refused.
+//! `wasi:http/types`: requests and responses are made, taken apart and handed around. How they are sent is in
+//! [`super::http_send`].
 //!
 //! A body is a stream of the guest's own, and stays one: who takes a message apart gets the very
 //! stream and future that it was made of, and nothing of them crosses the wall.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use vac_core::caps::Rights;
@@ -14,34 +16,42 @@ use wasmtime::component::{FutureConsumer, FutureReader, Resource, Source, Stream
 use wasmtime::{AsContextMut, StoreContextMut};
 
 use super::VERSION;
-use super::http_types::{
-    HeaderError, HttpError, Method, OptionsError, Scheme, is_authority, is_field_value, is_path, is_token,
-};
-use super::streams::{Done, End};
+use super::http_types::{HeaderError, OptionsError, is_authority, is_field_value, is_path, is_token};
+use super::streams::{Done, End, Reading};
+use crate::held::Held;
 use crate::host::{Host, Object, handle_of, refused};
 use crate::limits::FIELDS_MAX_BYTES;
 use crate::wall::{Interface, State, Wall};
+use crate::wasi::http_error::HttpError;
+use crate::wasi::http_values::{Method, Scheme};
 use crate::wasi::io::wrong_kind;
 
 /// `wasi:http/types.fields`.
-struct Fields;
+pub(super) struct Fields;
 /// `wasi:http/types.request`.
-struct Request;
+pub(super) struct Request;
 /// `wasi:http/types.request-options`.
 struct RequestOptions;
 /// `wasi:http/types.response`.
-struct Response;
+pub(super) struct Response;
 
 /// What the handles of `wasi:http/types` stand for.
 pub(crate) enum Part {
     Fields(Entries),
     Request(Head),
     Options(Timeouts),
-    Response { status: u16, headers: Vec<Entry> },
+    Response {
+        status: u16,
+        headers: Vec<Entry>,
+    },
+    /// A request whose body is being gathered.
+    Sending(super::http_send::Sending),
+    /// The body of a reply that is being gathered.
+    Gathering(Arc<Mutex<Held>>),
 }
 
 /// A field: its name in lower case, and its value.
-type Entry = (String, Vec<u8>);
+pub(super) type Entry = (String, Vec<u8>);
 
 /// Fields, and whether they belong to a message and can no longer be changed.
 #[derive(Debug, Clone, Default)]
@@ -53,36 +63,36 @@ pub(crate) struct Entries {
 /// A request without its body.
 #[derive(Debug, Clone)]
 pub(crate) struct Head {
-    method: Method,
-    scheme: Option<Scheme>,
-    authority: Option<String>,
-    path: Option<String>,
-    headers: Vec<Entry>,
-    options: Option<Timeouts>,
+    pub(super) method: Method,
+    pub(super) scheme: Option<Scheme>,
+    pub(super) authority: Option<String>,
+    pub(super) path: Option<String>,
+    pub(super) headers: Vec<Entry>,
+    pub(super) options: Option<Timeouts>,
 }
 
 /// Nanoseconds to connect, to the first byte, and between two; and whether they belong to a message.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Timeouts {
-    ns: [Option<u64>; 3],
+    pub(super) ns: [Option<u64>; 3],
     is_fixed: bool,
 }
 
 /// Bodies of messages by the handles of those, on the side of the engine.
 #[derive(Default)]
-pub(crate) struct Bodies(BTreeMap<u32, Body>);
+pub(crate) struct Bodies(pub(super) BTreeMap<u32, Body>);
 
-struct Body {
-    contents: Option<StreamReader<u8>>,
-    trailers: FutureReader<Trailers>,
-    sent: End<HttpError>,
+pub(super) struct Body {
+    pub(super) contents: Option<StreamReader<u8>>,
+    pub(super) trailers: FutureReader<Trailers>,
+    pub(super) sent: End<HttpError>,
 }
 
 type F = Resource<Fields>;
-type Req = Resource<Request>;
+pub(super) type Req = Resource<Request>;
 type Opt = Resource<RequestOptions>;
-type Res = Resource<Response>;
-type Trailers = std::result::Result<Option<F>, HttpError>;
+pub(super) type Res = Resource<Response>;
+pub(super) type Trailers = std::result::Result<Option<F>, HttpError>;
 type Values = Vec<Vec<u8>>;
 /// What a message is made of besides what is recorded.
 type Streams = (Option<StreamReader<u8>>, FutureReader<Trailers>);
@@ -114,23 +124,7 @@ pub(super) fn define(wall: &mut Wall<'_>) -> wasmtime::Result<()> {
         define_options(i)?;
         define_response(i)
     })?;
-    for (name, function) in [("wasi:http/client", "send"), ("wasi:http/handler", "handle")] {
-        wall.interface(name, VERSION, |i| {
-            i.streams_async(
-                function,
-                Local,
-                // The answer is the number of what was not sent.
-                |h, (request,): (Req,)| take(h, &request).map(|_| Err::<(), _>(request.rep())),
-                |store, answer| {
-                    if let Err(request) = answer {
-                        close_with(store, request, Err(HttpError::RequestDenied))?;
-                    }
-                    Ok(Err::<Res, _>(HttpError::RequestDenied))
-                },
-            )
-        })?;
-    }
-    Ok(())
+    super::http_send::define(wall)
 }
 
 fn part<'h, R: 'static>(host: &'h mut Host, resource: &Resource<R>) -> Result<&'h mut Part> {
@@ -156,12 +150,12 @@ part!(head, Request, Part::Request(head) => head, &'h mut Head);
 part!(timeouts, RequestOptions, Part::Options(timeouts) => timeouts, &'h mut Timeouts);
 part!(response, Response, Part::Response { status, headers } => (status, headers), (&'h mut u16, &'h mut Vec<Entry>));
 
-fn make<R: 'static>(host: &mut Host, part: Part) -> Result<Resource<R>> {
+pub(super) fn make<R: 'static>(host: &mut Host, part: Part) -> Result<Resource<R>> {
     host.open(Object::Http3(Box::new(part)), Rights::ALL, None)
 }
 
 /// Gives a handle up that the guest handed over.
-fn take<R: 'static>(host: &mut Host, resource: &Resource<R>) -> Result<Part> {
+pub(super) fn take<R: 'static>(host: &mut Host, resource: &Resource<R>) -> Result<Part> {
     match host.table.release(handle_of(resource)).map_err(refused)? {
         Object::Http3(part) => Ok(*part),
         _ => Err(wrong_kind()),
@@ -256,14 +250,14 @@ fn define_fields(i: &mut Interface<'_>) -> wasmtime::Result<()> {
     })
 }
 
-fn take_fields(host: &mut Host, headers: &F) -> Result<Vec<Entry>> {
+pub(super) fn take_fields(host: &mut Host, headers: &F) -> Result<Vec<Entry>> {
     match take(host, headers)? {
         Part::Fields(entries) => Ok(entries.list),
         _ => Err(wrong_kind()),
     }
 }
 
-fn fixed_fields(host: &mut Host, list: Vec<Entry>) -> Result<F> {
+pub(super) fn fixed_fields(host: &mut Host, list: Vec<Entry>) -> Result<F> {
     make(host, Part::Fields(Entries { list, is_fixed: true }))
 }
 
@@ -440,8 +434,24 @@ fn take_apart(
     Ok((contents, body.trailers))
 }
 
+/// Gives a message of the host's own the body behind a handle, and its trailers.
+pub(super) fn open_body(
+    store: &mut StoreContextMut<'_, State>,
+    reading: &Reading<u8, HttpError>,
+    message: u32,
+    body: u32,
+    trailers: Option<u32>,
+) -> wasmtime::Result<()> {
+    let contents = Some(reading.stream(store, body, &End::default())?);
+    let trailers: Trailers = Ok(trailers.map(Resource::new_own));
+    let trailers = async move { wasmtime::error::Ok(trailers) };
+    let trailers = FutureReader::new(store.as_context_mut(), trailers)?;
+    store.data_mut().bodies.0.insert(message, Body { contents, trailers, sent: End::default() });
+    Ok(())
+}
+
 /// Nobody will read the body of a message; what its maker learns of that.
-fn close_with(
+pub(super) fn close_with(
     store: &mut StoreContextMut<'_, State>,
     message: u32,
     learned: Done<HttpError>,

@@ -1,35 +1,36 @@
-//! `wasi:sockets`: linked, and refused. No socket can be made, so what works on one is never called.
+//! `wasi:sockets`: TCP and names; see [`super::udp`] for the rest.
+//!
+//! The sockets are those of WASI 0.2, with the same grants: without one every socket can be made, and nothing can
+//! be done with it. What has to wait for the network waits as a task of the kernel, see [`crate::readiness`].
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use rustix::io::Errno;
 use vac_core::canon::{Reader, Writer};
-use vac_core::fault::Corrupt;
-use vac_core::ledger::Class::Local;
-use wasmtime::component::{ComponentType, Lift, Lower, Resource};
+use vac_core::caps::Rights;
+use vac_core::fault::{Corrupt, Result};
+use vac_core::ledger::Class::{Effect, Local, Read};
+use wasmtime::component::{ComponentType, Lift, Lower, Resource, StreamReader};
 
 use super::VERSION;
-use crate::wall::Wall;
-use crate::wire::{Wire, cases};
+use super::flows::{Flow, Giving, Taking, take_bytes, take_connection};
+use super::streams::{End, Opened};
+use crate::host::{Host, Object, handle_of};
+use crate::socket::{Interest, Socket};
+use crate::wall::{Function, Interface, On, Wall};
+use crate::wasi::addresses::{At, Family, Ip};
+use crate::wasi::sockets::{self, NetError, State, Tcp, TcpSocket, option, tcp, tcp_options};
+use crate::wire::Wire;
 
-/// `wasi:sockets/types.tcp-socket`; never made.
-struct TcpSocket;
-/// `wasi:sockets/types.udp-socket`; never made.
-struct UdpSocket;
-
-/// `wasi:sockets/types.ip-address-family`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift, Lower)]
-#[component(enum)]
-#[repr(u8)]
-enum Family {
-    #[component(name = "ipv4")]
-    V4,
-    #[component(name = "ipv6")]
-    V6,
-}
-cases!(Family { V4, V6 });
+pub(super) type T = Resource<TcpSocket>;
+/// Outside, what ends the kernel; inside, what the guest sees.
+pub(super) type Net<T> = Result<std::result::Result<T, ErrorCode>>;
 
 /// `wasi:sockets/types.error-code`.
 #[derive(Debug, Clone, PartialEq, Eq, ComponentType, Lift, Lower)]
 #[component(variant)]
-enum ErrorCode {
+pub(super) enum ErrorCode {
     #[component(name = "access-denied")]
     AccessDenied,
     #[component(name = "not-supported")]
@@ -62,6 +63,24 @@ enum ErrorCode {
     Other(Option<String>),
 }
 
+const CODES: [ErrorCode; 15] = [
+    ErrorCode::AccessDenied,
+    ErrorCode::NotSupported,
+    ErrorCode::InvalidArgument,
+    ErrorCode::OutOfMemory,
+    ErrorCode::Timeout,
+    ErrorCode::InvalidState,
+    ErrorCode::AddressNotBindable,
+    ErrorCode::AddressInUse,
+    ErrorCode::RemoteUnreachable,
+    ErrorCode::ConnectionRefused,
+    ErrorCode::ConnectionBroken,
+    ErrorCode::ConnectionReset,
+    ErrorCode::ConnectionAborted,
+    ErrorCode::DatagramTooLarge,
+    ErrorCode::Other(None),
+];
+
 /// `wasi:sockets/ip-name-lookup.error-code`.
 #[derive(Debug, Clone, PartialEq, Eq, ComponentType, Lift, Lower)]
 #[component(variant)]
@@ -80,122 +99,231 @@ enum LookupError {
     Other(Option<String>),
 }
 
-/// The only code there is, as its number.
-macro_rules! denied {
-    ($($ty:ident),*) => {$(
+const LOOKUP_CODES: [LookupError; 6] = [
+    LookupError::AccessDenied,
+    LookupError::InvalidArgument,
+    LookupError::NameUnresolvable,
+    LookupError::TemporaryResolverFailure,
+    LookupError::PermanentResolverFailure,
+    LookupError::Other(None),
+];
+
+/// A code is its number. Nothing here gives `other` words.
+macro_rules! numbered {
+    ($ty:ty, $codes:ident) => {
         impl Wire for $ty {
             fn put(&self, to: &mut Writer) {
-                to.uint(0);
+                let last = $codes.len() - 1;
+                to.uint($codes.iter().position(|code| code == self).unwrap_or(last) as u64);
             }
             fn read(from: &mut Reader<'_>) -> std::result::Result<Self, Corrupt> {
-                match from.uint()? {
-                    0 => Ok(Self::AccessDenied),
-                    other => Err(from.wrong("0, for `access-denied`", other)),
-                }
+                let number = from.uint()?;
+                let code = usize::try_from(number).ok().and_then(|n| $codes.get(n));
+                code.cloned().ok_or_else(|| from.wrong("the number of an error code", number))
+            }
+            fn revoked() -> Option<Self> {
+                Some(Self::AccessDenied)
             }
         }
-    )*};
+    };
 }
-denied!(ErrorCode, LookupError);
+numbered!(ErrorCode, CODES);
+numbered!(LookupError, LOOKUP_CODES);
 
-/// `wasi:sockets/types.ip-address`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift, Lower)]
-#[component(variant)]
-enum IpAddress {
-    #[component(name = "ipv4")]
-    V4((u8, u8, u8, u8)),
-    #[component(name = "ipv6")]
-    V6((u16, u16, u16, u16, u16, u16, u16, u16)),
-}
-
-/// The bytes of the address, as on the wire.
-impl Wire for IpAddress {
-    fn put(&self, to: &mut Writer) {
-        match *self {
-            Self::V4((a, b, c, d)) => vec![a, b, c, d].put(to),
-            Self::V6((a, b, c, d, e, f, g, h)) => {
-                [a, b, c, d, e, f, g, h].map(u16::to_be_bytes).concat().put(to);
+impl From<NetError> for ErrorCode {
+    fn from(error: NetError) -> Self {
+        match error {
+            NetError::AccessDenied => Self::AccessDenied,
+            NetError::NotSupported => Self::NotSupported,
+            NetError::InvalidArgument => Self::InvalidArgument,
+            NetError::OutOfMemory => Self::OutOfMemory,
+            NetError::Timeout => Self::Timeout,
+            NetError::ConcurrencyConflict | NetError::NotInProgress | NetError::InvalidState => {
+                Self::InvalidState
             }
-        }
-    }
-    fn read(from: &mut Reader<'_>) -> std::result::Result<Self, Corrupt> {
-        let bytes = Vec::<u8>::read(from)?;
-        if let &[a, b, c, d] = bytes.as_slice() {
-            return Ok(Self::V4((a, b, c, d)));
-        }
-        let words: Vec<u16> = bytes.as_chunks::<2>().0.iter().map(|pair| u16::from_be_bytes(*pair)).collect();
-        match *words.as_slice() {
-            [a, b, c, d, e, f, g, h] if bytes.len() == 16 => Ok(Self::V6((a, b, c, d, e, f, g, h))),
-            _ => Err(from.wrong("an address of 4 or 16 bytes", bytes.len())),
+            NetError::AddressNotBindable => Self::AddressNotBindable,
+            NetError::AddressInUse => Self::AddressInUse,
+            NetError::RemoteUnreachable => Self::RemoteUnreachable,
+            NetError::ConnectionRefused => Self::ConnectionRefused,
+            NetError::ConnectionReset => Self::ConnectionReset,
+            NetError::ConnectionAborted => Self::ConnectionAborted,
+            NetError::DatagramTooLarge => Self::DatagramTooLarge,
+            _ => Self::Other(None),
         }
     }
 }
 
-/// Methods of both kinds of socket, and whether they are `async`.
-const TCP: [(&str, bool); 24] = [
-    ("bind", false),
-    ("connect", true),
-    ("listen", false),
-    ("send", false),
-    ("receive", false),
-    ("get-local-address", false),
-    ("get-remote-address", false),
-    ("get-is-listening", false),
-    ("get-address-family", false),
-    ("set-listen-backlog-size", false),
-    ("get-keep-alive-enabled", false),
-    ("set-keep-alive-enabled", false),
-    ("get-keep-alive-idle-time", false),
-    ("set-keep-alive-idle-time", false),
-    ("get-keep-alive-interval", false),
-    ("set-keep-alive-interval", false),
-    ("get-keep-alive-count", false),
-    ("set-keep-alive-count", false),
-    ("get-hop-limit", false),
-    ("set-hop-limit", false),
-    ("get-receive-buffer-size", false),
-    ("set-receive-buffer-size", false),
-    ("get-send-buffer-size", false),
-    ("set-send-buffer-size", false),
-];
-const UDP: [(&str, bool); 14] = [
-    ("bind", false),
-    ("connect", false),
-    ("disconnect", false),
-    ("send", true),
-    ("receive", true),
-    ("get-local-address", false),
-    ("get-remote-address", false),
-    ("get-address-family", false),
-    ("get-unicast-hop-limit", false),
-    ("set-unicast-hop-limit", false),
-    ("get-receive-buffer-size", false),
-    ("set-receive-buffer-size", false),
-    ("get-send-buffer-size", false),
-    ("set-send-buffer-size", false),
-];
+impl From<Errno> for ErrorCode {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::PIPE => Self::ConnectionBroken,
+            errno => NetError::from(errno).into(),
+        }
+    }
+}
+
+impl From<NetError> for LookupError {
+    fn from(error: NetError) -> Self {
+        match error {
+            NetError::AccessDenied => Self::AccessDenied,
+            NetError::InvalidArgument => Self::InvalidArgument,
+            NetError::NameUnresolvable => Self::NameUnresolvable,
+            _ => Self::Other(None),
+        }
+    }
+}
+
+/// Ends a function early with an error that the guest sees.
+macro_rules! tri {
+    ($result:expr) => {
+        match $result {
+            Ok(value) => value,
+            Err(error) => return Ok(Err(ErrorCode::from(error))),
+        }
+    };
+}
+pub(super) use tri;
 
 pub(super) fn define(wall: &mut Wall<'_>) -> wasmtime::Result<()> {
     wall.interface("wasi:sockets/types", VERSION, |i| {
+        let look = i.event("[wait]", Read);
         i.resource::<TcpSocket>("tcp-socket")?;
-        i.resource::<UdpSocket>("udp-socket")?;
-        i.func("[static]tcp-socket.create", Local, |_, (_,): (Family,)| {
-            Ok(Err::<Resource<TcpSocket>, _>(ErrorCode::AccessDenied))
-        })?;
-        i.func("[static]udp-socket.create", Local, |_, (_,): (Family,)| {
-            Ok(Err::<Resource<UdpSocket>, _>(ErrorCode::AccessDenied))
-        })?;
-        for (name, is_async) in TCP {
-            i.never(&format!("[method]tcp-socket.{name}"), is_async)?;
-        }
-        for (name, is_async) in UDP {
-            i.never(&format!("[method]udp-socket.{name}"), is_async)?;
-        }
-        Ok(())
+        define_tcp(i, &look)?;
+        define_tcp_streams(i, &look)?;
+        define_tcp_options(i)?;
+        super::udp::define(i, &look)
     })?;
     wall.interface("wasi:sockets/ip-name-lookup", VERSION, |i| {
-        i.func_async("resolve-addresses", Local, |_, (_,): (String,)| {
-            Ok(Err::<Vec<IpAddress>, _>(LookupError::AccessDenied))
+        i.func_async("resolve-addresses", Effect, |h, (name,): (String,)| {
+            let found = sockets::addresses_of(h, &name)?;
+            let addresses = found.map(|(all, _)| all.into_iter().map(Ip::from).collect::<Vec<_>>());
+            Ok(addresses.map_err(LookupError::from))
         })
     })
+}
+
+/// The error of WASI 0.2 in that of this version.
+pub(super) fn told<T>(result: std::result::Result<T, NetError>) -> std::result::Result<T, ErrorCode> {
+    result.map_err(ErrorCode::from)
+}
+
+fn define_tcp(i: &mut Interface<'_>, look: &Arc<Function>) -> wasmtime::Result<()> {
+    i.func("[static]tcp-socket.create", Local, |h, (family,): (Family,)| -> Net<T> {
+        Ok(Ok(h.open(Object::Tcp(Tcp::new(family == Family::Ipv6)), Rights::ALL, None)?))
+    })?;
+    i.func("[method]tcp-socket.bind", Effect, |h, (s, at): (T, At)| bind(h, &s, at))?;
+    let on = On { handle: |(s, _): &(T, At)| s.rep(), interest: Interest::Write, look: Arc::clone(look) };
+    i.retried("[method]tcp-socket.connect", Effect, on, |h, (s, to)| connect(h, &s, to), connected)?;
+    i.func("[method]tcp-socket.get-local-address", Read, |h, (s,): (T,)| Ok(told(tcp(h, &s)?.local())))?;
+    i.func("[method]tcp-socket.get-remote-address", Read, |h, (s,): (T,)| Ok(told(tcp(h, &s)?.peer())))?;
+    i.func("[method]tcp-socket.get-is-listening", Local, |h, (s,): (T,)| {
+        Ok(tcp(h, &s)?.state == State::Listening)
+    })
+}
+
+fn bind(host: &mut Host, socket: &T, at: At) -> Net<()> {
+    tri!(sockets::bind_tcp(host, socket, at.into())?);
+    tcp(host, socket)?.state = State::Bound;
+    Ok(Ok(()))
+}
+
+type Connected = Result<Option<std::result::Result<(), ErrorCode>>>;
+
+fn connect(host: &mut Host, socket: &T, to: At) -> Connected {
+    match sockets::connect(host, socket, to.into())? {
+        Ok(()) => connected(host, socket.rep()),
+        Err(error) => Ok(Some(Err(error.into()))),
+    }
+}
+
+fn connected(host: &mut Host, handle: u32) -> Connected {
+    Ok(match tcp(host, &Resource::new_borrow(handle))?.try_connected() {
+        Err(NetError::WouldBlock) => None,
+        other => Some(other.map(drop).map_err(ErrorCode::from)),
+    })
+}
+
+fn define_tcp_streams(i: &mut Interface<'_>, look: &Arc<Function>) -> wasmtime::Result<()> {
+    let accept = Taking::new(i, "[method]tcp-socket.listen", look, take_connection);
+    i.streams(
+        "[method]tcp-socket.listen",
+        Effect,
+        |params: (T,)| (params, ()),
+        |h, (s,)| listen(h, &s),
+        move |store, opened, ()| match opened {
+            Ok(rep) => accept.open(store, Ok(rep), &End::default()).map(Ok),
+            Err(code) => Ok(Err(code)),
+        },
+    )?;
+    let give = Giving::new(i, "[method]tcp-socket.send", look);
+    i.streams(
+        "[method]tcp-socket.send",
+        Local,
+        |(s, data): (T, StreamReader<u8>)| ((s,), data),
+        |h, (s,)| begin(h, &s, Rights::WRITE),
+        move |store, opened, data| give.open(store, opened, data),
+    )?;
+    let take = Taking::new(i, "[method]tcp-socket.receive", look, take_bytes);
+    i.streams(
+        "[method]tcp-socket.receive",
+        Local,
+        |params: (T,)| (params, ()),
+        |h, (s,)| begin(h, &s, Rights::READ),
+        move |store, opened, ()| {
+            let end = End::default();
+            let stream = take.open(store, opened, &end)?;
+            Ok((stream, wasmtime::component::FutureReader::new(store, end)?))
+        },
+    )
+}
+
+/// Listens, on any port if it was not bound before.
+fn listen(host: &mut Host, socket: &T) -> Result<Opened<ErrorCode>> {
+    if tcp(host, socket)?.state == State::New {
+        let any: IpAddr = match tcp(host, socket)?.is_v6 {
+            true => Ipv6Addr::UNSPECIFIED.into(),
+            false => Ipv4Addr::UNSPECIFIED.into(),
+        };
+        tri!(bind(host, socket, SocketAddr::new(any, 0).into())?);
+    }
+    let own = tcp(host, socket)?;
+    if own.state != State::Bound {
+        return Ok(Err(ErrorCode::InvalidState));
+    }
+    tri!(own.listen());
+    own.state = State::Listening;
+    let listening = tri!(own.socket());
+    let flow = Flow::accept(own, listening);
+    Ok(Ok(host.derive::<()>(handle_of(socket), Object::Flow(flow), Rights::ALL)?.rep()))
+}
+
+/// Opens one of the two directions of a connection, each once.
+fn begin(host: &mut Host, socket: &T, right: Rights) -> Result<Opened<ErrorCode>> {
+    let own = tcp(host, socket)?;
+    let (State::Connected, Some(connection)) = (own.state, own.socket.clone()) else {
+        return Ok(Err(ErrorCode::InvalidState));
+    };
+    let has_begun = if right == Rights::READ { &mut own.is_receiving } else { &mut own.is_sending };
+    if std::mem::replace(has_begun, true) {
+        return Ok(Err(ErrorCode::InvalidState));
+    }
+    let new: fn(Arc<Socket>) -> Flow = if right == Rights::READ { Flow::receive } else { Flow::send };
+    Ok(Ok(host.derive::<()>(handle_of(socket), Object::Flow(new(connection)), right)?.rep()))
+}
+
+fn define_tcp_options(i: &mut Interface<'_>) -> wasmtime::Result<()> {
+    i.func("[method]tcp-socket.get-address-family", Local, |h, (s,): (T,)| {
+        Ok(if tcp(h, &s)?.is_v6 { Family::Ipv6 } else { Family::Ipv4 })
+    })?;
+    i.func("[method]tcp-socket.set-listen-backlog-size", Local, |h, (s, value): (T, u64)| {
+        Ok(told(tcp(h, &s)?.set_backlog(value)))
+    })?;
+    i.func("[method]tcp-socket.get-keep-alive-enabled", Local, |h, (s,): (T,)| {
+        Ok(Ok::<_, ErrorCode>(tcp(h, &s)?.options.keep_alive))
+    })?;
+    i.func("[method]tcp-socket.set-keep-alive-enabled", Local, |h, (s, on): (T, bool)| {
+        Ok(told(tcp(h, &s)?.set_keep_alive(on)))
+    })?;
+    tcp_options!(i, ErrorCode, "get-");
+    Ok(())
 }

@@ -73,6 +73,13 @@ pub(super) fn reading_with<T, C>(i: &mut Interface<'_>, name: &str, read: Read<T
     Reading { part: i.event(&format!("[read]{name}"), Class::Read), read, code: PhantomData }
 }
 
+impl<C> Reading<u8, C> {
+    /// The parts of byte streams, as events of `part`.
+    pub(super) fn by(part: Arc<Function>) -> Self {
+        Self { part, read: io::take, code: PhantomData }
+    }
+}
+
 impl<T: Item, C: Code> Reading<T, C> {
     /// The stream that was opened and the future of its end. One that was not opened is at its end.
     pub(super) fn open(
@@ -81,23 +88,30 @@ impl<T: Item, C: Code> Reading<T, C> {
         opened: Opened<C>,
     ) -> wasmtime::Result<(StreamReader<T>, FutureReader<Done<C>>)> {
         let end = End::default();
-        let producer = match opened {
-            Ok(rep) => Some(Producer {
-                part: Arc::clone(&self.part),
-                read: self.read,
-                open: Open { rep, ended: store.data().host.ended.clone(), end: end.clone() },
-                has_yielded: false,
-            }),
+        let stream = match opened {
+            Ok(rep) => self.stream(store, rep, &end)?,
             Err(code) => {
                 end.come(Err(code));
-                None
+                StreamReader::new(store.as_context_mut(), std::iter::empty())?
             }
         };
-        let stream = match producer {
-            Some(producer) => StreamReader::new(store.as_context_mut(), producer)?,
-            None => StreamReader::new(store.as_context_mut(), std::iter::empty())?,
-        };
         Ok((stream, FutureReader::new(store.as_context_mut(), end)?))
+    }
+
+    /// The stream of a handle that was opened.
+    pub(super) fn stream(
+        &self,
+        store: &mut StoreContextMut<'_, State>,
+        rep: u32,
+        end: &End<C>,
+    ) -> wasmtime::Result<StreamReader<T>> {
+        let producer = Producer {
+            part: Arc::clone(&self.part),
+            read: self.read,
+            open: Open::new(rep, &store.data().host.ended, end),
+            has_yielded: false,
+        };
+        StreamReader::new(store.as_context_mut(), producer)
     }
 }
 
@@ -113,6 +127,24 @@ pub(super) fn writing<C>(i: &mut Interface<'_>, name: &str) -> Writing<C> {
 }
 
 impl<C: Code> Writing<C> {
+    /// The parts of byte streams, as events of `part`.
+    pub(super) fn by(part: Arc<Function>) -> Self {
+        Self { part, code: PhantomData }
+    }
+
+    /// Writes what comes through `data` to a handle; how that ends.
+    pub(super) fn begin(
+        &self,
+        store: &mut StoreContextMut<'_, State>,
+        rep: u32,
+        data: StreamReader<u8>,
+    ) -> wasmtime::Result<End<C>> {
+        let end = End::default();
+        let open = Open::new(rep, &store.data().host.ended, &end);
+        data.pipe(store.as_context_mut(), Consumer { part: Arc::clone(&self.part), open })?;
+        Ok(end)
+    }
+
     /// Writes what comes through `data`; the future of its end. If it was not opened, nobody reads it.
     pub(super) fn open(
         &self,
@@ -120,26 +152,30 @@ impl<C: Code> Writing<C> {
         opened: Opened<C>,
         mut data: StreamReader<u8>,
     ) -> wasmtime::Result<FutureReader<Done<C>>> {
-        let end = End::default();
-        match opened {
-            Ok(rep) => {
-                let open = Open { rep, ended: store.data().host.ended.clone(), end: end.clone() };
-                data.pipe(store.as_context_mut(), Consumer { part: Arc::clone(&self.part), open })?;
-            }
+        let end = match opened {
+            Ok(rep) => self.begin(store, rep, data)?,
             Err(code) => {
-                end.come(Err(code));
                 data.close(store.as_context_mut())?;
+                let end = End::default();
+                end.come(Err(code));
+                end
             }
-        }
+        };
         FutureReader::new(store.as_context_mut(), end)
     }
 }
 
 /// The host's half of a stream. Whoever gives it up, its end comes, and its handle is given up too.
-struct Open<C> {
-    rep: u32,
+pub(super) struct Open<C> {
+    pub(super) rep: u32,
     ended: Ended,
-    end: End<C>,
+    pub(super) end: End<C>,
+}
+
+impl<C> Open<C> {
+    pub(super) fn new(rep: u32, ended: &Ended, end: &End<C>) -> Self {
+        Self { rep, ended: ended.clone(), end: end.clone() }
+    }
 }
 
 impl<C> Drop for Open<C> {
@@ -247,47 +283,50 @@ impl<C: Code> StreamConsumer<State> for Consumer<C> {
     }
 }
 
-/// How a stream ended, once it has. The first word counts.
-pub(super) struct End<C>(Arc<Mutex<Word<C>>>);
+/// A value that somebody waits for. The first one counts.
+pub(super) struct Once<T>(Arc<Mutex<Word<T>>>);
 
-struct Word<C> {
-    said: Option<Done<C>>,
+/// How a stream ended, once it has.
+pub(super) type End<C> = Once<Done<C>>;
+
+struct Word<T> {
+    said: Option<T>,
     waker: Option<Waker>,
 }
 
-impl<C> Default for End<C> {
+impl<T> Default for Once<T> {
     fn default() -> Self {
         Self(Arc::new(Mutex::new(Word { said: None, waker: None })))
     }
 }
 
-impl<C> Clone for End<C> {
+impl<T> Clone for Once<T> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<C> End<C> {
-    fn lock(&self) -> MutexGuard<'_, Word<C>> {
+impl<T> Once<T> {
+    fn lock(&self) -> MutexGuard<'_, Word<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn come(&self, done: Done<C>) {
+    pub(super) fn come(&self, value: T) {
         let mut word = self.lock();
-        word.said.get_or_insert(done);
+        word.said.get_or_insert(value);
         if let Some(waker) = word.waker.take() {
             waker.wake();
         }
     }
 }
 
-impl<C: Clone> Future for End<C> {
-    type Output = wasmtime::Result<Done<C>>;
+impl<T: Clone> Future for Once<T> {
+    type Output = wasmtime::Result<T>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut word = self.lock();
-        if let Some(done) = &word.said {
-            return Poll::Ready(Ok(done.clone()));
+        if let Some(value) = &word.said {
+            return Poll::Ready(Ok(value.clone()));
         }
         word.waker = Some(context.waker().clone());
         Poll::Pending

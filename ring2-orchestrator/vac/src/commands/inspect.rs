@@ -35,6 +35,7 @@ pub(crate) fn inspect(global: &Global, args: &Inspect) -> Result<u8> {
             "kind": program.kind.word(),
             "size_bytes": target.bytes.len(),
             "is_command": program.is_command,
+            "is_service": program.is_service,
             "exports": exports,
             "not_callable": program.not_callable.iter().map(not_callable_json).collect::<Vec<_>>(),
             "imports": program.imports.iter().map(import_json).collect::<Vec<_>>(),
@@ -57,6 +58,9 @@ pub(crate) fn inspect(global: &Global, args: &Inspect) -> Result<u8> {
     ));
     if program.is_command {
         ui::print(format_args!("{}  vac run {} -- ARGS\n", ui::bold("run"), quote(&target.place)));
+    }
+    if program.is_service {
+        ui::print(format_args!("{}  vac serve {}\n", ui::bold("serve"), quote(&target.place)));
     }
     section("exports", &exports);
     if !program.not_callable.is_empty() {

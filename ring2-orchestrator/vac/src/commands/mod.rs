@@ -15,6 +15,7 @@ mod replay;
 mod revoke;
 mod run;
 mod runs;
+mod serve;
 mod store;
 mod verify;
 
@@ -24,6 +25,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<u8> {
     match cli.command {
         Command::Run(args) => run::run(&global, args),
         Command::Call(args) => call::call(&global, args),
+        Command::Serve(args) => serve::serve(&global, args),
         Command::Inspect(args) => inspect::inspect(&global, &args),
         Command::Learn(args) => learn::learn(&global, args),
         Command::Runs(args) => runs::runs(&global, &args),

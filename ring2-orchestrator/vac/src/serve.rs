@@ -1,0 +1,176 @@
+//! Takes HTTP requests for a guest that answers them: `vac serve`.
+//!
+//! One connection carries one request, and one is served at a time; others wait in the queue of the system. A
+//! request that is not HTTP, too long, or too slow is answered here, and the guest never learns of it.
+
+use std::io::{self, BufReader};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use vac_core::fault::{AbortKind, HostAbort, Result};
+use vac_host::Watch;
+use vac_host::http::{Header, HttpResponse, Serve, Served};
+
+use crate::h1::{self, Framing, Message, OF_CONNECTION, Wrong};
+
+/// The longest body of a request.
+const BODY_MAX_BYTES: u64 = 64 << 20;
+/// How long one look for a request lasts before the watch is asked.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Looks after which a request that is not whole is given up: 10 seconds.
+const LOOKS_MAX: u32 = 500;
+/// How long a peer may take for the next bytes.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Listens, and takes one request after the other.
+pub(crate) struct Listener {
+    listener: TcpListener,
+    watch: Arc<dyn Watch>,
+    /// Whoever waits for a reply, and whether it wants no body.
+    waiting: Option<(TcpStream, bool)>,
+}
+
+/// What came of reading a request.
+type Read = std::result::Result<(Served, bool), Wrong>;
+
+impl Listener {
+    /// Listens on `at`; the address that it got.
+    pub(crate) fn bind(at: SocketAddr, watch: Arc<dyn Watch>) -> Result<(Self, SocketAddr)> {
+        let failed = |e: io::Error| HostAbort::io("listen on", at, &e);
+        let listener = TcpListener::bind(at).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        Ok((Self { listener, watch, waiting: None }, bound))
+    }
+
+    /// Whether to stop: between two requests an interrupt is how a service ends in order.
+    fn is_over(&self) -> Result<bool> {
+        match self.watch.stop() {
+            None => Ok(false),
+            Some(abort) if abort.kind == AbortKind::Interrupt => Ok(true),
+            Some(abort) => Err(abort.into()),
+        }
+    }
+
+    fn accept(&self) -> Result<Option<TcpStream>> {
+        let look = Timespec { tv_sec: 0, tv_nsec: LOOK_EVERY.subsec_nanos().into() };
+        while !self.is_over()? {
+            // Whatever is wrong with it, the next call says so.
+            let _ = rustix::event::poll(&mut [PollFd::new(&self.listener, PollFlags::IN)], Some(&look));
+            match self.listener.accept() {
+                Ok((stream, _)) => return Ok(Some(stream)),
+                Err(e) if is_passing(e.kind()) => {}
+                Err(e) => return Err(HostAbort::io("accept", "a connection", &e).into()),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads a request on another thread, so that nobody's silence keeps this one from stopping.
+    fn read(&self, stream: &TcpStream) -> Result<Option<Read>> {
+        let Ok(theirs) = stream.try_clone() else { return Ok(None) };
+        let local = self.listener.local_addr().map(|at| at.to_string()).unwrap_or_default();
+        let (done, read) = mpsc::channel();
+        std::thread::spawn(move || drop(done.send(read_request(&theirs, local))));
+        for _ in 0..LOOKS_MAX {
+            match read.recv_timeout(LOOK_EVERY) {
+                Ok(read) => return Ok(Some(read)),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(None),
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+            }
+            if self.is_over()? {
+                break;
+            }
+        }
+        // This ends the thread as well.
+        let _ = stream.shutdown(Shutdown::Both);
+        Ok(None)
+    }
+}
+
+fn is_passing(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, WouldBlock};
+    matches!(kind, WouldBlock | Interrupted | ConnectionAborted | ConnectionReset)
+}
+
+impl Serve for Listener {
+    fn next(&mut self) -> Result<Option<Served>> {
+        while let Some(stream) = self.accept()? {
+            match self.read(&stream)? {
+                Some(Ok((served, is_head))) => {
+                    self.waiting = Some((stream, is_head));
+                    return Ok(Some(served));
+                }
+                Some(Err(wrong)) => refuse(&stream, &wrong),
+                None => {}
+            }
+        }
+        Ok(None)
+    }
+
+    fn reply(&mut self, response: HttpResponse) -> bool {
+        let Some((stream, is_head)) = self.waiting.take() else { return false };
+        let HttpResponse { status, headers, body, trailers } = response;
+        let has_body = !matches!(status, 204 | 304);
+        let message = Message {
+            start: format!("HTTP/1.1 {status} \r\n"),
+            headers: &headers,
+            body: has_body.then_some(&body),
+            trailers: trailers.as_deref().filter(|_| has_body),
+            is_head,
+        };
+        send(&stream, &message)
+    }
+}
+
+/// Writes a reply, and says that no more comes. Whether the peer was there.
+fn send(mut stream: &TcpStream, message: &Message<'_>) -> bool {
+    let _ = stream.set_write_timeout(Some(PAUSE_MAX));
+    h1::write(&mut stream, message).and_then(|()| stream.shutdown(Shutdown::Write)).is_ok()
+}
+
+fn refuse(stream: &TcpStream, wrong: &Wrong) {
+    let status = match wrong {
+        // Nobody is there to be told.
+        Wrong::Io(_) => return,
+        Wrong::Protocol => 400,
+        Wrong::HeadTooLarge => 431,
+        Wrong::BodyTooLarge => 413,
+    };
+    let start = format!("HTTP/1.1 {status} \r\n");
+    send(stream, &Message { start, headers: &[], body: Some(&[]), trailers: None, is_head: false });
+}
+
+fn read_request(stream: &TcpStream, local: String) -> Read {
+    // On some systems a connection has this from the socket that listens.
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(PAUSE_MAX))?;
+    let mut from = BufReader::new(stream);
+    let head = h1::read_request(&mut from)?;
+    let framing = h1::framing(&head.headers, Framing::Length(0))?;
+    if !head.target.starts_with('/') {
+        return Err(Wrong::Protocol);
+    }
+    let authority = authority(&head.headers, local)?;
+    if h1::values(&head.headers, "expect").any(|value| value.eq_ignore_ascii_case(b"100-continue")) {
+        io::Write::write_all(&mut &*stream, b"HTTP/1.1 100 \r\n\r\n")?;
+    }
+    let (body, trailers) = h1::read_body(&mut from, framing, BODY_MAX_BYTES)?;
+    let is_head = head.method == "HEAD";
+    let own = |(name, _): &Header| !OF_CONNECTION.contains(&name.as_str()) || name == "content-length";
+    let headers = head.headers.into_iter().filter(own).collect();
+    let (method, path) = (head.method, head.target);
+    Ok((Served { method, authority, path, headers, body, trailers }, is_head))
+}
+
+/// The host that was asked; this one's address if the request does not say.
+fn authority(headers: &[Header], local: String) -> std::result::Result<String, Wrong> {
+    let mut hosts = h1::values(headers, "host");
+    match (hosts.next(), hosts.next()) {
+        (None, _) => Ok(local),
+        (Some(host), None) => String::from_utf8(host.to_vec()).map_err(|_| Wrong::Protocol),
+        (Some(_), Some(_)) => Err(Wrong::Protocol),
+    }
+}
