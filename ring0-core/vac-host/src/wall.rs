@@ -67,6 +67,16 @@ pub enum Response<'a> {
     Shared(Form),
 }
 
+impl Response<'_> {
+    /// The form.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Written(bytes) => bytes,
+            Self::Shared(form) => form,
+        }
+    }
+}
+
 /// Keeps what crosses the wall, or answers from what was kept.
 pub trait Recorder: Send {
     /// A call is about to happen. Returns the answer if the record has it; otherwise the host

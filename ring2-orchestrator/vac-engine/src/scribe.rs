@@ -141,10 +141,7 @@ impl Scribe {
 
     /// As [`Scribe::body`], but takes or shares what is long; what it takes it replaces by another buffer.
     pub(crate) fn take_body(&self, response: Response<'_>, is_kept: bool) -> (Body, Option<Long>) {
-        let bytes = match &response {
-            Response::Written(bytes) => bytes.as_slice(),
-            Response::Shared(form) => form,
-        };
+        let bytes = response.bytes();
         if bytes.len() < TAKE_MIN_BYTES {
             return self.body(bytes, is_kept);
         }

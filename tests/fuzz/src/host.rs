@@ -461,7 +461,7 @@ impl Http for Reflects {
         }
         let heard = format!("{VALUE} {}", String::from_utf8_lossy(&request.body.unwrap_or_default()));
         let headers = vec![("x-heard".to_owned(), VALUE.as_bytes().to_vec())];
-        Ok(HttpResponse { status: 200, headers, body: heard.into_bytes() })
+        Ok(HttpResponse { status: 200, headers, body: heard.into_bytes(), trailers: None })
     }
 }
 
@@ -484,13 +484,14 @@ impl Recorder for Judge {
         Ok(None)
     }
 
-    fn answered(&mut self, crossing: &Crossing<'_>, answered: &Answered<'_>) -> Result<()> {
+    fn answered(&mut self, crossing: &Crossing<'_>, answered: Answered<'_>) -> Result<()> {
         let name = &crossing.function.name;
         REACHED.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
-        decode::<Node>(answered.response, "a response").expect("a response is in canonical form");
+        let response = answered.response.bytes();
+        decode::<Node>(response, "a response").expect("a response is in canonical form");
         assert!(self.is_granted || answered.grant.is_none(), "{name} did what was not granted");
         for hidden in [OUTSIDE, VALUE] {
-            let is_told = answered.response.windows(hidden.len()).any(|part| part == hidden.as_bytes());
+            let is_told = response.windows(hidden.len()).any(|part| part == hidden.as_bytes());
             assert!(!is_told, "{name} told `{hidden}`");
         }
         Ok(())
