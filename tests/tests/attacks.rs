@@ -207,6 +207,26 @@ fn a_compiler_that_falls_is_an_error_of_the_program() {
     assert_eq!(sandbox.vac(&["run", "guest.wasm"]).ok().out(), "alive\n");
 }
 
+/// Story: the code of a run was the file in the home, mapped, and who cut that file off ended the process.
+#[test]
+fn compiled_code_that_is_cut_off_during_the_run_changes_nothing() {
+    let sandbox = sandbox();
+    let guest = Guest::new().say("on\n").raw("(loop $again (br $again))");
+    sandbox.write("guest.wasm", guest.wasm());
+    sandbox.vac(&["inspect", "guest.wasm"]).ok();
+    let mut command = sandbox.command(&["run", "guest.wasm", "--time", "2s", "--quiet"]);
+    let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut said = [0; 3];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut said).unwrap();
+    let files = sandbox.home_files("code");
+    assert!(!files.is_empty());
+    files.iter().for_each(|file| std::fs::File::options().write(true).open(file).unwrap().set_len(0).unwrap());
+    let status = crate::support::wait(&mut child, "a run whose code was cut off");
+    assert_eq!(status.code(), Some(4), "{status}");
+    assert_eq!(text(&sandbox.json(&["runs", "-n", "1"])["runs"][0], "status"), "time");
+    sandbox.vac(&["run", "guest.wasm", "--time", "100ms"]).fails(4, &["longer than 100ms"]);
+}
+
 /// The unit test of `jail` tries what is refused; this sees that every compiler is locked up.
 #[cfg(target_os = "linux")]
 #[test]

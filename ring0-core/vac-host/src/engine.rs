@@ -47,6 +47,9 @@ const CHUNK_BYTES: usize = 256 << 10;
 const CODE_MAX_BYTES: u64 = 2 << 30;
 /// What is shown of a compiler's reason.
 const COMPLAINT_MAX_BYTES: usize = 600;
+/// Code up to this length is copied into memory, where nobody can change it or cut it off any more. What is
+/// longer is mapped: copying it would take more of a warm start than all else.
+const CODE_COPIED_BYTES: u64 = 2 << 20;
 /// The folder of compiled code.
 const CODE_DIR: &str = "code";
 
@@ -218,6 +221,9 @@ impl Codes {
     /// Code from the cache, if it is there and exactly what was written.
     fn cached(&self, storage: &dyn Storage, cid: &Cid) -> Option<Component> {
         let file = storage.open(&self.path(cid), OpenMode::Read).ok()?;
+        if file.len().is_ok_and(|len| len <= CODE_COPIED_BYTES) {
+            return self.unseal(cid, &whole(&*file)?);
+        }
         if !self.is_sealed(&*file, cid)? {
             return None;
         }

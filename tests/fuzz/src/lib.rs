@@ -9,7 +9,7 @@
 //! - `loader`: programs (feature `loader`)
 //! - `manifest`: what a program asks for (feature `loader`)
 //! - `texts`: grants, hosts, CIDs, arguments of calls (feature `loader`)
-//! - `host`: the host's functions, called in any order with any values (feature `loader`)
+//! - `host`, `net`: the host's functions, called in any order with any values (feature `loader`)
 //! - `link`: programs that are joined (feature `loader`)
 
 pub mod canon;
