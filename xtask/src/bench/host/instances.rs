@@ -6,7 +6,7 @@ use vac_engine::grants::{self, Grant};
 use vac_host::engine::det_1;
 use vac_host::{Budget, Compiled, Engine, Instance, NoRecorder, Setup, load};
 use wasmtime::component::{Component, InstancePre, Linker};
-use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
+use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
 
 use crate::bench::figure::{Figure, Goal};
 use crate::bench::plain;
@@ -16,8 +16,6 @@ use crate::{compat, repo};
 
 /// Starts in one sample; one is too short for the clock.
 const BATCH: usize = 100;
-/// Bytes of a memory or table that stay with its place in the pool.
-const KEPT_BYTES: usize = 512 << 10;
 const ROUNDS: usize = 30;
 const ALIVE: u32 = 1_000;
 const RATIO_GOAL: f64 = 2.0;
@@ -108,11 +106,7 @@ fn pooled(mut config: Config) -> Config {
         .total_memories(2 * ALIVE)
         .total_tables(4 * ALIVE)
         .total_stacks(ALIVE + 100)
-        .max_memory_size(1 << 30)
-        // What an instance wrote is cleared, where giving it back costs a fault for each page of the next one.
-        .linear_memory_keep_resident(KEPT_BYTES)
-        .table_keep_resident(KEPT_BYTES)
-        .pagemap_scan(Enabled::Auto);
+        .max_memory_size(1 << 30);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     config
 }
