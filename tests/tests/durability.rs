@@ -86,6 +86,8 @@ fn an_interrupted_run_ends_in_order() {
     let sandbox = Sandbox::new();
     let endless = "(module (memory (export \"memory\") 1) (func (export \"_start\") (loop (br 0))))";
     sandbox.write("loop.wasm", wat::parse_str(endless).unwrap());
+    // Compiled before, so that the interrupt finds it running on a slow machine, too.
+    sandbox.vac(&["inspect", "loop.wasm"]).ok();
     let mut child = sandbox.command(&["run", "loop.wasm"]).stderr(Stdio::null()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(700));
     assert!(
