@@ -220,7 +220,9 @@ fn compiled_code_that_is_cut_off_during_the_run_changes_nothing() {
     std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut said).unwrap();
     let files = sandbox.home_files("code");
     assert!(!files.is_empty());
-    files.iter().for_each(|file| std::fs::File::options().write(true).open(file).unwrap().set_len(0).unwrap());
+    files
+        .iter()
+        .for_each(|file| std::fs::File::options().write(true).open(file).unwrap().set_len(0).unwrap());
     let status = crate::support::wait(&mut child, "a run whose code was cut off");
     assert_eq!(status.code(), Some(4), "{status}");
     assert_eq!(text(&sandbox.json(&["runs", "-n", "1"])["runs"][0], "status"), "time");
