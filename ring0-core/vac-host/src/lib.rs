@@ -39,6 +39,7 @@ pub mod link;
 pub mod load;
 pub mod memory;
 pub mod nearest;
+mod nesting;
 pub mod net;
 mod piece;
 mod readiness;

@@ -18,6 +18,7 @@ use crate::adapt::adapt;
 use crate::core_module::CoreModule;
 use crate::foreign;
 use crate::limits::MODULE_MAX_BYTES;
+use crate::nesting;
 
 /// Names that one error lists: enough to know them by. `vac inspect` lists all.
 const NAMED_MAX: usize = 8;
@@ -110,7 +111,10 @@ pub fn load_as<'a>(cid: Cid, bytes: &'a [u8], place: &'a str) -> Result<Loaded<'
         return Err(too_large(place, bytes.len() as u64, MODULE_MAX_BYTES));
     }
     let core = match encoding(bytes, place)? {
-        Encoding::Component => None,
+        Encoding::Component => {
+            nesting::check(bytes, place)?;
+            None
+        }
         Encoding::Module => Some(CoreModule::read(bytes, place)?),
     };
     let kind = core.as_ref().map_or(Kind::Component, module_kind);

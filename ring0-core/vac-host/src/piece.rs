@@ -32,6 +32,13 @@ pub struct Form {
     end: usize,
 }
 
+impl Form {
+    /// Bytes of memory that it keeps.
+    pub fn held_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+}
+
 impl Deref for Form {
     type Target = [u8];
 

@@ -93,7 +93,8 @@ pub(crate) async fn udp() {
     if let Err(code) = socket.send(b"ping".to_vec(), Some(here(port()))).await {
         return say(&format!("send {code:?}")).await;
     }
-    let answer = socket.receive().await.map(|(data, from)| (String::from_utf8(data), port_of(Ok(from)) == port()));
+    let answer =
+        socket.receive().await.map(|(data, from)| (String::from_utf8(data), port_of(Ok(from)) == port()));
     say(&format!("got {answer:?}")).await;
 }
 

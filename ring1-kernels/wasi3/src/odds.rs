@@ -82,7 +82,8 @@ async fn use_tcp(socket: &TcpSocket) {
     same("family", socket.get_address_family(), IpAddressFamily::Ipv4).await;
     same("hops", (socket.set_hop_limit(9), socket.get_hop_limit()), (Ok(()), Ok(9))).await;
     same("hops", socket.set_hop_limit(0), Err(ErrorCode::InvalidArgument)).await;
-    same("keep", (socket.set_keep_alive_enabled(true), socket.get_keep_alive_enabled()), (Ok(()), Ok(true))).await;
+    same("keep", (socket.set_keep_alive_enabled(true), socket.get_keep_alive_enabled()), (Ok(()), Ok(true)))
+        .await;
 }
 
 async fn use_udp(socket: &UdpSocket) {

@@ -7,7 +7,7 @@
 //! outside before all that happened until then could be written.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vac_core::canon::encode;
@@ -29,6 +29,8 @@ pub struct Journal {
     is_live: bool,
     /// Whether the operator wants grants back that no entry names yet, to save the look at which.
     has_wanted: AtomicBool,
+    /// Grants that were taken back until now.
+    revoked: AtomicUsize,
 }
 
 /// Name of the event in which a grant is taken back.
@@ -90,7 +92,13 @@ impl Journal {
             wanted: BTreeSet::new(),
             revoked: Vec::new(),
         };
-        Self { inner: Mutex::new(inner), scribe, is_live, has_wanted: AtomicBool::new(false) }
+        Self {
+            inner: Mutex::new(inner),
+            scribe,
+            is_live,
+            has_wanted: AtomicBool::new(false),
+            revoked: AtomicUsize::new(0),
+        }
     }
 
     /// Whether the world is really touched.
@@ -154,6 +162,7 @@ impl Journal {
             }
             false => inner.revoke_recorded(tick)?,
         }
+        self.revoked.store(inner.revoked.len(), Ordering::Release);
         Ok(inner.revoked.get(known..).unwrap_or_default().to_vec())
     }
 
@@ -685,8 +694,11 @@ impl Recorder for KernelRecorder {
     }
 
     fn revoked(&mut self, tick: u64) -> Result<Vec<u32>> {
-        // Live, nothing is to be done before almost every call, and this says so without a lock.
-        if self.journal.is_live && !self.is_new && !self.journal.has_wanted.load(Ordering::Acquire) {
+        // Live, nothing is to be done before almost every call, and this says so without a lock. Another
+        // kernel may have been the first to hear of what is wanted back.
+        let knows_all = || self.journal.revoked.load(Ordering::Acquire) == self.known;
+        let is_quiet = !self.is_new && !self.journal.has_wanted.load(Ordering::Acquire) && knows_all();
+        if self.journal.is_live && is_quiet {
             return Ok(Vec::new());
         }
         self.is_new = false;

@@ -8,13 +8,16 @@ use std::sync::Arc;
 
 use vac_core::canon::{self, Decode, Encode, Reader, Writer};
 use vac_core::cid::Cid;
-use vac_core::fault::{Corrupt, Result, Usage, quote};
-use vac_core::memory::{self, Backing, La128, Pager, Proof, Proven, Settings, Space};
+use vac_core::fault::{AbortKind, Corrupt, HostAbort, Result, Usage, quote};
+use vac_core::memory::{self, Backing, La128, Mapping, Pager, Proof, Settings, Space};
+use vac_core::storage::{Lock, LockMode};
 
 use crate::home::Home;
 
 /// Before the name of a memory, in the names of pins.
 const PIN: &str = "memory/";
+/// The folder of locks, one a name.
+const LOCKS: &str = "memory";
 /// The longest name.
 const NAME_MAX_BYTES: usize = 64;
 /// Pages of commands that say nothing else, in memory at a time.
@@ -35,6 +38,19 @@ pub struct Memory {
 pub fn list(home: &Home) -> Result<Vec<(String, Cid)>> {
     let pins = home.store().pins()?;
     Ok(pins.into_iter().filter_map(|(pin, cid)| Some((pin.strip_prefix(PIN)?.to_owned(), cid))).collect())
+}
+
+/// Lets nobody else change `name` while this is held. Fails with `Busy` if somebody has it.
+pub fn lock(home: &Home, name: &str) -> Result<Box<dyn Lock>> {
+    check_name(name)?;
+    let (storage, path) = (home.storage(), format!("{LOCKS}/{name}.lock"));
+    let failed = |e| HostAbort::io("lock", storage.show(&path), &e);
+    storage.create_dir(LOCKS).map_err(failed)?;
+    storage.try_lock(&path, LockMode::Exclusive).map_err(failed)?.ok_or_else(|| {
+        HostAbort::new(AbortKind::Busy, format!("another process is changing the memory `{name}`"))
+            .hint("wait until it is done")
+            .into()
+    })
 }
 
 /// The root that `what` says: a name, or the CID of a root.
@@ -164,21 +180,16 @@ impl ProvenPage {
     /// bytes are made again from that.
     pub fn check(&self) -> Result<()> {
         let proven = memory::verify_page(&self.root, self.shard, self.page, &self.proof)?;
-        let holds = match &proven {
-            Proven::Unmapped(backing @ Backing::Generator { .. }) => {
-                memory::made_page(backing, self.page, self.bytes.len()).is_some_and(|made| made == self.bytes)
-            }
-            proven => proven.holds(&self.bytes),
-        };
-        if holds {
+        if proven.holds(&self.bytes) {
             return Ok(());
         }
         let place = format!("page {} of shard {} of {}", self.page, self.shard, self.root);
-        let expected = match proven {
-            Proven::Mapped(cid) => cid.to_string(),
-            Proven::Unmapped(_) => "what its shard holds unmapped".to_owned(),
+        let expected = match proven.mapping {
+            Mapping::Object(cid) => format!("{} bytes, {cid}", proven.page_len),
+            Mapping::Unmapped(_) => format!("{} bytes, what its shard holds unmapped", proven.page_len),
         };
-        Err(Corrupt::new("page", place, expected, Cid::of_raw(&self.bytes)).into())
+        let got = format!("{} bytes, {}", self.bytes.len(), Cid::of_raw(&self.bytes));
+        Err(Corrupt::new("page", place, expected, got).into())
     }
 
     /// Its form in a file.

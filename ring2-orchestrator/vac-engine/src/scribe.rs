@@ -51,6 +51,16 @@ enum Bytes {
     Shared(Form),
 }
 
+impl Bytes {
+    /// Bytes of memory that they keep, which for a short read into a long buffer are more than they are.
+    fn held_bytes(&self) -> usize {
+        match self {
+            Self::Own(bytes) => bytes.capacity(),
+            Self::Shared(form) => form.held_bytes(),
+        }
+    }
+}
+
 impl Deref for Bytes {
     type Target = [u8];
 
@@ -77,7 +87,7 @@ impl From<Entry> for Item {
 
 impl Item {
     fn weight(&self) -> usize {
-        let long = |long: &Option<Long>| long.as_ref().map_or(0, |long| long.bytes.len());
+        let long = |long: &Option<Long>| long.as_ref().map_or(0, |long| long.bytes.held_bytes());
         size_of::<Self>() + long(&self.request) + long(&self.answer)
     }
 }

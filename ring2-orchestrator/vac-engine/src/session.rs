@@ -44,6 +44,8 @@ const GROUP_BYTES: usize = 16 << 10;
 /// Intervals after which a shorter group is written, too, and it is looked whether the operator wants a grant
 /// back. Fewer groups are shorter together, and leave the disk to others.
 const SHORT_GROUP_EVERY: u64 = 10;
+/// Kernels whose times are noted: a note is one entry, and an entry has a bound.
+const NOTED_TIMES_MAX: usize = 50_000;
 /// The first group waits longer: most runs are over by then and need only one.
 const FIRST_GROUP_AFTER: Duration = Duration::from_millis(20);
 
@@ -481,7 +483,9 @@ impl<'h> Session<'h> {
         self.journal.close(outcome.clone(), self.ticks)?;
         let (head, entries, events) = (self.journal.head(), self.journal.entries(), self.journal.events());
         let denied = self.journal.denied();
-        let times = self.kernels.iter().map(|k| Node::Int(i128::from(k.time_ns))).collect();
+        // One entry has to hold them; who calls kernels more often does not look at each time.
+        let times =
+            self.kernels.iter().take(NOTED_TIMES_MAX).map(|k| Node::Int(i128::from(k.time_ns))).collect();
         self.journal.note(vec![
             ("ended_unix_ms".into(), Node::Int(i128::from(self.outside.clock.unix_ms()))),
             ("kernel_times_ns".into(), Node::List(times)),

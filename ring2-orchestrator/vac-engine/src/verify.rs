@@ -42,7 +42,7 @@ pub fn verify(home: &Home, run: RunId) -> Result<Verified> {
             }
         }
     }
-    let cids = with_all_below(home.store(), cids);
+    let cids = with_all_below(home.store(), cids, &mut |_, _| Ok(()))?;
     problems.extend(cids.iter().filter_map(|cid| problem(home, run, cid)));
     Ok(Verified {
         run,
@@ -75,17 +75,36 @@ pub fn live_objects(home: &Home) -> Result<BTreeSet<Cid>> {
         }
     }
     live.extend(home.store().pins()?.into_values());
-    Ok(with_all_below(home.store(), live))
+    // What is below something that cannot be read now is not garbage: nothing is collected then.
+    with_all_below(home.store(), live, &mut |cid, why| match why {
+        Some(why) => Err(why),
+        None => Err(Corrupt::new("structure", "the store", format!("the object {cid}"), "nothing").into()),
+    })
 }
 
-/// `roots` and everything below those that are structures: directories, maps of memories. One that cannot be
-/// read has nothing below that could be read.
-fn with_all_below(store: &Store, roots: BTreeSet<Cid>) -> BTreeSet<Cid> {
+/// `roots` and everything below those that are structures: directories, maps of memories. `lost` is asked about
+/// one that is missing, or that cannot be read and why: its error ends the walk.
+fn with_all_below(
+    store: &Store,
+    roots: BTreeSet<Cid>,
+    lost: &mut dyn FnMut(&Cid, Option<Error>) -> Result<()>,
+) -> Result<BTreeSet<Cid>> {
     let is_structure = |cid: &Cid| cid.codec() == Codec::DagCbor;
     let mut todo: Vec<Cid> = roots.iter().filter(|cid| is_structure(cid)).copied().collect();
     let mut all = roots;
     while let Some(next) = todo.pop() {
-        let Ok(Some(bytes)) = store.get(&next) else { continue };
+        let bytes = match store.get(&next) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => {
+                lost(&next, None)?;
+                continue;
+            }
+            Err(why) => {
+                lost(&next, Some(why))?;
+                continue;
+            }
+        };
+        // What was kept under this codec and is none names nothing.
         let Ok(node) = vac_core::canon::decode::<Node>(&bytes, "object") else { continue };
         for link in links(&node) {
             if all.insert(link) && is_structure(&link) {
@@ -93,7 +112,7 @@ fn with_all_below(store: &Store, roots: BTreeSet<Cid>) -> BTreeSet<Cid> {
             }
         }
     }
-    all
+    Ok(all)
 }
 
 /// The objects that an entry names and the store must have.

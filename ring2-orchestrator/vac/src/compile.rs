@@ -121,7 +121,8 @@ impl Compiler for ChildCompiler {
             let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
             let (give, answer) = channel();
             scope.spawn(move || stdin.map(|mut to| to.write_all(loaded.bytes)));
-            scope.spawn(move || drain(stdout, u64::MAX, &give));
+            // Compiled code is smaller than what compiling it took.
+            scope.spawn(move || drain(stdout, self.memory_max_bytes, &give));
             let (say, said) = channel();
             scope.spawn(move || drain(stderr, WORDS_MAX_BYTES, &say));
             let waited = self.wait(&answer, &place);

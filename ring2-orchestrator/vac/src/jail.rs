@@ -24,7 +24,6 @@ const NEEDED: &[libc::c_long] = &[
     libc::SYS_munmap,
     // the pipes that it was started with
     libc::SYS_close,
-    libc::SYS_fcntl,
     libc::SYS_fstat,
     libc::SYS_lseek,
     libc::SYS_ppoll,
@@ -53,7 +52,6 @@ const NEEDED: &[libc::c_long] = &[
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigreturn,
     libc::SYS_sigaltstack,
-    libc::SYS_tgkill,
     // time, and what it may use
     libc::SYS_clock_getres,
     libc::SYS_clock_gettime,
@@ -66,12 +64,21 @@ const NEEDED: &[libc::c_long] = &[
     libc::SYS_uname,
 ];
 
+/// What `fcntl` may do: look, and copy a descriptor. Nothing that lets the system send signals for it.
+const FCNTL: [libc::c_int; 3] = [libc::F_GETFD, libc::F_GETFL, libc::F_DUPFD_CLOEXEC];
 /// `prctl` with this first argument names a thread.
 const NAME_A_THREAD: u64 = libc::PR_SET_NAME as u64;
 
 /// Takes away what is not needed, for good; whether the system could.
 pub(crate) fn lock() -> bool {
+    close_all_but_the_first_three();
     filters().is_ok_and(|filters| filters.iter().all(|filter| apply_filter(filter).is_ok()))
+}
+
+/// Closes what the caller of `vac` left open: an older system has no call for it, and keeps them.
+fn close_all_but_the_first_three() {
+    // SAFETY: nothing in this process owns a descriptor from 3 on: it was just started, and has opened nothing.
+    let _ = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) };
 }
 
 /// The filters in the order in which they are set: each is asked, and the strictest answer counts.
@@ -86,6 +93,11 @@ fn filters() -> Result<[BpfProgram; 2], seccompiler::BackendError> {
     let threads = u64::from(libc::CLONE_THREAD.unsigned_abs());
     let is_thread = argument(0, SeccompCmpOp::MaskedEq(threads), threads)?;
     rules.insert(libc::SYS_clone, vec![is_thread]);
+    let looks = FCNTL.map(|how| argument(1, SeccompCmpOp::Eq, u64::from(how.unsigned_abs())));
+    rules.insert(libc::SYS_fcntl, looks.into_iter().collect::<Result<_, _>>()?);
+    // A signal to itself is how it falls; to others it would be a weapon.
+    let own = u64::from(std::process::id());
+    rules.insert(libc::SYS_tgkill, vec![argument(0, SeccompCmpOp::Eq, own)?]);
     rules.insert(libc::SYS_prctl, vec![argument(0, SeccompCmpOp::Eq, NAME_A_THREAD)?]);
     // The second filter is set by a call that the first must let through; after that there is none.
     let needed = SeccompFilter::new(rules, refused(libc::EPERM), SeccompAction::Allow, arch)?;

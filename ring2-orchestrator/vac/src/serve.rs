@@ -3,7 +3,7 @@
 //! One connection carries one request, and one is served at a time; others wait in the queue of the system. A
 //! request that is not HTTP, too long, or too slow is answered here, and the guest never learns of it.
 
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -21,6 +21,8 @@ const BODY_MAX_BYTES: u64 = 64 << 20;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Looks after which a request that is not whole is given up: 10 seconds.
 const LOOKS_MAX: u32 = 500;
+/// A part of a reply that one wait may take.
+const PART_BYTES: usize = 16 << 10;
 /// How long a peer may take for the next bytes.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
@@ -61,7 +63,8 @@ impl Listener {
             let _ = rustix::event::poll(&mut [PollFd::new(&self.listener, PollFlags::IN)], Some(&look));
             match self.listener.accept() {
                 Ok((stream, _)) => return Ok(Some(stream)),
-                Err(e) if is_passing(e.kind()) => {}
+                // The connection's own trouble, or too many files: the next one may do better.
+                Err(e) if !is_lasting(&e) => {}
                 Err(e) => return Err(HostAbort::io("accept", "a connection", &e).into()),
             }
         }
@@ -73,7 +76,10 @@ impl Listener {
         let Ok(theirs) = stream.try_clone() else { return Ok(None) };
         let local = self.listener.local_addr().map(|at| at.to_string()).unwrap_or_default();
         let (done, read) = mpsc::channel();
-        std::thread::spawn(move || drop(done.send(read_request(&theirs, local))));
+        let reads = move || drop(done.send(read_request(&theirs, local)));
+        if std::thread::Builder::new().spawn(reads).is_err() {
+            return Ok(None);
+        }
         for _ in 0..LOOKS_MAX {
             match read.recv_timeout(LOOK_EVERY) {
                 Ok(read) => return Ok(Some(read)),
@@ -90,9 +96,58 @@ impl Listener {
     }
 }
 
-fn is_passing(kind: io::ErrorKind) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, WouldBlock};
-    matches!(kind, WouldBlock | Interrupted | ConnectionAborted | ConnectionReset)
+impl Listener {
+    /// Writes a reply, and says that no more comes. Whether the peer was there and took it in time: who takes it
+    /// a little at a time holds up nobody for longer than who says nothing.
+    fn send(&self, stream: &TcpStream, mut bytes: &[u8]) -> bool {
+        let look = Timespec { tv_sec: 0, tv_nsec: LOOK_EVERY.subsec_nanos().into() };
+        // However slowly it is taken, there is an end: a wait for each part, and those of a silence.
+        let (mut looks, looks_max) = (0, LOOKS_MAX as usize + bytes.len() / PART_BYTES);
+        if stream.set_nonblocking(true).is_err() {
+            return false;
+        }
+        while !bytes.is_empty() {
+            match (&mut &*stream).write(bytes) {
+                Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    let _ = rustix::event::poll(&mut [PollFd::new(stream, PollFlags::OUT)], Some(&look));
+                    looks += 1;
+                }
+                Err(_) => return false,
+            }
+            if looks > looks_max || self.watch.stop().is_some() {
+                let _ = stream.shutdown(Shutdown::Both);
+                return false;
+            }
+        }
+        stream.shutdown(Shutdown::Write).is_ok()
+    }
+
+    fn refuse(&self, stream: &TcpStream, wrong: &Wrong) {
+        let status = match wrong {
+            // Nobody is there to be told.
+            Wrong::Io(_) => return,
+            Wrong::Protocol => 400,
+            Wrong::HeadTooLarge => 431,
+            Wrong::BodyTooLarge => 413,
+        };
+        let start = format!("HTTP/1.1 {status} \r\n");
+        let message = Message { start, headers: &[], body: Some(&[]), trailers: None, is_head: false };
+        let mut bytes = Vec::new();
+        if h1::write(&mut bytes, &message).is_ok() {
+            self.send(stream, &bytes);
+        }
+    }
+}
+
+/// Whether the socket that listens is no good any more.
+fn is_lasting(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP)
+    )
 }
 
 impl Serve for Listener {
@@ -103,7 +158,7 @@ impl Serve for Listener {
                     self.waiting = Some((stream, is_head));
                     return Ok(Some(served));
                 }
-                Some(Err(wrong)) => refuse(&stream, &wrong),
+                Some(Err(wrong)) => self.refuse(&stream, &wrong),
                 None => {}
             }
         }
@@ -121,26 +176,9 @@ impl Serve for Listener {
             trailers: trailers.as_deref().filter(|_| has_body),
             is_head,
         };
-        send(&stream, &message)
+        let mut bytes = Vec::new();
+        h1::write(&mut bytes, &message).is_ok() && self.send(&stream, &bytes)
     }
-}
-
-/// Writes a reply, and says that no more comes. Whether the peer was there.
-fn send(mut stream: &TcpStream, message: &Message<'_>) -> bool {
-    let _ = stream.set_write_timeout(Some(PAUSE_MAX));
-    h1::write(&mut stream, message).and_then(|()| stream.shutdown(Shutdown::Write)).is_ok()
-}
-
-fn refuse(stream: &TcpStream, wrong: &Wrong) {
-    let status = match wrong {
-        // Nobody is there to be told.
-        Wrong::Io(_) => return,
-        Wrong::Protocol => 400,
-        Wrong::HeadTooLarge => 431,
-        Wrong::BodyTooLarge => 413,
-    };
-    let start = format!("HTTP/1.1 {status} \r\n");
-    send(stream, &Message { start, headers: &[], body: Some(&[]), trailers: None, is_head: false });
 }
 
 fn read_request(stream: &TcpStream, local: String) -> Read {

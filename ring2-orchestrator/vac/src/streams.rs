@@ -70,13 +70,14 @@ fn open_again(fd: BorrowedFd<'_>, kind: Option<FileType>) -> Option<OwnedFd> {
 /// Waits until `stream` is ready, for as long as the run may go on.
 pub(crate) fn wait(stream: &dyn AsFd, how: PollFlags, watch: &dyn Watch) -> io::Result<()> {
     loop {
+        // Also when it is ready at once: who reads a little at a time may not hold up the end either.
+        if let Some(abort) = watch.stop() {
+            return Err(io::Error::other(abort));
+        }
         match rustix::event::poll(&mut [PollFd::from_borrowed_fd(stream.as_fd(), how)], Some(&LOOK_EVERY)) {
             Ok(0) | Err(Errno::INTR) => {}
             // Whatever else is wrong with it, the read or write says so.
             Ok(_) | Err(_) => return Ok(()),
-        }
-        if let Some(abort) = watch.stop() {
-            return Err(io::Error::other(abort));
         }
     }
 }

@@ -226,6 +226,8 @@ pub(super) fn is_durable_after(bytes: &[u8], at: usize) -> bool {
     let rest = bytes.get(at + 1..).unwrap_or_default();
     memmem::find_iter(rest, &MAGIC).any(|found| {
         let head = Head::parse(rest.get(found..).unwrap_or_default());
-        head.is_ok_and(|head| head.durable_bytes > at as u64)
+        // No head can say more than what lies before it: one that does is a guest's bytes.
+        let place = (at + 1).saturating_add(found) as u64;
+        head.is_ok_and(|head| (at as u64 + 1..=place).contains(&head.durable_bytes))
     })
 }

@@ -53,14 +53,14 @@ impl Source {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) frame: u32,
-    pub(super) generation: u32,
+    pub(super) generation: u64,
 }
 
 #[derive(Default)]
 struct Frame {
     bytes: Box<[u8]>,
     holds: Holds,
-    generation: u32,
+    generation: u64,
     pins: u32,
     /// Read before anybody asked for it, and not asked for since.
     is_ahead: bool,

@@ -6,7 +6,7 @@ use crate::cid::Cid;
 use crate::fault::Result;
 use crate::limits::MEMORY_PAGE_MAX_BYTES;
 
-use super::node::PageRef;
+use super::node::{PageRef, Version};
 use super::pager::{Found, Range, check_room};
 use super::root::Backing;
 use super::{La128, Pager, Space, outside, over};
@@ -129,10 +129,13 @@ impl Pager {
             return Ok(());
         }
         space.hints.forget(shard, page);
-        if space.shard_mut(shard)?.map.remove(page, &mut self.nodes)? {
+        let was = space.shards.get(&shard).map_or(Ok(None), |it| it.map.get(page, &mut self.nodes))?;
+        space.used.dirty = space.used.dirty.saturating_sub(u64::from(matches!(was, Some(PageRef::Held(_)))));
+        if let Some(grown) = space.shard_mut(shard)?.map.remove(page, &mut self.nodes)? {
             space.used.mapped = space.used.mapped.saturating_sub(1);
+            space.changed_bytes += grown;
         }
-        Ok(())
+        self.spill(space)
     }
 
     /// Makes `len` bytes at `to` hold what those at `from` hold now, also where the two overlap. Whole
@@ -155,7 +158,7 @@ impl Pager {
                 false => self.copy_bytes(space, from, to, part as usize)?,
             }
         }
-        self.spill(space)
+        Ok(())
     }
 
     fn copy_bytes(&mut self, space: &mut Space, from: La128, to: La128, len: usize) -> Result<()> {
@@ -186,26 +189,41 @@ impl Pager {
         let is_held = |it: &Option<PageRef>| matches!(it, Some(PageRef::Held(_)));
         let (more_mapped, more_dirty) = (u64::from(was.is_none()), u64::from(!is_held(&was)));
         check_room(space, more_mapped, more_dirty)?;
-        if let PageRef::Held(version) = &shared {
-            version.share();
-            // Written in place neither here nor there from now on.
-            space.hints.forget(from.shard, page);
-        }
+        let shared = match shared {
+            PageRef::Held(version) => {
+                version.share();
+                // Written in place neither here nor there from now on.
+                space.hints.forget(from.shard, page);
+                PageRef::Held(version)
+            }
+            // A commit must look whether that is what the other shard holds unmapped.
+            PageRef::Stored(cid) if !self.has_same_backing(space, from.shard, to.shard) => {
+                PageRef::Held(Version::settled(cid))
+            }
+            stored => stored,
+        };
         space.changed_bytes += space.shard_mut(to.shard)?.map.set(target, shared, &mut self.nodes)?;
         space.hints.forget(to.shard, target);
         space.used.mapped += more_mapped;
         space.used.dirty += more_dirty;
-        Ok(())
+        self.spill(space)
     }
 
-    /// Keeps the pages of a range in memory until they are unpinned as often. All or none.
+    fn has_same_backing(&self, space: &Space, one: u64, other: u64) -> bool {
+        let backing = |shard| space.shards.get(&shard).map(|shard| shard.backing.clone()).unwrap_or_default();
+        one == other || backing(one) == backing(other)
+    }
+
+    /// Keeps the pages of a range in memory until they are unpinned as often; those that hold zeros from when
+    /// they are written. All or none.
     pub fn pin(&mut self, space: &mut Space, at: La128, len: u64) -> Result<()> {
         check(at, len)?;
-        let pages: Vec<u64> = parts(self.page_len, at.offset, len).map(|part| part.page).collect();
-        let after = space.used.pinned.saturating_add(pages.len() as u64);
-        if let Some(max) = space.quota.pinned_max.filter(|max| after > *max) {
-            return Err(over("pinned pages", max));
+        let most = space.quota.pinned_max.unwrap_or(u64::MAX).min(self.frames.frames_max() as u64);
+        let pages = (at.offset % self.page_len as u64).saturating_add(len).div_ceil(self.page_len as u64);
+        if space.used.pinned.saturating_add(pages) > most {
+            return Err(over("pinned pages", most));
         }
+        let pages: Vec<u64> = parts(self.page_len, at.offset, len).map(|part| part.page).collect();
         for (done, page) in pages.iter().enumerate() {
             if let Err(why) = self.pin_page(space, at.shard, *page) {
                 pages.iter().take(done).for_each(|page| self.unpin_page(space, at.shard, *page));
@@ -218,16 +236,29 @@ impl Pager {
     /// Takes back one [`Self::pin`] of the same range.
     pub fn unpin(&mut self, space: &mut Space, at: La128, len: u64) -> Result<()> {
         check(at, len)?;
-        parts(self.page_len, at.offset, len).for_each(|part| self.unpin_page(space, at.shard, part.page));
+        let page_len = self.page_len as u64;
+        let end = at.offset.saturating_add(len);
+        let range = (at.shard, at.offset / page_len)..=(at.shard, end / page_len);
+        // Those that have a pin: a range may have more pages than anybody could count.
+        let pages: Vec<u64> = space.pins.range(range).map(|((_, page), _)| *page).collect();
+        for page in pages.into_iter().filter(|page| len > 0 && page * page_len < end) {
+            self.unpin_page(space, at.shard, page);
+        }
         Ok(())
     }
 
     fn pin_page(&mut self, space: &mut Space, shard: u64, page: u64) -> Result<()> {
-        // A page that holds zeros takes no frame, so there is nothing to keep.
-        let Found::Frame(frame) = self.find(space, shard, page)? else { return Ok(()) };
-        self.frames.pin(frame);
-        let place = self.frames.place(frame);
-        space.pins.entry((shard, page)).or_insert((place, 0)).1 += 1;
+        let place = match self.find(space, shard, page)? {
+            Found::Zeros => None,
+            Found::Frame(frame) => {
+                // Those before may have been for another frame, if the page was copied or committed since.
+                self.move_pins(space, shard, page, frame);
+                self.frames.pin(frame);
+                Some(self.frames.place(frame))
+            }
+        };
+        let pins = space.pins.entry((shard, page)).or_insert((place, 0));
+        pins.1 += 1;
         space.used.pinned += 1;
         Ok(())
     }
@@ -240,8 +271,16 @@ impl Pager {
             space.pins.remove(&(shard, page));
         }
         space.used.pinned = space.used.pinned.saturating_sub(1);
-        if self.frames.get(place).is_some() {
+        if let Some(place) = place.filter(|place| self.frames.get(*place).is_some()) {
             self.frames.unpin(place.frame);
+        }
+    }
+
+    /// Takes back all pins of a space that nobody needs any more.
+    pub fn close(&mut self, mut space: Space) {
+        let pins: Vec<((u64, u64), u32)> = space.pins.iter().map(|(at, (_, count))| (*at, *count)).collect();
+        for ((shard, page), count) in pins {
+            (0..count).for_each(|_| self.unpin_page(&mut space, shard, page));
         }
     }
 

@@ -84,18 +84,19 @@ impl Map {
         }
     }
 
-    /// Unmaps `page`. Returns whether it was mapped.
-    pub(super) fn remove(&mut self, page: u64, nodes: &mut Nodes) -> Result<bool> {
+    /// Unmaps `page`. Returns the bytes by which nodes in memory grew; `None` if it was not mapped.
+    pub(super) fn remove(&mut self, page: u64, nodes: &mut Nodes) -> Result<Option<usize>> {
         // Looked at first, so that nothing is copied for a page that is not there.
         if self.get(page, nodes)?.is_none() {
-            return Ok(false);
+            return Ok(None);
         }
+        let mut grown = 0;
         if let Some(root) = &mut self.root
-            && remove_below(root, None, page, nodes)?
+            && remove_below(root, None, page, nodes, &mut grown)?
         {
             self.root = None;
         }
-        Ok(true)
+        Ok(Some(grown))
     }
 
     /// Writes all that is not in the tier yet, pages first.
@@ -194,12 +195,18 @@ fn split(entry: &mut Entry, depth: u8, new: Entry) -> usize {
 }
 
 /// Unmaps `page`, which is mapped. Returns whether nothing is left of `entry`.
-fn remove_below(entry: &mut Entry, above: Option<u8>, page: u64, nodes: &mut Nodes) -> Result<bool> {
-    let Some(node) = own(entry, above, nodes, &mut 0)? else { return Ok(entry.key == page) };
+fn remove_below(
+    entry: &mut Entry,
+    above: Option<u8>,
+    page: u64,
+    nodes: &mut Nodes,
+    grown: &mut usize,
+) -> Result<bool> {
+    let Some(node) = own(entry, above, nodes, grown)? else { return Ok(entry.key == page) };
     let depth = node.depth;
     if let Ok(at) = node.find(page)
         && let Some(below) = node.entries.get_mut(at)
-        && remove_below(below, Some(depth), page, nodes)?
+        && remove_below(below, Some(depth), page, nodes, grown)?
     {
         node.entries.remove(at);
     }
@@ -287,8 +294,7 @@ fn diff(a: Side<'_>, b: Side<'_>, nodes: &mut Nodes, pages: &mut Vec<u64>) -> Re
         (None, Some(only)) => return all_below(only, b.1, nodes, pages),
         (Some(one), Some(other)) => (one, other),
     };
-    let (link, same) = (one.child.link(), other.child.link());
-    if link.is_some() && link == same && one.key == other.key {
+    if one.key == other.key && one.child.is_same(&other.child) {
         return Ok(());
     }
     match (nodes.follow(one, a.1)?, nodes.follow(other, b.1)?) {

@@ -54,7 +54,7 @@ use root::Shard;
 
 pub use io::Advice;
 pub use pager::Range;
-pub use proof::{Proof, Proven, verify_page};
+pub use proof::{Mapping, Proof, Proven, verify_page};
 pub use root::{Backing, made_page, page_len_of};
 pub use tier::Tier;
 
@@ -170,8 +170,8 @@ pub struct Space {
     epoch: u64,
     /// Bytes of changed nodes, about.
     changed_bytes: usize,
-    /// Where a pinned page is, and how often it is pinned.
-    pins: BTreeMap<(u64, u64), (frames::Place, u32)>,
+    /// Where a pinned page is, unless it holds zeros, and how often it is pinned.
+    pins: BTreeMap<(u64, u64), (Option<frames::Place>, u32)>,
     quota: Quota,
     used: Used,
 }

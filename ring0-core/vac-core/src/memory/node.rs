@@ -50,6 +50,11 @@ impl Version {
         Arc::new(Self { cid: OnceLock::new(), frame, epoch, is_shared: AtomicBool::new(false) })
     }
 
+    /// A page that the tier has.
+    pub(super) fn settled(cid: Cid) -> Arc<Self> {
+        Arc::new(Self { cid: OnceLock::from(cid), frame: 0, epoch: 0, is_shared: AtomicBool::new(true) })
+    }
+
     /// Its name, if it is in the tier.
     pub(super) fn cid(&self) -> Option<Cid> {
         self.cid.get().copied()
@@ -198,6 +203,17 @@ impl Node {
 }
 
 impl Child {
+    /// Whether both lead to one thing, as far as can be seen without looking into it.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Changed(one), Self::Changed(other)) => Arc::ptr_eq(one, other),
+            (Self::Page(PageRef::Held(one)), Self::Page(PageRef::Held(other))) if Arc::ptr_eq(one, other) => {
+                true
+            }
+            _ => self.link().is_some() && self.link() == other.link(),
+        }
+    }
+
     /// The link to it; `None` if it has no name yet.
     pub(super) fn link(&self) -> Option<Cid> {
         match self {

@@ -278,6 +278,8 @@ impl Pager {
         let more_mapped = u64::from(mapped.is_none());
         let more_dirty = u64::from(!matches!(mapped, Some(PageRef::Held(_))));
         check_room(space, more_mapped, more_dirty)?;
+        // It will be written to the tier once, whoever does it and when.
+        self.count_io(space, self.page_len)?;
         let frame = self.make_room()?;
         let filled = match is_whole {
             true => Ok(()),
@@ -305,15 +307,19 @@ impl Pager {
     }
 
     /// A page that is pinned stays so when it is written: its pins go over to the new frame.
-    fn move_pins(&mut self, space: &mut Space, shard: u64, page: u64, frame: u32) {
+    pub(super) fn move_pins(&mut self, space: &mut Space, shard: u64, page: u64, frame: u32) {
         let Some((place, count)) = space.pins.get_mut(&(shard, page)) else { return };
+        let (old, new) = (*place, self.frames.place(frame));
+        if old == Some(new) {
+            return;
+        }
         for _ in 0..*count {
-            if self.frames.get(*place).is_some() {
-                self.frames.unpin(place.frame);
+            if let Some(old) = old.filter(|old| self.frames.get(*old).is_some()) {
+                self.frames.unpin(old.frame);
             }
             self.frames.pin(frame);
         }
-        *place = self.frames.place(frame);
+        *place = Some(new);
     }
 
     /// Writes a page back, if need be, and empties its frame.

@@ -3,10 +3,10 @@
 use crate::cid::Cid;
 use crate::fault::{Corrupt, Result};
 
+use super::Pager;
 use super::node::{Child, Entry, Node, PageRef};
 use super::nodes::missing;
-use super::root::{self, Backing, Shard};
-use super::{Pager, zero_page};
+use super::root::{self, Backing, Shard, made_page};
 
 /// The objects on the way from a root to a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,10 +17,21 @@ pub struct Proof {
 
 /// What a root says of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Proven {
-    /// It is mapped to this object: the page's bytes hash to it.
-    Mapped(Cid),
-    /// It is not mapped: it holds what its shard's backing says.
+pub struct Proven {
+    /// Bytes of a page.
+    pub page_len: usize,
+    /// Its number.
+    pub page: u64,
+    /// What is there.
+    pub mapping: Mapping,
+}
+
+/// What is at a page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mapping {
+    /// This object: the page's bytes hash to it.
+    Object(Cid),
+    /// Nothing: it holds what its shard's backing says.
     Unmapped(Backing),
 }
 
@@ -66,13 +77,16 @@ pub fn verify_page(root: &Cid, shard: u64, page: u64, proof: &Proof) -> Result<P
 }
 
 impl Proven {
-    /// Whether a page with these bytes is what was proven. Of a generator's page nothing is known here.
+    /// Whether a page with these bytes is what was proven. What a generator makes that is not always there is
+    /// not known here.
     pub fn holds(&self, bytes: &[u8]) -> bool {
-        match self {
-            Self::Mapped(cid) => Cid::of_raw(bytes) == *cid,
-            Self::Unmapped(Backing::Zeros) => Cid::of_raw(bytes) == zero_page(bytes.len()),
-            Self::Unmapped(Backing::Generator { .. }) => false,
-        }
+        let is_this = match &self.mapping {
+            Mapping::Object(cid) => Cid::of_raw(bytes) == *cid,
+            Mapping::Unmapped(backing) => {
+                made_page(backing, self.page, self.page_len).is_some_and(|made| made == bytes)
+            }
+        };
+        bytes.len() == self.page_len && is_this
     }
 }
 
@@ -80,6 +94,7 @@ impl Proven {
 struct Walk {
     shard: u64,
     page: u64,
+    page_len: usize,
     backing: Backing,
     /// The entry that led here, and the depth of its node; `None` at the root.
     last: Option<(u64, Option<u8>)>,
@@ -92,7 +107,7 @@ enum Step {
 
 impl Walk {
     fn new(shard: u64, page: u64) -> Self {
-        Self { shard, page, backing: Backing::Zeros, last: None }
+        Self { shard, page, page_len: 0, backing: Backing::Zeros, last: None }
     }
 
     /// Goes on from the object `cid` with these bytes.
@@ -112,6 +127,7 @@ impl Walk {
 
     fn start(&mut self, bytes: &[u8], cid: &Cid) -> Result<Step, Corrupt> {
         let root = root::decode(bytes, cid)?;
+        self.page_len = root.page_len;
         let Some(Shard { map, backing }) = root.shards.get(&self.shard) else {
             return Ok(Step::End(self.unmapped()));
         };
@@ -128,12 +144,18 @@ impl Walk {
                 self.last = Some((entry.key, depth));
                 Step::Down(*cid)
             }
-            Child::Page(PageRef::Stored(cid)) if entry.key == self.page => Step::End(Proven::Mapped(*cid)),
+            Child::Page(PageRef::Stored(cid)) if entry.key == self.page => {
+                Step::End(self.proven(Mapping::Object(*cid)))
+            }
             _ => Step::End(self.unmapped()),
         }
     }
 
     fn unmapped(&self) -> Proven {
-        Proven::Unmapped(self.backing.clone())
+        self.proven(Mapping::Unmapped(self.backing.clone()))
+    }
+
+    fn proven(&self, mapping: Mapping) -> Proven {
+        Proven { page_len: self.page_len, page: self.page, mapping }
     }
 }

@@ -38,7 +38,6 @@ impl Pager {
         space.epoch = self.new_epoch();
         let named = self.hash_held(space);
         let zeros = zero_page(self.page_len);
-        let (mut pages, mut unmapped) = (0, 0);
         for shard in Arc::make_mut(&mut space.shards).values_mut() {
             let maker = match &shard.backing {
                 Backing::Zeros => None,
@@ -54,15 +53,13 @@ impl Pager {
                 zeros,
                 maker,
                 page_len: self.page_len,
-                pages: 0,
                 unmapped: 0,
             };
-            shard.map.seal(&mut sealer)?;
-            pages += sealer.pages;
-            unmapped += sealer.unmapped;
+            let sealed = shard.map.seal(&mut sealer);
+            // Also of a part: what is unmapped stays so.
+            space.used.mapped = space.used.mapped.saturating_sub(sealer.unmapped);
+            sealed?;
         }
-        space.used.io_bytes = space.used.io_bytes.saturating_add(pages * self.page_len as u64);
-        space.used.mapped = space.used.mapped.saturating_sub(unmapped);
         (space.used.dirty, space.changed_bytes) = (0, 0);
         Ok(())
     }
@@ -86,10 +83,12 @@ impl Pager {
         std::thread::scope(|scope| {
             let mut parts = frames.chunks(part);
             let first = parts.next().unwrap_or_default();
-            let others: Vec<_> = parts.map(|part| scope.spawn(move || hash(part))).collect();
+            let start = |part| std::thread::Builder::new().spawn_scoped(scope, move || hash(part));
+            let others: Vec<_> = parts.map(start).collect();
             let mut named: BTreeMap<u32, Cid> = hash(first).into_iter().collect();
-            // A thread that fell leaves its pages to be hashed one by one.
-            named.extend(others.into_iter().filter_map(|other| other.join().ok()).flatten());
+            // What a thread leaves that fell, or that the system did not start, is hashed when it is written.
+            let done = others.into_iter().flatten().filter_map(|other| other.join().ok());
+            named.extend(done.flatten());
             named
         })
     }
@@ -104,7 +103,6 @@ struct Sealer<'a> {
     /// What makes the pages that are not mapped, if they are not zeros.
     maker: Option<(&'a dyn Generator, [u8; 32])>,
     page_len: usize,
-    pages: u64,
     unmapped: u64,
 }
 
@@ -122,7 +120,6 @@ impl Sealer<'_> {
         let bytes = self.frames.bytes(frame);
         let cid = self.named.get(&frame).copied().unwrap_or_else(|| Cid::of_raw(bytes));
         self.tier.put(&cid, bytes)?;
-        self.pages += 1;
         version.settle(cid);
         self.frames.clean(frame, cid);
         Ok(cid)

@@ -96,6 +96,9 @@ fn quotas_refuse_and_change_nothing() {
     assert_eq!((pager.stats().pinned, space.used().pinned), (0, 0));
 
     let root = pager.commit(&mut space).unwrap();
+    let io = space.used().io_bytes;
+    space.set_quota(Quota { io_max_bytes: Some(io), ..Quota::default() });
+    assert!(is_quota(&pager.write(&mut space, page(5), b"more")));
     let mut pager = self::pager(&sim, 8);
     let mut space = pager.open(&root).unwrap();
     space.set_quota(Quota { io_max_bytes: Some(PAGE as u64), ..Quota::default() });
@@ -105,6 +108,32 @@ fn quotas_refuse_and_change_nothing() {
     space.renew_io();
     pager.read(&mut space, page(2), &mut byte).unwrap();
     assert_eq!(byte, *b"c");
+}
+
+#[test]
+fn a_page_keeps_its_pins_wherever_it_goes() {
+    let mut pager = pager(&SimStorage::new(0), 4);
+    let mut space = pager.space();
+    let page = |n: u64| at(0, n * PAGE as u64);
+    pager.write(&mut space, page(0), b"a").unwrap();
+    pager.write(&mut space, page(1), b"b").unwrap();
+    pager.pin(&mut space, page(0), 1).unwrap();
+    pager.copy(&mut space, page(1), page(0), PAGE as u64).unwrap();
+    pager.pin(&mut space, page(0), 1).unwrap();
+    pager.unpin(&mut space, page(0), 1).unwrap();
+    assert_eq!(pager.stats().pinned, 1);
+    pager.unpin(&mut space, page(0), 1).unwrap();
+    assert_eq!((pager.stats().pinned, space.used().pinned), (0, 0));
+    // Zeros take no frame; once they are written they have one, and it stays.
+    pager.pin(&mut space, page(7), 1).unwrap();
+    pager.write(&mut space, page(7), b"kept").unwrap();
+    assert_eq!((pager.stats().pinned, space.used().pinned), (1, 1));
+    assert!(is_quota(&pager.pin(&mut space, at(0, 0), u64::MAX)));
+    pager.unpin(&mut space, at(0, 0), u64::MAX).unwrap();
+    assert_eq!(pager.stats().pinned, 0);
+    pager.pin(&mut space, page(7), 1).unwrap();
+    pager.close(space);
+    assert_eq!(pager.stats().pinned, 0);
 }
 
 #[test]

@@ -2,12 +2,15 @@
 //!
 //! Not a sandbox: every path is VAC's own (see [`super`]), so none is checked for `..`.
 //! Invariants: folders are made with mode 0700 and files with 0600, because the store holds what
-//! guests were given; nothing is cached here, so two values on one folder see the same bytes.
+//! guests were given; nothing is cached here but which folders are durable, so two values on one folder see
+//! the same bytes.
 
+use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::FlockOperation;
 
@@ -20,12 +23,38 @@ const FILE_MODE: u32 = 0o600;
 #[derive(Debug, Clone)]
 pub struct RealStorage {
     root: PathBuf,
+    /// Folders whose names were there before a sync of the folder above them.
+    durable: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl RealStorage {
     /// Files below `root`, which need not exist yet.
     pub fn new(root: PathBuf) -> Self {
-        Self { root }
+        Self { root, durable: Arc::default() }
+    }
+
+    fn durable(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes `child` of `parent` durably. One sync does for all that are there, so that a folder of many
+    /// parts is not synced for each.
+    fn make_durable(&self, parent: &Path, child: &Path) -> io::Result<()> {
+        if self.durable().contains(child) && child.is_dir() {
+            return Ok(());
+        }
+        make_dir(child)?;
+        let mut there = BTreeSet::from([child.to_owned()]);
+        for entry in std::fs::read_dir(parent)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                there.insert(entry.path());
+            }
+        }
+        // Also when it was there: whoever made it may have been killed before this sync.
+        sync_folder(parent)?;
+        self.durable().extend(there);
+        Ok(())
     }
 
     fn at(&self, path: &str) -> PathBuf {
@@ -62,9 +91,7 @@ impl Storage for RealStorage {
         let mut parent = self.root.clone();
         for part in path.split('/').filter(|part| !part.is_empty()) {
             let child = parent.join(part);
-            make_dir(&child)?;
-            // Also when it was there: whoever made it may have been killed before this sync.
-            sync_folder(&parent)?;
+            self.make_durable(&parent, &child)?;
             parent = child;
         }
         Ok(())

@@ -10,6 +10,7 @@ use vac_core::fault::{AbortKind, HostAbort, Result, Usage};
 use vac_core::limits::MEMORY_PAGE_BYTES;
 use vac_core::memory::policy::{PolicyKind, belady, simulate};
 use vac_core::memory::{BLAKE3_STREAM, Backing, La128, Range};
+use vac_core::storage::Lock;
 use vac_engine::Home;
 use vac_engine::memory::{self, Memory, ProvenPage, parse_address, parse_number};
 
@@ -19,8 +20,8 @@ use crate::ui;
 
 /// Bytes that a command moves at a time.
 const STEP_BYTES: usize = 1 << 20;
-/// The longest proof that is read: a page, and nodes on eight levels.
-const PROOF_MAX_BYTES: u64 = 4 << 20;
+/// The longest proof that is read: a root with all its shards, a page, and nodes on eight levels.
+const PROOF_MAX_BYTES: u64 = 32 << 20;
 /// The longest trace.
 const TRACE_MAX_BYTES: u64 = 1 << 30;
 
@@ -61,6 +62,7 @@ fn create(global: &Global, name: &str, page: Option<usize>, noise: Option<u64>) 
             Backing::Generator { name: BLAKE3_STREAM.to_owned(), seed: bytes }
         }
     };
+    let _alone = memory::lock(&home, name)?;
     let root = memory::create(&home, name, page.unwrap_or(MEMORY_PAGE_BYTES), backing)?;
     done(global, name, &root)
 }
@@ -162,7 +164,7 @@ fn moved(at: La128, by: u64) -> Result<La128> {
 
 fn write(global: &Global, name: &str, address: &str, file: &Path) -> Result<u8> {
     let home = super::home(global)?;
-    let mut memory = named(&home, name)?;
+    let (_alone, mut memory) = named(&home, name)?;
     let at = parse_address(address)?;
     let shown = file.display().to_string();
     let mut from: Box<dyn Read> = match file == Path::new("-") {
@@ -183,27 +185,35 @@ fn write(global: &Global, name: &str, address: &str, file: &Path) -> Result<u8> 
 }
 
 /// A memory that can be changed: only a name can be moved to another root.
-fn named(home: &Home, name: &str) -> Result<Memory> {
+fn named(home: &Home, name: &str) -> Result<(Box<dyn Lock>, Memory)> {
     if name.parse::<Cid>().is_ok() {
         let hint = format!("`vac mem restore NAME {name}` gives it one");
         return Err(Usage::new("only a memory with a name can be written").hint(hint).into());
     }
-    memory::open(home, name)
+    // From before it is opened until its name is moved: nobody's write gets lost.
+    let alone = memory::lock(home, name)?;
+    Ok((alone, memory::open(home, name)?))
 }
 
 fn snapshot(global: &Global, what: &str, name: &str) -> Result<u8> {
     let home = super::home(global)?;
+    let _alone = memory::lock(&home, name)?;
     if memory::list(&home)?.iter().any(|(known, _)| known == name) {
         let message = format!("there is a memory `{name}` already");
         return Err(Usage::new(message).hint(format!("`vac mem restore {name} {what}` replaces it")).into());
     }
-    restore(global, name, what)
+    move_to(global, &home, name, what)
 }
 
 fn restore(global: &Global, name: &str, what: &str) -> Result<u8> {
     let home = super::home(global)?;
-    let root = memory::resolve(&home, what)?;
-    memory::set(&home, name, &root)?;
+    let _alone = memory::lock(&home, name)?;
+    move_to(global, &home, name, what)
+}
+
+fn move_to(global: &Global, home: &Home, name: &str, what: &str) -> Result<u8> {
+    let root = memory::resolve(home, what)?;
+    memory::set(home, name, &root)?;
     done(global, name, &root)
 }
 
