@@ -1,9 +1,9 @@
 //! Secrets: values that a guest may use in a request and never sees.
 //!
-//! `NAME=env:VAR`, `NAME=file:PATH`, and `@HOST` after it to bind the secret to hosts. Line ends at the end of a
-//! value are left out. The guest finds a
-//! placeholder under NAME in its environment and its configuration. The value is in no ledger, log, error or
-//! debug output: it goes from where it was read into [`Secret`], and from there into a request.
+//! `NAME=env:VAR`, `NAME=file:PATH`, and `@HOST` after it to bind the secret to hosts. Line ends at the end of
+//! a value are left out. The guest finds a placeholder under NAME in its environment and its configuration. The
+//! value is in no ledger, log, error or debug output: it goes from where it was read into [`Secret`], and from
+//! there into a request.
 
 use vac_core::canon::Node;
 use vac_core::fault::{HostAbort, Result, Usage, quote};
