@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use crate::guest::{Guest, ROOT};
 use crate::manifests::manifest;
+use crate::network::{ok, server};
 use crate::support::{Ran, Sandbox, repository};
 
 const FAILURE: i32 = 1;
@@ -102,6 +103,30 @@ fn a_secret_is_passed_by_name() {
     replays(&sandbox);
     sandbox.write("s.star", "secret('OTHER')");
     run(&sandbox, &[]).fails(DENIED, &["no secret `OTHER`"]);
+    replays(&sandbox);
+}
+
+/// Story: a server told one kernel the secret that it had heard from another, or a compressed part of it.
+#[test]
+fn a_kernel_that_was_not_given_a_secret_does_not_hear_it_either() {
+    const VALUE: &str = "hunter2-hunter2";
+    let (port, served) = server(1, |_| ok(&format!("I know {VALUE}")));
+    let sandbox = sandbox(&format!(
+        "g = grant('http:127.0.0.1:{port}')\n\
+         headers = [('range', 'bytes=0-9'), ('accept-encoding', 'gzip'), ('x-own', '1')]\n\
+         r = struct(method = 'GET', is_https = False, authority = '127.0.0.1:{port}', path = '/',\n\
+         \x20   headers = headers, body = None, is_body_first = False)\n\
+         print(k.send(r, grants = [g]).body)"
+    ));
+    let grant = format!("http:127.0.0.1:{port}");
+    let mut command =
+        sandbox.command(&["run", "s.star", "--secret", "KEY=env:TOKEN", "--grant", grant.as_str()]);
+    command.env("TOKEN", VALUE);
+    let ran = crate::support::run(command).ok();
+    assert!(ran.out().starts_with("I know vac-secret-") && !ran.out().contains(VALUE), "{}", ran.out());
+    let heard = served.join().unwrap().remove(0).to_ascii_lowercase();
+    assert!(heard.contains("x-own: 1") && heard.contains("accept-encoding: identity"), "{heard}");
+    assert!(!heard.contains("range") && !heard.contains("gzip"), "{heard}");
     replays(&sandbox);
 }
 

@@ -107,6 +107,8 @@ pub struct Setup {
     pub serve: Option<Box<dyn Serve>>,
     /// What is put into requests in the place of placeholders.
     pub secrets: Vec<Secret>,
+    /// Secrets that are put into no request, and looked for in responses like `secrets`.
+    pub hidden: Vec<Secret>,
     /// The values of `wasi:config`, in the order the guest sees.
     pub config: Vec<(String, String)>,
     /// The namespaces of `wasi:keyvalue`.
@@ -139,6 +141,7 @@ impl Default for Setup {
             http: None,
             serve: None,
             secrets: Vec::new(),
+            hidden: Vec::new(),
             config: Vec::new(),
             buckets: Vec::new(),
             console: Box::new(NoConsole),
@@ -223,7 +226,10 @@ pub struct Host {
     pub(crate) serve: Option<Box<dyn Serve>>,
     /// Bodies of requests and responses.
     pub(crate) holding: Holding,
+    /// What may be put into requests.
     pub(crate) secrets: Vec<Secret>,
+    /// What the guest must not see: those, and others of the run.
+    pub(crate) hidden: Vec<Secret>,
     pub(crate) config: Vec<(String, String)>,
     /// Granted namespaces; `None` is one that was taken back.
     pub(crate) buckets: Vec<Option<Bucket>>,
@@ -259,6 +265,7 @@ impl Host {
             pieces: Pieces::default(),
             serve: setup.serve,
             holding: Holding::default(),
+            hidden: [setup.hidden, setup.secrets.clone()].concat(),
             secrets: setup.secrets,
             config: setup.config,
             buckets: setup.buckets.into_iter().map(Some).collect(),

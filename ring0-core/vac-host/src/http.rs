@@ -43,6 +43,8 @@ pub struct HttpRequest {
     pub connect_timeout: Option<Duration>,
     /// How long to wait for the response.
     pub response_timeout: Option<Duration>,
+    /// How long to wait for more of the response's body.
+    pub between_bytes_timeout: Option<Duration>,
     /// Bytes of body that a response may have.
     pub body_max_bytes: u64,
 }
@@ -73,6 +75,8 @@ pub enum HttpFailure {
     ConnectTimeout,
     /// The response took too long.
     ResponseTimeout,
+    /// More of the body took too long.
+    ReadTimeout,
     /// The connection ended early.
     Terminated,
     /// TLS could not be set up.
@@ -138,18 +142,27 @@ impl fmt::Debug for Secret {
     }
 }
 
+impl Secret {
+    /// Whether it may be sent to `host`.
+    fn is_for(&self, host: &str) -> bool {
+        let Some(hosts) = &self.hosts else { return true };
+        match host.parse::<IpAddr>() {
+            Ok(ip) => hosts.has_address(ip),
+            Err(_) => hosts.has_name(host),
+        }
+    }
+}
+
+/// Whether `host` may have one of `secrets`, and so may know it from another request.
+pub(crate) fn may_know(host: &str, secrets: &[Secret]) -> bool {
+    secrets.iter().any(|secret| secret.is_for(host))
+}
+
 /// Puts into `request` the secrets whose placeholders it holds, if its host may have them. Whether one was.
 pub(crate) fn reveal(request: &mut HttpRequest, secrets: &[Secret]) -> bool {
     let host = request.host.clone();
-    let may_have = |secret: &&Secret| match &secret.hosts {
-        None => true,
-        Some(hosts) => {
-            let ip = host.parse::<IpAddr>();
-            hosts.has_name(&host) && ip.is_err() || ip.is_ok_and(|ip| hosts.has_address(ip))
-        }
-    };
     let mut revealed = false;
-    for secret in secrets.iter().filter(may_have) {
+    for secret in secrets.iter().filter(|secret| secret.is_for(&host)) {
         let from = secret.placeholder.as_bytes();
         let mut put = |bytes: &mut Vec<u8>| {
             if let Some(changed) = replaced(bytes, from, &secret.value) {
@@ -167,7 +180,7 @@ pub(crate) fn reveal(request: &mut HttpRequest, secrets: &[Secret]) -> bool {
             }
         }
         // There a value may end what it stands in, or be none that a URL has.
-        let value = secret_text::in_url(&secret.value, false);
+        let value = secret_text::in_url(&secret.value);
         if let Some(changed) = replaced(request.path.as_bytes(), from, &value) {
             request.path = String::from_utf8_lossy(&changed).into_owned();
             revealed = true;
@@ -178,23 +191,34 @@ pub(crate) fn reveal(request: &mut HttpRequest, secrets: &[Secret]) -> bool {
 
 /// Puts the placeholders back where `response` repeats a secret, as it is or in another form.
 pub(crate) fn conceal(response: &mut HttpResponse, secrets: &[Secret]) {
-    for secret in secrets {
-        for form in secret_text::forms(&secret.value) {
-            let put = |bytes: &mut Vec<u8>| {
-                if let Some(changed) = replaced(bytes, &form, secret.placeholder.as_bytes()) {
-                    *bytes = changed;
-                }
-            };
-            let fields = response.headers.iter_mut().chain(response.trailers.iter_mut().flatten());
-            fields.for_each(|(_, value)| put(value));
-            put(&mut response.body);
-            // Names come in lower case, and so would a value in one.
-            let form = form.to_ascii_lowercase();
-            let is_free = |(name, _): &(String, Vec<u8>)| memmem::find(name.as_bytes(), &form).is_none();
-            response.headers.retain(is_free);
-            response.trailers.iter_mut().for_each(|trailers| trailers.retain(is_free));
-        }
+    for (form, placeholder) in hidden_forms(secrets) {
+        let put = |bytes: &mut Vec<u8>| {
+            if let Some(changed) = replaced(bytes, &form, placeholder.as_bytes()) {
+                *bytes = changed;
+            }
+        };
+        let fields = response.headers.iter_mut().chain(response.trailers.iter_mut().flatten());
+        fields.for_each(|(_, value)| put(value));
+        put(&mut response.body);
+        // Names come in lower case, and so would a value in one.
+        let form = form.to_ascii_lowercase();
+        let is_free = |(name, _): &(String, Vec<u8>)| memmem::find(name.as_bytes(), &form).is_none();
+        response.headers.retain(is_free);
+        response.trailers.iter_mut().for_each(|trailers| trailers.retain(is_free));
     }
+}
+
+/// The forms of all secrets with their placeholders, the longest first: where one secret holds another, the
+/// rest of it must not stay.
+fn hidden_forms(secrets: &[Secret]) -> Vec<(Vec<u8>, &str)> {
+    let mut all: Vec<(Vec<u8>, &str)> = Vec::new();
+    for secret in secrets {
+        let forms = secret_text::forms(&secret.value).into_iter();
+        all.extend(forms.map(|form| (form, secret.placeholder.as_str())));
+    }
+    all.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.cmp(b)));
+    all.dedup_by(|a, b| a.0 == b.0);
+    all
 }
 
 /// `bytes` with every `from` replaced by `to`; `None` if there is none.
@@ -232,6 +256,7 @@ mod tests {
             trailers: None,
             connect_timeout: None,
             response_timeout: None,
+            between_bytes_timeout: None,
             body_max_bytes: 1,
         }
     }
@@ -254,6 +279,30 @@ mod tests {
             assert!(!reveal(&mut sent, &[secret(Some("*.example.com"))]));
             assert!(sent == request(other));
         }
+    }
+
+    #[test]
+    fn a_secret_inside_of_another_leaves_nothing_of_it() {
+        let of = |placeholder: &str, value: &str| Secret {
+            placeholder: placeholder.into(),
+            value: value.into(),
+            hosts: None,
+        };
+        let (short, long) = (of("@@s@@", "hunter2hunter2"), of("@@l@@", "user:hunter2hunter2:rest"));
+        for secrets in [[short.clone(), long.clone()], [long, short]] {
+            let body = b"user:hunter2hunter2:rest hunter2hunter2".to_vec();
+            let mut response = HttpResponse { status: 200, headers: Vec::new(), body, trailers: None };
+            conceal(&mut response, &secrets);
+            assert_eq!(response.body, b"@@l@@ @@s@@");
+        }
+    }
+
+    #[test]
+    fn a_host_may_know_what_it_may_have() {
+        assert!(may_know("a.example.com", &[secret(Some("*.example.com"))]));
+        assert!(may_know("example.org", &[secret(Some("*.example.com")), secret(None)]));
+        assert!(!may_know("example.org", &[secret(Some("*.example.com"))]));
+        assert!(!may_know("example.org", &[]));
     }
 
     #[test]

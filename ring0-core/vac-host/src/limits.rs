@@ -47,7 +47,7 @@ pub const DATAGRAMS_MAX: usize = 64;
 /// Names and values of one set of HTTP headers together.
 pub const HTTP_FIELDS_MAX_BYTES: usize = 128 << 10;
 
-/// Headers of one set: each one more is compared with those that are there.
+/// Headers of one set, in every version of `wasi:http`.
 pub const HTTP_FIELDS_MAX: usize = 1024;
 
 /// Bytes of HTTP bodies that the host holds for one kernel at a time.

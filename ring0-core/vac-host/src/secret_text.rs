@@ -7,6 +7,8 @@
 /// What base64 is written in (RFC 4648, sections 4 and 5).
 const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const URL_SAFE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+const LOWER: &[u8; 16] = b"0123456789abcdef";
+const UPPER: &[u8; 16] = b"0123456789ABCDEF";
 /// Shorter forms could stand somewhere by chance.
 const FORM_MIN_BYTES: usize = 8;
 /// How the words of basic authentication begin (RFC 7617), whatever the case.
@@ -17,8 +19,12 @@ pub(crate) fn forms(value: &[u8]) -> Vec<Vec<u8>> {
     let hex = |alphabet: &[u8; 16]| {
         value.iter().flat_map(|b| [digit(alphabet, b >> 4), digit(alphabet, b & 15)]).collect::<Vec<_>>()
     };
-    let mut all = vec![value.to_vec(), in_url(value, false), in_url(value, true), in_json(value)];
-    all.extend([hex(b"0123456789abcdef"), hex(b"0123456789ABCDEF")]);
+    let mut all = vec![value.to_vec()];
+    for digits in [LOWER, UPPER] {
+        all.extend(URL_STYLES.iter().map(|style| escaped(value, style, digits)));
+        all.extend(json_styles(digits).map(|style| in_json(value, &style)));
+    }
+    all.extend([hex(LOWER), hex(UPPER)]);
     for alphabet in [STANDARD, URL_SAFE] {
         all.extend((0..3).map(|before| inside_base64(value, before, alphabet)));
     }
@@ -39,30 +45,99 @@ pub(crate) fn change_basic(header: &[u8], change: impl Fn(&[u8]) -> Option<Vec<u
     Some([word, &encode(&changed, STANDARD, true)].concat())
 }
 
+/// What escaping for a URL leaves as it is besides letters and digits, and whether a space becomes `+`.
+struct UrlStyle {
+    kept: &'static [u8],
+    has_plus: bool,
+}
+
+/// Unreserved characters (RFC 3986, 2.3).
+const STRICT: UrlStyle = UrlStyle { kept: b"-._~", has_plus: false };
+/// The ways that are common: strict, that of a path, `encodeURIComponent`, `encodeURI`, and three of forms.
+const URL_STYLES: [UrlStyle; 7] = [
+    STRICT,
+    UrlStyle { kept: b"-._~/", has_plus: false },
+    UrlStyle { kept: b"-._~!*'()", has_plus: false },
+    UrlStyle { kept: b"-._~!*'();/?:@&=+$,#", has_plus: false },
+    UrlStyle { kept: b"*-._", has_plus: true },
+    UrlStyle { kept: b"-._~", has_plus: true },
+    UrlStyle { kept: b"-._", has_plus: true },
+];
+
 /// `bytes` as a URL may have them anywhere: all but letters, digits and `-._~` as `%XX` (RFC 3986, 2.1).
-pub(crate) fn in_url(bytes: &[u8], lower: bool) -> Vec<u8> {
-    let digits = if lower { b"0123456789abcdef" } else { b"0123456789ABCDEF" };
+pub(crate) fn in_url(bytes: &[u8]) -> Vec<u8> {
+    escaped(bytes, &STRICT, UPPER)
+}
+
+fn escaped(bytes: &[u8], style: &UrlStyle, digits: &[u8; 16]) -> Vec<u8> {
     let mut out = Vec::new();
     for b in bytes {
         match b {
-            b'-' | b'.' | b'_' | b'~' => out.push(*b),
-            b if b.is_ascii_alphanumeric() => out.push(*b),
+            b' ' if style.has_plus => out.push(b'+'),
+            b if b.is_ascii_alphanumeric() || style.kept.contains(b) => out.push(*b),
             b => out.extend([b'%', digit(digits, b >> 4), digit(digits, b & 15)]),
         }
     }
     out
 }
 
-/// Text as JSON has it between its quotes.
-fn in_json(bytes: &[u8]) -> Vec<u8> {
-    let escaped = |b: &u8| match b {
-        b'"' | b'\\' => vec![b'\\', *b],
-        b'\n' => b"\\n".to_vec(),
-        b'\r' => b"\\r".to_vec(),
-        b'\t' => b"\\t".to_vec(),
-        b => vec![*b],
+/// How text is written between the quotes of JSON.
+struct JsonStyle {
+    /// Whether `/` is `\/`.
+    has_slash: bool,
+    /// Whether all but ASCII is escaped.
+    is_ascii: bool,
+    /// Characters that are escaped though they need not be, or need not be so.
+    more: &'static str,
+    digits: &'static [u8; 16],
+}
+
+/// Nothing; what would matter inside of HTML; that and more as two common writers have it.
+const JSON_ESCAPED: [&str; 4] = ["", "&<>", "&<>'=", "&<>'\"+`"];
+
+fn json_styles(digits: &'static [u8; 16]) -> impl Iterator<Item = JsonStyle> {
+    let with = move |more, [has_slash, is_ascii]: [bool; 2]| JsonStyle { has_slash, is_ascii, more, digits };
+    let flags = [[false, false], [false, true], [true, false], [true, true]];
+    JSON_ESCAPED.into_iter().flat_map(move |more| flags.map(|flags| with(more, flags)))
+}
+
+/// Text as JSON has it between its quotes. Bytes that are no text stay.
+fn in_json(bytes: &[u8], style: &JsonStyle) -> Vec<u8> {
+    let mut out = Vec::new();
+    for chunk in bytes.utf8_chunks() {
+        chunk.valid().chars().for_each(|c| put_json(&mut out, c, style));
+        out.extend_from_slice(chunk.invalid());
+    }
+    out
+}
+
+fn put_json(out: &mut Vec<u8>, c: char, style: &JsonStyle) {
+    let short = match c {
+        c if style.more.contains(c) => None,
+        '"' | '\\' => Some(c),
+        '/' if style.has_slash => Some(c),
+        '\n' => Some('n'),
+        '\r' => Some('r'),
+        '\t' => Some('t'),
+        '\u{8}' => Some('b'),
+        '\u{c}' => Some('f'),
+        _ => None,
     };
-    bytes.iter().flat_map(escaped).collect()
+    let is_long = c < ' ' || style.more.contains(c) || style.is_ascii && c > '~';
+    let mut room = [0; 4];
+    match short {
+        Some(short) => out.extend([b'\\', short as u8]),
+        None if is_long => put_units(out, c, style.digits),
+        None => out.extend_from_slice(c.encode_utf8(&mut room).as_bytes()),
+    }
+}
+
+/// `\uXXXX`, twice for characters that UTF-16 has as two.
+fn put_units(out: &mut Vec<u8>, c: char, digits: &[u8; 16]) {
+    for unit in c.encode_utf16(&mut [0; 2]) {
+        out.extend_from_slice(b"\\u");
+        out.extend([12_u32, 8, 4, 0].map(|shift| digit(digits, (*unit >> shift & 15) as u8)));
+    }
 }
 
 /// The characters that base64 has for `value` wherever it stands after `before` other bytes of three: those
@@ -147,6 +222,25 @@ mod tests {
                     || form.starts_with(b"hunter2%20%22%2B%2F"))
         );
         assert!(forms.is_sorted_by(|a, b| a.len() >= b.len()));
+    }
+
+    #[test]
+    fn a_value_is_found_as_urls_and_json_have_it() {
+        let forms = forms("p/w &<é\u{1f511}\u{1}\"(x)".as_bytes());
+        for form in [
+            r#"p%2Fw%20%26%3C%C3%A9%F0%9F%94%91%01%22%28x%29"#,
+            r#"p%2fw+%26%3c%c3%a9%f0%9f%94%91%01%22%28x%29"#,
+            r#"p%2Fw%20%26%3C%C3%A9%F0%9F%94%91%01%22(x)"#,
+            r#"p/w &<é🔑\u0001\"(x)"#,
+            r#"p\/w &<é🔑\u0001\"(x)"#,
+            r#"p/w \u0026\u003cé🔑\u0001\"(x)"#,
+            r#"p\/w \u0026\u003C\u00E9\uD83D\uDD11\u0001\"(x)"#,
+            r#"p/w &<\u00e9\ud83d\udd11\u0001\"(x)"#,
+            r#"p/w \u0026\u003C\u00E9\uD83D\uDD11\u0001\u0022(x)"#,
+        ] {
+            assert!(forms.iter().any(|own| own == form.as_bytes()), "{form}");
+        }
+        assert!(forms.is_sorted_by(|a, b| (b.len(), a) < (a.len(), b)), "the longest first, each once");
     }
 
     #[test]

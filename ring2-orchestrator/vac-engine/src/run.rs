@@ -192,6 +192,7 @@ pub(crate) fn with(home: &Home, request: &Request, copies: &Copies) -> Result<Wi
         net: grants::net(&request.grants),
         buckets: grants::buckets(home, &request.grants)?,
         secrets: request.secrets.iter().map(|given| given.secret.clone()).collect(),
+        hidden: Vec::new(),
         config: config.into_iter().collect(),
         serve: None,
     })

@@ -1,8 +1,9 @@
 //! Secrets: values that a guest may use in a request and never sees.
 //!
-//! `NAME=env:VAR`, `NAME=file:PATH`, and `@HOST` after it to bind the secret to hosts. The guest finds a
-//! placeholder under NAME in its environment and its configuration. The value is in no ledger, log, error or
-//! debug output: it goes from where it was read into [`Secret`], and from there into a request.
+//! `NAME=env:VAR`, `NAME=file:PATH`, and `@HOST` after it to bind the secret to hosts. Line ends at the end of
+//! a value are left out. The guest finds a placeholder under NAME in its environment and its configuration. The
+//! value is in no ledger, log, error or debug output: it goes from where it was read into [`Secret`], and from
+//! there into a request.
 
 use vac_core::canon::Node;
 use vac_core::fault::{HostAbort, Result, Usage, quote};
@@ -41,7 +42,7 @@ impl Given {
             Some((source, host)) => (source, Some(host.parse::<HostPattern>()?)),
             None => (source, None),
         };
-        let value = if let Some(variable) = source.strip_prefix("env:") {
+        let mut value = if let Some(variable) = source.strip_prefix("env:") {
             let unset = || Usage::new(format!("the variable of the secret `{name}` is not set"));
             env(variable).ok_or_else(unset)?.into_bytes()
         } else if let Some(path) = source.strip_prefix("file:") {
@@ -49,6 +50,15 @@ impl Given {
         } else {
             return Err(Usage::new(format!("the secret `{name}` has no source")).hint(expected).into());
         };
+        while value.last().is_some_and(|b| matches!(b, b'\n' | b'\r')) {
+            value.pop();
+        }
+        if !is_sendable(&value) {
+            let message = format!("the secret `{name}` has control characters, or a blank at an end");
+            return Err(Usage::new(message)
+                .hint("a header cannot carry them; line ends at the end are left out")
+                .into());
+        }
         if value.len() < VALUE_MIN_BYTES {
             let message =
                 format!("the secret `{name}` has {} bytes: expected at least {VALUE_MIN_BYTES}", value.len());
@@ -79,7 +89,12 @@ fn placeholder(name: &str, seed: u64) -> String {
     format!("vac-secret-{}", digest.to_hex().get(..32).unwrap_or_default())
 }
 
-/// The file without the line end that editors put there.
+/// Whether a header carries the value as it is: what is sent must be what is looked for in the response.
+fn is_sendable(value: &[u8]) -> bool {
+    let is_blank = |b: Option<&u8>| b == Some(&b' ');
+    !value.iter().any(u8::is_ascii_control) && !is_blank(value.first()) && !is_blank(value.last())
+}
+
 fn read(name: &str, path: &str) -> Result<Vec<u8>> {
     use std::io::Read;
     let failed = |e| HostAbort::io("read the secret", name, &e);
@@ -88,9 +103,6 @@ fn read(name: &str, path: &str) -> Result<Vec<u8>> {
     file.take(VALUE_MAX_BYTES + 1).read_to_end(&mut value).map_err(failed)?;
     if value.len() as u64 > VALUE_MAX_BYTES {
         return Err(Usage::new(format!("the secret `{name}` has more than {VALUE_MAX_BYTES} bytes")).into());
-    }
-    while value.last().is_some_and(|b| *b == b'\n' || *b == b'\r') {
-        value.pop();
     }
     Ok(value)
 }
@@ -113,5 +125,18 @@ mod tests {
             assert!(!error.contains("hunter2"), "{error}");
         }
         assert!(Given::parse("KEY=env:S", 0, &|_| Some("short".into())).is_err());
+    }
+
+    #[test]
+    fn a_value_is_what_a_header_carries() {
+        let parse = |value: &str| Given::parse("KEY=env:V", 0, &|_| Some(value.to_owned()));
+        assert_eq!(parse("hunter2 hunter2\r\n\n").unwrap().secret.value, b"hunter2 hunter2");
+        for bad in
+            ["hunter2\nhunter2", "hunter2\0hunter2", "hunter2\thunter2", " hunter2hunter2", "hunter2hunter2 "]
+        {
+            let error = parse(bad).unwrap_err().to_string();
+            assert!(error.contains("`KEY`") && !error.contains("hunter2"), "{error}");
+        }
+        assert!(parse("short\n\n\n\n").is_err());
     }
 }

@@ -150,6 +150,8 @@ pub struct With {
     pub buckets: Vec<Bucket>,
     /// What is put into requests in the place of placeholders. A replay has none.
     pub secrets: Vec<Secret>,
+    /// Secrets of the run that are only looked for in what comes back. A replay has none.
+    pub hidden: Vec<Secret>,
     /// The values of `wasi:config`.
     pub config: Vec<(String, String)>,
     /// Who takes requests for it. A replay has nobody.
@@ -466,6 +468,7 @@ impl<'h> Session<'h> {
             http: self.outside.http.clone(),
             serve: with.serve,
             secrets: with.secrets,
+            hidden: with.hidden,
             config: with.config,
             buckets: with.buckets,
             console,

@@ -7,6 +7,7 @@
 use std::io::{self, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -24,12 +25,13 @@ pub(crate) struct Client;
 
 impl Http for Client {
     fn send(&self, request: HttpRequest, may_connect: MayConnect) -> Result<HttpResponse, HttpFailure> {
-        // The host checked it when the guest set it, but a secret may have been put in since.
-        if !request.path.bytes().all(|b| b > b' ' && b != 0x7f) {
+        if !is_well_formed(&request) {
             return Err(HttpFailure::Protocol);
         }
         let stream = connect(&request, &may_connect)?;
-        let read_timeout = |limit| stream.set_read_timeout(limit).map_err(|_| HttpFailure::Other);
+        let read_timeout = |limit: Option<Duration>| {
+            stream.set_read_timeout(limit.map(at_least)).map_err(|_| HttpFailure::Other)
+        };
         read_timeout(request.response_timeout)?;
         let tcp = stream.try_clone().map_err(|_| HttpFailure::Other)?;
         let mut wire = match request.is_https {
@@ -44,15 +46,31 @@ impl Http for Client {
             (Err(error), Err(_)) => return Err(of_io(&error)),
             (Ok(()), Err(wrong)) => return Err(failure(&wrong)),
         };
-        read_timeout(None)?;
+        read_timeout(request.between_bytes_timeout)?;
         let framing = match (request.method.as_str(), head.status) {
             ("HEAD", _) | (_, 204 | 304) => Framing::Length(0),
             _ => h1::framing(&head.headers, Framing::Connection).map_err(|wrong| failure(&wrong))?,
         };
         let body = h1::read_body(&mut from, framing, request.body_max_bytes);
-        let (body, trailers) = body.map_err(|wrong| failure(&wrong))?;
+        let (body, trailers) = body.map_err(|wrong| match failure(&wrong) {
+            HttpFailure::ResponseTimeout => HttpFailure::ReadTimeout,
+            other => other,
+        })?;
         Ok(HttpResponse { status: head.status, headers: head.headers, body, trailers })
     }
+}
+
+/// Whether a request can be written as it is. The host checked its parts when the guest set them, but a secret
+/// may have been put in since.
+fn is_well_formed(request: &HttpRequest) -> bool {
+    request.path.bytes().all(|b| b > b' ' && b != 0x7f)
+        && h1::are_lines(&request.headers)
+        && h1::are_lines(request.trailers.as_deref().unwrap_or_default())
+}
+
+/// A wait that the operating system takes as one: none at all would mean no limit.
+fn at_least(limit: Duration) -> Duration {
+    limit.max(Duration::from_nanos(1))
 }
 
 /// The head of the response that counts.
@@ -90,7 +108,7 @@ fn connect(request: &HttpRequest, may_connect: &MayConnect) -> Result<TcpStream,
     };
     for at in open {
         let connected = match request.connect_timeout {
-            Some(limit) => TcpStream::connect_timeout(at, limit.max(std::time::Duration::from_nanos(1))),
+            Some(limit) => TcpStream::connect_timeout(at, at_least(limit)),
             None => TcpStream::connect(at),
         };
         match connected {
@@ -170,5 +188,54 @@ fn of_io(error: &io::Error) -> HttpFailure {
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => HttpFailure::ResponseTimeout,
         io::ErrorKind::InvalidData => HttpFailure::Tls,
         _ => HttpFailure::Terminated,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::*;
+
+    fn request(port: u16) -> HttpRequest {
+        HttpRequest {
+            method: "GET".into(),
+            is_https: false,
+            host: "127.0.0.1".into(),
+            port,
+            path: "/".into(),
+            headers: Vec::new(),
+            body: None,
+            trailers: None,
+            connect_timeout: None,
+            response_timeout: None,
+            between_bytes_timeout: Some(Duration::from_millis(50)),
+            body_max_bytes: 16,
+        }
+    }
+
+    #[test]
+    fn a_body_that_stops_coming_ends_by_the_timeout_between_bytes() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let served = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            h1::read_request(&mut BufReader::new(stream.try_clone().unwrap())).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nbo").unwrap();
+            // The connection stays open until the client has given up.
+            let _ = wait.recv();
+        });
+        let answer = Client.send(request(port), Arc::new(|_| true));
+        drop(done);
+        served.join().unwrap();
+        assert_eq!(answer, Err(HttpFailure::ReadTimeout));
+    }
+
+    #[test]
+    fn a_header_that_is_no_line_fails_the_request_before_it_is_sent() {
+        let headers = vec![("x-a".to_owned(), b"a\r\nx-forged: 1".to_vec())];
+        let answer = Client.send(HttpRequest { headers, ..request(1) }, Arc::new(|_| false));
+        assert_eq!(answer, Err(HttpFailure::Protocol));
     }
 }

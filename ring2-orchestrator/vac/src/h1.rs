@@ -222,8 +222,18 @@ pub(crate) struct Message<'a> {
     pub(crate) is_head: bool,
 }
 
-/// Writes a message. With trailers its body is one chunk.
+/// Whether each of `headers` is one line. The host checked them when the guest set them, but a secret may have
+/// been put in since; what is sent must be what is looked for in the response, so nothing is left out of it.
+pub(crate) fn are_lines(headers: &[Header]) -> bool {
+    let is_free = |bytes: &[u8]| !bytes.iter().any(|b| matches!(b, b'\r' | b'\n' | 0));
+    headers.iter().all(|(name, value)| is_free(name.as_bytes()) && is_free(value))
+}
+
+/// Writes a message. With trailers its body is one chunk. One with fields that are no lines is not begun.
 pub(crate) fn write(to: &mut impl Write, message: &Message<'_>) -> io::Result<()> {
+    if !are_lines(message.headers) || !are_lines(message.trailers.unwrap_or_default()) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     let mut bytes = message.start.clone().into_bytes();
     bytes.extend_from_slice(b"connection: close\r\n");
     let own = message.headers.iter().filter(|(name, _)| !OF_CONNECTION.contains(&name.as_str()));
@@ -259,11 +269,9 @@ fn chunked(body: &[u8], trailers: &[Header]) -> Vec<u8> {
 }
 
 fn put_field(to: &mut Vec<u8>, (name, value): &Header) {
-    // The host checked both when the guest set them, but a secret was put in since.
-    let is_line = |b: &u8| !matches!(b, b'\r' | b'\n' | 0);
-    to.extend(name.bytes().filter(is_line));
+    to.extend_from_slice(name.as_bytes());
     to.extend_from_slice(b": ");
-    to.extend(value.iter().copied().filter(is_line));
+    to.extend_from_slice(value);
     to.extend_from_slice(b"\r\n");
 }
 
@@ -292,6 +300,21 @@ mod tests {
             let (read, after) = read_body(&mut from, framing, 4).unwrap();
             assert_eq!((read.as_slice(), after.as_deref()), (b"body".as_slice(), trailers));
             assert!(from.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_field_that_is_no_line_is_not_written() {
+        let start = || "GET / HTTP/1.1\r\nhost: h\r\n".to_owned();
+        for bad in ["a\r\nx-forged: 1", "a\n", "\r", "a\0b"] {
+            let fields = [field("x-a", bad)];
+            let (bad, none): (&[Header], &[Header]) = (&fields, &[]);
+            for (headers, trailers) in [(bad, None), (none, Some(bad))] {
+                let mut bytes = Vec::new();
+                let message = Message { start: start(), headers, body: None, trailers, is_head: false };
+                let error = write(&mut bytes, &message).unwrap_err();
+                assert_eq!((error.kind(), bytes.len()), (io::ErrorKind::InvalidInput, 0));
+            }
         }
     }
 

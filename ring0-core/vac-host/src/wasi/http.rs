@@ -24,7 +24,7 @@ use super::http_values::{Method, Scheme};
 use super::io::{Input, InputStream, IoError, Output, OutputStream, Pollable, Ready, wrong_kind};
 use crate::held::Held;
 use crate::host::{Host, Object, handle_of, refused};
-use crate::http::{Header, HttpFailure, HttpRequest, HttpResponse, conceal, reveal};
+use crate::http::{Header, HttpFailure, HttpRequest, HttpResponse, conceal, may_know, reveal};
 use crate::limits::{HTTP_BODY_MAX_BYTES, HTTP_FIELDS_MAX, HTTP_FIELDS_MAX_BYTES};
 use crate::socket::beside;
 use crate::wall::{Interface, Wall};
@@ -579,18 +579,18 @@ fn whole(
     timeouts: Timeouts,
     body_max_bytes: u64,
 ) -> std::result::Result<HttpRequest, HttpError> {
-    let ns = [timeouts.connect_ns, timeouts.first_byte_ns];
+    let ns = [timeouts.connect_ns, timeouts.first_byte_ns, timeouts.between_bytes_ns];
     let to = (draft.scheme.as_ref(), draft.authority.as_deref(), draft.path.as_deref());
     request_to(&draft.method, to, draft.headers.clone(), ns, body_max_bytes)
 }
 
-/// A request without a body, to a scheme, an authority and a path. The timeouts are those of connecting and of
-/// the first byte, in nanoseconds.
+/// A request without a body, to a scheme, an authority and a path. The timeouts are those of connecting, of the
+/// first byte and between two, in nanoseconds.
 pub(crate) fn request_to(
     method: &Method,
     (scheme, authority, path): (Option<&Scheme>, Option<&str>, Option<&str>),
     headers: Vec<Header>,
-    timeouts_ns: [Option<u64>; 2],
+    timeouts_ns: [Option<u64>; 3],
     body_max_bytes: u64,
 ) -> std::result::Result<HttpRequest, HttpError> {
     let is_https = match scheme {
@@ -619,7 +619,7 @@ pub(crate) fn request_to(
     if *method == Method::Connect {
         return Err(HttpError::HttpRequestMethodInvalid);
     }
-    let [connect, first_byte] = timeouts_ns;
+    let [connect, first_byte, between_bytes] = timeouts_ns;
     Ok(HttpRequest {
         method: method.word().to_owned(),
         is_https,
@@ -631,6 +631,7 @@ pub(crate) fn request_to(
         trailers: None,
         connect_timeout: connect.map(Duration::from_nanos),
         response_timeout: first_byte.map(Duration::from_nanos),
+        between_bytes_timeout: between_bytes.map(Duration::from_nanos),
         body_max_bytes,
     })
 }
@@ -685,10 +686,11 @@ type Sent = Result<std::result::Result<Response, HttpError>>;
 /// Sends a request that [`allow`] allowed.
 pub(crate) fn send(host: &mut Host, mut request: HttpRequest) -> Sent {
     let Some(client) = host.http.clone() else { return Ok(Err(HttpError::ConfigurationError)) };
-    let has_secret = reveal(&mut request, &host.secrets);
+    let has_secret = reveal(&mut request, &host.secrets) || may_know(&request.host, &host.hidden);
     if has_secret {
-        // In a compressed body a secret could not be found again.
-        request.headers.retain(|(name, _)| name != "accept-encoding");
+        // In a compressed body, or in a part of one, a secret could not be found again. The server may know it
+        // from another request.
+        request.headers.retain(|(name, _)| !matches!(name.as_str(), "accept-encoding" | "range"));
         request.headers.push(("accept-encoding".into(), b"identity".to_vec()));
     }
     let may_connect = host.net.may_connect(&request.host);
@@ -707,7 +709,7 @@ pub(crate) fn send(host: &mut Host, mut request: HttpRequest) -> Sent {
     if has_secret && !response.headers.iter().all(is_plain) {
         return Ok(Err(HttpError::HttpResponseContentCoding(None)));
     }
-    conceal(&mut response, &host.secrets);
+    conceal(&mut response, &host.hidden);
     let mut body = Held::new(&host.holding);
     body.extend(&response.body)?;
     let HttpResponse { status, headers, trailers, .. } = response;

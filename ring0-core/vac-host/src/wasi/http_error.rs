@@ -136,6 +136,7 @@ impl From<HttpFailure> for HttpError {
             HttpFailure::Refused => Self::ConnectionRefused,
             HttpFailure::ConnectTimeout => Self::ConnectionTimeout,
             HttpFailure::ResponseTimeout => Self::HttpResponseTimeout,
+            HttpFailure::ReadTimeout => Self::ConnectionReadTimeout,
             HttpFailure::Terminated => Self::ConnectionTerminated,
             HttpFailure::Tls => Self::TlsProtocolError,
             HttpFailure::Certificate => Self::TlsCertificateError,

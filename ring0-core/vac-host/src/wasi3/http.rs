@@ -20,7 +20,7 @@ use super::http_types::{HeaderError, OptionsError, is_authority, is_field_value,
 use super::streams::{Done, End, Reading};
 use crate::held::Held;
 use crate::host::{Host, Object, handle_of, refused};
-use crate::limits::FIELDS_MAX_BYTES;
+use crate::limits::{FIELDS_MAX_BYTES, HTTP_FIELDS_MAX};
 use crate::wall::{Interface, State, Wall};
 use crate::wasi::http_error::HttpError;
 use crate::wasi::http_values::{Method, Scheme};
@@ -57,6 +57,8 @@ pub(super) type Entry = (String, Vec<u8>);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Entries {
     list: Vec<Entry>,
+    /// Bytes of all names and values.
+    len: usize,
     is_fixed: bool,
 }
 
@@ -173,17 +175,49 @@ fn name_of(name: &str) -> std::result::Result<String, HeaderError> {
     }
 }
 
+/// The bytes that fields of one name take.
+fn len_of(name: &str, values: &[Vec<u8>]) -> usize {
+    values.iter().fold(0, |len: usize, value| len.saturating_add(name.len()).saturating_add(value.len()))
+}
+
+/// Whether so many fields of so many bytes are allowed.
+fn fits(count: usize, len: usize) -> std::result::Result<(), HeaderError> {
+    let fits = count <= HTTP_FIELDS_MAX && len <= FIELDS_MAX_BYTES;
+    fits.then_some(()).ok_or(HeaderError::SizeExceeded)
+}
+
+// Each change is wholly done, or not at all: first all is checked.
 impl Entries {
+    fn of(list: Vec<Entry>, is_fixed: bool) -> Self {
+        let len = list.iter().map(|(name, value)| name.len() + value.len()).sum();
+        Self { list, len, is_fixed }
+    }
+
     fn add(&mut self, name: &str, value: Vec<u8>) -> std::result::Result<(), HeaderError> {
         let name = name_of(name)?;
         if !is_field_value(&value) {
             return Err(HeaderError::InvalidSyntax);
         }
-        let len: usize = self.list.iter().map(|(name, value)| name.len() + value.len()).sum();
-        if len.saturating_add(name.len()).saturating_add(value.len()) > FIELDS_MAX_BYTES {
-            return Err(HeaderError::SizeExceeded);
-        }
+        let len = self.len.saturating_add(name.len()).saturating_add(value.len());
+        fits(self.list.len().saturating_add(1), len)?;
         self.list.push((name, value));
+        self.len = len;
+        Ok(())
+    }
+
+    /// Puts `values` in the place of those that `name` has.
+    fn set(&mut self, name: &str, values: Values) -> std::result::Result<(), HeaderError> {
+        let name = name_of(name)?;
+        if !values.iter().all(|value| is_field_value(value)) {
+            return Err(HeaderError::InvalidSyntax);
+        }
+        let old = self.get(&name);
+        let rest = self.len.saturating_sub(len_of(&name, &old));
+        let len = rest.saturating_add(len_of(&name, &values));
+        fits(self.list.len().saturating_sub(old.len()).saturating_add(values.len()), len)?;
+        self.list.retain(|(own, _)| *own != name);
+        self.list.extend(values.into_iter().map(|value| (name.clone(), value)));
+        self.len = len;
         Ok(())
     }
 
@@ -192,7 +226,7 @@ impl Entries {
         named.map(|(_, value)| value.clone()).collect()
     }
 
-    /// Does `change`, wholly or not at all, if these fields can still be changed.
+    /// Does `change` if these fields can still be changed.
     fn change<T>(
         &mut self,
         change: impl FnOnce(&mut Self) -> std::result::Result<T, HeaderError>,
@@ -200,15 +234,13 @@ impl Entries {
         if self.is_fixed {
             return Err(HeaderError::Immutable);
         }
-        let mut new = self.clone();
-        let done = change(&mut new)?;
-        *self = new;
-        Ok(done)
+        change(self)
     }
 
     fn remove(&mut self, name: &str) -> std::result::Result<Values, HeaderError> {
         let name = name_of(name)?;
         let values = self.get(&name);
+        self.len = self.len.saturating_sub(len_of(&name, &values));
         self.list.retain(|(own, _)| *own != name);
         Ok(values)
     }
@@ -229,10 +261,7 @@ fn define_fields(i: &mut Interface<'_>) -> wasmtime::Result<()> {
         Ok(!fields(h, &f)?.get(&name).is_empty())
     })?;
     i.func("[method]fields.set", Local, |h, (f, name, values): (F, String, Values)| -> Header<()> {
-        Ok(fields(h, &f)?.change(|entries| {
-            entries.remove(&name)?;
-            values.into_iter().try_for_each(|value| entries.add(&name, value))
-        }))
+        Ok(fields(h, &f)?.change(|entries| entries.set(&name, values)))
     })?;
     i.func("[method]fields.delete", Local, |h, (f, name): (F, String)| -> Header<()> {
         Ok(fields(h, &f)?.change(|entries| entries.remove(&name).map(drop)))
@@ -246,7 +275,7 @@ fn define_fields(i: &mut Interface<'_>) -> wasmtime::Result<()> {
     i.func("[method]fields.copy-all", Local, |h, (f,): (F,)| Ok(fields(h, &f)?.list.clone()))?;
     i.func("[method]fields.clone", Local, |h, (f,): (F,)| -> Result<F> {
         let list = fields(h, &f)?.list.clone();
-        make(h, Part::Fields(Entries { list, is_fixed: false }))
+        make(h, Part::Fields(Entries::of(list, false)))
     })
 }
 
@@ -258,7 +287,7 @@ pub(super) fn take_fields(host: &mut Host, headers: &F) -> Result<Vec<Entry>> {
 }
 
 pub(super) fn fixed_fields(host: &mut Host, list: Vec<Entry>) -> Result<F> {
-    make(host, Part::Fields(Entries { list, is_fixed: true }))
+    make(host, Part::Fields(Entries::of(list, true)))
 }
 
 // --- requests ---
@@ -493,5 +522,41 @@ impl FutureConsumer<State> for Told {
                 self.0.come(said);
             }
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_have_a_limit_of_number_and_of_bytes() {
+        let mut entries = Entries::default();
+        for _ in 0..HTTP_FIELDS_MAX {
+            entries.add("a", Vec::new()).unwrap();
+        }
+        assert_eq!(entries.add("a", Vec::new()), Err(HeaderError::SizeExceeded));
+        assert_eq!(entries.set("b", vec![Vec::new()]), Err(HeaderError::SizeExceeded));
+        assert_eq!(entries.list.len(), HTTP_FIELDS_MAX);
+        entries.set("A", vec![b"1".to_vec(); 3]).unwrap();
+        assert_eq!((entries.list.len(), entries.len), (3, 6));
+        assert_eq!(entries.add("b", vec![b'x'; FIELDS_MAX_BYTES]), Err(HeaderError::SizeExceeded));
+        entries.add("b", vec![b'x'; FIELDS_MAX_BYTES - 7]).unwrap();
+        assert_eq!(entries.add("c", Vec::new()), Err(HeaderError::SizeExceeded));
+        assert_eq!(entries.remove("a").unwrap().len(), 3);
+        entries.add("c", Vec::new()).unwrap();
+        assert_eq!(entries.len, Entries::of(entries.list.clone(), false).len);
+    }
+
+    #[test]
+    fn a_change_that_fails_changes_nothing() {
+        let mut entries = Entries::default();
+        entries.add("a", b"1".to_vec()).unwrap();
+        let bad = entries.change(|entries| entries.set("a", vec![b"2".to_vec(), b"\n".to_vec()]));
+        assert_eq!(bad, Err(HeaderError::InvalidSyntax));
+        assert_eq!((entries.get("a"), entries.len), (vec![b"1".to_vec()], 2));
+        entries.is_fixed = true;
+        let fixed = entries.change(|entries| entries.add("b", Vec::new()));
+        assert_eq!(fixed, Err(HeaderError::Immutable));
     }
 }

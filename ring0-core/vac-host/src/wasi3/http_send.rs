@@ -144,9 +144,9 @@ fn prepare(host: &mut Host, rep: u32) -> Result<Begun> {
 }
 
 fn request_of(head: &Head) -> std::result::Result<HttpRequest, HttpError> {
-    let [connect, first_byte, _] = head.options.map(|options| options.ns).unwrap_or_default();
+    let timeouts_ns = head.options.map(|options| options.ns).unwrap_or_default();
     let to = (head.scheme.as_ref(), head.authority.as_deref(), head.path.as_deref());
-    request_to(&head.method, to, head.headers.clone(), [connect, first_byte], HTTP_BODY_MAX_BYTES)
+    request_to(&head.method, to, head.headers.clone(), timeouts_ns, HTTP_BODY_MAX_BYTES)
 }
 
 type Gathered = (u32, bool, TrailersRep);

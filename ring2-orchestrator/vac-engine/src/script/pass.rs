@@ -158,6 +158,8 @@ impl Context<'_> {
             with.config.push(given.variable());
             with.secrets.push(given.secret.clone());
         }
+        // A server may tell this kernel what it heard from another one.
+        with.hidden = self.secrets.iter().map(|given| given.secret.clone()).collect();
         with.config.sort();
         with.config.dedup();
         Ok(with)
