@@ -12,7 +12,7 @@ use crate::repo::{self, Result};
 use crate::{compat, fuzz, kernels, tidy};
 
 const GUESTS: &str = "ring1-kernels";
-/// Installed if it is not there: about three minutes.
+/// Installed if it is not there: about a minute.
 const CARGO_DENY: &str = "0.20.2";
 
 /// A step: what a contributor would type, and what it does.
@@ -118,6 +118,8 @@ fn deny(root: &Path) -> Result<()> {
             "install",
             "--quiet",
             "--locked",
+            // It runs for a second; optimising it takes minutes.
+            "--debug",
             "cargo-deny",
             "--version",
             CARGO_DENY,
