@@ -17,7 +17,7 @@ use vac_fuzz::{TARGETS, Target};
 use crate::repo::{self, Result};
 
 const USAGE: &str = "expected `cargo xtask fuzz [--seconds N] [TARGET...]` or `cargo xtask fuzz TARGET FILE`";
-const SECONDS: u64 = 20;
+const SECONDS: u64 = 10;
 const FOLDER: &str = "tests/fuzz";
 /// The targets that are built for libFuzzer. `vac_fuzz::loader` says why it is not.
 const GUIDED: [&str; 3] = ["canon", "index", "ledger"];
