@@ -28,6 +28,7 @@ fn a_memory_holds_what_was_written_anywhere_in_128_bits() {
     assert_eq!((number(&stat, "pages"), number(&stat, "page_bytes")), (5, 65536));
     let same = write(&sandbox, "m", "0xffffffffffff:0x7fffffffff00", &[0; 200_000]);
     assert_eq!(same, empty, "a memory is named by what it holds, not by how it came to");
+    assert_eq!(sandbox.vac(&["mem", "read", "m", "0xffffffffffffffff", "1"]).ok().stdout, [0]);
     sandbox.vac(&["mem", "read", "m", "0xffffffffffffffff", "2"]).fails(4, &["go past 2^64"]);
     sandbox.vac(&["mem", "read", "nobody", "0", "1"]).fails(USAGE, &["there is no memory `nobody`"]);
     sandbox.vac(&["mem", "create", "m"]).fails(USAGE, &["already"]);

@@ -27,7 +27,7 @@ impl Tier for Nowhere {
         Ok(false)
     }
 
-    fn get(&self, _: &Cid) -> vac_core::fault::Result<Option<Vec<u8>>> {
+    fn get(&self, _: &Cid, _: usize) -> vac_core::fault::Result<Option<Vec<u8>>> {
         Ok(None)
     }
 

@@ -62,8 +62,6 @@ struct Frame {
     holds: Holds,
     generation: u64,
     pins: u32,
-    /// Read before anybody asked for it, and not asked for since.
-    is_ahead: bool,
 }
 
 /// All frames.
@@ -127,11 +125,9 @@ impl Frames {
         self.frame(frame).map_or(Holds::Nothing, |frame| frame.holds.clone())
     }
 
-    /// Notes a use. Returns whether it is the first of a page that was read ahead.
-    pub(super) fn touch(&mut self, frame: u32) -> bool {
+    /// Notes a use.
+    pub(super) fn touch(&mut self, frame: u32) {
         self.policy.touch(frame);
-        let frame = self.frames.get_mut(frame as usize);
-        frame.is_some_and(|frame| std::mem::take(&mut frame.is_ahead))
     }
 
     /// A frame for a page: an empty one, or `None` while the budget is used up. Its bytes are whatever was
@@ -154,7 +150,7 @@ impl Frames {
     }
 
     /// Gives an empty frame a page.
-    pub(super) fn fill(&mut self, frame: u32, holds: Holds, fingerprint: u64, is_ahead: bool) -> Place {
+    pub(super) fn fill(&mut self, frame: u32, holds: Holds, fingerprint: u64) -> Place {
         let fingerprint = match &holds {
             Holds::Clean(source) => {
                 self.by_source.insert(*source, frame);
@@ -165,7 +161,6 @@ impl Frames {
         if let Some(it) = self.frames.get_mut(frame as usize) {
             it.holds = holds;
             it.generation = it.generation.wrapping_add(1);
-            it.is_ahead = is_ahead;
             it.pins = 0;
         }
         self.policy.insert(frame, fingerprint);
@@ -194,9 +189,9 @@ impl Frames {
         self.empty(frame);
     }
 
-    /// Empties a frame that the policy chose. Returns whether it was read ahead in vain.
-    pub(super) fn empty(&mut self, frame: u32) -> bool {
-        let Some(it) = self.frames.get_mut(frame as usize) else { return false };
+    /// Empties a frame that is not in the queues.
+    pub(super) fn empty(&mut self, frame: u32) {
+        let Some(it) = self.frames.get_mut(frame as usize) else { return };
         if let Holds::Clean(source) = std::mem::take(&mut it.holds)
             && self.by_source.get(&source) == Some(&frame)
         {
@@ -206,7 +201,6 @@ impl Frames {
         self.pinned -= usize::from(it.pins > 0);
         it.pins = 0;
         self.free.push(frame);
-        std::mem::take(&mut it.is_ahead)
     }
 
     /// Puts back a frame that the policy chose and that cannot leave.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use crate::cid::Cid;
 use crate::fault::Result;
 use crate::limits::MEMORY_PAGE_MAX_BYTES;
 
@@ -34,8 +33,8 @@ fn parts(page_len: usize, offset: u64, len: u64) -> impl Iterator<Item = Part> {
 
 /// Refuses a range that goes past the end of its shard.
 fn check(at: La128, len: u64) -> Result<()> {
-    match at.offset.checked_add(len) {
-        Some(_) => Ok(()),
+    match at.offset.checked_add(len.saturating_sub(1)) {
+        Some(_last) => Ok(()),
         None => Err(outside(at, len)),
     }
 }
@@ -301,18 +300,6 @@ impl Pager {
         Ok(())
     }
 
-    /// Calls `found` with every object that the memory `root` needs, itself first: what a collector must
-    /// keep.
-    pub fn each_object(&mut self, root: &Cid, found: &mut dyn FnMut(&Cid)) -> Result<()> {
-        let space = self.open(root)?;
-        found(root);
-        let each = &mut |_, cid: &Cid| {
-            found(cid);
-            Ok(())
-        };
-        space.shards.values().try_for_each(|shard| shard.map.each_object(&mut self.nodes, each))
-    }
-
     /// The mapped pages of a space, by shard and in order. Reads all of its map.
     pub fn mapped(&mut self, space: &Space) -> Result<Vec<Range>> {
         let nothing = self.space();
@@ -323,7 +310,8 @@ impl Pager {
             .collect())
     }
 
-    /// Pages that differ between two memories, by shard and in order. Parts that are equal are not read.
+    /// Pages that differ between two memories, by shard and in order. Parts that are equal are not read. Of
+    /// what was written since a commit only what is shared is known to be equal.
     pub fn diff(&mut self, one: &Space, other: &Space) -> Result<Vec<Range>> {
         let mut ranges = Vec::new();
         for (shard, pages) in self.differences(one, other)? {

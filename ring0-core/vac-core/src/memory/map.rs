@@ -116,15 +116,6 @@ impl Map {
         }
     }
 
-    /// Calls `found` with the link of each node and each page that is in the tier; reads every node.
-    pub(super) fn each_object(
-        &self,
-        nodes: &mut Nodes,
-        found: &mut dyn FnMut(u64, &Cid) -> Result<()>,
-    ) -> Result<()> {
-        self.root.as_ref().map_or(Ok(()), |root| each_object(root, None, nodes, found))
-    }
-
     /// Pages that are mapped to different objects in the two maps, or in one of them only. Parts that
     /// are the same object are not read.
     pub(super) fn diff(&self, other: &Self, nodes: &mut Nodes) -> Result<Vec<u64>> {
@@ -269,19 +260,6 @@ fn each_held(entry: &Entry, found: &mut dyn FnMut(u64, &PageRef)) {
         Child::Changed(node) => node.entries.iter().for_each(|below| each_held(below, found)),
         Child::Page(PageRef::Stored(_)) | Child::Stored(_) => {}
     }
-}
-
-fn each_object(
-    entry: &Entry,
-    above: Option<u8>,
-    nodes: &mut Nodes,
-    found: &mut dyn FnMut(u64, &Cid) -> Result<()>,
-) -> Result<()> {
-    if let Some(link) = entry.child.link() {
-        found(entry.key, &link)?;
-    }
-    let Some(node) = nodes.follow(entry, above)? else { return Ok(()) };
-    node.entries.iter().try_for_each(|below| each_object(below, Some(node.depth), nodes, found))
 }
 
 /// An entry and the depth of the node that it is of.

@@ -58,11 +58,7 @@ impl Nodes {
             kept.was_used = true;
             return Ok(Arc::clone(&kept.node));
         }
-        let Some(bytes) = self.tier.get(cid)? else { return Err(missing("node", cid)) };
-        if bytes.len() > MEMORY_NODE_MAX_BYTES {
-            let (expected, got) = (format!("at most {MEMORY_NODE_MAX_BYTES} bytes"), bytes.len());
-            return Err(Corrupt::new("node", format!("the object {cid}"), expected, got).into());
-        }
+        let bytes = self.tier.get(cid, MEMORY_NODE_MAX_BYTES)?.ok_or_else(|| missing("node", cid))?;
         self.reads += 1;
         let node = Arc::new(Node::decode(&bytes, cid)?);
         self.keep(*cid, Arc::clone(&node));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::cid::Cid;
 use crate::fault::{AbortKind, Corrupt, HostAbort, Result, Usage};
+use crate::limits::MEMORY_ROOT_MAX_BYTES;
 
 use super::frames::{Frames, Holds, Source};
 use super::hints::Hints;
@@ -89,7 +90,7 @@ impl Pager {
 
     /// The memory whose root is `cid`. Reads the root alone.
     pub fn open(&mut self, cid: &Cid) -> Result<Space> {
-        let Some(bytes) = self.tier.get(cid)? else { return Err(missing("memory", cid)) };
+        let bytes = self.tier.get(cid, MEMORY_ROOT_MAX_BYTES)?.ok_or_else(|| missing("memory", cid))?;
         let root = root::decode(&bytes, cid)?;
         if root.page_len != self.page_len {
             let place = format!("the memory {cid}");
@@ -183,7 +184,7 @@ impl Pager {
             return Err(why);
         }
         self.stats.misses += 1;
-        self.frames.fill(frame, Holds::Clean(source), 0, false);
+        self.frames.fill(frame, Holds::Clean(source), 0);
         Ok(frame)
     }
 
@@ -300,7 +301,7 @@ impl Pager {
         }
         space.used.mapped += more_mapped;
         space.used.dirty += more_dirty;
-        self.frames.fill(frame, Holds::Dirty(Arc::downgrade(&version)), fingerprint(shard, page), false);
+        self.frames.fill(frame, Holds::Dirty(Arc::downgrade(&version)), fingerprint(shard, page));
         self.move_pins(space, shard, page, frame);
         self.hint(space, shard, page, frame, space.epoch);
         Ok(frame)

@@ -2,6 +2,7 @@
 
 use crate::cid::Cid;
 use crate::fault::{Corrupt, Result};
+use crate::limits::MEMORY_ROOT_MAX_BYTES;
 
 use super::Pager;
 use super::node::{Child, Entry, Node, PageRef};
@@ -42,7 +43,8 @@ impl Pager {
         let mut next = *root;
         let mut walk = Walk::new(shard, page);
         loop {
-            let Some(bytes) = self.tier.get(&next)? else { return Err(missing("node", &next)) };
+            let found = self.tier.get(&next, MEMORY_ROOT_MAX_BYTES)?;
+            let bytes = found.ok_or_else(|| missing("node", &next))?;
             let step = walk.step(&bytes, &next)?;
             objects.push(bytes);
             match step {

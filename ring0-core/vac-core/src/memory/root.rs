@@ -16,7 +16,8 @@ use crate::canon::{self, Decode, Encode, Reader, Writer};
 use crate::cid::Cid;
 use crate::fault::Corrupt;
 use crate::limits::{
-    MEMORY_GENERATOR_NAME_MAX_BYTES, MEMORY_PAGE_MAX_BYTES, MEMORY_PAGE_MIN_BYTES, MEMORY_SHARDS_MAX,
+    MEMORY_GENERATOR_NAME_MAX_BYTES, MEMORY_PAGE_MAX_BYTES, MEMORY_PAGE_MIN_BYTES, MEMORY_ROOT_MAX_BYTES,
+    MEMORY_SHARDS_MAX,
 };
 
 use super::map::Map;
@@ -179,7 +180,8 @@ fn decode_shard(from: &mut Reader<'_>) -> Result<(u64, Shard), Corrupt> {
 
 /// The page length of the memory `root`, which is read from `tier`.
 pub fn page_len_of(tier: &dyn super::Tier, root: &Cid) -> crate::fault::Result<usize> {
-    let Some(bytes) = tier.get(root)? else { return Err(super::nodes::missing("memory", root)) };
+    let found = tier.get(root, MEMORY_ROOT_MAX_BYTES)?;
+    let bytes = found.ok_or_else(|| super::nodes::missing("memory", root))?;
     Ok(decode(&bytes, root)?.page_len)
 }
 
