@@ -353,4 +353,37 @@ mod tests {
         assert!(matches!(read_request(&mut long.as_bytes()), Err(Wrong::HeadTooLarge)));
         assert!(matches!(read_request(&mut b"GET / HTTP/1.1\r\n".as_slice()), Err(Wrong::Io(_))));
     }
+
+    /// What comes from a peer is changed at every byte and cut at every length: read, or refused, within bounds.
+    #[test]
+    fn nothing_that_a_peer_sends_is_too_much() {
+        let request = b"POST /p HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx-t: 2\r\n\r\n";
+        let response = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\nx-a: 1\r\n\r\nabc";
+        let (mut read, mut refused) = (0, 0);
+        let mut look = |bytes: &[u8]| {
+            let mut from = bytes;
+            let head = read_request(&mut from).map(|head| head.headers);
+            let head = head.or_else(|_| {
+                from = bytes;
+                read_response(&mut from).map(|head| head.headers)
+            });
+            let body = head.and_then(|headers| framing(&headers, Framing::Connection)).and_then(|framing| {
+                let (body, _) = read_body(&mut from, framing, 8)?;
+                assert!(body.len() <= 8);
+                Ok(())
+            });
+            *(if body.is_ok() { &mut read } else { &mut refused }) += 1;
+        };
+        for message in [&request[..], response] {
+            for at in 0..message.len() {
+                look(&message[..at]);
+                for value in 0..=u8::MAX {
+                    let mut changed = message.to_vec();
+                    changed[at] = value;
+                    look(&changed);
+                }
+            }
+        }
+        assert!(read > 1000 && refused > 1000, "{read} read, {refused} refused");
+    }
 }

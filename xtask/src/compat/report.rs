@@ -90,8 +90,8 @@ the named toolchain from a program in `examples/compat/`, and run by the release
 
 Size is the program's; the cold start compiles it, the warm one (median of five) takes the code from the cache;
 both are whole processes with the whole job. Ledger bytes are of the run's own file. Times are of one machine with 2
-cores@LOAD@; ticks and events are the same on every machine, ledger bytes differ by a few (when a run was is kept
-beside its chain), and programs that are built here differ in all, since toolchains give other bytes each time.
+cores@LOAD@; ticks and events are the same on every machine, ledger bytes differ by a few (its times are kept
+beside the chain), and programs that are built here differ in all, since toolchains give other bytes each time.
 
 | name | what it is | from | size | cold | warm | ticks | events | ledger bytes | compared with | without grants |
 |---|---|---|---|---|---|---|---|---|---|---|
