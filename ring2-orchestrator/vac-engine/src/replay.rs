@@ -120,7 +120,8 @@ fn read(home: &Home, run: RunId) -> Result<Record> {
     }
     debug_assert!(close.is_some() == (reader.tail() == Some(Tail::Closed)));
     let (outcome, ticks) = close.unzip();
-    let was_guest_stopped = end.of_kernel && !end.of_host;
+    // A look at a limit comes after at least one tick: without one, it was between two looks.
+    let was_guest_stopped = end.of_kernel && !end.of_host && ticks.is_some_and(|ticks| end.last < ticks);
     Ok(Record { header, head: reader.head(), events, ticks, outcome, was_guest_stopped })
 }
 
@@ -131,12 +132,17 @@ struct EndFromOutside {
     begun: Option<Seq>,
     of_kernel: bool,
     of_host: bool,
+    /// The tick of the last event.
+    last: u64,
 }
 
 impl EndFromOutside {
     fn see(&mut self, entry: &Entry) {
         let from_outside =
             |ret: &Return| matches!(&ret.answer, Err(Outcome::Abort { kind, .. }) if is_outside(*kind));
+        if let Entry::Begin(call) | Entry::Event(call, _) = entry {
+            self.last = call.tick;
+        }
         match entry {
             Entry::Begin(call) if call.class != Class::Kernel => self.begun = Some(call.seq),
             Entry::Event(_, ret) => self.of_host |= from_outside(ret),
