@@ -13,6 +13,7 @@
 //! - [`inspect`]: what a kernel imports and exports, and which grants it would need
 //! - [`nearest`]: the name that was meant
 //! - [`value`]: values as WAVE text and in canonical form
+//! - [`rewrite`]: what is done to a program before it is compiled
 //! - [`wall`]: where every call crosses
 //! - [`host`]: what stands behind the wall; [`fs`] for files, [`net`] for what of the network is granted,
 //!   [`http`] for requests and secrets
@@ -43,6 +44,7 @@ mod nesting;
 pub mod net;
 mod piece;
 mod readiness;
+pub mod rewrite;
 mod schedule;
 mod secret_text;
 pub mod sections;
