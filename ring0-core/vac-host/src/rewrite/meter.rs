@@ -1,141 +1,93 @@
-//! stand-in: only adds the imports, and a charge and a check at function entries and loop headers.
+//! The tick meter: counts what a module does, and how deep its calls are, with instructions of its own.
+//!
+//! What a tick is, is defined in `docs/ticks.md` and by [`cost`], not by an engine: the count is the same on every
+//! engine and version. A module that went through [`module`] imports, after its own imports:
+//!
+//! ```text
+//! (import "vac:meter" "counters" (memory 1 1))
+//! (import "vac:meter" "stop" (func))        never returns: the limit is passed
+//! (import "vac:meter" "deep" (func))        never returns: calls are too deep
+//! ```
+//!
+//! and the memory begins with four words, little-endian: ticks, tick limit, depth, depth limit. The limit of ticks
+//! may be lowered at any moment by another thread, so every check loads it.
+//!
+//! - Invariant: whenever control leaves a function, by a call, a return or an exception, the word of ticks is exact.
+//! - Invariant: every cycle of jumps and calls passes a check, and at least one tick lies between two checks: the
+//!   count at which a run was stopped names the check that stopped it.
+//! - Invariant: what a module computes, and where it traps, is as before.
+
+mod body;
+pub mod cost;
+mod facts;
+mod sections;
+#[cfg(test)]
+mod tests;
+mod types;
+
 use vac_core::fault::{Corrupt, Error, Result};
-use wasm_encoder::reencode::{self, Reencode, utils};
-use wasm_encoder::{EntityType, Function, ImportSection, Instruction, MemArg, MemoryType, Module};
+use wasm_encoder::reencode::{self, Reencode};
+use wasmparser::{Validator, WasmFeatures};
 
-struct Standin {
-    funcs: u32,
-    memories: u32,
-    done: bool,
-    ty: u32,
+use crate::load::malformed;
+use sections::Sections;
+
+/// The module's name of what a metered module imports.
+pub const IMPORTS: &str = "vac:meter";
+/// The memory with the counters.
+pub const COUNTERS: &str = "counters";
+/// The function that is called when ticks are more than their limit.
+pub const STOP: &str = "stop";
+/// The function that is called when depth is more than its limit.
+pub const DEEP: &str = "deep";
+
+/// Where the ticks so far are in the memory of counters.
+pub const TICKS_AT: u64 = 0;
+/// Where the limit of ticks is.
+pub const TICK_LIMIT_AT: u64 = 8;
+/// Where the depth so far is.
+pub const DEPTH_AT: u64 = 16;
+/// Where the limit of depth is.
+pub const DEPTH_LIMIT_AT: u64 = 24;
+
+/// What errors say of the place.
+const PLACE: &str = "a core module";
+
+/// How a module is metered. All ways give the same totals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// Whether a loop whose trips are known before it is charged at once.
+    pub(crate) counts_loops: bool,
 }
 
-/// stand-in
+/// The metered form of a valid core module.
 pub fn module(bytes: &[u8]) -> Result<Vec<u8>> {
-    let mut s = Standin { funcs: 0, memories: 0, done: false, ty: 0 };
-    for payload in wasmparser::Parser::new(0).parse_all(bytes) {
-        match payload.map_err(|e| crate::load::malformed(&e, "the program"))? {
-            wasmparser::Payload::ImportSection(i) => {
-                for i in i.into_imports() {
-                    match i.map_err(|e| crate::load::malformed(&e, "the program"))?.ty {
-                        wasmparser::TypeRef::Func(_) | wasmparser::TypeRef::FuncExact(_) => s.funcs += 1,
-                        wasmparser::TypeRef::Memory(_) => s.memories += 1,
-                        _ => {}
-                    }
-                }
-            }
-            wasmparser::Payload::TypeSection(t) => {
-                for g in t {
-                    s.ty += g.map_err(|e| crate::load::malformed(&e, "the program"))?.types().count() as u32
-                }
-            }
-            _ => {}
-        }
-    }
-    let mut m = Module::new();
-    s.parse_core_module(&mut m, wasmparser::Parser::new(0), bytes)
-        .map_err(|e| -> Error { Corrupt::new("program", "module", "valid", e.to_string()).into() })?;
-    Ok(m.finish())
+    with(bytes, Options { counts_loops: true })
 }
 
-impl Standin {
-    fn charge(&self, f: &mut Function) {
-        let at = |offset| MemArg { offset, align: 3, memory_index: self.memories };
-        for i in [
-            Instruction::I32Const(0),
-            Instruction::I32Const(0),
-            Instruction::I64Load(at(0)),
-            Instruction::I64Const(10),
-            Instruction::I64Add,
-            Instruction::I64Store(at(0)),
-            Instruction::I32Const(0),
-            Instruction::I64Load(at(0)),
-            Instruction::I32Const(0),
-            Instruction::I64Load(at(8)),
-            Instruction::I64GtU,
-            Instruction::If(wasm_encoder::BlockType::Empty),
-            Instruction::Call(self.funcs),
-            Instruction::Unreachable,
-            Instruction::End,
-        ] {
-            f.instruction(&i);
-        }
-    }
-    fn add(&mut self, imports: &mut ImportSection) {
-        self.done = true;
-        imports.import(
-            "vac:meter",
-            "counters",
-            MemoryType { minimum: 1, maximum: Some(1), memory64: false, shared: false, page_size_log2: None },
-        );
-        imports.import("vac:meter", "stop", EntityType::Function(self.ty));
-        imports.import("vac:meter", "deep", EntityType::Function(self.ty));
+pub(crate) fn with(bytes: &[u8], options: Options) -> Result<Vec<u8>> {
+    // A number that is wrong before could be right after, and be that of a counter.
+    Validator::new_with_features(features()).validate_all(bytes).map_err(|e| malformed(&e, PLACE))?;
+    let mut sections = Sections::read(bytes, options)?;
+    let mut module = wasm_encoder::Module::new();
+    sections.parse_core_module(&mut module, wasmparser::Parser::new(0), bytes).map_err(refused)?;
+    Ok(module.finish())
+}
+
+/// What a module may have: all that the engine accepts. What the meter does not know is refused here.
+fn features() -> WasmFeatures {
+    WasmFeatures::WASM3 | WasmFeatures::THREADS
+}
+
+/// A module that cannot be metered: its error says why.
+fn refused(error: reencode::Error<Error>) -> Error {
+    match error {
+        reencode::Error::UserError(error) => error,
+        reencode::Error::ParseError(error) => malformed(&error, PLACE),
+        other => Corrupt::new("program", PLACE, "a valid core module", other).into(),
     }
 }
 
-impl Reencode for Standin {
-    type Error = Error;
-    fn function_index(&mut self, i: u32) -> Result<u32, reencode::Error<Error>> {
-        Ok(if i >= self.funcs { i + 2 } else { i })
-    }
-    fn memory_index(&mut self, i: u32) -> Result<u32, reencode::Error<Error>> {
-        Ok(if i >= self.memories { i + 1 } else { i })
-    }
-    fn parse_type_section(
-        &mut self,
-        types: &mut wasm_encoder::TypeSection,
-        section: wasmparser::TypeSectionReader<'_>,
-    ) -> Result<(), reencode::Error<Error>> {
-        utils::parse_type_section(self, types, section)?;
-        types.ty().function([], []);
-        Ok(())
-    }
-    fn parse_import_section(
-        &mut self,
-        imports: &mut ImportSection,
-        section: wasmparser::ImportSectionReader<'_>,
-    ) -> Result<(), reencode::Error<Error>> {
-        utils::parse_import_section(self, imports, section)?;
-        self.add(imports);
-        Ok(())
-    }
-    fn intersperse_section_hook(
-        &mut self,
-        module: &mut Module,
-        _after: Option<wasm_encoder::SectionId>,
-        before: Option<wasm_encoder::SectionId>,
-    ) -> Result<(), reencode::Error<Error>> {
-        use wasm_encoder::SectionId as S;
-        if before == Some(S::Type) || before == Some(S::Import) || before == Some(S::Custom) || self.done {
-            return Ok(());
-        }
-        if self.ty == 0 {
-            let mut t = wasm_encoder::TypeSection::new();
-            t.ty().function([], []);
-            module.section(&t);
-        }
-        let mut i = ImportSection::new();
-        self.add(&mut i);
-        module.section(&i);
-        Ok(())
-    }
-    fn parse_function_body(
-        &mut self,
-        code: &mut wasm_encoder::CodeSection,
-        func: wasmparser::FunctionBody<'_>,
-    ) -> Result<(), reencode::Error<Error>> {
-        let mut f = self.new_function_with_parsed_locals(&func)?;
-        self.charge(&mut f);
-        let mut reader = func.get_operators_reader()?;
-        while !reader.eof() {
-            let op = reader.read()?;
-            let is_loop = matches!(op, wasmparser::Operator::Loop { .. });
-            f.instruction(&self.instruction(op)?);
-            if is_loop {
-                self.charge(&mut f);
-            }
-        }
-        code.function(&f);
-        Ok(())
-    }
+fn invalid(what: &str) -> Error {
+    Corrupt::new("program", PLACE, "a valid core module", what).into()
 }
