@@ -266,9 +266,7 @@ impl Codes {
         let component = loaded.component()?;
         let component = match self.profile {
             Profile::Det1 => component,
-            Profile::Det2 => {
-                rewrite::component::component(&component, &mut |module| (self.pass)(module))?.into()
-            }
+            Profile::Det2 => rewrite::program_by(self.pass, &component)?.into(),
         };
         let code = self.engine.precompile_component(&component).map_err(|e| {
             Corrupt::new(

@@ -91,7 +91,7 @@ pub const NATIVE_BYTES_PER_DEPTH_BYTE: usize = 16;
 /// What the native stack has beyond the guest's, for the host functions that it calls.
 pub const HOST_STACK_BYTES: usize = 3 << 20;
 
-/// Ticks after which the host looks whether it should stop a kernel: about a millisecond.
+/// Ticks of profile `det-1` after which the host looks whether it should stop a kernel: about a millisecond.
 pub const TICKS_BETWEEN_CHECKS: u64 = 2_000_000;
 
 /// Linear memory of a run unless the operator says otherwise.

@@ -42,10 +42,9 @@ const _: () = assert!(REASON < WORDS_BYTES as usize / size_of::<u64>());
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Words(NonNull<u64>);
 
-// SAFETY: a pointer, to be used by another thread only to write the limit, which `Words::word` does atomically;
-// the memory that it points to outlives every use (see there).
+// SAFETY: (1) It is a pointer to memory that outlives every use of it: see `Words::word`. (2) All use is of atomics.
 unsafe impl Send for Words {}
-// SAFETY: as above.
+// SAFETY: (1) and (2) as for `Send`. (3) Two threads meet at the limit only, which both write under a lock.
 unsafe impl Sync for Words {}
 
 impl Words {

@@ -55,8 +55,8 @@ pub(super) fn set(config: &mut Config) {
         return;
     }
     for (setting, _, _) in features() {
-        // SAFETY: whoever allows an instruction promises that the processor has it. `check` looks before an
-        // engine with this configuration is made, and the engine itself before it takes any code.
+        // SAFETY: whoever allows an instruction promises that the processor has it. (1) `check` looks before an
+        // engine with this configuration is made. (2) The engine itself looks before it takes any code.
         unsafe { config.cranelift_flag_enable(setting) };
     }
 }

@@ -11,7 +11,11 @@
 pub mod component;
 pub mod meter;
 
-use vac_core::fault::Result;
+use vac_core::fault::{Corrupt, Result, cut, quote_line};
+use wasmparser::{Validator, WasmFeatures};
+
+/// What is shown of why a program is not valid, which may name what the program likes.
+const COMPLAINT_MAX_BYTES: usize = 600;
 
 /// What is compiled in place of a core module under profile `det-2`.
 pub fn module(bytes: &[u8]) -> Result<Vec<u8>> {
@@ -20,5 +24,20 @@ pub fn module(bytes: &[u8]) -> Result<Vec<u8>> {
 
 /// What is compiled in place of a component under profile `det-2`.
 pub fn program(bytes: &[u8]) -> Result<Vec<u8>> {
-    component::component(bytes, &mut |bytes| module(bytes))
+    program_by(module, bytes)
+}
+
+/// The same with another pass over its core modules.
+///
+/// # Errors
+///
+/// What is not valid is found here, whatever a pass would make of it: passes move indices, and take for granted that
+/// those lead somewhere. Features that the engine has not, it refuses itself.
+pub(crate) fn program_by(pass: fn(&[u8]) -> Result<Vec<u8>>, bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut validator = Validator::new_with_features(WasmFeatures::all());
+    validator.validate_all(bytes).map_err(|e| {
+        let got = quote_line(cut(&e.to_string(), COMPLAINT_MAX_BYTES));
+        Corrupt::new("program", "the component", "a valid component", got)
+    })?;
+    component::component(bytes, &mut |bytes| pass(bytes))
 }
