@@ -43,6 +43,7 @@ mod nesting;
 pub mod net;
 mod piece;
 mod readiness;
+pub mod rewrite;
 mod schedule;
 mod secret_text;
 pub mod sections;
