@@ -30,7 +30,8 @@ fn kernels() -> [(&'static str, Vec<Val>); 7] {
 }
 
 /// What is compared with the engine's own settings.
-const SIDES: [&str; 4] = ["det-2", "det-1", "meter alone", "baseline instructions alone"];
+const SIDES: [&str; 5] =
+    ["det-2", "det-1", "meter alone", "canonical NaN alone", "baseline instructions alone"];
 
 fn engines() -> Result<[Engine; SIDES.len()]> {
     let det_1 = Engine::with(Profile::Det1, &Profile::Det1.config(), |_| Ok(()));
@@ -38,6 +39,7 @@ fn engines() -> Result<[Engine; SIDES.len()]> {
         Engine::new(),
         det_1,
         Engine::measuring(rewrite::meter::module),
+        Engine::measuring(rewrite::nan::module),
         Engine::measuring(|module| Ok(module.to_vec())),
     ];
     let engines = engines.into_iter().collect::<std::result::Result<Vec<_>, _>>().map_err(text)?;

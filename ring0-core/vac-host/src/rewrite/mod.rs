@@ -7,9 +7,11 @@
 //!
 //! - [`component`]: a pass for every core module of a component, and a meter for each of its parts
 //! - [`meter`]: ticks and depth
+//! - [`nan`]: one form of every NaN, where it can be seen
 
 pub mod component;
 pub mod meter;
+pub mod nan;
 
 use vac_core::fault::{Corrupt, Result, cut, quote_line};
 use wasmparser::{Validator, WasmFeatures};
@@ -19,7 +21,7 @@ const COMPLAINT_MAX_BYTES: usize = 600;
 
 /// What is compiled in place of a core module under profile `det-2`.
 pub fn module(bytes: &[u8]) -> Result<Vec<u8>> {
-    meter::module(bytes)
+    nan::module(&meter::module(bytes)?)
 }
 
 /// What is compiled in place of a component under profile `det-2`.
