@@ -1,7 +1,8 @@
 //! What was written once must be read forever. Each of these files was made by an earlier
 //! version; a change that cannot read one is a change of format and needs a new version byte.
 //!
-//! `ledger-1` has frames, `ledger-2` has blocks. `VAC_BLESS=1 cargo test -p vac-tests golden` makes `ledger-2` again.
+//! `ledger-1` has frames, `ledger-2` has blocks, both of profile `det-1`; `ledger-3` is the first of `det-2`.
+//! `VAC_BLESS=1 cargo test -p vac-tests golden` makes `ledger-3` again.
 //! Do that only before the format is released; after that a new format gets a new folder beside the old one.
 
 use std::path::PathBuf;
@@ -17,7 +18,7 @@ fn golden(name: &str) -> PathBuf {
 }
 
 /// Every layout that a ledger ever had, the newest last.
-const LEDGERS: [&str; 2] = ["ledger-1", "ledger-2"];
+const LEDGERS: [&str; 3] = ["ledger-1", "ledger-2", "ledger-3"];
 
 /// The head of the run in `ledger`.
 fn golden_head(ledger: &str) -> String {
@@ -33,7 +34,7 @@ fn with_golden(ledger: &str) -> Sandbox {
     sandbox
 }
 
-/// Makes `ledger-2`: a run that reads, writes, draws, exits and is refused something.
+/// Makes `ledger-3`: a run that reads, writes, draws, exits and is refused something.
 fn bless() {
     let sandbox = Sandbox::new();
     let guest = Guest::new()
@@ -47,7 +48,7 @@ fn bless() {
     let args = ["--json", "run", "golden.wasm", "--grant", "stdin", "--env", "A=1", "--seed", "5", "--", "x"];
     let made = run_with_input(sandbox.command(&args), b"input of the golden run");
     assert_eq!(made.code(), 7);
-    let target = golden("ledger-2");
+    let target = golden("ledger-3");
     let _ = std::fs::remove_dir_all(&target);
     for folder in ["runs", "store"] {
         copy_folder(&sandbox.home().join(folder), &target.join(folder));

@@ -28,6 +28,7 @@ mod manifests;
 mod mem;
 mod net3;
 mod network;
+mod profile;
 mod proposals;
 mod regressions;
 mod replay;

@@ -1,4 +1,8 @@
-//! The engine's settings (profile `det-1`), compiling, and the cache of compiled code.
+//! The profiles of determinism, compiling, and the cache of compiled code.
+//!
+//! Runs are made under profile `det-2`: a program is rewritten ([`crate::rewrite`]) to count its own ticks and
+//! to give every NaN one form, and compiled for a fixed set of instructions. Under `det-1`, where the engine did
+//! both, runs of before are replayed.
 //!
 //! Compiled code is trusted by the machine, so it is never taken from a guest or a bundle: only
 //! from a [`Compiler`] that this process started, or from this home's cache, under the CID of the
@@ -21,11 +25,13 @@ use wasmtime::{Config, OptLevel};
 
 use crate::core_module::CoreModule;
 use crate::foreign;
-use crate::limits::{HOST_STACK_BYTES, WASM_STACK_BYTES};
+use crate::limits::{HOST_STACK_BYTES, NATIVE_BYTES_PER_DEPTH_BYTE, WASM_STACK_BYTES};
 use crate::link::is_of_the_wall;
 use crate::load::{Kind, Loaded, is_concurrent, uncovered};
 use crate::wall::{State, Wall};
-use crate::{adapt, kernel_files, wasi, wasi3};
+use crate::{adapt, kernel_files, meter, rewrite, wasi, wasi3};
+
+mod baseline;
 
 /// Name and version of the engine and of the way WASI 0.1 modules are adapted, as a run's header
 /// records it.
@@ -33,8 +39,41 @@ pub const ENGINE: &str = "wasmtime 48.0.8, adapter 48.0.8.1";
 /// Changes with what is put around a core module, if that changes nothing that a run records: compiled
 /// code of before is not taken then.
 const WRAPPING: &str = "exports 2";
-/// The profile of determinism, as a run's header records it.
-pub const PROFILE: &str = "det-1";
+/// Changes with what [`crate::rewrite`] makes of a program. What changes ticks is another profile.
+const REWRITING: &str = "1";
+
+/// A profile of determinism: how a program is made to do the same everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Profile {
+    /// Ticks are the engine's fuel, and the engine makes NaNs canonical. Only for runs of before.
+    Det1,
+    /// The program is rewritten: its ticks, the depth of its calls and its NaNs are what we say on every engine.
+    #[default]
+    Det2,
+}
+
+impl Profile {
+    /// The name, as a run's header records it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Det1 => "det-1",
+            Self::Det2 => "det-2",
+        }
+    }
+
+    /// The profile that a header names.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Det1, Self::Det2].into_iter().find(|profile| profile.name() == name)
+    }
+
+    /// The settings of the engine. Each is a row of `docs/determinism.md`.
+    pub fn config(self) -> Config {
+        match self {
+            Self::Det1 => det_1(),
+            Self::Det2 => det_2(),
+        }
+    }
+}
 
 /// Follows the code in a file of compiled code, with the version of that format. The code comes first,
 /// so that the file can be mapped as it is.
@@ -64,12 +103,17 @@ pub enum Origin {
 
 /// Makes code from programs, here or somewhere else.
 pub trait Compiler: Send + Sync {
-    /// The sealed code of a program, as [`Coder::seal`] makes it.
-    fn compile(&self, loaded: &Loaded<'_>) -> Result<Vec<u8>>;
+    /// The sealed code of a program under `profile`, as [`Coder::seal`] makes it.
+    fn compile(&self, loaded: &Loaded<'_>, profile: Profile) -> Result<Vec<u8>>;
 }
+
+/// What is made of each core module of a program under profile `det-2`.
+pub type Pass = fn(&[u8]) -> Result<Vec<u8>>;
 
 /// The part of an engine that makes code and starts nothing.
 pub struct Coder {
+    profile: Profile,
+    pass: Pass,
     plain: Codes,
     /// For programs whose functions may be `async`. Every call costs them more, so the others are
     /// not asked to pay for it; and few programs need it, so it is made when the first one comes.
@@ -80,6 +124,8 @@ pub struct Coder {
 
 /// The engine in one configuration, which has its own code.
 struct Codes {
+    profile: Profile,
+    pass: Pass,
     engine: wasmtime::Engine,
     fingerprint: String,
 }
@@ -109,15 +155,36 @@ pub struct Compiled {
     pub(crate) core: Option<CoreModule>,
 }
 
-/// The settings of profile `det-1`. Each is a row of `docs/determinism.md`.
-pub fn det_1() -> Config {
+/// The settings of `det-2` for the engine's interpreter: whatever it does differently is a bug.
+pub fn interpreted() -> wasmtime::Result<Config> {
+    let mut config = common();
+    // It has no atomic instructions.
+    config.target("pulley64")?.wasm_threads(false);
+    with_stack(&mut config, Profile::Det2, WASM_STACK_BYTES);
+    Ok(config)
+}
+
+fn det_1() -> Config {
+    let mut config = common();
+    config.consume_fuel(true).cranelift_nan_canonicalization(true);
+    with_stack(&mut config, Profile::Det1, WASM_STACK_BYTES);
+    config
+}
+
+fn det_2() -> Config {
+    let mut config = common();
+    baseline::set(&mut config);
+    with_stack(&mut config, Profile::Det2, WASM_STACK_BYTES);
+    config
+}
+
+/// What all profiles have.
+fn common() -> Config {
     let mut config = Config::new();
     config
         .wasm_component_model(true)
         // What it costs, and how programs that need it get it: docs/decisions/0010.
         .concurrency_support(false)
-        .consume_fuel(true)
-        .cranelift_nan_canonicalization(true)
         .wasm_relaxed_simd(true)
         .relaxed_simd_deterministic(true)
         // Programs in C++ of today throw with them. Their objects are charged as memory, like those of
@@ -128,13 +195,26 @@ pub fn det_1() -> Config {
         // one, and no memory that it could share.
         .wasm_threads(true)
         .shared_memory(false)
-        .cranelift_opt_level(OptLevel::Speed)
-        .max_wasm_stack(WASM_STACK_BYTES)
-        .async_stack_size(WASM_STACK_BYTES + HOST_STACK_BYTES);
+        .cranelift_opt_level(OptLevel::Speed);
     config
 }
 
-/// The settings of profile `det-1`, or of another one, for programs with `async` functions.
+/// Lets calls be as deep as `bytes` allow. Code does not depend on it.
+fn with_stack(config: &mut Config, profile: Profile, bytes: usize) {
+    let native = native_bytes(profile, bytes);
+    config.max_wasm_stack(native).async_stack_size(native.saturating_add(HOST_STACK_BYTES));
+}
+
+/// What calls as deep as `bytes` allow take of the native stack.
+fn native_bytes(profile: Profile, bytes: usize) -> usize {
+    match profile {
+        Profile::Det1 => bytes,
+        // The program's own limit comes before the end of the stack.
+        Profile::Det2 => bytes.saturating_mul(NATIVE_BYTES_PER_DEPTH_BYTE),
+    }
+}
+
+/// The settings of a profile for programs with `async` functions.
 fn concurrent(config: &Config) -> Config {
     let mut config = config.clone();
     config.concurrency_support(true).wasm_component_model_async(true);
@@ -142,13 +222,14 @@ fn concurrent(config: &Config) -> Config {
 }
 
 impl Coder {
-    /// Makes code for the engine of profile `det-1`.
-    pub fn new() -> Result<Self> {
-        Self::with(&det_1())
+    /// Makes code for the engine of `profile`.
+    pub fn new(profile: Profile) -> Result<Self> {
+        Self::with(profile, &profile.config(), rewrite::module)
     }
 
-    fn with(config: &Config) -> Result<Self> {
-        Ok(Self { plain: Codes::new(config)?, concurrent: OnceLock::new(), config: concurrent(config) })
+    fn with(profile: Profile, config: &Config, pass: Pass) -> Result<Self> {
+        let plain = Codes::new(profile, config, pass)?;
+        Ok(Self { profile, pass, plain, concurrent: OnceLock::new(), config: concurrent(config) })
     }
 
     /// The code of a program as the cache keeps it: code, magic, digest.
@@ -161,7 +242,7 @@ impl Coder {
         if loaded.kind != Kind::Component || !is_concurrent(loaded.bytes) {
             return Ok(&self.plain);
         }
-        let made = self.concurrent.get_or_init(|| Codes::new(&self.config));
+        let made = self.concurrent.get_or_init(|| Codes::new(self.profile, &self.config, self.pass));
         made.as_ref().map_err(|abort| abort.clone().into())
     }
 
@@ -172,14 +253,22 @@ impl Coder {
 }
 
 impl Codes {
-    fn new(config: &Config) -> std::result::Result<Self, HostAbort> {
+    fn new(profile: Profile, config: &Config, pass: Pass) -> std::result::Result<Self, HostAbort> {
+        if profile == Profile::Det2 {
+            baseline::check()?;
+        }
         let engine = wasmtime::Engine::new(config).map_err(|e| machine("start the engine", &e))?;
-        let fingerprint = fingerprint(&engine);
-        Ok(Self { engine, fingerprint })
+        let fingerprint = fingerprint(&engine, profile);
+        Ok(Self { profile, pass, engine, fingerprint })
     }
 
     fn seal(&self, loaded: &Loaded<'_>) -> Result<Vec<u8>> {
-        let code = self.engine.precompile_component(&loaded.component()?).map_err(|e| {
+        let component = loaded.component()?;
+        let component = match self.profile {
+            Profile::Det1 => component,
+            Profile::Det2 => rewrite::program_by(self.pass, &component)?.into(),
+        };
+        let code = self.engine.precompile_component(&component).map_err(|e| {
             Corrupt::new(
                 "program",
                 format!("`{}`", loaded.place),
@@ -277,39 +366,64 @@ impl Codes {
 
 /// Compiles in this process: for programs that are trusted, and for tests.
 impl Compiler for Coder {
-    fn compile(&self, loaded: &Loaded<'_>) -> Result<Vec<u8>> {
-        self.seal(loaded)
+    fn compile(&self, loaded: &Loaded<'_>, profile: Profile) -> Result<Vec<u8>> {
+        match profile == self.profile {
+            true => self.seal(loaded),
+            false => Self::new(profile)?.seal(loaded),
+        }
     }
 }
 
 impl Engine {
-    /// The engine of profile `det-1`.
+    /// The engine of the profile that runs are made under.
     pub fn new() -> Result<Self> {
-        Self::with(&det_1(), |_| Ok(()))
+        Self::with_stack(Profile::default(), WASM_STACK_BYTES)
     }
 
-    /// The engine of profile `det-1`, with `bytes` of stack for the guest. Code does not depend on it.
-    pub fn with_stack(bytes: usize) -> Result<Self> {
-        let mut config = det_1();
-        config.max_wasm_stack(bytes).async_stack_size(bytes.saturating_add(HOST_STACK_BYTES));
-        Ok(Self { stack_bytes: bytes, ..Self::with(&config, |_| Ok(()))? })
+    /// The engine of `profile`, with `bytes` of stack for the calls of a guest.
+    pub fn with_stack(profile: Profile, bytes: usize) -> Result<Self> {
+        let mut config = profile.config();
+        with_stack(&mut config, profile, bytes);
+        Ok(Self { stack_bytes: bytes, ..Self::with(profile, &config, |_| Ok(()))? })
     }
 
-    /// An engine with other settings, to measure what each one costs, and with further
+    /// An engine with other settings than the profile's, to measure what each one costs, and with further
     /// interfaces on the wall, which are recorded like all others. Both are for programs without
     /// `async` functions.
-    pub fn with(config: &Config, extra: impl FnOnce(&mut Wall<'_>) -> wasmtime::Result<()>) -> Result<Self> {
-        let coder = Coder::with(config)?;
-        let linker = Self::wall(&coder.plain.engine, extra)?;
+    pub fn with(
+        profile: Profile,
+        config: &Config,
+        extra: impl FnOnce(&mut Wall<'_>) -> wasmtime::Result<()>,
+    ) -> Result<Self> {
+        Self::with_pass(profile, config, rewrite::module, extra)
+    }
+
+    /// The engine of `det-2` with another pass over core modules, to measure what each one costs.
+    pub fn measuring(pass: Pass) -> Result<Self> {
+        Self::with_pass(Profile::Det2, &det_2(), pass, |_| Ok(()))
+    }
+
+    fn with_pass(
+        profile: Profile,
+        config: &Config,
+        pass: Pass,
+        extra: impl FnOnce(&mut Wall<'_>) -> wasmtime::Result<()>,
+    ) -> Result<Self> {
+        let coder = Coder::with(profile, config, pass)?;
+        let linker = Self::wall(&coder.plain.engine, profile, extra)?;
         Ok(Self { coder, linker, concurrent: OnceLock::new(), stack_bytes: WASM_STACK_BYTES })
     }
 
     /// All that programs of one configuration can reach.
     fn wall(
         engine: &wasmtime::Engine,
+        profile: Profile,
         extra: impl FnOnce(&mut Wall<'_>) -> wasmtime::Result<()>,
     ) -> std::result::Result<Linker<State>, HostAbort> {
         let mut linker = Linker::new(engine);
+        if profile == Profile::Det2 {
+            meter::define(&mut linker).map_err(|e| machine("define the meter", &e))?;
+        }
         let mut wall = Wall::new(&mut linker);
         let defined = wasi::define(&mut wall)
             .and_then(|()| kernel_files::define(&mut wall))
@@ -330,13 +444,25 @@ impl Engine {
         if !self.coder.is_concurrent(component) {
             return Ok(&self.linker);
         }
-        let made = self.concurrent.get_or_init(|| Self::wall(component.engine(), wasi3::define));
+        let wall = || Self::wall(component.engine(), self.profile(), wasi3::define);
+        let made = self.concurrent.get_or_init(wall);
         made.as_ref().map_err(|abort| abort.clone().into())
     }
 
     /// What compiles in this process.
     pub fn coder(&self) -> &Coder {
         &self.coder
+    }
+
+    /// The profile that it runs programs under.
+    pub fn profile(&self) -> Profile {
+        self.coder.profile
+    }
+
+    /// What a program that never gives way needs of a thread's stack.
+    pub(crate) fn native_bytes(&self) -> Option<usize> {
+        let native = native_bytes(self.profile(), self.stack_bytes).saturating_add(HOST_STACK_BYTES);
+        (self.profile() == Profile::Det2).then_some(native)
     }
 
     /// The stack that a guest has.
@@ -375,7 +501,7 @@ impl Engine {
         }
         // Refused here, by name: a compiler would only say that it failed.
         loaded.check_imports()?;
-        let sealed = compiler.compile(loaded)?;
+        let sealed = compiler.compile(loaded, self.profile())?;
         let component = codes.unseal(&loaded.cid, &sealed).ok_or_else(|| {
             let place = format!("the answer of the compiler for `{}`", loaded.place);
             Corrupt::new("compiled code", place, "the digest of its bytes", "another")
@@ -428,7 +554,7 @@ fn named_import(message: &str) -> Option<&str> {
 }
 
 /// The settings and version that compiled code depends on, as a short name for files.
-fn fingerprint(engine: &wasmtime::Engine) -> String {
+fn fingerprint(engine: &wasmtime::Engine, profile: Profile) -> String {
     struct Blake(blake3::Hasher);
     impl Hasher for Blake {
         fn finish(&self) -> u64 {
@@ -440,6 +566,9 @@ fn fingerprint(engine: &wasmtime::Engine) -> String {
     }
     let mut hasher = Blake(blake3::Hasher::new());
     (ENGINE, WRAPPING).hash(&mut hasher);
+    if profile == Profile::Det2 {
+        (profile.name(), REWRITING).hash(&mut hasher);
+    }
     engine.precompile_compatibility_hash().hash(&mut hasher);
     hasher.0.finalize().to_hex().get(..16).unwrap_or_default().to_owned()
 }

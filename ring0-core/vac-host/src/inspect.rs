@@ -11,6 +11,7 @@ use crate::core_module::CoreModule;
 use crate::engine::{Compiled, Compiler, Engine};
 use crate::load::{Kind, Loaded};
 use crate::nearest::nearest;
+use crate::rewrite;
 use crate::value::{show_params_with, show_type_with};
 
 /// A function that a program exports.
@@ -288,7 +289,12 @@ pub fn program(
         is_command: newest_command(engine, &component).is_some(),
         is_service: newest_handler(engine, &component).is_some(),
         exports: exports.iter().map(Export::signature).collect(),
-        imports: ty.imports(types).map(|(name, item)| import(types, name, &item.ty)).collect(),
+        // What was added is not the program's.
+        imports: ty
+            .imports(types)
+            .filter(|(name, _)| *name != rewrite::component::HOST)
+            .map(|(name, item)| import(types, name, &item.ty))
+            .collect(),
         not_callable: loaded.core.as_ref().map(|core| core.uncallable.clone()).unwrap_or_default(),
         refused: refused.as_ref().map(ToString::to_string),
         refused_hint: refused.as_ref().and_then(|e| e.hint().map(str::to_owned)),

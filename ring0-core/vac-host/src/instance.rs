@@ -8,12 +8,15 @@ use wasmtime::component::{self, ComponentExportIndex, Func, ResourceAny, Resourc
 use wasmtime::{GcHeapOutOfMemory, ResourceLimiter, Store, ThrownException, Trap};
 
 use crate::core_module::CoreMemory;
-use crate::engine::{Compiled, Engine, chain, machine};
+use crate::engine::{Compiled, Engine, Profile, chain, machine};
 use crate::host::{Host, Setup};
-use crate::limits::{TASKS_MAX, TICKS_BETWEEN_CHECKS};
+use crate::limits::{DEPTH_UNIT_BYTES, TASKS_MAX, TICKS_BETWEEN_CHECKS};
+use crate::meter::{Counters, Ended, Meter, PAGE_BYTES};
 use crate::schedule;
+use crate::stack;
 use crate::wall::{Exit, Recorder, State, tick};
 use crate::wasi3::http_serve::{self, Events};
+use crate::watchdog::{Leash, Running};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +65,8 @@ pub struct Instance {
     compiled: Arc<Compiled>,
     budget: Budget,
     bounds: Bounds,
+    /// What it needs of a thread's stack to run there; `None` if it must have one of its own.
+    native_bytes: Option<usize>,
 }
 
 /// Bounds of the engine, for messages.
@@ -97,16 +102,29 @@ impl Instance {
             transfer_max_bytes: setup.transfer_max_bytes,
             resources_max: setup.resources_max,
         };
+        let meter = match meter(engine, &budget) {
+            Ok(meter) => meter,
+            Err(abort) => return (Err(abort.into()), Spent { ticks: 0, quotas: setup.quotas }),
+        };
         let host = Host::new(setup, Arc::clone(&budget.watch));
-        let state = State::new(host, recorder, budget.ticks_max);
-        let mut store = Store::new(engine.inner(&compiled.component), state);
+        let mut store = Store::new(engine.inner(&compiled.component), State::new(host, recorder, meter));
         if let Err(e) = limit(&mut store, bounds) {
             return (Err(machine("set the limits", &e).into()), spent(&store));
         }
-        let started = schedule::run(compiled.linked.instantiate_async(&mut store), &*budget.watch);
+        let running = begin(&mut store);
+        // Only what never gives way can do without a stack of its own.
+        let native_bytes = engine.native_bytes().filter(|_| !compiled.is_concurrent);
+        let started = match native_bytes.is_some_and(stack::has) {
+            true => compiled.linked.instantiate(&mut store),
+            false => schedule::run(compiled.linked.instantiate_async(&mut store), &*budget.watch),
+        };
+        drop(running);
+        let started = started.map_err(|e| classify(e, &store, bounds));
+        // The last memory that was made may be a guest's that looked like counters.
+        let started =
+            started.and_then(|instance| Ok(store.data_mut().charge_pending().map(|()| instance)?));
         let spent = spent(&store);
-        let started = started.map_err(|e| classify(e, bounds));
-        (started.map(|instance| Self { store, instance, compiled, budget, bounds }), spent)
+        (started.map(|instance| Self { store, instance, compiled, budget, bounds, native_bytes }), spent)
     }
 
     /// Ticks used so far.
@@ -116,10 +134,15 @@ impl Instance {
 
     /// Leaves the kernel at most `left` more ticks: others have used up the rest.
     pub fn leave_ticks(&mut self, left: u64) {
+        if let Some(counters) = self.store.data_mut().counters() {
+            return counters.leave(left);
+        }
         let over = self.store.get_fuel().unwrap_or_default().saturating_sub(left);
-        if over > 0 && self.store.set_fuel(left).is_ok() {
-            let state = self.store.data_mut();
-            state.ticks_given = state.ticks_given.saturating_sub(over);
+        if over > 0
+            && self.store.set_fuel(left).is_ok()
+            && let Meter::Fuel { given } = &mut self.store.data_mut().meter
+        {
+            *given = given.saturating_sub(over);
         }
     }
 
@@ -161,6 +184,7 @@ impl Instance {
         let (store, watch) = (&mut self.store, &*self.budget.watch);
         loop {
             let mut goes_on = false;
+            let _running = begin(store);
             let served = schedule::all(store, watch, async |accessor| {
                 goes_on = http_serve::one(accessor, callee.func, &events).await?;
                 Ok(())
@@ -170,7 +194,7 @@ impl Instance {
                 Ok(()) => return Ok(Ending::Returned),
                 Err(error) => match error.downcast_ref::<Exit>() {
                     Some(Exit(status)) => return Ok(Ending::Exited(*status)),
-                    None => return Err(classify(error, self.bounds)),
+                    None => return Err(classify(error, store, self.bounds)),
                 },
             }
         }
@@ -243,13 +267,22 @@ impl Instance {
 
     /// Gives up a handle, which may run code of the guest.
     pub fn drop_resource(&mut self, any: ResourceAny) -> Result<()> {
-        let dropped = schedule::run(any.resource_drop_async(&mut self.store), &*self.budget.watch);
-        dropped.map_err(|error| classify(error, self.bounds))
+        let _running = begin(&mut self.store);
+        let dropped = match self.runs_here() {
+            true => any.resource_drop(&mut self.store),
+            false => schedule::run(any.resource_drop_async(&mut self.store), &*self.budget.watch),
+        };
+        dropped.map_err(|error| classify(error, &self.store, self.bounds))
     }
 
     /// The exported memory, if this is a core module that has one.
     pub(crate) fn core_memory(&self) -> Option<CoreMemory> {
         self.compiled.core.as_ref().filter(|core| !core.has_world)?.memory
+    }
+
+    /// Whether this thread's stack will do.
+    fn runs_here(&self) -> bool {
+        self.native_bytes.is_some_and(stack::has)
     }
 
     /// A function that was added to a core module.
@@ -261,16 +294,19 @@ impl Instance {
     /// Calls a function of this instance.
     pub fn call_callee(&mut self, callee: &Callee, args: &[Val]) -> Result<Vec<Val>, Stopped> {
         let mut results = vec![Val::Bool(false); callee.results];
+        let runs_here = self.runs_here();
         let (store, watch) = (&mut self.store, &*self.budget.watch);
+        let _running = begin(store);
         let called = match self.compiled.is_concurrent {
-            false => schedule::run(callee.func.call_async(store, args, &mut results), watch),
+            false if runs_here => callee.func.call(&mut *store, args, &mut results),
+            false => schedule::run(callee.func.call_async(&mut *store, args, &mut results), watch),
             true => schedule::call(store, callee.func, args, &mut results, watch),
         };
         match called {
             Ok(()) => Ok(results),
             Err(error) => match error.downcast_ref::<Exit>() {
                 Some(Exit(status)) => Err(Stopped::Exit(*status)),
-                None => Err(Stopped::Error(classify(error, self.bounds))),
+                None => Err(Stopped::Error(classify(error, &self.store, self.bounds))),
             },
         }
     }
@@ -305,9 +341,25 @@ impl From<Stopped> for Error {
     }
 }
 
+/// What counts the ticks of a kernel with this budget.
+fn meter(engine: &Engine, budget: &Budget) -> Result<Meter, HostAbort> {
+    if engine.profile() == Profile::Det1 {
+        return Ok(Meter::Fuel { given: budget.ticks_max });
+    }
+    let depth_max = (engine.stack_bytes() / DEPTH_UNIT_BYTES) as u64;
+    Ok(Meter::Counters(Counters::new(budget.ticks_max, depth_max, Leash::new(Arc::clone(&budget.watch))?)))
+}
+
+/// The host is about to call into the program, which runs until the result is dropped.
+fn begin(store: &mut Store<State>) -> Option<Running> {
+    store.data_mut().counters().map(Counters::begin)
+}
+
 fn limit(store: &mut Store<State>, bounds: Bounds) -> wasmtime::Result<()> {
-    store.set_fuel(bounds.ticks_max)?;
-    store.fuel_async_yield_interval(Some(TICKS_BETWEEN_CHECKS))?;
+    if matches!(store.data().meter, Meter::Fuel { .. }) {
+        store.set_fuel(bounds.ticks_max)?;
+        store.fuel_async_yield_interval(Some(TICKS_BETWEEN_CHECKS))?;
+    }
     store.set_hostcall_fuel(bounds.transfer_max_bytes);
     store.set_max_component_handles(bounds.resources_max);
     store.limiter(|state| state);
@@ -321,6 +373,18 @@ fn spent(store: &Store<State>) -> Spent {
     Spent { ticks: tick(store), quotas: store.data().host.quotas.clone() }
 }
 
+impl State {
+    /// Charges a memory that could have been counters and was not.
+    fn charge_pending(&mut self) -> Result<(), HostAbort> {
+        let was_pending =
+            self.counters().is_some_and(|counters| std::mem::take(&mut counters.may_be_counters));
+        match was_pending {
+            true => self.host.quotas.charge(Quota::MemoryBytes, PAGE_BYTES as u64),
+            false => Ok(()),
+        }
+    }
+}
+
 /// Memory and tables of all instances of the store are charged to one quota. A growth that the
 /// module itself rules out fails as WebAssembly says; one that only this host or its operator
 /// cannot give ends the run, because a -1 that the guest sees would differ between machines.
@@ -331,6 +395,14 @@ impl ResourceLimiter for State {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
+        self.charge_pending().map_err(|e| wasmtime::Error::new(Error::from(e)))?;
+        // Counters are the host's. Whether these are, is known when they are attached, which follows at once.
+        if let (0, PAGE_BYTES, Some(PAGE_BYTES), Some(counters)) =
+            (current, desired, maximum, self.counters())
+        {
+            counters.may_be_counters = true;
+            return Ok(true);
+        }
         grow(&mut self.host.quotas, Quota::MemoryBytes, current, desired, maximum)
     }
 
@@ -351,11 +423,12 @@ impl ResourceLimiter for State {
         grow_failed(&error, "table")
     }
 
+    // With room for what the rewriting adds.
     fn instances(&self) -> usize {
-        1 << 12
+        1 << 13
     }
     fn memories(&self) -> usize {
-        1 << 10
+        1 << 11
     }
     fn tables(&self) -> usize {
         1 << 12
@@ -393,7 +466,16 @@ fn grow_failed(error: &wasmtime::Error, what: &str) -> wasmtime::Result<()> {
 }
 
 /// Who is to blame for what the engine reports.
-fn classify(error: wasmtime::Error, bounds: Bounds) -> Error {
+fn classify(error: wasmtime::Error, store: &Store<State>, bounds: Bounds) -> Error {
+    if let Meter::Counters(counters) = &store.data().meter
+        && let Some(ended) = counters.ended()
+    {
+        return match ended {
+            Ended::NoTicks => out_of_ticks(bounds.ticks_max).into(),
+            Ended::TooDeep => too_deep(bounds.stack_bytes),
+            Ended::Stopped(abort) => abort.into(),
+        };
+    }
     let error = match error.downcast::<Error>() {
         Ok(own) => return own,
         Err(other) => other,
@@ -402,12 +484,8 @@ fn classify(error: wasmtime::Error, bounds: Bounds) -> Error {
         return fault;
     }
     match error.downcast_ref::<Trap>() {
-        Some(Trap::OutOfFuel) => out_of_ticks(bounds.ticks_max),
-        Some(Trap::StackOverflow) => {
-            let message =
-                format!("the guest's calls are too deep: its stack is {} bytes", bounds.stack_bytes);
-            HostAbort::new(AbortKind::Quota, message).hint(raise("depth")).into()
-        }
+        Some(Trap::OutOfFuel) => out_of_ticks(bounds.ticks_max).into(),
+        Some(Trap::StackOverflow) => too_deep(bounds.stack_bytes),
         Some(trap) => {
             let words = trap.to_string();
             Fault { kind: "trap", message: words.strip_prefix("wasm trap: ").unwrap_or(&words).to_owned() }
@@ -455,8 +533,12 @@ fn exception(error: &wasmtime::Error) -> Option<Error> {
     })
 }
 
-fn out_of_ticks(ticks_max: u64) -> Error {
+pub(crate) fn out_of_ticks(ticks_max: u64) -> HostAbort {
     HostAbort::new(AbortKind::Quota, format!("the guest used up its {ticks_max} ticks"))
         .hint("raise the limit with `--ticks N`, or leave it out")
-        .into()
+}
+
+fn too_deep(stack_bytes: usize) -> Error {
+    let message = format!("the guest's calls are too deep: its stack is {stack_bytes} bytes");
+    HostAbort::new(AbortKind::Quota, message).hint(raise("depth")).into()
 }

@@ -3,7 +3,8 @@
 //! The only crate that names wasmtime. It has mechanism and no policy: what a kernel may reach
 //! comes in with its [`Setup`], and every call that crosses goes through the [`Recorder`].
 //!
-//! - [`engine`]: settings of profile `det-1`, compiling, the cache of compiled code
+//! - [`engine`]: the profiles of determinism, compiling, the cache of compiled code
+//! - [`rewrite`]: what a program becomes before it is compiled
 //! - [`load`]: what a file is, and turning WASI 0.1 modules into components
 //! - [`sections`]: what a program's maker put beside its code
 //! - [`instance`]: a kernel that runs
@@ -16,6 +17,7 @@
 //! - [`wall`]: where every call crosses
 //! - [`host`]: what stands behind the wall; [`fs`] for files, [`net`] for what of the network is granted,
 //!   [`http`] for requests and secrets
+//! - [`stack`]: threads on which kernels may run without a stack of their own
 //! - [`limits`]: every bound
 
 mod adapt;
@@ -38,23 +40,27 @@ pub mod limits;
 pub mod link;
 pub mod load;
 pub mod memory;
+mod meter;
 pub mod nearest;
 mod nesting;
 pub mod net;
 mod piece;
 mod readiness;
+pub mod rewrite;
 mod schedule;
 mod secret_text;
 pub mod sections;
 mod socket;
+pub mod stack;
 mod timers;
 pub mod value;
 pub mod wall;
 mod wasi;
 mod wasi3;
+mod watchdog;
 mod wire;
 
-pub use engine::{Coder, Compiled, Compiler, Engine, Origin};
+pub use engine::{Coder, Compiled, Compiler, Engine, Origin, Profile};
 pub use host::{Bucket, Console, Host, KeyValue, NoConsole, Out, Preopen, Setup};
 pub use instance::{Budget, Ending, Instance, NoWatch, Spent, Watch};
 pub use load::{Kind, Loaded};

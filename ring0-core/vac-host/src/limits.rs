@@ -83,10 +83,15 @@ pub const WASM_STACK_BYTES: usize = 1 << 20;
 pub const WASM_STACK_MIN_BYTES: usize = 64 << 10;
 /// See [`WASM_STACK_MIN_BYTES`].
 pub const WASM_STACK_MAX_BYTES: usize = 256 << 20;
+/// What a byte of the guest's stack is one unit of depth for, which the program itself counts, and how many
+/// bytes of the native stack that may take at most: docs/ticks.md.
+pub const DEPTH_UNIT_BYTES: usize = 8;
+/// See [`DEPTH_UNIT_BYTES`].
+pub const NATIVE_BYTES_PER_DEPTH_BYTE: usize = 16;
 /// What the native stack has beyond the guest's, for the host functions that it calls.
 pub const HOST_STACK_BYTES: usize = 3 << 20;
 
-/// Ticks after which the host looks whether it should stop a kernel: about a millisecond.
+/// Ticks of profile `det-1` after which the host looks whether it should stop a kernel: about a millisecond.
 pub const TICKS_BETWEEN_CHECKS: u64 = 2_000_000;
 
 /// Linear memory of a run unless the operator says otherwise.
@@ -119,6 +124,9 @@ pub const MEMORY_MOVE_MAX_BYTES: usize = 64 << 20;
 /// Handles of any kind that a program's components may hold, those of its own resources with them,
 /// unless the operator says otherwise.
 pub const RESOURCES_MAX: usize = 100_000;
+
+/// A stack on which kernels may run, unless the operator wants deeper calls than usual.
+pub const THREAD_STACK_BYTES: usize = NATIVE_BYTES_PER_DEPTH_BYTE * WASM_STACK_BYTES + 2 * HOST_STACK_BYTES;
 
 const _: () = assert!(WASM_STACK_BYTES <= WASM_STACK_MAX_BYTES && WASM_STACK_MIN_BYTES < WASM_STACK_BYTES);
 const _: () = assert!(MODULE_DEFAULT_BYTES <= MODULE_MAX_BYTES);

@@ -34,8 +34,8 @@ impl Wake for Woken {
     }
 }
 
-/// Drives a future of the engine that never waits to its end. It is pending only when it wants to
-/// be polled again: after every [`TICKS_BETWEEN_CHECKS`], and then the watch is asked.
+/// Drives a future of the engine that never waits to its end. Under profile `det-1` it is pending when it wants to
+/// be polled again: after every [`TICKS_BETWEEN_CHECKS`], and then the watch is asked. Under `det-2` it never is.
 ///
 /// [`TICKS_BETWEEN_CHECKS`]: crate::limits::TICKS_BETWEEN_CHECKS
 pub(crate) fn run<T>(

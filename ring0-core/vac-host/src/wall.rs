@@ -18,6 +18,7 @@ use wasmtime::component::{
 use wasmtime::{AsContext, AsContextMut, StoreContextMut};
 
 use crate::host::{Host, REVOKED};
+use crate::meter::{Counters, Meter};
 use crate::piece::Form;
 use crate::readiness::Readiness;
 use crate::socket::Interest;
@@ -108,8 +109,8 @@ pub trait Recorder: Send {
 pub struct State {
     pub(crate) host: Host,
     pub(crate) recorder: Box<dyn Recorder>,
-    /// Ticks that the store was given, to know how many were used.
-    pub(crate) ticks_given: u64,
+    /// What counts its ticks.
+    pub(crate) meter: Meter,
     pub(crate) request: Writer,
     pub(crate) response: Writer,
     /// Waits of functions that are `async`.
@@ -121,17 +122,25 @@ pub struct State {
 }
 
 impl State {
-    pub(crate) fn new(host: Host, recorder: Box<dyn Recorder>, ticks_given: u64) -> Self {
+    pub(crate) fn new(host: Host, recorder: Box<dyn Recorder>, meter: Meter) -> Self {
         let (request, response) = (Writer::default(), Writer::default());
         Self {
             host,
             recorder,
-            ticks_given,
+            meter,
             request,
             response,
             timers: Timers::default(),
             readiness: Readiness::default(),
             bodies: Bodies::default(),
+        }
+    }
+
+    /// The counters of a program that has its own.
+    pub(crate) fn counters(&mut self) -> Option<&mut Counters> {
+        match &mut self.meter {
+            Meter::Counters(counters) => Some(counters),
+            Meter::Fuel { .. } => None,
         }
     }
 }
@@ -447,7 +456,10 @@ impl Interface<'_> {
 /// The kernel's tick.
 pub(crate) fn tick(store: &impl AsContext<Data = State>) -> u64 {
     let store = store.as_context();
-    store.data().ticks_given.saturating_sub(store.get_fuel().unwrap_or_default())
+    match &store.data().meter {
+        Meter::Counters(counters) => counters.ticks(),
+        Meter::Fuel { given } => given.saturating_sub(store.get_fuel().unwrap_or_default()),
+    }
 }
 
 /// What stands behind the handles of a call's arguments, in canonical form.
@@ -469,9 +481,11 @@ pub(crate) fn cross<P: Wire, R: Wire>(
     detail: Option<Detail<'_, P>>,
     act: &impl Fn(&mut Host, P) -> Result<R>,
 ) -> Result<R> {
-    let fuel = store.as_context().get_fuel().unwrap_or_default();
-    let State { host, recorder, ticks_given, request, response, .. } = store.data_mut();
-    let tick = ticks_given.saturating_sub(fuel);
+    let tick = tick(store);
+    if let Some(counters) = store.data_mut().counters() {
+        counters.cross(tick)?;
+    }
+    let State { host, recorder, request, response, .. } = store.data_mut();
     host.begin_call(tick);
     host.quotas.charge(Quota::HostCalls, 1)?;
     for grant in recorder.revoked(tick)? {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use vac_core::canon::Node;
 use vac_core::cid::Cid;
 use vac_core::fault::{AbortKind, Corrupt, Divergence, Error, HostAbort, Result};
-use vac_core::ledger::{Entry, Head, Header, Outcome, Reader, RunId, Tail};
+use vac_core::ledger::{Class, Entry, Head, Header, Outcome, Reader, Return, RunId, Seq, Tail};
 use vac_host::Watch;
-use vac_host::engine::ENGINE;
+use vac_host::engine::{ENGINE, Profile};
 
 use crate::grants;
 use crate::home::Home;
@@ -44,6 +44,8 @@ struct Record {
     events: u64,
     ticks: Option<u64>,
     outcome: Option<Outcome>,
+    /// Whether its operator stopped it while code of a guest ran, and not a function of the host.
+    was_guest_stopped: bool,
 }
 
 /// Replays `run`.
@@ -107,8 +109,9 @@ fn read(home: &Home, run: RunId) -> Result<Record> {
             return Err(HostAbort::new(AbortKind::Interrupt, message).into());
         }
     };
-    let (mut events, mut close) = (0, None);
+    let (mut events, mut close, mut end) = (0, None, EndFromOutside::default());
     while let Some(entry) = reader.next()? {
+        end.see(&entry);
         match entry {
             Entry::Event(..) | Entry::Begin(_) => events += 1,
             Entry::Close { outcome, ticks, .. } => close = Some((outcome, ticks)),
@@ -117,7 +120,44 @@ fn read(home: &Home, run: RunId) -> Result<Record> {
     }
     debug_assert!(close.is_some() == (reader.tail() == Some(Tail::Closed)));
     let (outcome, ticks) = close.unzip();
-    Ok(Record { header, head: reader.head(), events, ticks, outcome })
+    // A look at a limit comes after at least one tick: without one, it was between two looks.
+    let was_guest_stopped = end.of_kernel && !end.of_host && ticks.is_some_and(|ticks| end.last < ticks);
+    Ok(Record { header, head: reader.head(), events, ticks, outcome, was_guest_stopped })
+}
+
+/// Where a run was when something from outside ended it.
+#[derive(Default)]
+struct EndFromOutside {
+    /// The last event of a kernel's that was begun and is not a kernel itself.
+    begun: Option<Seq>,
+    of_kernel: bool,
+    of_host: bool,
+    /// The tick of the last event.
+    last: u64,
+}
+
+impl EndFromOutside {
+    fn see(&mut self, entry: &Entry) {
+        let from_outside =
+            |ret: &Return| matches!(&ret.answer, Err(Outcome::Abort { kind, .. }) if is_outside(*kind));
+        if let Entry::Begin(call) | Entry::Event(call, _) = entry {
+            self.last = call.tick;
+        }
+        match entry {
+            Entry::Begin(call) if call.class != Class::Kernel => self.begun = Some(call.seq),
+            Entry::Event(_, ret) => self.of_host |= from_outside(ret),
+            Entry::End(seq, ret) if self.begun == Some(*seq) => self.of_host |= from_outside(ret),
+            Entry::End(_, ret) => self.of_kernel |= from_outside(ret),
+            _ => {}
+        }
+    }
+}
+
+/// The profile of the run. A later version of VAC may have more of them.
+fn profile(header: &Header) -> Result<Profile> {
+    let name = text(header, "profile")?;
+    let known = [Profile::Det1, Profile::Det2].map(|known| format!("`{}`", known.name())).join(" or ");
+    Profile::named(&name).ok_or_else(|| wrong("profile", known, header.get("profile")))
 }
 
 fn check_format(header: &Header) -> Result<()> {
@@ -146,7 +186,7 @@ fn run_again(
     })?;
     let seed = seed_bytes(int(header, "seed")?);
     let limits = limits(record)?;
-    let programs = Programs::new(&limits, &outside);
+    let programs = Programs::new(&limits, &outside).under(profile(header)?);
     let mut session = Session::replay(home, programs, Arc::clone(journal), run, seed, limits, outside);
     let trees = grants::trees_to_keep(&grants::in_header(header));
     let what = text(header, "what")?;
@@ -215,7 +255,13 @@ fn limits(record: &Record) -> Result<Limits> {
     if let Some(Outcome::Abort { kind, .. }) = &record.outcome
         && is_outside(*kind)
     {
-        limits.set(Limit::Ticks, record.ticks)?;
+        // A kernel of `det-2` stops where its ticks are over its limit, at the first look at which they are. What
+        // a function of the host ended is an event, which the kernel must still reach.
+        let before = u64::from(record.was_guest_stopped && profile(&record.header)? == Profile::Det2);
+        let ticks = record.ticks.map(|ticks| ticks.saturating_sub(before));
+        // Its own limit may have been less: then both stop it there.
+        let most = limits.get(Limit::Ticks).unwrap_or(u64::MAX);
+        limits.set(Limit::Ticks, ticks.map(|ticks| ticks.min(most)))?;
     }
     Ok(limits)
 }

@@ -8,7 +8,7 @@ use vac_core::canon::Node;
 use vac_core::cid::{Cid, Codec};
 use vac_core::fault::{Error, Result, Usage};
 use vac_core::ledger::{Field, Header, Outcome};
-use vac_host::engine::{ENGINE, PROFILE};
+use vac_host::engine::{ENGINE, Profile};
 use vac_host::http::Serve;
 use vac_host::{Compiled, Ending, Val, Watch, inspect, value};
 
@@ -309,7 +309,7 @@ pub(crate) fn header(what: What, target: &Cid, request: &Request, mut fields: Ve
         ("grants".to_owned(), Node::List(grants)),
         ("limits".to_owned(), request.limits.to_node()),
         ("memory_max_bytes".to_owned(), limit(Limit::Memory)),
-        ("profile".to_owned(), Node::Text(PROFILE.into())),
+        ("profile".to_owned(), Node::Text(Profile::default().name().into())),
         ("seed".to_owned(), Node::Int(i128::from(request.seed))),
         ("target".to_owned(), Node::Link(*target)),
         ("ticks_max".to_owned(), limit(Limit::Ticks)),

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use vac_core::cid::Cid;
 use vac_core::fault::{HostAbort, Result, Usage, quote};
 use vac_host::limits::MODULE_DEFAULT_BYTES;
-use vac_host::{Compiled, Compiler, Engine, Loaded, inspect, load};
+use vac_host::{Compiled, Compiler, Engine, Loaded, Profile, inspect, load};
 
 use crate::home::Home;
 use crate::limits::{Limit, Limits};
@@ -123,6 +123,7 @@ pub struct Programs {
     engine: OnceLock<Engine>,
     compiled: BTreeMap<Cid, Arc<Compiled>>,
     compiler: Arc<dyn Compiler>,
+    profile: Profile,
     stack_bytes: usize,
     module_max_bytes: u64,
 }
@@ -139,9 +140,16 @@ impl Programs {
             engine: OnceLock::new(),
             compiled: BTreeMap::new(),
             compiler,
+            profile: Profile::default(),
             stack_bytes: limits.max_usize(Limit::Depth),
             module_max_bytes: limits.max(Limit::Module),
         }
+    }
+
+    /// The same programs under `profile`, as an old run needs them.
+    #[must_use]
+    pub fn under(self, profile: Profile) -> Self {
+        Self { engine: OnceLock::new(), compiled: BTreeMap::new(), profile, ..self }
     }
 
     /// What `target` with `links` is, for those who only look at it.
@@ -166,7 +174,7 @@ impl Programs {
     /// The engine, started when it is first needed.
     pub fn engine(&self) -> Result<&Engine> {
         if self.engine.get().is_none() {
-            let _ = self.engine.set(Engine::with_stack(self.stack_bytes)?);
+            let _ = self.engine.set(Engine::with_stack(self.profile, self.stack_bytes)?);
         }
         self.engine.get().ok_or_else(|| {
             HostAbort::new(vac_core::fault::AbortKind::Machine, "the engine did not start").into()

@@ -5,7 +5,7 @@
 //! takes the sealed code from its standard output:
 //!
 //! ```text
-//! vac run x.wasm ── program ──> vac __compile MEMORY SECONDS
+//! vac run x.wasm ── program ──> vac __compile MEMORY SECONDS PROFILE
 //!                <── 0, code ──   limits itself, then reads, compiles, writes, ends
 //!                <── 1, error ──
 //! ```
@@ -29,7 +29,7 @@ use vac_core::canon::{decode, encode};
 use vac_core::caps::raise;
 use vac_core::fault::{AbortKind, Corrupt, Error, HostAbort, Result, cut, quote, quote_line};
 use vac_engine::{HostClock, Limit, Limits};
-use vac_host::{Coder, Compiler, Loaded, Watch, load};
+use vac_host::{Coder, Compiler, Loaded, Profile, Watch, load};
 
 /// What a `vac` that compiles is called with.
 pub(crate) const SUBCOMMAND: &str = "__compile";
@@ -64,12 +64,17 @@ impl ChildCompiler {
         Self { clock, watch, time_max_ns, memory_max_bytes }
     }
 
-    fn start(&self) -> io::Result<Child> {
+    fn start(&self, profile: Profile) -> io::Result<Child> {
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
         // Every thread's time counts, and the parent's clock is the real limit.
         let seconds = self.time_max_ns.map_or(0, |ns| (ns / 1_000_000_000 + 2).saturating_mul(threads));
         let mut command = Command::new(own_program()?);
-        command.arg0("vac").arg(SUBCOMMAND).arg(self.memory_max_bytes.to_string()).arg(seconds.to_string());
+        command
+            .arg0("vac")
+            .arg(SUBCOMMAND)
+            .arg(self.memory_max_bytes.to_string())
+            .arg(seconds.to_string())
+            .arg(profile.name());
         command.env_clear().current_dir("/");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
     }
@@ -114,9 +119,9 @@ impl ChildCompiler {
 }
 
 impl Compiler for ChildCompiler {
-    fn compile(&self, loaded: &Loaded<'_>) -> Result<Vec<u8>> {
+    fn compile(&self, loaded: &Loaded<'_>, profile: Profile) -> Result<Vec<u8>> {
         let place = quote(loaded.place);
-        let mut child = self.start().map_err(|e| not_started(&e))?;
+        let mut child = self.start(profile).map_err(|e| not_started(&e))?;
         std::thread::scope(|scope| {
             let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
             let (give, answer) = channel();
@@ -183,13 +188,16 @@ fn own_program() -> io::Result<PathBuf> {
 
 /// The child: compiles its standard input. The arguments are those of [`ChildCompiler::start`].
 pub(crate) fn child(args: &[String]) -> ExitCode {
-    let numbers: Vec<u64> = args.iter().filter_map(|arg| arg.parse().ok()).collect();
-    let [memory_max_bytes, seconds] = numbers.as_slice() else { return ExitCode::FAILURE };
-    let done = confine(*memory_max_bytes, *seconds).and_then(|()| {
+    let [memory_max_bytes, seconds, profile] = args else { return ExitCode::FAILURE };
+    let numbers = memory_max_bytes.parse().ok().zip(seconds.parse().ok());
+    let Some(((memory_max_bytes, seconds), profile)) = numbers.zip(Profile::named(profile)) else {
+        return ExitCode::FAILURE;
+    };
+    let done = confine(memory_max_bytes, seconds).and_then(|()| {
         let mut program = Vec::new();
         io::stdin().lock().read_to_end(&mut program)?;
         let mut to = io::stdout().lock();
-        match seal(&program) {
+        match seal(&program, profile) {
             Ok(code) => {
                 to.write_all(&[CODE])?;
                 to.write_all(&code)
@@ -207,8 +215,8 @@ pub(crate) fn child(args: &[String]) -> ExitCode {
     }
 }
 
-fn seal(program: &[u8]) -> Result<Vec<u8>> {
-    Coder::new()?.seal(&load::load(program, "the program")?)
+fn seal(program: &[u8], profile: Profile) -> Result<Vec<u8>> {
+    Coder::new(profile)?.seal(&load::load(program, "the program")?)
 }
 
 /// Takes away what compiling does not need. Nothing hostile has been read yet.

@@ -4,6 +4,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use vac_core::fault::HostAbort;
+use vac_host::limits::THREAD_STACK_BYTES;
 
 mod cli;
 mod client;
@@ -23,7 +25,7 @@ mod ui;
 fn main() -> ExitCode {
     // Before anything else: this is how `vac` starts itself to compile, and nobody types it.
     let args: Vec<String> =
-        std::env::args_os().skip(1).take(3).filter_map(|arg| arg.into_string().ok()).collect();
+        std::env::args_os().skip(1).take(4).filter_map(|arg| arg.into_string().ok()).collect();
     if let Some((compile::SUBCOMMAND, rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest))
     {
         return compile::child(rest);
@@ -42,7 +44,9 @@ fn main() -> ExitCode {
         }
     };
     let is_json = cli.global.json;
-    match commands::dispatch(cli) {
+    // Kernels run on this thread's stack, which no system says the size of.
+    let done = vac_host::stack::with(THREAD_STACK_BYTES, || commands::dispatch(cli));
+    match done.unwrap_or_else(|e| Err(HostAbort::io("start", "a thread", &e).into())) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             ui::error(&error, is_json);

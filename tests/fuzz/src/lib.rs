@@ -11,6 +11,7 @@
 //! - `texts`: grants, hosts, CIDs, arguments of calls (feature `loader`)
 //! - `host`, `net`: the host's functions, called in any order with any values (feature `loader`)
 //! - `link`: programs that are joined (feature `loader`)
+//! - `nan`: what is made of a module before it is compiled (feature `loader`)
 
 pub mod canon;
 #[cfg(feature = "loader")]
@@ -22,6 +23,8 @@ pub mod loader;
 #[cfg(feature = "loader")]
 pub mod manifest;
 pub mod mutate;
+#[cfg(feature = "loader")]
+pub mod rewrite;
 #[cfg(feature = "loader")]
 pub mod texts;
 #[cfg(feature = "loader")]
@@ -49,6 +52,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "manifest", run: manifest::target, seeds: manifest::seeds },
     #[cfg(feature = "loader")]
     Target { name: "link", run: loader::link, seeds: loader::link_seeds },
+    #[cfg(feature = "loader")]
+    Target { name: "nan", run: rewrite::nan, seeds: rewrite::seeds },
     #[cfg(feature = "loader")]
     Target { name: "texts", run: texts::target, seeds: texts::seeds },
     #[cfg(feature = "loader")]

@@ -10,8 +10,9 @@ use vac_core::storage::{RealStorage, Storage};
 use vac_core::store::Store;
 use vac_engine::journal::{Journal, KernelRecorder};
 use vac_engine::session::KERNEL_EVENT;
-use vac_host::engine::det_1;
-use vac_host::{Budget, Compiled, Engine, Instance, NoRecorder, Recorder, Setup, Val, inspect, load};
+use vac_host::{
+    Budget, Compiled, Engine, Instance, NoRecorder, Profile, Recorder, Setup, Val, inspect, load,
+};
 use wasmtime::component::ComponentExportIndex;
 
 use super::figure::{Figure, Goal};
@@ -60,7 +61,7 @@ pub(super) fn run() -> Result<Vec<Figure>> {
 }
 
 fn engine() -> Result<Engine> {
-    let engine = Engine::with(&det_1(), |wall| {
+    let engine = Engine::with(Profile::Det2, &Profile::Det2.config(), |wall| {
         wall.interface(INTERFACE, VERSION, |i| {
             i.func("ping", Class::Read, |_, (bytes,): (Vec<u8>,)| Ok(bytes))
         })

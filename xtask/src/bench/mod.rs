@@ -8,6 +8,7 @@
 )]
 
 mod calls;
+mod compile;
 mod compute;
 mod figure;
 mod hello;
@@ -29,8 +30,9 @@ use figure::Figure;
 type Bench = fn() -> Result<Vec<Figure>>;
 
 /// What is measured, by name.
-const BENCHES: [(&str, Bench); 13] = [
+const BENCHES: [(&str, Bench); 14] = [
     ("compute", compute::run),
+    ("compile", compile::run),
     ("call", calls::run),
     ("host-call", host_call::run),
     ("host-start", host::warm_start::run),

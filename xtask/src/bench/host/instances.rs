@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use vac_engine::grants::{self, Grant};
-use vac_host::engine::det_1;
-use vac_host::{Budget, Compiled, Engine, Instance, NoRecorder, Setup, load};
+use vac_host::{Budget, Compiled, Engine, Instance, NoRecorder, Profile, Setup, load};
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
 
@@ -75,7 +74,8 @@ struct Ours<'a> {
 
 impl<'a> Ours<'a> {
     fn new(program: &[u8], grants: &'a [Grant]) -> Result<Self> {
-        let engine = Engine::with(&pooled(det_1()), |_| Ok(())).map_err(text)?;
+        let engine =
+            Engine::with(Profile::Det2, &pooled(Profile::Det2.config()), |_| Ok(())).map_err(text)?;
         let loaded = load::load(program, "the benchmark").map_err(text)?;
         let compiled = Arc::new(engine.compile(&loaded, None).map_err(text)?);
         Ok(Self { engine, compiled, grants })
@@ -98,12 +98,12 @@ fn plain(program: &[u8]) -> Result<(InstancePre<()>, wasmtime::Engine)> {
     Ok((linker.instantiate_pre(&component).map_err(text)?, engine))
 }
 
-/// Room for a thousand components of four core instances each.
+/// Room for a thousand components of four core instances each, and for their meters.
 fn pooled(mut config: Config) -> Config {
     let mut pool = PoolingAllocationConfig::default();
     pool.total_component_instances(ALIVE + 100)
-        .total_core_instances(5 * ALIVE)
-        .total_memories(2 * ALIVE)
+        .total_core_instances(7 * ALIVE)
+        .total_memories(3 * ALIVE)
         .total_tables(4 * ALIVE)
         .total_stacks(ALIVE + 100)
         .max_memory_size(1 << 30);

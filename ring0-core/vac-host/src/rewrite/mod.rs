@@ -1,0 +1,45 @@
+//! What a program becomes before it is compiled: passes from module to module, and one that carries them into
+//! components.
+//!
+//! A pass is a function of bytes alone. The program as its maker built it stays what is named, stored and
+//! replayed; what is here is made of it anew wherever it is compiled, and only the code cache ever holds
+//! anything that came of it.
+//!
+//! - [`component`]: a pass for every core module of a component, and a meter for each of its parts
+//! - [`meter`]: ticks and depth
+//! - [`nan`]: one form of every NaN, where it can be seen
+
+pub mod component;
+pub mod meter;
+pub mod nan;
+
+use vac_core::fault::{Corrupt, Result, cut, quote_line};
+use wasmparser::{Validator, WasmFeatures};
+
+/// What is shown of why a program is not valid, which may name what the program likes.
+const COMPLAINT_MAX_BYTES: usize = 600;
+
+/// What is compiled in place of a core module under profile `det-2`.
+pub fn module(bytes: &[u8]) -> Result<Vec<u8>> {
+    nan::module(&meter::module(bytes)?)
+}
+
+/// What is compiled in place of a component under profile `det-2`.
+pub fn program(bytes: &[u8]) -> Result<Vec<u8>> {
+    program_by(module, bytes)
+}
+
+/// The same with another pass over its core modules.
+///
+/// # Errors
+///
+/// What is not valid is found here, whatever a pass would make of it: passes move indices, and take for granted that
+/// those lead somewhere. Features that the engine has not, it refuses itself.
+pub(crate) fn program_by(pass: fn(&[u8]) -> Result<Vec<u8>>, bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut validator = Validator::new_with_features(WasmFeatures::all());
+    validator.validate_all(bytes).map_err(|e| {
+        let got = quote_line(cut(&e.to_string(), COMPLAINT_MAX_BYTES));
+        Corrupt::new("program", "the component", "a valid component", got)
+    })?;
+    component::component(bytes, &mut |bytes| pass(bytes))
+}

@@ -1,0 +1,64 @@
+//! Promises: a pass from module to module ends with a module or an error, whatever the bytes; and of a valid
+//! module it makes a valid one, or says for what it had no room.
+
+use vac_host::rewrite::nan;
+
+/// Longer inputs only take longer.
+const INPUT_MAX_BYTES: usize = 16 << 10;
+
+/// Makes NaNs canonical in `data`.
+pub fn nan(data: &[u8]) {
+    let data = data.get(..INPUT_MAX_BYTES).unwrap_or(data);
+    let rewritten = nan::module(data);
+    if wasmparser::Validator::new().validate_all(data).is_err() {
+        return;
+    }
+    let is_module = wasmparser::Parser::is_core_wasm(data);
+    match rewritten {
+        Ok(bytes) => {
+            let checked = wasmparser::Validator::new().validate_all(&bytes);
+            assert!(checked.is_ok(), "a valid module became an invalid one: {checked:?}");
+        }
+        Err(error) => assert!(!is_module || error.to_string().contains("room"), "{error}"),
+    }
+}
+
+/// Modules with floats that go everywhere.
+pub fn seeds() -> Vec<Vec<u8>> {
+    [LOCALS, CONTROL, VECTORS].map(|text| wat::parse_str(text).expect("the seed is well formed")).to_vec()
+}
+
+const LOCALS: &str = r#"(module
+  (memory 1)
+  (func (export "f") (param i32 f64) (result f64) (local f64 f64)
+    (loop $next
+      (local.set 2 (f64.add (local.get 2) (f64.mul (local.get 1) (f64.load (local.get 0)))))
+      (if (f64.lt (local.get 2) (f64.const 0)) (then (local.set 3 (local.get 2))) (else (local.set 1 (local.get 2))))
+      (br_if $next (local.tee 0 (i32.sub (local.get 0) (i32.const 8)))))
+    (f64.store (local.get 0) (f64.neg (local.get 2)))
+    (f64.copysign (local.get 3) (f64.sqrt (local.get 1)))))"#;
+
+const CONTROL: &str = r#"(module
+  (tag $e (param f32))
+  (type $two (func (param f32 f32) (result f32 f32)))
+  (func $g (param f32) (result f32)
+    (block $h (result f32)
+      (try_table (result f32) (catch $e $h)
+        (throw $e (f32.add (local.get 0) (local.get 0))))))
+  (func (export "f") (param f32 i32) (result f32) (local f32)
+    (block $out (result f32)
+      (f32.div (local.get 0) (local.get 2))
+      (f32.mul (local.get 0) (local.get 2))
+      (block (type $two) (br_if 0 (local.get 1)) (drop) (f32.const nan:0x200001))
+      (br_table $out $out (f32.max (local.get 0)) (local.get 1)))
+    (call $g)
+    (select (f32.neg (local.get 0)) (local.get 1))))"#;
+
+const VECTORS: &str = r#"(module
+  (memory 1)
+  (func (export "f") (param i32 v128) (result f64) (local v128 f32)
+    (local.set 2 (f32x4.add (local.get 1) (v128.load (local.get 0))))
+    (local.set 3 (f32x4.extract_lane 1 (f32x4.pmin (local.get 2) (local.get 1))))
+    (v128.store (local.get 0) (i8x16.shuffle 0 1 2 3 4 5 6 7 16 17 18 19 20 21 22 23 (local.get 1) (local.get 2)))
+    (local.set 1 (f32x4.replace_lane 2 (f64x2.neg (local.get 2)) (local.get 3)))
+    (f64x2.extract_lane 0 (f64x2.relaxed_madd (local.get 2) (f64x2.promote_low_f32x4 (local.get 1)) (local.get 2)))))"#;
