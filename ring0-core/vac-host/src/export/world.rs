@@ -64,6 +64,8 @@ pub(super) struct Needs {
 impl Needs {
     /// What `component` needs; an error that names an import which no record can answer.
     pub(super) fn of(component: &[u8], place: &str) -> Result<Self> {
+        // The library takes for granted that what it reads is valid.
+        wasmparser::Validator::new().validate_all(component).map_err(|e| unusable(place, &e))?;
         let decoded = wit_parser::decoding::decode(component).map_err(|e| unusable(place, &e))?;
         let DecodedWasm::Component(mut resolve, world) = decoded else {
             return Err(refused(place, "it is a package of interfaces"));
