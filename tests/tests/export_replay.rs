@@ -285,6 +285,88 @@ fn a_killed_run_is_played_up_to_its_last_event() {
     }
 }
 
+/// Makes calls, and compares what the component of the run prints with what they printed.
+fn calls_are_played(sandbox: &Sandbox, typed: &[&str]) -> String {
+    let ran = sandbox.vac(&[&["--quiet", "call"], typed].concat()).ok();
+    exported_does_as(sandbox, &ran);
+    ran.out()
+}
+
+#[test]
+fn typed_calls_are_made_again_and_their_results_compared() {
+    let sandbox = Sandbox::new();
+    let module = "(module (func (export \"add\") (param i32 i64 f32) (result f64)
+      (f64.add (f64.convert_i32_s (local.get 0))
+        (f64.add (f64.convert_i64_s (local.get 1)) (f64.promote_f32 (local.get 2)))))
+      (func (export \"nan\") (result f32) (f32.div (f32.const 0) (f32.const 0)))
+      (func (export \"nothing\")))";
+    sandbox.write("m.wasm", wat::parse_str(module).unwrap());
+    let out = calls_are_played(&sandbox, &["m.wasm", "add(1, -5, 0.5)"]);
+    assert_eq!(out, "-3.5\n");
+    let out = calls_are_played(&sandbox, &["m.wasm", "nothing()", "nan()", "add(-1, 2, 0.25)", "nothing()"]);
+    assert_eq!(out, "nan\n1.25\n");
+    assert_eq!(calls_are_played(&sandbox, &["m.wasm", "nothing()"]), "\n");
+    // Results of more than one part: records in lists in a `result`, read from a file.
+    sandbox.write("weeks.csv", "date,co2_ppm\n1960-01-02,316.1\n1960-01-09,316.3\n1960-02-06,317\n");
+    let series = ["builtin:series", "monthly(\"weeks.csv\")", "--grant", "file:ro=weeks.csv"];
+    assert!(calls_are_played(&sandbox, &series).starts_with("ok([{year: 1960, month: 1,"));
+}
+
+#[test]
+fn what_the_network_and_namespaces_answered_is_in_the_component() {
+    let sandbox = Sandbox::new();
+    let probe = repository().join("ring1-kernels/prebuilt/probe.wasm").display().to_string();
+    let (port, served) = crate::network::server(1, |_| crate::network::ok("a body"));
+    let send = format!(
+        "send({{method: \"PUT\", is-https: false, authority: \"127.0.0.1:{port}\", path: \"/p\", \
+         headers: [(\"x\", \"y\")], body: some(\"text\"), is-body-first: true}})"
+    );
+    let (http, refused) = (format!("http:127.0.0.1:{port}"), format!("tcp((127, 0, 0, 1), {port}, \"x\")"));
+    let typed = [
+        &probe,
+        &send,
+        "kv-set(\"b\", [(\"k\", \"v\"), (\"l\", \"\")])",
+        "kv-get(\"b\", \"k\")",
+        "kv-get(\"none\", \"k\")",
+        "kv-keys(\"b\")",
+        "config()",
+        "log(\"here\", \"a line\")",
+        "resolve(\"localhost\")",
+        &refused,
+        "--grant",
+        "kv:rw=b",
+        "--grant",
+        &http,
+        "--config",
+        "key=value",
+    ];
+    let out = calls_are_played(&sandbox, &typed);
+    served.join().unwrap();
+    for words in ["a body", "ok(some(\"v\"))", "NoSuchStore", "[(\"key\", \"value\")]", "err(\"AccessDenied"]
+    {
+        assert!(out.contains(words), "expected `{words}`: {out}");
+    }
+}
+
+#[test]
+fn another_result_than_the_recorded_one_is_found() {
+    let sandbox = Sandbox::new();
+    let module = "(module (func (export \"f\") (result i32) (i32.const 1234567)))";
+    sandbox.write("m.wasm", wat::parse_str(module).unwrap());
+    sandbox.vac(&["call", "m.wasm", "f()"]).ok();
+    sandbox.vac(&["export-replay", "last", "-o", "replay.wasm"]).ok();
+    let mut bytes = std::fs::read(sandbox.path("replay.wasm")).unwrap();
+    // The constant of the program, as its instruction has it.
+    let at = bytes.windows(5).position(|part| part == [0x41, 0x87, 0xad, 0xcb, 0]).unwrap();
+    bytes[at + 1] ^= 1;
+    sandbox.write("replay.wasm", &bytes);
+    for played in play(&sandbox, "replay.wasm") {
+        assert_ne!(played.code(), 0, "{}", played.typed);
+        assert!(played.stderr.contains("call 1 of the run, `f`, gave another result"), "{}", played.stderr);
+        assert_eq!(played.out(), "");
+    }
+}
+
 #[test]
 fn what_cannot_be_exported_is_refused_by_name() {
     let sandbox = Sandbox::new();
@@ -295,9 +377,8 @@ fn what_cannot_be_exported_is_refused_by_name() {
     sandbox.write("s.star", "print(1)\n");
     sandbox.vac(&["run", "s.star"]).ok();
     sandbox.vac(&export).fails(USAGE, &["is a script"]);
-    let module = "(module (func (export \"f\") (result i32) (i32.const 1)))";
-    sandbox.write("m.wasm", wat::parse_str(module).unwrap());
-    sandbox.vac(&["call", "m.wasm", "f()"]).ok();
-    sandbox.vac(&export).fails(USAGE, &["is a typed call"]);
+    sandbox.write("m.wasm", wat::parse_str("(module (memory (export \"memory\") 1))").unwrap());
+    sandbox.vac(&["call", "m.wasm", "memory.read(0, 4)"]).ok();
+    sandbox.vac(&export).fails(USAGE, &["`memory.read` is no export of a component"]);
     assert!(!sandbox.path("replay.wasm").exists());
 }

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use vac_core::canon;
 use vac_core::cid::Cid;
 use vac_core::fault::{Corrupt, Result, Usage};
 use vac_core::ledger::{Body, Call, Class, Entry, Head, Header, Outcome, Reader, Return, RunId};
 use vac_host::export::{Answer, Event, Export};
-use vac_host::load;
+use vac_host::load::{self, Loaded};
 
 use crate::home::Home;
 use crate::replay::{check_format, int, link, recorded_links, text};
 use crate::run::{What, seed_bytes};
+use crate::session::KERNEL_EVENT;
 use crate::target::{Target, link_all};
 
 /// What begins the names of events that are not of a program.
@@ -43,57 +45,74 @@ pub fn export(home: &Home, run: RunId) -> Result<Exported> {
         return Err(Corrupt::new("record", format!("run `{run}`"), "a header first", got).into());
     };
     check_format(&header)?;
-    check_what(&header, run)?;
+    let has_calls = has_calls(&header, run)?;
     let program = link(&header, "target")?;
-    let component = component(home, &header, &program)?;
-    let mut record = Record { home, export: Export::new(component, &run.to_string(), &seed(&header)?)? };
+    let target = Target::from_store(home, &program)?;
+    let loaded = load::load(&target.bytes, &target.place)?;
+    let (component, seed) = (component(home, &header, &loaded)?, seed_bytes(int(&header, "seed")?));
+    let export = match has_calls {
+        true => Export::of_calls(component, &run.to_string(), &seed)?,
+        false => Export::new(component, &run.to_string(), &seed)?,
+    };
+    let mut record = Record { home, loaded: &loaded, has_calls, calls: 0, export };
     let (events, outcome) = record.read(&mut reader)?;
+    let printed = record.printed(outcome.as_ref())?;
     let cut = match &outcome {
         None => Some(ENDS.to_owned()),
         Some(Outcome::Abort { message, .. }) => Some(format!("the run was ended here: {message}")),
         Some(_) => None,
     };
     let head = reader.head();
-    let bytes = record.export.finish(&program, &head, cut.as_deref())?;
+    let bytes = record.export.finish(&program, &head, cut.as_deref(), &printed)?;
     Ok(Exported { run, head, program, events, outcome, bytes })
 }
 
-fn seed(header: &Header) -> Result<[u8; 32]> {
-    Ok(seed_bytes(int(header, "seed")?))
-}
-
-fn check_what(header: &Header, run: RunId) -> Result<()> {
+/// Whether it is a run of typed calls, or else of a command; nothing else can be exported.
+fn has_calls(header: &Header, run: RunId) -> Result<bool> {
     let what = match What::from_word(&text(header, "what")?) {
-        Some(What::Run) => return Ok(()),
+        Some(What::Run) => return Ok(false),
+        Some(What::Call) => return Ok(true),
         Some(What::Serve) => "answers requests by `wasi:http/handler`",
-        Some(What::Call) => "is a typed call",
         Some(What::Script) | None => "is a script",
     };
-    let message = format!("run `{run}` {what}, and only commands that export `wasi:cli/run` can be exported");
+    let message = format!("run `{run}` {what}, and only commands and typed calls can be exported");
     Err(Usage::new(message).hint(format!("`vac replay {run}` replays it")).into())
 }
 
 /// The component that ran: the program, adapted if it is a module, with what was linked to it.
-fn component(home: &Home, header: &Header, program: &Cid) -> Result<Vec<u8>> {
-    let target = Target::from_store(home, program)?;
+fn component(home: &Home, header: &Header, program: &Loaded<'_>) -> Result<Vec<u8>> {
     let links = recorded_links(home, header)?;
-    let loaded = load::load(&target.bytes, &target.place)?;
     match links.is_empty() {
-        true => Ok(loaded.component()?.into_owned()),
-        false => link_all(&loaded, &links),
+        true => Ok(program.component()?.into_owned()),
+        false => link_all(program, &links),
     }
+}
+
+fn name_of<'n>(names: &'n [String], call: &Call) -> Result<&'n str> {
+    let missing = || Corrupt::new("record", format!("event {}", call.seq), "a name before", call.name);
+    Ok(names.get(call.name as usize).ok_or_else(missing)?)
+}
+
+fn unbalanced(seq: u64) -> Corrupt {
+    Corrupt::new("record", format!("event {seq}"), "an end of what was begun last", "another")
 }
 
 /// The record, as it is read into a component.
 struct Record<'h> {
     home: &'h Home,
+    loaded: &'h Loaded<'h>,
+    has_calls: bool,
+    /// Typed calls until now.
+    calls: usize,
     export: Export,
 }
 
 impl Record<'_> {
     /// Adds every event; how many there were, and how the run ended.
     fn read(&mut self, reader: &mut Reader) -> Result<(u64, Option<Outcome>)> {
-        let (mut names, mut open, mut events, mut outcome) = (Vec::new(), None, 0, None);
+        let (mut names, mut events, mut outcome) = (Vec::new(), 0, None);
+        // An effect may be open inside of a kernel, and nothing else in anything else.
+        let mut open: Vec<Call> = Vec::new();
         while let Some(entry) = reader.next()? {
             let (call, ret) = match entry {
                 Entry::Name(_, name) => {
@@ -101,12 +120,12 @@ impl Record<'_> {
                     continue;
                 }
                 Entry::Begin(call) => {
-                    open = Some(call);
+                    open.push(call);
                     continue;
                 }
-                Entry::End(seq, ret) => match open.take() {
+                Entry::End(seq, ret) => match open.pop() {
                     Some(call) if call.seq == seq => (call, ret),
-                    _ => continue,
+                    _ => return Err(unbalanced(seq).into()),
                 },
                 Entry::Event(call, ret) => (call, ret),
                 Entry::Close { outcome: ended, .. } => {
@@ -115,15 +134,58 @@ impl Record<'_> {
                 }
                 Entry::Header(_) | Entry::Mark { .. } | Entry::Note(_) => continue,
             };
-            let name = names.get(call.name as usize).ok_or_else(|| {
-                Corrupt::new("record", format!("event {}", call.seq), "a name before", call.name)
-            })?;
-            if !name.starts_with(OF_THE_RUN) {
-                self.event(name, &call, &ret)?;
-                events += 1;
+            match name_of(&names, &call)? {
+                KERNEL_EVENT => self.kernel(&call, Some(&ret))?,
+                name if name.starts_with(OF_THE_RUN) => {}
+                name => {
+                    self.event(name, &call, &ret)?;
+                    events += 1;
+                }
             }
         }
+        // The process was killed inside of it.
+        if let Some(call) = open.first()
+            && name_of(&names, call)? == KERNEL_EVENT
+        {
+            self.kernel(call, None)?;
+        }
         Ok((events, outcome))
+    }
+
+    /// A kernel that ran: nothing of a command, and a call otherwise.
+    fn kernel(&mut self, call: &Call, ret: Option<&Return>) -> Result<()> {
+        if !self.has_calls {
+            return Ok(());
+        }
+        let Some(request) = self.bytes(&call.request)? else {
+            return Err(Corrupt::new(
+                "record",
+                format!("event {}", call.seq),
+                "a call that is kept",
+                "its digest",
+            )
+            .into());
+        };
+        let response = match ret.map(|ret| &ret.answer) {
+            Some(Ok(body)) => self.bytes(body)?,
+            Some(Err(_)) | None => None,
+        };
+        let mut reader = canon::Reader::new(&request, "the request of a call");
+        reader.array_of(4)?;
+        reader.link()?;
+        let export = reader.text()?;
+        self.calls += 1;
+        self.export.call(export, self.loaded.name_in_component(export), &request, response.as_deref())
+    }
+
+    /// What `vac call` printed: the result of one call, or a line for each that has one.
+    fn printed(&self, outcome: Option<&Outcome>) -> Result<Vec<u8>> {
+        let Some(Outcome::Done(body)) = outcome.filter(|_| self.has_calls) else { return Ok(Vec::new()) };
+        let mut text = self.bytes(body)?.unwrap_or_default();
+        if self.calls == 1 || !text.is_empty() {
+            text.push(b'\n');
+        }
+        Ok(text)
     }
 
     fn event(&mut self, name: &str, call: &Call, ret: &Return) -> Result<()> {

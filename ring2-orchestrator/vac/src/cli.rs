@@ -299,7 +299,7 @@ pub(crate) struct Replay {
 
 #[derive(Debug, Args)]
 pub(crate) struct ExportReplay {
-    /// A run of a command: its identity, the beginning or end of it, or `last`.
+    /// A run of a command or of typed calls: its identity, the beginning or end of it, or `last`.
     pub(crate) run: String,
     /// Where the component goes.
     #[arg(long, short, value_name = "FILE")]

@@ -58,10 +58,19 @@ const FORMS: [(&str, Form); 11] = [
     ("vac:kernel/files#error", Form::NameAndOption),
 ];
 
+/// Which form values have: of imports, that of [`crate::wire`]; of typed calls, that of [`crate::value`], which
+/// writes the names of cases and flags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    ByTypes,
+    ByNames,
+}
+
 /// Puts values into an image.
 pub(super) struct Lowering<'a> {
     pub(super) needs: &'a Needs,
     pub(super) image: &'a mut Image,
+    pub(super) written: Written,
     /// Handles that are to be made.
     pub(super) patches: &'a mut Vec<Patch>,
 }
@@ -85,7 +94,22 @@ impl Lowering<'_> {
             }
             Type::String => self.bytes(from.text()?.as_bytes(), at)?,
             Type::Id(id) => self.defined(from, self.needs.origin(*id), at)?,
-            Type::F32 | Type::F64 | Type::Char | Type::ErrorContext => return Err(no_form(from, "a type")),
+            Type::F32 | Type::F64 => {
+                let bits = from.byte_string()?;
+                if bits.len() != self.needs.sizes.size(ty).size_wasm32() {
+                    return Err(from.wrong("the bits of a float", format!("{} bytes", bits.len())).into());
+                }
+                self.image.put(at, bits);
+            }
+            Type::Char => {
+                let text = from.text()?;
+                let mut chars = text.chars();
+                let (Some(char), None) = (chars.next(), chars.next()) else {
+                    return Err(from.wrong("one character", format!("{} bytes", text.len())).into());
+                };
+                self.image.put_u32(at, u32::from(char));
+            }
+            Type::ErrorContext => return Err(no_form(from, "a context of errors")),
         }
         Ok(())
     }
@@ -100,7 +124,10 @@ impl Lowering<'_> {
             TypeDefKind::List(ty) => self.list(from, ty, at),
             TypeDefKind::Flags(flags) => self.flags(from, flags, id, at),
             TypeDefKind::Enum(cases) => {
-                let case = number_below(from, cases.cases.len())?;
+                let case = match self.written {
+                    Written::ByTypes => number_below(from, cases.cases.len())?,
+                    Written::ByNames => named(from, cases.cases.iter().map(|case| case.name.as_str()))?,
+                };
                 self.tag(at, cases.tag(), case);
                 Ok(())
             }
@@ -115,8 +142,12 @@ impl Lowering<'_> {
                 from.array_of(2)?;
                 let case = number_below(from, 2)?;
                 let cases = [result.ok.as_ref(), result.err.as_ref()];
-                if cases.get(case as usize).copied().flatten().is_none() {
-                    from.array_of(0)?;
+                let has_payload = cases.get(case as usize).copied().flatten().is_some();
+                match (self.written, has_payload) {
+                    (Written::ByTypes, true) => {}
+                    (Written::ByTypes, false) => from.array_of(0)?,
+                    (Written::ByNames, true) => from.array_of(1)?,
+                    (Written::ByNames, false) => drop(from.null()?),
                 }
                 self.case(from, at, Int::U8, &cases, case)
             }
@@ -142,7 +173,12 @@ impl Lowering<'_> {
 
     fn list(&mut self, from: &mut Reader<'_>, ty: &Type, at: u32) -> Result<()> {
         if matches!(ty, Type::U8) {
-            return self.bytes(from.byte_string()?, at);
+            return match (from.byte_string(), self.written) {
+                (Ok(bytes), _) => self.bytes(bytes, at),
+                (Err(why), Written::ByTypes) => Err(why.into()),
+                // By names, a list without items is an array whatever it is of.
+                (Err(_), Written::ByNames) => Ok(from.array_of(0)?),
+            };
         }
         let (len, sizes) = (from.array()?, &self.needs.sizes);
         let (size, align) = (sizes.size(ty).size_wasm32(), sizes.align(ty).align_wasm32());
@@ -170,7 +206,10 @@ impl Lowering<'_> {
     }
 
     fn flags(&mut self, from: &mut Reader<'_>, flags: &Flags, id: TypeId, at: u32) -> Result<()> {
-        let bits = from.uint()?;
+        let bits = match self.written {
+            Written::ByTypes => from.uint()?,
+            Written::ByNames => named_flags(from, flags)?,
+        };
         if flags.flags.len() > 32 || bits >> flags.flags.len() != 0 {
             return Err(from.wrong(format!("bits of {} flags", flags.flags.len()), bits).into());
         }
@@ -228,7 +267,11 @@ impl Lowering<'_> {
     fn variant(&mut self, from: &mut Reader<'_>, variant: &Variant, id: TypeId, at: u32) -> Result<()> {
         let cases: Vec<Option<&Type>> = variant.cases.iter().map(|case| case.ty.as_ref()).collect();
         let tag = variant.tag();
-        match form_of(self.needs, id, variant) {
+        let form = match self.written {
+            Written::ByTypes => form_of(self.needs, id, variant),
+            Written::ByNames => Some(Form::NameAndOption),
+        };
+        match form {
             Some(Form::Number) => {
                 let case = number_below(from, cases.len())?;
                 self.case(from, at, tag, &cases, case)
@@ -345,10 +388,25 @@ fn variant_name(needs: &Needs, id: TypeId) -> String {
 }
 
 fn case_named(from: &mut Reader<'_>, variant: &Variant) -> Result<u32, Corrupt> {
+    named(from, variant.cases.iter().map(|case| case.name.as_str()))
+}
+
+/// The number of a name.
+fn named<'n>(from: &mut Reader<'_>, mut names: impl Iterator<Item = &'n str>) -> Result<u32, Corrupt> {
     let name = from.text()?;
-    let case = variant.cases.iter().position(|case| case.name == name);
-    case.map(|case| case as u32)
-        .ok_or_else(|| from.wrong("a case of the variant", format!("`{}`", vac_core::fault::quote(name))))
+    let number = names.position(|known| known == name);
+    number
+        .map(|number| number as u32)
+        .ok_or_else(|| from.wrong("a name that the type has", format!("`{}`", vac_core::fault::quote(name))))
+}
+
+/// The bits of flags that are written by their names.
+fn named_flags(from: &mut Reader<'_>, flags: &Flags) -> Result<u64, Corrupt> {
+    let mut bits = 0;
+    for _ in 0..from.array()? {
+        bits |= 1_u64.wrapping_shl(named(from, flags.flags.iter().map(|flag| flag.name.as_str()))?);
+    }
+    Ok(bits)
 }
 
 fn number_below(from: &mut Reader<'_>, end: usize) -> Result<u32, Corrupt> {

@@ -2,7 +2,7 @@
 //!
 //! What the program printed is printed again, and it exits as it did; nothing else is done. The player is
 //! generated: [`world`] says what it must be, [`lower`] puts each answer into memory as the canonical ABI has it,
-//! [`player`] writes the code that gives them out in order.
+//! [`player`] writes the code that gives them out in order. Of a run of typed calls, a [`driver`] makes them.
 //!
 //! Invariant: the component is a function of its program and of its record; nothing of the host is in it.
 
@@ -19,11 +19,13 @@ use wit_parser::{Function, Type};
 use crate::entropy::Entropy;
 use crate::limits::{EXPORT_EVENTS_MAX, WRITE_MAX_BYTES};
 use crate::wasi::logging;
+use driver::Driver;
 use image::Image;
-use lower::{Lowering, Patch};
+use lower::{Lowering, Patch, Written};
 use player::{Row, Then};
 use world::{Kind, Needs, refused, unusable};
 
+mod driver;
 mod image;
 mod join;
 mod lower;
@@ -73,6 +75,7 @@ pub struct Export {
     needs: Needs,
     image: Image,
     rows: Vec<Row>,
+    driver: Option<Driver>,
     entropy: Entropy,
     /// Handles of the standard output and error.
     printing: BTreeMap<u64, Then>,
@@ -91,11 +94,29 @@ impl Export {
             needs,
             image: Image::default(),
             rows: Vec::new(),
+            driver: None,
             entropy: Entropy::new(seed),
             printing: BTreeMap::new(),
             requests: BTreeMap::new(),
             answers: BTreeMap::new(),
         })
+    }
+
+    /// An export of a run of typed calls.
+    pub fn of_calls(component: Vec<u8>, place: &str, seed: &[u8; 32]) -> Result<Self> {
+        let driver = Some(Driver::new(&component, place)?);
+        Ok(Self { driver, ..Self::new(component, place, seed)? })
+    }
+
+    /// Adds the next call, of what a person calls `export` and the component `inner`, by the recorded request and
+    /// response; one without a response ended the run.
+    pub fn call(&mut self, export: &str, inner: &str, request: &[u8], response: Option<&[u8]>) -> Result<()> {
+        let Some(driver) = &mut self.driver else {
+            let got = format!("a call of `{}`", quote(export));
+            return Err(Corrupt::new("record", "the run of a command", "no typed call", got).into());
+        };
+        let results = response.map(driver::results_of).transpose()?;
+        driver.call((export, inner), driver::args_of(request)?, results)
     }
 
     /// Adds the next event.
@@ -132,24 +153,34 @@ impl Export {
         Ok(())
     }
 
-    /// The component. `cut` says why the record has no end, and is printed where the run gets there.
-    pub fn finish(mut self, program: &Cid, head: &Head, cut: Option<&str>) -> Result<Vec<u8>> {
+    /// The component. `cut` says why the record has no end, and is printed where the run gets there; `printed` is
+    /// what was printed of typed calls.
+    pub fn finish(
+        mut self,
+        program: &Cid,
+        head: &Head,
+        cut: Option<&str>,
+        printed: &[u8],
+    ) -> Result<Vec<u8>> {
         let seq = self.rows.last().map_or(0, |row| row.seq + 1);
         let mut end = Row { function: self.needs.asked.len() as u32, seq, ..Row::default() };
         if let Some(why) = cut {
             self.stop(why, &mut end)?;
         }
         self.rows.push(end);
-        let failed = |why: &dyn std::fmt::Display| unusable(&self.place, why);
-        let mut module = player::module(&self.needs, self.image, &self.rows)?.finish();
-        embed_component_metadata(&mut module, &self.needs.resolve, self.needs.world, StringEncoding::UTF8)
-            .map_err(|e| failed(&e))?;
-        let encoder = ComponentEncoder::default().module(&module).map_err(|e| failed(&e))?;
-        let player = encoder.validate(true).encode().map_err(|e| failed(&e))?;
-        let mut joined = join::join(&self.component, player, &self.place)?;
+        let module = player::module(&self.needs, self.image, &self.rows)?.finish();
+        let player = encoded(module, &self.needs, &self.place)?;
+        let driver = match self.driver {
+            Some(driver) => {
+                let (module, needs) = driver.module(printed)?;
+                Some(encoded(module, &needs, &self.place)?)
+            }
+            None => None,
+        };
+        let mut joined = join::join(&self.component, player, driver, &self.place)?;
         let said = section(program, head);
         CustomSection { name: SECTION.into(), data: said.into() }.append_to_component(&mut joined);
-        wasmparser::Validator::new().validate_all(&joined).map_err(|e| failed(&e))?;
+        wasmparser::Validator::new().validate_all(&joined).map_err(|e| unusable(&self.place, &e))?;
         Ok(joined)
     }
 
@@ -203,7 +234,12 @@ impl Export {
         let mut reader = Reader::new(request, &asked.name);
         reader.array_of(types.len())?;
         let mut patches = Vec::new();
-        let mut lowering = Lowering { needs: &self.needs, image: &mut self.image, patches: &mut patches };
+        let mut lowering = Lowering {
+            needs: &self.needs,
+            image: &mut self.image,
+            written: Written::ByTypes,
+            patches: &mut patches,
+        };
         for (offset, ty) in self.needs.sizes.field_offsets(&types) {
             match player::is_compared(&self.needs, ty) {
                 true => lowering.value(&mut reader, ty, at.saturating_add(offset.size_wasm32() as u32))?,
@@ -231,7 +267,12 @@ impl Export {
         let size = self.needs.sizes.size(ty).size_wasm32();
         let at = self.image.room(size, self.needs.sizes.align(ty).align_wasm32())?;
         let mut patches = Vec::new();
-        let mut lowering = Lowering { needs: &self.needs, image: &mut self.image, patches: &mut patches };
+        let mut lowering = Lowering {
+            needs: &self.needs,
+            image: &mut self.image,
+            written: Written::ByTypes,
+            patches: &mut patches,
+        };
         lowering.value(&mut reader, ty, at)?;
         reader.finish()?;
         let is_direct = !has_pointer(&self.needs, &asked.kind);
@@ -325,6 +366,15 @@ impl Export {
     fn stop(&mut self, why: &str, row: &mut Row) -> Result<()> {
         self.prints(Then::Stop, format!("error: {}\n", quote_line(why)).as_bytes(), row)
     }
+}
+
+/// A core module as the component that its world says.
+fn encoded(mut module: Vec<u8>, needs: &Needs, place: &str) -> Result<Vec<u8>> {
+    let failed = |why: &dyn std::fmt::Display| unusable(place, why);
+    embed_component_metadata(&mut module, &needs.resolve, needs.world, StringEncoding::UTF8)
+        .map_err(|e| failed(&e))?;
+    let encoder = ComponentEncoder::default().module(&module).map_err(|e| failed(&e))?;
+    encoder.validate(true).encode().map_err(|e| failed(&e))
 }
 
 /// What the custom section says: `{version, head, program}`.

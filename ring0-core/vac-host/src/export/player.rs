@@ -34,7 +34,7 @@ pub(super) enum Then {
 }
 
 impl Then {
-    const fn code(self) -> i32 {
+    pub(super) const fn code(self) -> i32 {
         match self {
             Self::Answer => 0,
             Self::Stdout => 1,
@@ -153,7 +153,7 @@ struct Calls {
 
 /// The module's own functions, in order after those that are imported.
 #[derive(Clone, Copy)]
-enum Own {
+pub(super) enum Own {
     Realloc,
     Print,
     Number,
@@ -187,44 +187,99 @@ impl Types {
     }
 }
 
+/// A function of the program that is called: where it is, and its core type.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Called {
+    pub(super) interface: String,
+    pub(super) name: String,
+    pub(super) params: Vec<ValType>,
+    pub(super) results: Vec<ValType>,
+}
+
+/// A module that is being made.
+pub(super) struct Parts<'a> {
+    pub(super) writer: Writer<'a>,
+    types: Types,
+    imports: ImportSection,
+    functions: FunctionSection,
+    exports: ExportSection,
+    code: CodeSection,
+    image: Image,
+    table: u32,
+    arena: u32,
+    /// Number of the first function of [`Called`], and of the next one that is added.
+    pub(super) first_called: u32,
+    pub(super) next: u32,
+}
+
+impl<'a> Parts<'a> {
+    /// A module with `image` and a table of `rows`, with the functions of [`Own`] and no others.
+    pub(super) fn start(needs: &'a Needs, mut image: Image, rows: &[Row], called: &[Called]) -> Result<Self> {
+        let words = Words::put(needs, &mut image)?;
+        let table = image.room(rows.len().saturating_mul(Row::BYTES as usize), 8)?;
+        for (row, at) in rows.iter().zip((table..).step_by(Row::BYTES as usize)) {
+            row.put(at, &mut image);
+        }
+        let mut types = Types { section: TypeSection::new(), known: Vec::new() };
+        let (mut imports, mut calls) = imports(needs, &mut types, rows);
+        let first_called = calls.imported;
+        for function in called {
+            let ty = types.number(&function.params, &function.results);
+            imports.import(&function.interface, &function.name, EntityType::Function(ty));
+            calls.imported += 1;
+        }
+        let arena = image.end().next_multiple_of(16);
+        let writer = Writer { needs, calls, words, arena: arena.cast_signed() };
+        let (mut functions, mut code) = (FunctionSection::new(), CodeSection::new());
+        writer.own(&mut types, &mut functions, &mut code);
+        let mut exports = ExportSection::new();
+        exports.export("memory", ExportKind::Memory, 0);
+        exports.export("cabi_realloc", ExportKind::Func, writer.own_index(Own::Realloc));
+        let next = calls.imported + Own::COUNT;
+        Ok(Self { writer, types, imports, functions, exports, code, image, table, arena, first_called, next })
+    }
+
+    /// Adds a function.
+    pub(super) fn add(
+        &mut self,
+        export: Option<&str>,
+        params: &[ValType],
+        results: &[ValType],
+        body: &Function,
+    ) {
+        self.functions.function(self.types.number(params, results));
+        if let Some(name) = export {
+            self.exports.export(name, ExportKind::Func, self.next);
+        }
+        self.code.function(body);
+        self.next += 1;
+    }
+
+    /// The module.
+    pub(super) fn finish(self) -> Module {
+        let mut memories = MemorySection::new();
+        let minimum = u64::from(self.arena / PAGE_BYTES + 1);
+        let ty = MemoryType { minimum, maximum: None, memory64: false, shared: false, page_size_log2: None };
+        memories.memory(ty);
+        let mut data = DataSection::new();
+        let start = ConstExpr::i32_const(super::image::BASE.cast_signed());
+        data.active(0, &start, self.image.bytes().iter().copied());
+        let mut module = Module::new();
+        module.section(&self.types.section).section(&self.imports).section(&self.functions);
+        module.section(&memories).section(&globals(self.table, self.arena));
+        module.section(&self.exports).section(&self.code).section(&data);
+        module
+    }
+}
+
 /// The module that plays `rows`, the last of which is that of the end.
-pub(super) fn module(needs: &Needs, mut image: Image, rows: &[Row]) -> Result<Module> {
-    let words = Words::put(needs, &mut image)?;
-    let table = image.room(rows.len().saturating_mul(Row::BYTES as usize), 8)?;
-    for (row, at) in rows.iter().zip((table..).step_by(Row::BYTES as usize)) {
-        row.put(at, &mut image);
-    }
-    let statuses = || rows.iter().filter(|row| row.then == Then::Exit).map(|row| row.answer);
-    let mut types = Types { section: TypeSection::new(), known: Vec::new() };
-    let (imports, calls) = imports(needs, &mut types, statuses().any(|s| s <= 1), statuses().any(|s| s > 1));
-    let arena = image.end().next_multiple_of(16);
-    let writer = Writer { needs, calls, words, arena: arena.cast_signed() };
-    let (mut functions, mut exports, mut code) =
-        (FunctionSection::new(), ExportSection::new(), CodeSection::new());
-    writer.own(&mut types, &mut functions, &mut code);
-    exports.export("memory", ExportKind::Memory, 0);
-    exports.export("cabi_realloc", ExportKind::Func, writer.own_index(Own::Realloc));
+pub(super) fn module(needs: &Needs, image: Image, rows: &[Row]) -> Result<Module> {
+    let mut parts = Parts::start(needs, image, rows, &[])?;
     for (asked, number) in needs.asked.iter().zip(0..) {
-        let (name, params, results, body) = writer.asked(asked, number);
-        functions.function(types.number(&params, &results));
-        exports.export(&name, ExportKind::Func, calls.imported + Own::COUNT + number);
-        code.function(&body);
+        let (name, params, results, body) = parts.writer.asked(asked, number);
+        parts.add(Some(&name), &params, &results, &body);
     }
-    let mut memories = MemorySection::new();
-    let minimum = u64::from(arena / PAGE_BYTES + 1);
-    memories.memory(MemoryType {
-        minimum,
-        maximum: None,
-        memory64: false,
-        shared: false,
-        page_size_log2: None,
-    });
-    let mut data = DataSection::new();
-    data.active(0, &ConstExpr::i32_const(super::image::BASE.cast_signed()), image.bytes().iter().copied());
-    let mut module = Module::new();
-    module.section(&types.section).section(&imports).section(&functions).section(&memories);
-    module.section(&globals(table, arena)).section(&exports).section(&code).section(&data);
-    Ok(module)
+    Ok(parts.finish())
 }
 
 fn globals(table: u32, arena: u32) -> GlobalSection {
@@ -236,8 +291,10 @@ fn globals(table: u32, arena: u32) -> GlobalSection {
     globals
 }
 
-fn imports(needs: &Needs, types: &mut Types, exits: bool, exits_with_code: bool) -> (ImportSection, Calls) {
+fn imports(needs: &Needs, types: &mut Types, rows: &[Row]) -> (ImportSection, Calls) {
     use ValType::I32;
+    let statuses = || rows.iter().filter(|row| row.then == Then::Exit).map(|row| row.answer);
+    let (exits, exits_with_code) = (statuses().any(|s| s <= 1), statuses().any(|s| s > 1));
     let (mut section, mut count) = (ImportSection::new(), 0);
     let mut import = |module: &str, name: &str, params: &[ValType], results: &[ValType]| {
         section.import(module, name, EntityType::Function(types.number(params, results)));
@@ -259,7 +316,7 @@ fn imports(needs: &Needs, types: &mut Types, exits: bool, exits_with_code: bool)
 }
 
 /// Writes the bodies of functions.
-struct Writer<'a> {
+pub(super) struct Writer<'a> {
     needs: &'a Needs,
     calls: Calls,
     words: Words,
@@ -268,7 +325,7 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn own_index(&self, own: Own) -> u32 {
+    pub(super) fn own_index(&self, own: Own) -> u32 {
         self.calls.imported + own as u32
     }
 
@@ -318,7 +375,7 @@ impl Writer<'_> {
         function
     }
 
-    fn print_words(&self, code: &mut InstructionSink<'_>, (at, len): (u32, u32)) {
+    pub(super) fn print_words(&self, code: &mut InstructionSink<'_>, (at, len): (u32, u32)) {
         code.i32_const(Then::Stderr.code()).i32_const(at.cast_signed()).i32_const(len.cast_signed());
         code.call(self.own_index(Own::Print));
     }
@@ -581,11 +638,11 @@ fn same() -> Function {
     function
 }
 
-fn mem(offset: u64, align: u32) -> MemArg {
+pub(super) fn mem(offset: u64, align: u32) -> MemArg {
     MemArg { offset, align, memory_index: 0 }
 }
 
-fn val_type(ty: WasmType) -> ValType {
+pub(super) fn val_type(ty: WasmType) -> ValType {
     match ty {
         WasmType::I32 | WasmType::Pointer | WasmType::Length => ValType::I32,
         WasmType::I64 | WasmType::PointerOrI64 => ValType::I64,
@@ -645,7 +702,7 @@ fn shape(needs: &Needs, ty: &Type) -> Shape {
 }
 
 /// Locals that a value takes.
-fn flat_len(needs: &Needs, ty: &Type) -> u32 {
+pub(super) fn flat_len(needs: &Needs, ty: &Type) -> u32 {
     let most =
         |types: &mut dyn Iterator<Item = &Type>| types.map(|ty| flat_len(needs, ty)).max().unwrap_or(0);
     let Type::Id(id) = ty else { return if matches!(ty, Type::String) { 2 } else { 1 } };

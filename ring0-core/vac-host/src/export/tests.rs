@@ -37,7 +37,8 @@ fn lowered(needs: &Needs, ty: &Type, form: &[u8]) -> (Vec<u8>, Image) {
     let size = needs.sizes.size(ty).size_wasm32();
     let at = image.room(size, needs.sizes.align(ty).align_wasm32()).unwrap();
     let mut reader = Reader::new(form, "test");
-    let mut lowering = Lowering { needs, image: &mut image, patches: &mut patches };
+    let mut lowering =
+        Lowering { needs, image: &mut image, written: Written::ByTypes, patches: &mut patches };
     lowering.value(&mut reader, ty, at).unwrap();
     reader.finish().unwrap();
     let bytes = (0..size as u32).map(|offset| image.number(at + offset, 1) as u8).collect();

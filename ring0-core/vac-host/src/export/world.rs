@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use vac_core::fault::{Corrupt, Error, Result, Usage, quote, quote_line};
+use wit_parser::IndexMap;
 use wit_parser::decoding::DecodedWasm;
 use wit_parser::{
     Function, Handle, InterfaceId, Resolve, SizeAlign, Type, TypeDefKind, TypeId, World, WorldId, WorldItem,
@@ -64,6 +65,29 @@ pub(super) struct Needs {
 impl Needs {
     /// What `component` needs; an error that names an import which no record can answer.
     pub(super) fn of(component: &[u8], place: &str) -> Result<Self> {
+        let mut needs = Self::read(component, place, |resolve, world| {
+            resolve.exportize(world, Some("player".to_owned()), None).map_err(|e| unusable(place, &e))
+        })?;
+        needs.list(place)?;
+        needs.add_stdio(&STDIO_INTERFACES, |world| &mut world.imports);
+        Ok(needs)
+    }
+
+    /// What a component needs that calls what `component` exports, and is a command itself.
+    pub(super) fn of_caller(component: &[u8], place: &str) -> Result<Self> {
+        let mut needs = Self::read(component, place, |resolve, world| {
+            resolve.importize(world, Some("caller".to_owned())).map_err(|e| unusable(place, &e))
+        })?;
+        needs.add_stdio(&STDIO_INTERFACES, |world| &mut world.imports);
+        needs.add_stdio(&[("cli", "run")], |world| &mut world.exports);
+        Ok(needs)
+    }
+
+    fn read(
+        component: &[u8],
+        place: &str,
+        turn: impl FnOnce(&mut Resolve, WorldId) -> Result<()>,
+    ) -> Result<Self> {
         // The library takes for granted that what it reads is valid.
         wasmparser::Validator::new().validate_all(component).map_err(|e| unusable(place, &e))?;
         let decoded = wit_parser::decoding::decode(component).map_err(|e| unusable(place, &e))?;
@@ -73,15 +97,12 @@ impl Needs {
         let version = free_version(&resolve);
         let stdio = STDIO.replace(STDIO_VERSION, &version);
         resolve.push_source("stdio.wit", &stdio).map_err(|e| unusable(place, &e))?;
-        resolve.exportize(world, Some("player".to_owned()), None).map_err(|e| unusable(place, &e))?;
+        turn(&mut resolve, world)?;
         let mut sizes = SizeAlign::default();
         sizes.fill(&resolve);
         let (asked, numbers) = (Vec::new(), BTreeMap::new());
         let (made, resources) = (Vec::new(), BTreeMap::new());
-        let mut needs = Self { resolve, sizes, world, asked, numbers, made, resources, version };
-        needs.list(place)?;
-        needs.import_stdio();
-        Ok(needs)
+        Ok(Self { resolve, sizes, world, asked, numbers, made, resources, version })
     }
 
     /// Lists the functions and types of handles of all interfaces.
@@ -167,8 +188,12 @@ impl Needs {
         parts.into_iter().find_map(|ty| self.not_answerable(ty))
     }
 
-    fn import_stdio(&mut self) {
-        for (package, interface) in STDIO_INTERFACES {
+    fn add_stdio(
+        &mut self,
+        interfaces: &[(&str, &str)],
+        side: fn(&mut World) -> &mut IndexMap<WorldKey, WorldItem>,
+    ) {
+        for (package, interface) in interfaces {
             let name = format!("wasi:{package}/{interface}@{}", self.version);
             let found = self
                 .resolve
@@ -184,7 +209,7 @@ impl Needs {
                 span: Default::default(),
             };
             if let Some(world) = self.resolve.worlds.get_mut(self.world) {
-                world.imports.insert(WorldKey::Interface(id), item);
+                side(world).insert(WorldKey::Interface(id), item);
             }
         }
     }
