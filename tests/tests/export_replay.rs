@@ -377,7 +377,10 @@ fn what_cannot_be_exported_is_refused_by_name() {
     sandbox.write("s.star", "print(1)\n");
     sandbox.vac(&["run", "s.star"]).ok();
     sandbox.vac(&export).fails(USAGE, &["is a script"]);
-    sandbox.write("m.wasm", wat::parse_str("(module (memory (export \"memory\") 1))").unwrap());
+    sandbox.write(
+        "m.wasm",
+        wat::parse_str("(module (memory (export \"memory\") 1) (func (export \"f\")))").unwrap(),
+    );
     sandbox.vac(&["call", "m.wasm", "memory.read(0, 4)"]).ok();
     sandbox.vac(&export).fails(USAGE, &["`memory.read` is no export of a component"]);
     assert!(!sandbox.path("replay.wasm").exists());

@@ -181,7 +181,12 @@ impl Export {
         let said = section(program, head);
         CustomSection { name: SECTION.into(), data: said.into() }.append_to_component(&mut joined);
         wasmparser::Validator::new().validate_all(&joined).map_err(|e| unusable(&self.place, &e))?;
-        Ok(joined)
+        match join::foreign_import(&joined).map_err(|e| unusable(&self.place, &e))? {
+            Some(name) => {
+                Err(refused(&self.place, &format!("nothing answers its import `{}`", quote(&name))))
+            }
+            None => Ok(joined),
+        }
     }
 
     /// The canonical form of what an event of entropy gave.

@@ -65,9 +65,24 @@ pub(super) struct Needs {
 impl Needs {
     /// What `component` needs; an error that names an import which no record can answer.
     pub(super) fn of(component: &[u8], place: &str) -> Result<Self> {
-        let mut needs = Self::read(component, place, |resolve, world| {
-            resolve.exportize(world, Some("player".to_owned()), None).map_err(|e| unusable(place, &e))
-        })?;
+        let mut needs = Self::read(component, place)?;
+        // What is imported has all that it uses imported beside it, so the same can be exported. Types that a
+        // world itself defines are imports too, which nobody has to answer.
+        let exports = |(_, item): &(&WorldKey, &WorldItem)| !matches!(item, WorldItem::Type { .. });
+        let old = needs.resolve.worlds.get(needs.world).cloned();
+        let player = old.map(|old| World {
+            name: "player".to_owned(),
+            imports: IndexMap::default(),
+            exports: old.imports.iter().filter(exports).map(|(k, v)| (k.clone(), v.clone())).collect(),
+            ..old
+        });
+        if let Some(player) = player {
+            let package = player.package;
+            needs.world = needs.resolve.worlds.alloc(player);
+            if let Some(package) = package.and_then(|id| needs.resolve.packages.get_mut(id)) {
+                package.worlds.insert("player".to_owned(), needs.world);
+            }
+        }
         needs.list(place)?;
         needs.add_stdio(&STDIO_INTERFACES, |world| &mut world.imports);
         Ok(needs)
@@ -75,19 +90,21 @@ impl Needs {
 
     /// What a component needs that calls what `component` exports, and is a command itself.
     pub(super) fn of_caller(component: &[u8], place: &str) -> Result<Self> {
-        let mut needs = Self::read(component, place, |resolve, world| {
-            resolve.importize(world, Some("caller".to_owned())).map_err(|e| unusable(place, &e))
-        })?;
+        let mut needs = Self::read(component, place)?;
+        // The types of exports may be those of imports.
+        if let Some(world) = needs.resolve.worlds.get_mut(needs.world) {
+            let exports = std::mem::take(&mut world.exports);
+            world.imports.retain(|_, item| !matches!(item, WorldItem::Function(_)));
+            world
+                .imports
+                .extend(exports.into_iter().filter(|(_, item)| !matches!(item, WorldItem::Type { .. })));
+        }
         needs.add_stdio(&STDIO_INTERFACES, |world| &mut world.imports);
         needs.add_stdio(&[("cli", "run")], |world| &mut world.exports);
         Ok(needs)
     }
 
-    fn read(
-        component: &[u8],
-        place: &str,
-        turn: impl FnOnce(&mut Resolve, WorldId) -> Result<()>,
-    ) -> Result<Self> {
+    fn read(component: &[u8], place: &str) -> Result<Self> {
         // The library takes for granted that what it reads is valid.
         wasmparser::Validator::new().validate_all(component).map_err(|e| unusable(place, &e))?;
         let decoded = wit_parser::decoding::decode(component).map_err(|e| unusable(place, &e))?;
@@ -97,7 +114,6 @@ impl Needs {
         let version = free_version(&resolve);
         let stdio = STDIO.replace(STDIO_VERSION, &version);
         resolve.push_source("stdio.wit", &stdio).map_err(|e| unusable(place, &e))?;
-        turn(&mut resolve, world)?;
         let mut sizes = SizeAlign::default();
         sizes.fill(&resolve);
         let (asked, numbers) = (Vec::new(), BTreeMap::new());
