@@ -15,6 +15,7 @@ const COMMANDS: &[&[&str]] = &[
     &["runs", "rm"],
     &["log"],
     &["replay"],
+    &["export-replay"],
     &["revoke"],
     &["serve"],
     &["verify"],

@@ -16,6 +16,7 @@ mod core_modules;
 mod determinism;
 mod durability;
 mod exceptions;
+mod export_replay;
 mod golden;
 mod grants;
 mod guest;

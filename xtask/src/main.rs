@@ -26,6 +26,7 @@ usage: cargo xtask COMMAND
   bench [--json] [NAME...]         measure, in release, beside baselines from the same run
   compat [--quick] [--json] [--write] [NAME...]
                                    run programs of others from their registries, and judge them
+  engine                           fetch the stock engine that tests of exported replays use
   ci                               run all that CI runs, in order, and say how long each step took";
 
 fn main() -> ExitCode {
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         "fuzz" => fuzz::run(rest),
         "bench" => bench::run(rest),
         "compat" => compat::run(rest),
+        "engine" => compat::peer::run(rest),
         "ci" => ci::run(rest),
         _ => {
             eprintln!("{USAGE}");

@@ -11,6 +11,7 @@
 //! - [`calls`]: several calls in one instance, with what they give kept between them
 //! - [`link`]: joining components, the exports of one being the imports of another
 //! - [`memory`]: the linear memory of a core module, from outside
+//! - [`export`]: a run as one component that needs no host of ours
 //! - [`inspect`]: what a kernel imports and exports, and which grants it would need
 //! - [`nearest`]: the name that was meant
 //! - [`value`]: values as WAVE text and in canonical form
@@ -27,6 +28,7 @@ mod clock;
 mod core_module;
 pub mod engine;
 mod entropy;
+pub mod export;
 mod foreign;
 pub mod fs;
 mod held;

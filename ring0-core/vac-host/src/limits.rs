@@ -130,3 +130,9 @@ pub const THREAD_STACK_BYTES: usize = NATIVE_BYTES_PER_DEPTH_BYTE * WASM_STACK_B
 
 const _: () = assert!(WASM_STACK_BYTES <= WASM_STACK_MAX_BYTES && WASM_STACK_MIN_BYTES < WASM_STACK_BYTES);
 const _: () = assert!(MODULE_DEFAULT_BYTES <= MODULE_MAX_BYTES);
+
+/// Bytes that an exported run may need to be answered from: they are one part of one module.
+pub const EXPORT_MAX_BYTES: usize = 512 << 20;
+
+/// Events of a run that is exported; each takes 48 of those bytes.
+pub const EXPORT_EVENTS_MAX: usize = 4 << 20;

@@ -81,6 +81,12 @@ impl Loaded<'_> {
         adapt(self.bytes, core, self.place).map(Cow::Owned)
     }
 
+    /// What the component calls the export that a person calls `export`.
+    pub fn name_in_component<'n>(&'n self, export: &'n str) -> &'n str {
+        let functions = self.core.iter().filter(|core| !core.has_world).flat_map(|core| &core.functions);
+        functions.into_iter().find(|f| f.name == export).map_or(export, |f| &f.generated)
+    }
+
     /// Refuses a core module that wants what no host function here gives.
     pub(crate) fn check_imports(&self) -> Result<()> {
         match &self.core {

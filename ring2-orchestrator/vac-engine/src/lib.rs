@@ -17,12 +17,14 @@
 //! - [`revoke`]: taking a grant back from a run that goes on
 //! - [`script`]: Starlark over handles
 //! - [`replay`]: running again from the ledger alone
+//! - [`export_replay`]: a run as one component that needs no store
 //! - [`verify`]: checking that everything a ledger names is there and is itself
 //! - [`report`]: runs and events as data for those who show them
 
 pub mod calls;
 pub mod clock;
 mod copies;
+pub mod export_replay;
 pub mod grants;
 pub mod grants_file;
 pub mod home;

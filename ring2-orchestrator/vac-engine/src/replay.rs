@@ -160,7 +160,7 @@ fn profile(header: &Header) -> Result<Profile> {
     Profile::named(&name).ok_or_else(|| wrong("profile", known, header.get("profile")))
 }
 
-fn check_format(header: &Header) -> Result<()> {
+pub(crate) fn check_format(header: &Header) -> Result<()> {
     match header.get("format") {
         Some(Node::Int(HEADER_FORMAT)) => Ok(()),
         other => Err(wrong("format", HEADER_FORMAT, other)),
@@ -228,7 +228,7 @@ fn run_again(
 }
 
 /// The linked programs, which the header names and the store has.
-fn recorded_links(home: &Home, header: &Header) -> Result<Vec<Target>> {
+pub(crate) fn recorded_links(home: &Home, header: &Header) -> Result<Vec<Target>> {
     let items = match header.get("links") {
         None => return Ok(Vec::new()),
         Some(Node::List(items)) => items,
@@ -278,14 +278,14 @@ pub(crate) fn text(header: &Header, field: &str) -> Result<String> {
     }
 }
 
-fn link(header: &Header, field: &str) -> Result<Cid> {
+pub(crate) fn link(header: &Header, field: &str) -> Result<Cid> {
     match header.get(field) {
         Some(Node::Link(cid)) => Ok(*cid),
         other => Err(wrong(field, "a link", other)),
     }
 }
 
-fn int(header: &Header, field: &str) -> Result<u64> {
+pub(crate) fn int(header: &Header, field: &str) -> Result<u64> {
     match header.get(field) {
         Some(Node::Int(int)) => u64::try_from(*int).map_err(|_| wrong(field, "a number", header.get(field))),
         other => Err(wrong(field, "a number", other)),

@@ -71,6 +71,8 @@ pub(crate) enum Command {
     Log(Log),
     /// Run again from the ledger alone, and compare.
     Replay(Replay),
+    /// Write a run as one component that any engine with `wasi:cli` runs to the same output.
+    ExportReplay(ExportReplay),
     /// Take a grant back from a run that goes on.
     Revoke(Revoke),
     /// Check the chain of a run, and hash everything it names again.
@@ -293,6 +295,15 @@ pub(crate) struct Replay {
     pub(crate) run: String,
     #[command(flatten)]
     pub(crate) patience: Patience,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportReplay {
+    /// A run of a command or of typed calls: its identity, the beginning or end of it, or `last`.
+    pub(crate) run: String,
+    /// Where the component goes.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: PathBuf,
 }
 
 #[derive(Debug, Args)]

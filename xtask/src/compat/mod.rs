@@ -13,6 +13,7 @@
 )]
 
 mod package;
+pub(crate) mod peer;
 mod programs;
 mod report;
 mod trial;

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use super::peer;
 use crate::repo::{self, Result};
 
 /// Warm runs, whose median is reported.
@@ -92,6 +93,9 @@ pub(super) fn judge(program: &Path, vac: &Path, case: &Case) -> Result<Measured>
     }
     court.is_said("replay", "equal")?;
     court.is_said("verify", "ok")?;
+    if let (Ask::Run(_), Some(engine)) = (&case.ask, peer::engine()?) {
+        court.is_played(&cold, &engine)?;
+    }
     let ledger_bytes = court.ledger_bytes(text(&cold.json, "run")?)?;
     let is_refusable = court.is_refused(&cold)?;
     warm_ns.sort_by(f64::total_cmp);
@@ -200,6 +204,25 @@ impl<'a> Court<'a> {
         match json.get(field).and_then(Value::as_bool) {
             Some(true) if done.status.success() => Ok(()),
             _ => Err(format!("`vac {command}` failed: {}", String::from_utf8_lossy(&done.stderr))),
+        }
+    }
+
+    /// The last run as a component: the stock engine prints the same, with nothing granted and nothing there.
+    fn is_played(&self, ran: &Ran, engine: &Path) -> Result<()> {
+        let (component, empty) = (self.scratch.path().join("replay.wasm"), self.scratch.path().join("empty"));
+        std::fs::create_dir_all(&empty).map_err(|e| format!("{}: {e}", empty.display()))?;
+        let mut export = self.vac("export-replay");
+        repo::output(export.args(["last", "--output"]).arg(&component))?;
+        let mut stock = Command::new(engine);
+        let (played, _) = timed(stock.env_clear().arg("run").arg(&component).current_dir(&empty), &[])?;
+        let status = played.status.code().map_or(-1, i64::from);
+        match (status, &played.stdout, &played.stderr) == (ran.status, &ran.stdout, &ran.stderr) {
+            true => Ok(()),
+            false => Err(format!(
+                "its exported run differs: status {status}\n--- stdout\n{}\n--- stderr\n{}",
+                String::from_utf8_lossy(&played.stdout),
+                String::from_utf8_lossy(&played.stderr)
+            )),
         }
     }
 

@@ -1,13 +1,14 @@
 //! `wasi:logging`: a line on the standard error for each message, which is recorded like any output.
 
-use vac_core::fault::quote_line;
+use vac_core::canon::Reader;
+use vac_core::fault::{Corrupt, quote_line};
 use vac_core::ledger::Class::Effect;
 use wasmtime::component::{ComponentType, Lift, Lower};
 
 use super::io::of_console;
 use crate::host::{Host, Out};
 use crate::wall::Wall;
-use crate::wire::cases;
+use crate::wire::{Wire, cases};
 
 /// The versions under which the interface is imported: none was released.
 const VERSIONS: [&str; 2] = ["", "@0.1.0-draft"];
@@ -42,10 +43,22 @@ pub(super) fn define(wall: &mut Wall<'_>) -> wasmtime::Result<()> {
     })
 }
 
-fn log(host: &mut Host, level: Level, context: &str, message: &str) -> vac_core::fault::Result<()> {
+/// The line that a recorded call printed.
+pub(crate) fn line_of(request: &[u8]) -> Result<String, Corrupt> {
+    let mut reader = Reader::new(request, "a message to log");
+    let (level, context, message) = <(Level, String, String)>::read(&mut reader)?;
+    reader.finish()?;
+    Ok(line(level, &context, &message))
+}
+
+fn line(level: Level, context: &str, message: &str) -> String {
     let word = format!("{level:?}").to_ascii_lowercase();
     let context = if context.is_empty() { String::new() } else { format!(" {}:", quote_line(context)) };
-    let line = format!("{word}:{context} {}\n", quote_line(message));
+    format!("{word}:{context} {}\n", quote_line(message))
+}
+
+fn log(host: &mut Host, level: Level, context: &str, message: &str) -> vac_core::fault::Result<()> {
+    let line = line(level, context, message);
     host.give_out(line.len())?;
     match host.console.write(Out::Stderr, line.as_bytes()) {
         Err(error) => of_console(error).map(drop),

@@ -16,7 +16,7 @@ pub(crate) mod http_error;
 pub(crate) mod http_values;
 pub(crate) mod io;
 mod keyvalue;
-mod logging;
+pub(crate) mod logging;
 mod random;
 pub(crate) mod sockets;
 pub(crate) mod udp;

@@ -1,0 +1,45 @@
+//! `vac export-replay`: a run as one component for any engine.
+
+use serde_json::json;
+use vac_core::cid::Cid;
+use vac_core::fault::{HostAbort, Result};
+use vac_engine::export_replay;
+use vac_engine::report::show_outcome;
+
+use crate::cli::{ExportReplay, Global};
+use crate::{exit, ui};
+
+pub(crate) fn export_replay(global: &Global, args: &ExportReplay) -> Result<u8> {
+    let home = super::home_to_read(global)?;
+    let run = home.find_run(&args.run)?;
+    let exported = export_replay::export(&home, run)?;
+    let path = &args.output;
+    std::fs::write(path, &exported.bytes).map_err(|e| HostAbort::io("write", path.display(), &e))?;
+    let outcome = exported.outcome.as_ref().map(show_outcome);
+    if global.json {
+        ui::print_json(&json!({
+            "run": run.to_string(),
+            "head": exported.head.to_string(),
+            "program": exported.program.to_string(),
+            "events": exported.events,
+            "outcome": outcome,
+            "complete": exported.outcome.is_some(),
+            "output": path,
+            "bytes": exported.bytes.len(),
+            "cid": Cid::of_raw(&exported.bytes).to_string(),
+        }));
+        return Ok(exit::OK);
+    }
+    ui::print(format_args!(
+        "{} {run}: {} events in {} bytes\n",
+        ui::bold("exported"),
+        ui::count(exported.events),
+        ui::count(exported.bytes.len() as u64)
+    ));
+    match outcome {
+        Some(outcome) => ui::print(format_args!("ended {outcome}\n")),
+        None => ui::print("the record has no end: its process was killed; the component stops there\n"),
+    }
+    ui::print(format_args!("run it with `wasmtime run {}`\n", path.display()));
+    Ok(exit::OK)
+}
