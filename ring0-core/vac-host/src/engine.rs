@@ -33,6 +33,8 @@ pub const ENGINE: &str = "wasmtime 48.0.8, adapter 48.0.8.1";
 /// Changes with what is put around a core module, if that changes nothing that a run records: compiled
 /// code of before is not taken then.
 const WRAPPING: &str = "exports 2";
+/// What the engine calls its interpreter.
+const INTERPRETER: &str = "pulley64";
 /// The profile of determinism, as a run's header records it.
 pub const PROFILE: &str = "det-1";
 
@@ -66,6 +68,11 @@ pub enum Origin {
 pub trait Compiler: Send + Sync {
     /// The sealed code of a program, as [`Coder::seal`] makes it.
     fn compile(&self, loaded: &Loaded<'_>) -> Result<Vec<u8>>;
+
+    /// What the code is for.
+    fn backend(&self) -> Backend {
+        Backend::Native
+    }
 }
 
 /// The part of an engine that makes code and starts nothing.
@@ -109,6 +116,34 @@ pub struct Compiled {
     pub(crate) core: Option<CoreModule>,
 }
 
+/// What code is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Backend {
+    /// This machine.
+    #[default]
+    Native,
+    /// The engine's interpreter, which is the same on every machine.
+    Interpreter,
+}
+
+impl Backend {
+    /// The engine as a run's header records it.
+    pub fn engine(self) -> String {
+        match self {
+            Self::Native => ENGINE.to_owned(),
+            Self::Interpreter => format!("{ENGINE}, {INTERPRETER}"),
+        }
+    }
+
+    fn settings(self) -> std::result::Result<Config, HostAbort> {
+        let mut config = det_1();
+        if self == Self::Interpreter {
+            config.target(INTERPRETER).map_err(|e| machine("choose the interpreter", &e))?;
+        }
+        Ok(config)
+    }
+}
+
 /// The settings of profile `det-1`. Each is a row of `docs/determinism.md`.
 pub fn det_1() -> Config {
     let mut config = Config::new();
@@ -145,6 +180,11 @@ impl Coder {
     /// Makes code for the engine of profile `det-1`.
     pub fn new() -> Result<Self> {
         Self::with(&det_1())
+    }
+
+    /// Makes code of profile `det-1` for `backend`.
+    pub fn of(backend: Backend) -> Result<Self> {
+        Self::with(&backend.settings()?)
     }
 
     fn with(config: &Config) -> Result<Self> {
@@ -290,7 +330,12 @@ impl Engine {
 
     /// The engine of profile `det-1`, with `bytes` of stack for the guest. Code does not depend on it.
     pub fn with_stack(bytes: usize) -> Result<Self> {
-        let mut config = det_1();
+        Self::of(Backend::Native, bytes)
+    }
+
+    /// The same, for code of `backend`.
+    pub fn of(backend: Backend, bytes: usize) -> Result<Self> {
+        let mut config = backend.settings()?;
         config.max_wasm_stack(bytes).async_stack_size(bytes.saturating_add(HOST_STACK_BYTES));
         Ok(Self { stack_bytes: bytes, ..Self::with(&config, |_| Ok(()))? })
     }

@@ -54,7 +54,7 @@ mod wasi;
 mod wasi3;
 mod wire;
 
-pub use engine::{Coder, Compiled, Compiler, Engine, Origin};
+pub use engine::{Backend, Coder, Compiled, Compiler, Engine, Origin};
 pub use host::{Bucket, Console, Host, KeyValue, NoConsole, Out, Preopen, Setup};
 pub use instance::{Budget, Ending, Instance, NoWatch, Spent, Watch};
 pub use load::{Kind, Loaded};

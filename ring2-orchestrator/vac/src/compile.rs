@@ -5,7 +5,7 @@
 //! takes the sealed code from its standard output:
 //!
 //! ```text
-//! vac run x.wasm ── program ──> vac __compile MEMORY SECONDS
+//! vac run x.wasm ── program ──> vac __compile MEMORY SECONDS [interpreter]
 //!                <── 0, code ──   limits itself, then reads, compiles, writes, ends
 //!                <── 1, error ──
 //! ```
@@ -29,11 +29,13 @@ use vac_core::canon::{decode, encode};
 use vac_core::caps::raise;
 use vac_core::fault::{AbortKind, Corrupt, Error, HostAbort, Result, cut, quote, quote_line};
 use vac_engine::{HostClock, Limit, Limits};
-use vac_host::{Coder, Compiler, Loaded, Watch, load};
+use vac_host::{Backend, Coder, Compiler, Loaded, Watch, load};
 
 /// What a `vac` that compiles is called with.
 pub(crate) const SUBCOMMAND: &str = "__compile";
 
+/// The argument that asks for code of the interpreter.
+const INTERPRETER: &str = "interpreter";
 /// Begins an answer that is code.
 const CODE: u8 = 0;
 /// Begins an answer that says why there is none: `[expected, got]` in canonical form.
@@ -55,13 +57,14 @@ pub(crate) struct ChildCompiler {
     pub(crate) watch: Arc<dyn Watch>,
     pub(crate) time_max_ns: Option<u64>,
     pub(crate) memory_max_bytes: u64,
+    pub(crate) backend: Backend,
 }
 
 impl ChildCompiler {
     pub(crate) fn new(clock: Arc<dyn HostClock>, watch: Arc<dyn Watch>, limits: &Limits) -> Self {
         let (time_max_ns, memory_max_bytes) =
             (limits.get(Limit::CompileTime), limits.max(Limit::CompileMemory));
-        Self { clock, watch, time_max_ns, memory_max_bytes }
+        Self { clock, watch, time_max_ns, memory_max_bytes, backend: Backend::Native }
     }
 
     fn start(&self) -> io::Result<Child> {
@@ -70,6 +73,9 @@ impl ChildCompiler {
         let seconds = self.time_max_ns.map_or(0, |ns| (ns / 1_000_000_000 + 2).saturating_mul(threads));
         let mut command = Command::new(own_program()?);
         command.arg0("vac").arg(SUBCOMMAND).arg(self.memory_max_bytes.to_string()).arg(seconds.to_string());
+        if self.backend == Backend::Interpreter {
+            command.arg(INTERPRETER);
+        }
         command.env_clear().current_dir("/");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
     }
@@ -114,6 +120,10 @@ impl ChildCompiler {
 }
 
 impl Compiler for ChildCompiler {
+    fn backend(&self) -> Backend {
+        self.backend
+    }
+
     fn compile(&self, loaded: &Loaded<'_>) -> Result<Vec<u8>> {
         let place = quote(loaded.place);
         let mut child = self.start().map_err(|e| not_started(&e))?;
@@ -176,7 +186,7 @@ fn not_started(error: &io::Error) -> HostAbort {
 }
 
 /// This very program, even if its file was replaced since it was started.
-fn own_program() -> io::Result<PathBuf> {
+pub(crate) fn own_program() -> io::Result<PathBuf> {
     let link = Path::new("/proc/self/exe");
     if link.exists() { Ok(link.to_owned()) } else { std::env::current_exe() }
 }
@@ -185,11 +195,13 @@ fn own_program() -> io::Result<PathBuf> {
 pub(crate) fn child(args: &[String]) -> ExitCode {
     let numbers: Vec<u64> = args.iter().filter_map(|arg| arg.parse().ok()).collect();
     let [memory_max_bytes, seconds] = numbers.as_slice() else { return ExitCode::FAILURE };
+    let is_interpreted = args.iter().any(|arg| arg == INTERPRETER);
+    let backend = if is_interpreted { Backend::Interpreter } else { Backend::Native };
     let done = confine(*memory_max_bytes, *seconds).and_then(|()| {
         let mut program = Vec::new();
         io::stdin().lock().read_to_end(&mut program)?;
         let mut to = io::stdout().lock();
-        match seal(&program) {
+        match seal(&program, backend) {
             Ok(code) => {
                 to.write_all(&[CODE])?;
                 to.write_all(&code)
@@ -207,8 +219,8 @@ pub(crate) fn child(args: &[String]) -> ExitCode {
     }
 }
 
-fn seal(program: &[u8]) -> Result<Vec<u8>> {
-    Coder::new()?.seal(&load::load(program, "the program")?)
+fn seal(program: &[u8], backend: Backend) -> Result<Vec<u8>> {
+    Coder::of(backend)?.seal(&load::load(program, "the program")?)
 }
 
 /// Takes away what compiling does not need. Nothing hostile has been read yet.
