@@ -119,4 +119,10 @@ fn what_does_not_run_is_told_like_a_run() {
     // A program that falls does so every time.
     sandbox.write("trap.wasm", Guest::new().raw("unreachable").wasm());
     assert_eq!(sandbox.json(&["probe", "trap.wasm"])["deterministic"], true);
+    // The interpreter has no atomic instructions; all else is compared.
+    let atomic = "(call $number (i64.extend_i32_u (i32.atomic.rmw.add (i32.const 0) (i32.const 1))))";
+    sandbox.write("atomic.wasm", Guest::new().raw(atomic).wasm());
+    let object = sandbox.json(&["probe", "atomic.wasm"]);
+    assert_eq!(object["deterministic"], true);
+    assert!(!variation(&object, "interpreter")["error"].is_null(), "{object}");
 }

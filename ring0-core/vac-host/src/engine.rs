@@ -139,6 +139,8 @@ impl Backend {
         let mut config = det_1();
         if self == Self::Interpreter {
             config.target(INTERPRETER).map_err(|e| machine("choose the interpreter", &e))?;
+            // It has no atomic instructions: programs with them are refused by it.
+            config.wasm_threads(false);
         }
         Ok(config)
     }

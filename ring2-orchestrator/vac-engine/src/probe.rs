@@ -63,7 +63,7 @@ impl Scratch {
         work: &Path,
         has_own_code: bool,
     ) -> Result<Place> {
-        let place = Place { folder: self.folder.path.join(name) };
+        let place = Place { folder: absolute(&self.folder.path.join(name))? };
         let own = place.home();
         make(&own)?;
         link(&absolute(&home.path().join(STORE_DIR))?, &own.join(STORE_DIR))?;

@@ -226,7 +226,9 @@ impl Keys {
             manifest::check(manifest, &met, target)?;
             request.grants = manifest::effective(&met);
             // The header will name it.
-            home.store().put(Codec::Raw, &manifest.bytes)?;
+            if request.recording != Recording::Off {
+                home.store().put(Codec::Raw, &manifest.bytes)?;
+            }
         }
         Ok(Self { request, manifest, granted })
     }

@@ -16,6 +16,7 @@ mod host_call;
 mod ledger;
 mod memory;
 mod plain;
+mod replay;
 mod store;
 mod study;
 mod timing;
@@ -29,7 +30,7 @@ use figure::Figure;
 type Bench = fn() -> Result<Vec<Figure>>;
 
 /// What is measured, by name.
-const BENCHES: [(&str, Bench); 13] = [
+const BENCHES: [(&str, Bench); 14] = [
     ("compute", compute::run),
     ("call", calls::run),
     ("host-call", host_call::run),
@@ -42,7 +43,8 @@ const BENCHES: [(&str, Bench); 13] = [
     ("ledger", ledger::run),
     ("memory", memory::run),
     ("memory-policies", memory::policies),
-    ("replay", study::run),
+    ("replay", replay::run),
+    ("replay-study", study::run),
 ];
 
 /// Measures what `args` name, or everything.

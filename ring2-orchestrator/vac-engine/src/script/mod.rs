@@ -422,7 +422,7 @@ impl Context<'_> {
             };
             Ok((target.bytes, None))
         })?;
-        let cid = self.session.keep(&bytes)?;
+        let cid = self.session.keep_program(&bytes)?;
         // A record that ends here did so while compiling, which a replay need not try.
         if let Some(over) = self.session.journal().record_is_over() {
             return Err(over.into());

@@ -11,10 +11,10 @@
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
+use rustix::process::{Signal, set_parent_process_death_signal};
 use serde_json::{Value, json};
 use vac_core::fault::{HostAbort, Result, Usage, quote, quote_line};
 use vac_core::ledger::RunId;
@@ -84,6 +84,8 @@ pub(crate) fn probe(global: &Global, args: Probe) -> Result<u8> {
 
 /// One run, in the process that was started for it.
 fn inside(args: Probe, place: &Place, how: &Path) -> Result<u8> {
+    let failed = |e: rustix::io::Errno| HostAbort::io("tie a run to", "its probe", &e.into());
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed)?;
     let how = VARIATIONS.iter().find(|(_, name, _)| Path::new(name) == how).map_or(How::First, |v| v.0);
     let home = Home::open(&place.home())?;
     let from = host::working_folder()?;
@@ -135,8 +137,15 @@ struct Judged {
 }
 
 impl Judged {
+    /// The interpreter cannot run everything; what it cannot is compared in the other variations.
+    fn is_skipped(&self) -> bool {
+        self.ran.how == How::Interpreter && self.ran.run.is_err()
+    }
+
     fn is_equal(&self) -> bool {
-        self.ran.how == How::First || self.met.as_ref().is_some_and(|met| met.difference.is_none())
+        self.ran.how == How::First
+            || self.is_skipped()
+            || self.met.as_ref().is_some_and(|met| met.difference.is_none())
     }
 
     fn parting(&self) -> Option<&Parting> {
@@ -326,7 +335,8 @@ fn show_all(global: &Global, judged: &[Judged], kept: &[RunId], grants: &[Grant]
     let Some(differing) = judged.iter().find(|judged| !judged.is_equal()) else {
         let met = judged.first().and_then(|judged| judged.met.as_ref());
         let (events, head) = met.map(|met| (met.events, met.head.to_string())).unwrap_or_default();
-        let (word, runs) = (ui::bold("deterministic"), judged.len());
+        let compared = judged.iter().filter(|judged| !judged.is_skipped()).count();
+        let (word, runs) = (ui::bold("deterministic"), compared);
         ui::print(format_args!("{word}: {runs} variations, {} events each, one head\n", ui::count(events)));
         ui::print(format_args!("head  {head}\n"));
         return;
@@ -349,6 +359,7 @@ fn show_all(global: &Global, judged: &[Judged], kept: &[RunId], grants: &[Grant]
 
 fn verdict(judged: &Judged) -> String {
     match (&judged.ran.run, &judged.met) {
+        (Err(why), _) if judged.is_skipped() => format!("skipped: {why}"),
         (Err(why), _) => format!("did not run: {why}"),
         (Ok(_), Some(met)) => match &met.difference {
             None if met.has_other_ticks => "equal but for ticks".to_owned(),
