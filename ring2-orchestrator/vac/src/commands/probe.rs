@@ -93,7 +93,8 @@ fn inside(args: Probe, place: &Place, how: &Path) -> Result<u8> {
     request.ignores_manifest = args.no_manifest;
     request.grants = place.redirect(request.grants, &from);
     request.folder = place.work();
-    let target = Target::find_within(&home, &args.target, request.limits.max(Limit::Module))?;
+    let mut target = Target::find_within(&home, &args.target, request.limits.max(Limit::Module))?;
+    target.folder = target.folder.map(|folder| from.join(folder));
     // All paths were resolved; from here on the world is another one.
     if how == How::Folder {
         let failed = |e| HostAbort::io("go to", place.path().display(), &e);
