@@ -17,14 +17,14 @@ use std::sync::Arc;
 
 use vac_core::caps::Rights;
 use vac_core::fault::{HostAbort, Result, Usage, quote};
-use vac_core::ledger::{Call, Class, Entry, Head, Header, Outcome, RUNS_DIR, Reader, Return, RunId, Seq};
+use vac_core::ledger::{Call, Class, Entry, Head, Header, RUNS_DIR, Reader, Return, RunId, Seq};
 
 use crate::copies::Folder;
 use crate::grants::Grant;
 use crate::history::Side;
 use crate::home::{Home, STORE_DIR};
 use crate::journal::{kept, results};
-use crate::report::{show_body, show_kept, show_node, show_outcome};
+use crate::report::{show_kept, show_node, show_outcome};
 use crate::script::OUT_DIR;
 
 /// The folder of all probes in a home.
@@ -356,51 +356,56 @@ impl<'h> Walk<'h> {
         })
     }
 
+    /// What an entry is to people; `beside` is what the other run has.
     fn side(&self, entry: Option<&Entry>, beside: Option<&Entry>) -> Side {
-        let store = self.home.store();
         let last = self.events.saturating_sub(1);
-        let side =
-            |function: String, event, tick, request, answer| Side { event, tick, function, request, answer };
-        let words = |answer: &std::result::Result<_, Outcome>| match answer {
-            Ok(body) => show_kept(body, store),
-            Err(outcome) => show_outcome(outcome),
-        };
-        let call = |call: &Call, answer| {
-            let name = usize::try_from(call.name).ok().and_then(|n| self.names.get(n));
-            let name = name.map_or("?", String::as_str).to_owned();
-            side(name, call.seq, call.tick, show_kept(&call.request, store), answer)
-        };
-        let short = String::new;
         match entry {
-            None => side("the end of the record".into(), self.events, 0, short(), None),
-            Some(Entry::Header(header)) => {
-                let field = match beside {
-                    Some(Entry::Header(other)) => first_field(header, other),
-                    _ => None,
-                };
-                let field = field.unwrap_or_default();
-                let value = header.get(&field).map_or_else(|| "nothing".into(), show_node);
-                side(format!("field {} of the header", quote(&field)), 0, 0, short(), Some(value))
-            }
-            Some(Entry::Event(c, ret)) => call(c, Some(words(&ret.answer))),
-            Some(Entry::Begin(c)) => call(c, None),
+            None => end("the end of the record".into(), self.events, 0, None),
+            Some(Entry::Header(header)) => header_side(header, beside),
+            Some(Entry::Event(call, ret)) => self.call_side(call, Some(self.answer(ret))),
+            Some(Entry::Begin(call)) => self.call_side(call, None),
             Some(Entry::End(seq, ret)) => {
-                side(format!("the end of event {seq}"), *seq, 0, short(), Some(words(&ret.answer)))
+                end(format!("the end of event {seq}"), *seq, 0, Some(self.answer(ret)))
             }
             Some(Entry::Close { outcome, ticks, .. }) => {
-                let shown = match outcome {
-                    Outcome::Done(body) => format!("done {}", show_body(body)),
-                    other => show_outcome(other),
-                };
-                let end = format!("{shown} after {ticks} ticks");
-                side("the end of the run".into(), last, *ticks, short(), Some(end))
+                let words = format!("{} after {ticks} ticks", show_outcome(outcome));
+                end("the end of the run".into(), last, *ticks, Some(words))
             }
             Some(Entry::Name(_, name)) => {
-                side(format!("the first call of {}", quote(name)), self.events, 0, short(), None)
+                end(format!("the first call of {}", quote(name)), self.events, 0, None)
             }
-            Some(Entry::Mark { .. } | Entry::Note(_)) => side("a note".into(), last, 0, short(), None),
+            Some(Entry::Mark { .. } | Entry::Note(_)) => end("a note".into(), last, 0, None),
         }
     }
+
+    fn call_side(&self, call: &Call, answer: Option<String>) -> Side {
+        let name = usize::try_from(call.name).ok().and_then(|n| self.names.get(n));
+        let function = name.map_or("?", String::as_str).to_owned();
+        let request = show_kept(&call.request, self.home.store());
+        Side { event: call.seq, tick: call.tick, function, request, answer }
+    }
+
+    fn answer(&self, ret: &Return) -> String {
+        match &ret.answer {
+            Ok(body) => show_kept(body, self.home.store()),
+            Err(outcome) => show_outcome(outcome),
+        }
+    }
+}
+
+/// Something that is no request.
+fn end(function: String, event: Seq, tick: u64, answer: Option<String>) -> Side {
+    Side { event, tick, function, request: String::new(), answer }
+}
+
+/// The field of a header that the one beside it has otherwise.
+fn header_side(header: &Header, beside: Option<&Entry>) -> Side {
+    let field = match beside {
+        Some(Entry::Header(other)) => first_field(header, other).unwrap_or_default(),
+        _ => String::new(),
+    };
+    let value = header.get(&field).map_or_else(|| "nothing".into(), show_node);
+    end(format!("field {} of the header", quote(&field)), 0, 0, Some(value))
 }
 
 /// The first field in which two headers differ, the engine last.

@@ -27,8 +27,11 @@ const SMALL_ROUNDS: u32 = 40_000;
 const PAGES: u32 = 4096;
 const PAGE_BYTES: u32 = 4096;
 
+/// Measures some figures.
+type Part = fn(&Bench) -> Result<Vec<Figure>>;
+
 /// What is measured here; add to it what else is about going back into a run.
-const PARTS: [fn(&Bench) -> Result<Vec<Figure>>; 4] = [small_io, long_io, compute, size];
+const PARTS: [Part; 4] = [small_io, long_io, compute, size];
 
 pub(super) fn run() -> Result<Vec<Figure>> {
     let bench = Bench { folder: scratch()?, vac: vac()? };

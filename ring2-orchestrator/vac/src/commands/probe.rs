@@ -333,15 +333,22 @@ fn show_all(global: &Global, judged: &[Judged], kept: &[RunId], grants: &[Grant]
             ui::note(format_args!("{}: each run changed a copy of its own, and nothing here", quote(&grant)));
         }
     }
-    let Some(differing) = judged.iter().find(|judged| !judged.is_equal()) else {
-        let met = judged.first().and_then(|judged| judged.met.as_ref());
-        let (events, head) = met.map(|met| (met.events, met.head.to_string())).unwrap_or_default();
-        let compared = judged.iter().filter(|judged| !judged.is_skipped()).count();
-        let (word, runs) = (ui::bold("deterministic"), compared);
-        ui::print(format_args!("{word}: {runs} variations, {} events each, one head\n", ui::count(events)));
-        ui::print(format_args!("head  {head}\n"));
-        return;
-    };
+    match judged.iter().find(|judged| !judged.is_equal()) {
+        None => show_equal(judged),
+        Some(differing) => show_differing(differing, kept),
+    }
+}
+
+fn show_equal(judged: &[Judged]) {
+    let met = judged.first().and_then(|judged| judged.met.as_ref());
+    let (events, head) = met.map(|met| (met.events, met.head.to_string())).unwrap_or_default();
+    let compared = judged.iter().filter(|judged| !judged.is_skipped()).count();
+    let (word, runs) = (ui::bold("deterministic"), compared);
+    ui::print(format_args!("{word}: {runs} variations, {} events each, one head\n", ui::count(events)));
+    ui::print(format_args!("head  {head}\n"));
+}
+
+fn show_differing(differing: &Judged, kept: &[RunId]) {
     let name = differing.ran.name;
     let Some(parting) = differing.parting() else {
         ui::print(format_args!("{} `{name}`: {}\n", ui::red("failed"), quote_line(&verdict(differing))));
