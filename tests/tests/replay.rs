@@ -261,3 +261,31 @@ fn much_data_replays() {
     sandbox.vac(&["replay", "last"]).ok();
     sandbox.vac(&["verify", "last"]).ok();
 }
+
+/// Ticks of another engine are not compared. What a kernel gave stands beside them, and once was not compared
+/// either.
+#[test]
+fn results_compare_whatever_engine_recorded_them() {
+    let (sandbox, run, _) = recorded();
+    let of_another_engine = |entry: &mut Entry| match entry {
+        Entry::Header(header) => {
+            let engine = header.fields.iter_mut().filter(|(name, _)| name == "engine");
+            engine.for_each(|(_, value)| *value = Node::Text("another".into()));
+        }
+        Entry::Event(call, _) => call.tick += 1,
+        _ => {}
+    };
+    let slower = forge(&sandbox, &run, |entry, _| of_another_engine(entry));
+    assert_eq!(sandbox.json(&["replay", &slower])["same_engine"], false);
+    sandbox.vac(&["runs", "rm", &slower]).ok();
+    let other_result = forge(&sandbox, &run, |entry, _| {
+        of_another_engine(entry);
+        if let Entry::End(0, ret) = entry
+            && let Ok(Body::Inline(bytes)) = &mut ret.answer
+            && let Some(status) = bytes.last_mut()
+        {
+            *status += 5;
+        }
+    });
+    sandbox.vac(&["replay", &other_result]).fails(DIVERGENCE, &["replay differs at event 0"]);
+}

@@ -96,7 +96,9 @@ impl Journal {
     pub fn replaying(header: Header, reader: Reader, store: Arc<Store>, same_engine: bool) -> Result<Self> {
         let mut record = Record { reader, next: None, same_engine };
         record.advance()?;
-        Ok(Self::new(Ledger::in_memory(header), store, Some(record), None, Recording::Full))
+        // What was not kept then is named now as it was.
+        let recording = Recording::of(&header).unwrap_or_default();
+        Ok(Self::new(Ledger::in_memory(header), store, Some(record), None, recording))
     }
 
     /// A journal that compares another version of a program with the record of the one before.
@@ -735,8 +737,21 @@ fn record_ends(events: u64, tail: Option<Tail>) -> Error {
 pub(crate) fn kept(store: &Store, body: &Body) -> Result<Option<Vec<u8>>> {
     match body {
         Body::Inline(bytes) => Ok(Some(bytes.to_vec())),
-        Body::Stored { cid, .. } => Ok(Some(store.get(cid)?.ok_or_else(|| missing(cid))?)),
-        Body::Digest { cid, .. } => store.get(cid),
+        Body::Stored { cid, len_bytes } => {
+            let bytes = store.get(cid)?.ok_or_else(|| missing(cid))?;
+            as_long(bytes, cid, *len_bytes).map(Some)
+        }
+        Body::Digest { cid, len_bytes } => {
+            store.get(cid)?.map(|bytes| as_long(bytes, cid, *len_bytes)).transpose()
+        }
+    }
+}
+
+/// The bytes behind `cid`, if there are as many as the record says.
+fn as_long(bytes: Vec<u8>, cid: &Cid, len_bytes: u64) -> Result<Vec<u8>> {
+    match bytes.len() as u64 == len_bytes {
+        true => Ok(bytes),
+        false => Err(Corrupt::new("record", format!("body `{cid}`"), bytes.len(), len_bytes).into()),
     }
 }
 
