@@ -11,6 +11,7 @@ const COMMANDS: &[&[&str]] = &[
     &["call"],
     &["inspect"],
     &["learn"],
+    &["probe"],
     &["runs"],
     &["runs", "rm"],
     &["log"],

@@ -41,6 +41,8 @@ pub const ENGINE: &str = "wasmtime 48.0.8, adapter 48.0.8.1";
 const WRAPPING: &str = "exports 2";
 /// Changes with what [`crate::rewrite`] makes of a program. What changes ticks is another profile.
 const REWRITING: &str = "1";
+/// What the engine calls its interpreter.
+const INTERPRETER: &str = "pulley64";
 
 /// A profile of determinism: how a program is made to do the same everywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -105,6 +107,11 @@ pub enum Origin {
 pub trait Compiler: Send + Sync {
     /// The sealed code of a program under `profile`, as [`Coder::seal`] makes it.
     fn compile(&self, loaded: &Loaded<'_>, profile: Profile) -> Result<Vec<u8>>;
+
+    /// What the code is for.
+    fn backend(&self) -> Backend {
+        Backend::Native
+    }
 }
 
 /// What is made of each core module of a program under profile `det-2`.
@@ -155,13 +162,40 @@ pub struct Compiled {
     pub(crate) core: Option<CoreModule>,
 }
 
-/// The settings of `det-2` for the engine's interpreter: whatever it does differently is a bug.
-pub fn interpreted() -> wasmtime::Result<Config> {
-    let mut config = common();
-    // It has no atomic instructions.
-    config.target("pulley64")?.wasm_threads(false);
-    with_stack(&mut config, Profile::Det2, WASM_STACK_BYTES);
-    Ok(config)
+/// What code is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Backend {
+    /// This machine.
+    #[default]
+    Native,
+    /// The engine's interpreter, which is the same on every machine: whatever it does differently is a bug.
+    Interpreter,
+}
+
+impl Backend {
+    /// The engine as a run's header records it.
+    pub fn engine(self) -> String {
+        match self {
+            Self::Native => ENGINE.to_owned(),
+            Self::Interpreter => format!("{ENGINE}, {INTERPRETER}"),
+        }
+    }
+
+    /// The settings of the engine for code of `profile`.
+    pub fn settings(self, profile: Profile) -> std::result::Result<Config, HostAbort> {
+        if self == Self::Native {
+            return Ok(profile.config());
+        }
+        let mut config = match profile {
+            Profile::Det1 => det_1(),
+            Profile::Det2 => common(),
+        };
+        config.target(INTERPRETER).map_err(|e| machine("choose the interpreter", &e))?;
+        // It has no atomic instructions: programs with them are refused by it.
+        config.wasm_threads(false);
+        with_stack(&mut config, profile, WASM_STACK_BYTES);
+        Ok(config)
+    }
 }
 
 fn det_1() -> Config {
@@ -225,6 +259,11 @@ impl Coder {
     /// Makes code for the engine of `profile`.
     pub fn new(profile: Profile) -> Result<Self> {
         Self::with(profile, &profile.config(), rewrite::module)
+    }
+
+    /// Makes code of `profile` for `backend`.
+    pub fn of(profile: Profile, backend: Backend) -> Result<Self> {
+        Self::with(profile, &backend.settings(profile)?, rewrite::module)
     }
 
     fn with(profile: Profile, config: &Config, pass: Pass) -> Result<Self> {
@@ -382,7 +421,12 @@ impl Engine {
 
     /// The engine of `profile`, with `bytes` of stack for the calls of a guest.
     pub fn with_stack(profile: Profile, bytes: usize) -> Result<Self> {
-        let mut config = profile.config();
+        Self::of(profile, Backend::Native, bytes)
+    }
+
+    /// The same, for code of `backend`.
+    pub fn of(profile: Profile, backend: Backend, bytes: usize) -> Result<Self> {
+        let mut config = backend.settings(profile)?;
         with_stack(&mut config, profile, bytes);
         Ok(Self { stack_bytes: bytes, ..Self::with(profile, &config, |_| Ok(()))? })
     }

@@ -62,7 +62,7 @@ mod wasi3;
 mod watchdog;
 mod wire;
 
-pub use engine::{Coder, Compiled, Compiler, Engine, Origin, Profile};
+pub use engine::{Backend, Coder, Compiled, Compiler, Engine, Origin, Profile};
 pub use host::{Bucket, Console, Host, KeyValue, NoConsole, Out, Preopen, Setup};
 pub use instance::{Budget, Ending, Instance, NoWatch, Spent, Watch};
 pub use load::{Kind, Loaded};

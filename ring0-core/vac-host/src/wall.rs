@@ -505,8 +505,10 @@ pub(crate) fn cross<P: Wire, R: Wire>(
         }
     }
     let crossing = Crossing { function, tick, request: request.bytes_so_far() };
-    if let Some(recorded) = recorder.ask(&crossing)? {
-        return Ok(replayed(&recorded, function)?);
+    match recorder.ask(&crossing) {
+        Ok(None) => {}
+        Ok(Some(recorded)) => return Ok(replayed(&recorded, function)?),
+        Err(why) => return told(why),
     }
     let result = match act(host, params).or_else(told) {
         Ok(result) => result,
@@ -529,10 +531,14 @@ pub(crate) fn cross<P: Wire, R: Wire>(
     Ok(result)
 }
 
+/// The kind of fault by which a recorder says that it has no answer: for the guest it is as if a handle had
+/// been revoked.
+pub const UNANSWERED: &str = "unanswered";
+
 /// A revoked handle is an error that the guest sees, where its function has one.
 fn told<R: Wire>(why: Error) -> Result<R> {
     match &why {
-        Error::Fault(fault) if fault.kind == REVOKED => R::revoked().ok_or(why),
+        Error::Fault(fault) if matches!(fault.kind, REVOKED | UNANSWERED) => R::revoked().ok_or(why),
         _ => Err(why),
     }
 }

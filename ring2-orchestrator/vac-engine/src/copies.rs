@@ -84,14 +84,14 @@ impl Copies {
 }
 
 /// A folder that is removed, at the latest by the next run after a crash.
-struct Folder {
-    path: PathBuf,
+pub(crate) struct Folder {
+    pub(crate) path: PathBuf,
     lock_path: PathBuf,
     _lock: File,
 }
 
 impl Folder {
-    fn new(all: &Path) -> Result<Self> {
+    pub(crate) fn new(all: &Path) -> Result<Self> {
         let failed = |e| HostAbort::io("make a folder in", all.display(), &e);
         fs::create_dir_all(all).map_err(failed)?;
         sweep(all);

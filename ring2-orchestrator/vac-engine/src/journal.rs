@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use vac_core::canon::encode;
+use vac_core::canon::{Reader as Decoder, encode};
 use vac_core::cid::Cid;
-use vac_core::fault::{AbortKind, Corrupt, Divergence, Error, HostAbort, Result, cut};
+use vac_core::fault::{AbortKind, Corrupt, Divergence, Error, HostAbort, Result, Usage, cut, quote};
 use vac_core::ledger::{
     Body, Call, Class, Entry, Head, Header, Ledger, NameId, Outcome, Reader, Return, Seq, Tail,
 };
@@ -20,6 +20,8 @@ use vac_core::limits::EVENT_TEXT_MAX_BYTES;
 use vac_core::store::Store;
 use vac_host::{Answered, Crossing, Function, Recorder, Response};
 
+use crate::history::History;
+use crate::recording::Recording;
 use crate::scribe::{Item, Long, Scribe};
 
 /// Writes events, or compares them.
@@ -27,11 +29,19 @@ pub struct Journal {
     inner: Mutex<Inner>,
     scribe: Arc<Scribe>,
     is_live: bool,
+    recording: Recording,
     /// Whether the operator wants grants back that no entry names yet, to save the look at which.
     has_wanted: AtomicBool,
     /// Grants that were taken back until now.
     revoked: AtomicUsize,
 }
+
+/// Name of the event in which a script loads a program.
+pub(crate) const PROGRAM_EVENT: &str = "vac:script/kernel";
+/// Name of the event in which a script's kernel says what it asks for.
+pub(crate) const MANIFEST_EVENT: &str = "vac:script/manifest";
+/// Events whose bytes are kept however little else is: without them nothing could run again.
+const KEPT_EVENTS: [&str; 2] = [PROGRAM_EVENT, MANIFEST_EVENT];
 
 /// Name of the event in which a grant is taken back.
 pub const REVOKE_EVENT: &str = "vac:run/revoke";
@@ -47,6 +57,13 @@ struct Inner {
     /// Grants that would have allowed what was refused.
     denied: BTreeSet<String>,
     record: Option<Record>,
+    /// The record of another version of the program.
+    history: Option<History>,
+    recording: Recording,
+    /// The numbers of [`KEPT_EVENTS`].
+    kept: Vec<NameId>,
+    /// Why the record cannot answer: it is one without bodies.
+    lacks: Option<Usage>,
     /// Grants that the operator wants back, and those that were taken back, in order.
     wanted: BTreeSet<u32>,
     revoked: Vec<u32>,
@@ -67,18 +84,36 @@ pub struct Open(Seq);
 impl Journal {
     /// A journal that writes to `ledger`, and keeps bodies in `store`.
     pub fn live(ledger: Ledger, store: Arc<Store>) -> Self {
-        Self::new(ledger, store, None)
+        Self::recording(ledger, store, Recording::Full)
+    }
+
+    /// A journal that keeps as much as `recording` says. If that is nothing, nothing is written to `ledger`.
+    pub fn recording(ledger: Ledger, store: Arc<Store>, recording: Recording) -> Self {
+        Self::new(ledger, store, None, None, recording)
     }
 
     /// A journal that compares with what `reader` reads. Its header was read already.
     pub fn replaying(header: Header, reader: Reader, store: Arc<Store>, same_engine: bool) -> Result<Self> {
         let mut record = Record { reader, next: None, same_engine };
         record.advance()?;
-        Ok(Self::new(Ledger::in_memory(header), store, Some(record)))
+        // What was not kept then is named now as it was.
+        let recording = Recording::of(&header).unwrap_or_default();
+        Ok(Self::new(Ledger::in_memory(header), store, Some(record), None, recording))
     }
 
-    fn new(ledger: Ledger, store: Arc<Store>, record: Option<Record>) -> Self {
-        let is_live = record.is_none();
+    /// A journal that compares another version of a program with the record of the one before.
+    pub(crate) fn against(header: Header, history: History, store: Arc<Store>) -> Self {
+        Self::new(Ledger::in_memory(header), store, None, Some(history), Recording::Full)
+    }
+
+    fn new(
+        ledger: Ledger,
+        store: Arc<Store>,
+        record: Option<Record>,
+        history: Option<History>,
+        recording: Recording,
+    ) -> Self {
+        let is_live = record.is_none() && history.is_none();
         let scribe = Arc::new(Scribe::new(ledger, Arc::clone(&store), is_live));
         let inner = Inner {
             scribe: Arc::clone(&scribe),
@@ -89,6 +124,10 @@ impl Journal {
             events: 0,
             denied: BTreeSet::new(),
             record,
+            history,
+            recording,
+            kept: Vec::new(),
+            lacks: None,
             wanted: BTreeSet::new(),
             revoked: Vec::new(),
         };
@@ -96,6 +135,7 @@ impl Journal {
             inner: Mutex::new(inner),
             scribe,
             is_live,
+            recording,
             has_wanted: AtomicBool::new(false),
             revoked: AtomicUsize::new(0),
         }
@@ -104,6 +144,16 @@ impl Journal {
     /// Whether the world is really touched.
     pub fn is_live(&self) -> bool {
         self.is_live
+    }
+
+    /// Whether what happens is written down.
+    pub(crate) fn is_recorded(&self) -> bool {
+        self.recording != Recording::Off
+    }
+
+    /// What came of comparing, which ends with this.
+    pub(crate) fn take_history(&self) -> Option<History> {
+        self.lock().history.take()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -185,6 +235,9 @@ impl Journal {
     /// killed there or its operator ended it.
     pub fn record_is_over(&self) -> Option<HostAbort> {
         let inner = self.lock();
+        if let Some(history) = &inner.history {
+            return history.is_over();
+        }
         let record = inner.record.as_ref()?;
         if record.next.is_none() {
             return Some(HostAbort::new(AbortKind::Interrupt, RECORD_ENDS));
@@ -199,6 +252,9 @@ impl Journal {
     /// Never so in a live run.
     pub fn is_next(&self, name: &str) -> bool {
         let inner = self.lock();
+        if let Some(history) = &inner.history {
+            return history.is_next(name);
+        }
         match inner.record.as_ref().and_then(|record| record.next.as_ref()) {
             Some(Entry::Name(_, next)) => next == name,
             Some(Entry::Event(call, _)) => inner.names.get(name) == Some(&call.name),
@@ -208,7 +264,7 @@ impl Journal {
 
     /// Writes an unchained note.
     pub fn note(&self, fields: Vec<vac_core::ledger::Field>) {
-        if self.is_live {
+        if self.is_live && self.is_recorded() {
             // If it fails, so does all that follows.
             let _ = self.scribe.push(Entry::Note(fields).into());
         }
@@ -218,6 +274,12 @@ impl Journal {
     pub fn begin(&self, name: &str, tick: u64, request: &[u8]) -> Result<Open> {
         let mut inner = self.lock();
         let name = inner.name(name)?;
+        if let Some(history) = &mut inner.history {
+            let seq = history.begin(name, tick, request)?;
+            inner.events += 1;
+            inner.open.push(seq);
+            return Ok(Open(seq));
+        }
         let (call, request) = inner.call(name, Class::Kernel, tick, request)?;
         let seq = call.seq;
         inner.emit(Item { entry: Entry::Begin(call), request, answer: None })?;
@@ -229,6 +291,15 @@ impl Journal {
     /// Closes the event that was opened last.
     pub fn end(&self, open: Open, answer: std::result::Result<&[u8], Outcome>) -> Result<()> {
         let mut inner = self.lock();
+        if let Some(lacks) = inner.lacks.clone() {
+            return Err(lacks.into());
+        }
+        if let Some(history) = &mut inner.history {
+            history.end(open.0, answer)?;
+            inner.open.pop();
+            return Ok(());
+        }
+        inner.check_results(open.0, &answer)?;
         let (answer, long) = match answer {
             Ok(bytes) => {
                 let (body, long) = inner.body(bytes, true);
@@ -279,7 +350,7 @@ impl Journal {
     /// What must be before something of this class happens.
     fn before(&self, class: Class) -> Result<()> {
         match class {
-            Class::Effect if self.is_live => self.scribe.settle(),
+            Class::Effect if self.is_live && self.is_recorded() => self.scribe.settle(),
             _ => Ok(()),
         }
     }
@@ -288,7 +359,13 @@ impl Journal {
     pub fn close(&self, outcome: Outcome, ticks: u64) -> Result<()> {
         {
             let mut inner = self.lock();
+            if let Some(lacks) = inner.lacks.clone() {
+                return Err(lacks.into());
+            }
             let events = inner.events;
+            if let Some(history) = &mut inner.history {
+                return history.close(&outcome, ticks);
+            }
             inner.emit(Entry::Close { outcome, ticks, events }.into())?;
         }
         self.scribe.settle()
@@ -302,7 +379,13 @@ impl Inner {
             return Ok(*id);
         }
         let id = self.names.len() as NameId;
-        self.emit(Entry::Name(id, name.to_owned()).into())?;
+        match &mut self.history {
+            Some(history) => history.name(name),
+            None => self.emit(Entry::Name(id, name.to_owned()).into())?,
+        }
+        if KEPT_EVENTS.contains(&name) {
+            self.kept.push(id);
+        }
         self.names.insert(name.to_owned(), id);
         Ok(id)
     }
@@ -334,7 +417,8 @@ impl Inner {
             // The operator ended the recorded run here, which the replay cannot know by itself.
             return Err(error_of(outcome));
         }
-        let (request, long) = self.body(request, matches!(class, Class::Effect | Class::Kernel));
+        let is_kept = matches!(class, Class::Effect | Class::Kernel) && self.recording.keeps(class);
+        let (request, long) = self.body(request, is_kept);
         let parent = self.open.last().copied();
         Ok((Call { seq: self.events, parent, name, class, tick, request }, long))
     }
@@ -361,6 +445,11 @@ impl Inner {
     }
 
     fn revoke_recorded(&mut self, tick: u64) -> Result<()> {
+        if let Some(history) = &mut self.history {
+            let revoked = history.revoked()?;
+            self.events += revoked.len() as u64;
+            self.revoked.extend(revoked);
+        }
         while let Some(record) = &self.record {
             match &record.next {
                 Some(Entry::Name(_, name)) if name == REVOKE_EVENT => drop(self.name(REVOKE_EVENT)?),
@@ -378,8 +467,13 @@ impl Inner {
     }
 
     fn ask(&mut self, name: NameId, class: Class, tick: u64, request: &[u8]) -> Result<Option<Vec<u8>>> {
+        if let Some(history) = &mut self.history {
+            let answer = history.ask(name, class, tick, request)?;
+            self.events += u64::from(answer.is_some());
+            return Ok(answer);
+        }
         if self.record.is_none() {
-            if class == Class::Effect {
+            if class == Class::Effect && self.recording != Recording::Off {
                 let (call, request) = self.call(name, class, tick, request)?;
                 self.emit(Item { entry: Entry::Begin(call), request, answer: None })?;
             }
@@ -392,7 +486,7 @@ impl Inner {
         let ret = self.recorded_return(call)?;
         self.events += 1;
         match ret.answer {
-            Ok(body) => self.bytes_of(&body).map(Some),
+            Ok(body) => self.bytes_of(&body, name, self.events - 1).map(Some),
             Err(outcome) => Err(error_of(outcome)),
         }
     }
@@ -405,7 +499,17 @@ impl Inner {
         request: &[u8],
         answered: Answered<'_>,
     ) -> Result<()> {
-        let is_kept = class != Class::Computed;
+        if let Some(history) = &mut self.history {
+            history.computed(name, tick, request, Ok(answered.response.bytes()))?;
+            self.events += 1;
+            return Ok(());
+        }
+        self.denied.extend(answered.denied.map(bounded));
+        if self.recording == Recording::Off {
+            self.events += 1;
+            return Ok(());
+        }
+        let is_kept = class != Class::Computed && (self.recording.keeps(class) || self.kept.contains(&name));
         let (answer, long) = match &self.record {
             None => self.scribe.take_body(answered.response, is_kept),
             Some(_) => match answered.response {
@@ -413,12 +517,16 @@ impl Inner {
                 Response::Shared(form) => self.body(&form, is_kept),
             },
         };
-        self.denied.extend(answered.denied.map(bounded));
         let ret = Return { answer: Ok(answer), grant: answered.grant, denied: answered.denied.map(bounded) };
         self.returned(name, class, tick, request, (ret, long))
     }
 
     fn stopped(&mut self, name: NameId, class: Class, tick: u64, request: &[u8], why: &Error) -> Result<()> {
+        if let Some(history) = &mut self.history {
+            history.computed(name, tick, request, Err(outcome_of(why)))?;
+            self.events += 1;
+            return Ok(());
+        }
         let ret = Return { answer: Err(outcome_of(why)), grant: None, denied: None };
         self.returned(name, class, tick, request, (ret, None))
     }
@@ -444,6 +552,9 @@ impl Inner {
 
     /// Hands an entry over; in a replay, only if the record has the same one next.
     fn emit(&mut self, item: Item) -> Result<()> {
+        if self.recording == Recording::Off {
+            return Ok(());
+        }
         let Some(record) = &mut self.record else { return self.scribe.push(item) };
         self.scribe.check()?;
         let entry = item.entry;
@@ -485,15 +596,38 @@ impl Inner {
         Ok(ret)
     }
 
-    fn bytes_of(&self, body: &Body) -> Result<Vec<u8>> {
-        match body {
-            Body::Inline(bytes) => Ok(bytes.to_vec()),
-            Body::Stored { cid, .. } => self.store.get(cid)?.ok_or_else(|| missing(cid)),
-            Body::Digest { cid, .. } => Err(missing(cid)),
+    /// The bytes of a body of the event `seq`, a call of `name`. Those that were not kept may be in the store
+    /// for another reason.
+    fn bytes_of(&mut self, body: &Body, name: NameId, seq: Seq) -> Result<Vec<u8>> {
+        let found = kept(&self.store, body)?;
+        found.ok_or_else(|| {
+            let name = self.names.iter().find(|(_, id)| **id == name).map_or("?", |(name, _)| name);
+            self.lacks.insert(no_body(body, name, seq)).clone().into()
+        })
+    }
+
+    /// Ticks of another engine are not compared; what a kernel gave is, and stands beside them.
+    fn check_results(&self, seq: Seq, answer: &std::result::Result<&[u8], Outcome>) -> Result<()> {
+        let (Some(record), Ok(bytes)) = (&self.record, answer) else { return Ok(()) };
+        match &record.next {
+            Some(Entry::End(of, Return { answer: Ok(body), .. })) if !record.same_engine && *of == seq => {
+                match kept(&self.store, body)? {
+                    Some(recorded) if results(&recorded) != results(bytes) => {
+                        let shown = |bytes| crate::report::show_body(&Body::digest(results(bytes)));
+                        let (recorded, replayed) = (shown(&recorded), shown(bytes));
+                        Err(Box::new(Divergence { seq, recorded, replayed }).into())
+                    }
+                    _ => Ok(()),
+                }
+            }
+            _ => Ok(()),
         }
     }
 
     fn recorded_abort(&self, seq: Seq) -> Option<Outcome> {
+        if let Some(history) = &self.history {
+            return history.recorded_abort(seq);
+        }
         match &self.record.as_ref()?.next {
             Some(Entry::End(recorded, Return { answer: Err(outcome @ Outcome::Abort { kind, .. }), .. }))
                 if *recorded == seq && is_outside(*kind) =>
@@ -576,7 +710,7 @@ fn named(bytes: &[u8]) -> Body {
 }
 
 /// Whether two bodies name the same bytes, wherever they are kept.
-fn same_bytes(a: &Body, b: &Body) -> bool {
+pub(crate) fn same_bytes(a: &Body, b: &Body) -> bool {
     let name = |body: &Body| match body {
         Body::Inline(bytes) => Err(bytes.clone()),
         Body::Stored { cid, len_bytes } | Body::Digest { cid, len_bytes } => Ok((*cid, *len_bytes)),
@@ -597,6 +731,48 @@ fn record_ends(events: u64, tail: Option<Tail>) -> Error {
         }
     };
     HostAbort::new(AbortKind::Interrupt, message).into()
+}
+
+/// The bytes of a body; `None` if they were not kept.
+pub(crate) fn kept(store: &Store, body: &Body) -> Result<Option<Vec<u8>>> {
+    match body {
+        Body::Inline(bytes) => Ok(Some(bytes.to_vec())),
+        Body::Stored { cid, len_bytes } => {
+            let bytes = store.get(cid)?.ok_or_else(|| missing(cid))?;
+            as_long(bytes, cid, *len_bytes).map(Some)
+        }
+        Body::Digest { cid, len_bytes } => {
+            store.get(cid)?.map(|bytes| as_long(bytes, cid, *len_bytes)).transpose()
+        }
+    }
+}
+
+/// The bytes behind `cid`, if there are as many as the record says.
+fn as_long(bytes: Vec<u8>, cid: &Cid, len_bytes: u64) -> Result<Vec<u8>> {
+    match bytes.len() as u64 == len_bytes {
+        true => Ok(bytes),
+        false => Err(Corrupt::new("record", format!("body `{cid}`"), bytes.len(), len_bytes).into()),
+    }
+}
+
+/// Why a replay cannot go on at an event whose body was not kept.
+pub(crate) fn no_body(body: &Body, name: &str, seq: Seq) -> Usage {
+    let message = format!(
+        "event {seq} `{}` has {} bytes of which only the digest was recorded, and the store does not have them",
+        quote(name),
+        body.len_bytes()
+    );
+    Usage::new(message)
+        .hint("`--record=full`, the default, keeps what a replay needs; `vac verify` still checks the chain")
+}
+
+/// The results in what a kernel gave, `[ticks, results]`; of anything else all of it.
+pub(crate) fn results(bytes: &[u8]) -> &[u8] {
+    let mut reader = Decoder::new(bytes, "the answer of a kernel");
+    match reader.array_of(2).and_then(|()| reader.uint()) {
+        Ok(_) => bytes.get(reader.at()..).unwrap_or_default(),
+        Err(_) => bytes,
+    }
 }
 
 fn missing(cid: &Cid) -> Error {
@@ -661,7 +837,8 @@ impl KernelRecorder {
 impl Recorder for KernelRecorder {
     fn ask(&mut self, crossing: &Crossing<'_>) -> Result<Option<Vec<u8>>> {
         // Live, only an effect has something to write before it happens.
-        if self.journal.is_live && crossing.function.class != Class::Effect {
+        let is_written = crossing.function.class == Class::Effect && self.journal.is_recorded();
+        if self.journal.is_live && !is_written {
             return Ok(None);
         }
         let class = crossing.function.class;
@@ -679,9 +856,15 @@ impl Recorder for KernelRecorder {
         }
         let mut inner = self.journal.lock();
         // A name stands before its first event.
-        inner.function(function)?;
+        let name = inner.function(function)?;
+        if let Some(history) = &mut inner.history {
+            return history.recorded_request(name).map(Some);
+        }
         match inner.record.as_ref().and_then(|record| record.next.as_ref()) {
-            Some(Entry::Begin(call) | Entry::Event(call, _)) => inner.bytes_of(&call.request).map(Some),
+            Some(Entry::Begin(call) | Entry::Event(call, _)) => {
+                let (name, request, seq) = (call.name, call.request.clone(), call.seq);
+                inner.bytes_of(&request, name, seq).map(Some)
+            }
             // Another event: it differs whatever was asked.
             _ => Ok(Some(Vec::new())),
         }

@@ -18,6 +18,9 @@
 //! - [`script`]: Starlark over handles
 //! - [`replay`]: running again from the ledger alone
 //! - [`export_replay`]: a run as one component that needs no store
+//! - [`history`]: another version of a program against a record; `quirks` of older versions
+//! - [`recording`]: how much of a run is kept
+//! - [`probe`]: one program several times, with something different around it
 //! - [`verify`]: checking that everything a ledger names is there and is itself
 //! - [`report`]: runs and events as data for those who show them
 
@@ -27,6 +30,7 @@ mod copies;
 pub mod export_replay;
 pub mod grants;
 pub mod grants_file;
+pub mod history;
 pub mod home;
 pub mod journal;
 pub mod learn;
@@ -35,6 +39,9 @@ pub mod manifest;
 pub mod memory;
 pub mod namespace;
 pub mod net_grants;
+pub mod probe;
+mod quirks;
+pub mod recording;
 pub mod replay;
 pub mod report;
 pub mod revoke;
@@ -51,3 +58,4 @@ pub mod verify;
 pub use clock::{Deadline, HostClock};
 pub use home::Home;
 pub use limits::{Limit, Limits};
+pub use recording::Recording;

@@ -1,18 +1,22 @@
 //! Running again from the ledger alone: no network, no policy, no original files.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use vac_core::canon::Node;
+use vac_core::canon::{self, Node};
 use vac_core::cid::Cid;
-use vac_core::fault::{AbortKind, Corrupt, Divergence, Error, HostAbort, Result};
+use vac_core::fault::{AbortKind, Corrupt, Divergence, Error, HostAbort, Result, Usage, quote};
 use vac_core::ledger::{Class, Entry, Head, Header, Outcome, Reader, Return, RunId, Seq, Tail};
-use vac_host::Watch;
 use vac_host::engine::{ENGINE, Profile};
+use vac_host::{Compiled, Watch, inspect};
 
 use crate::grants;
+use crate::history::{Compared, History};
 use crate::home::Home;
-use crate::journal::{Journal, RECORD_ENDS, is_outside};
+use crate::journal::{Journal, PROGRAM_EVENT, RECORD_ENDS, is_outside, kept};
 use crate::limits::{Limit, Limits};
+use crate::quirks;
+use crate::recording::Recording;
 use crate::run::{HEADER_FORMAT, What, finish, recorded_args, seed_bytes};
 use crate::script;
 use crate::session::{Ask, Outside, Session, With};
@@ -61,7 +65,7 @@ pub fn replay(home: &Home, run: RunId, mut outside: Outside) -> Result<Replayed>
     let clock = Arc::clone(&outside.clock);
     outside.console = Arc::new(std::sync::Mutex::new(vac_host::NoConsole));
     outside.watch = Arc::new(RecordWatch { journal: Arc::clone(&journal), operator: outside.watch });
-    let replayed = run_again(home, run, &record, &journal, outside);
+    let replayed = run_again(home, run, &record, &journal, &Replaced::default(), outside);
     let time_ns = clock.monotonic_ns().saturating_sub(started_ns);
     let done = |events, ticks| Replayed {
         run,
@@ -97,6 +101,116 @@ struct RecordWatch {
 impl Watch for RecordWatch {
     fn stop(&self) -> Option<HostAbort> {
         self.operator.stop().or_else(|| self.journal.record_is_over())
+    }
+}
+
+/// What is run instead of what the record names.
+#[derive(Debug, Default)]
+pub struct Replaced {
+    /// The program or script of the run.
+    pub target: Option<Target>,
+    /// Programs that its script loads, by the text it loads them by.
+    pub kernels: BTreeMap<String, Target>,
+}
+
+impl Replaced {
+    fn is_nothing(&self) -> bool {
+        self.target.is_none() && self.kernels.is_empty()
+    }
+}
+
+/// How a run of another version went against the record.
+#[derive(Debug, Clone)]
+pub struct Upgraded {
+    /// The run.
+    pub run: RunId,
+    /// Events of the record.
+    pub events: u64,
+    /// What is the same and what is not.
+    pub compared: Compared,
+    /// Whether nothing differs.
+    pub is_safe: bool,
+    /// How the recorded run ended; `None` if its record has no end.
+    pub outcome: Option<Outcome>,
+    /// Host time it took.
+    pub time_ns: u64,
+}
+
+/// Runs `replaced` against the record of `run`: up to the first request that differs, or with all of them
+/// listed if `is_lenient`. Every answer comes from the record.
+pub fn upgrade(
+    home: &Home,
+    run: RunId,
+    replaced: &Replaced,
+    is_lenient: bool,
+    mut outside: Outside,
+) -> Result<Upgraded> {
+    let record = read(home, run)?;
+    check_format(&record.header)?;
+    check_replaced(home, run, &record.header, replaced)?;
+    let mut reader = Reader::open(Arc::clone(home.storage()), run)?;
+    reader.next()?;
+    let history = History::new(reader, Arc::clone(home.store()), is_lenient)?;
+    let journal = Arc::new(Journal::against(record.header.clone(), history, Arc::clone(home.store())));
+    let clock = Arc::clone(&outside.clock);
+    let started_ns = clock.monotonic_ns();
+    outside.console = Arc::new(std::sync::Mutex::new(vac_host::NoConsole));
+    outside.watch = Arc::new(RecordWatch { journal: Arc::clone(&journal), operator: outside.watch });
+    let ended = run_again(home, run, &record, &journal, replaced, outside);
+    let history = journal
+        .take_history()
+        .ok_or_else(|| HostAbort::new(AbortKind::Machine, "the comparison with the record was lost"))?;
+    let differs = history.differs();
+    match ended {
+        Ok(_) | Err(Error::Divergence(_)) => {}
+        Err(Error::Abort(abort)) if record.outcome.is_none() && abort.message == RECORD_ENDS => {}
+        Err(error) => return Err(error),
+    }
+    let compared = history.finish();
+    Ok(Upgraded {
+        run,
+        events: record.events,
+        is_safe: !differs && compared.stopped.is_none(),
+        compared,
+        outcome: record.outcome,
+        time_ns: clock.monotonic_ns().saturating_sub(started_ns),
+    })
+}
+
+/// Whether the run has what is to be replaced.
+fn check_replaced(home: &Home, run: RunId, header: &Header, replaced: &Replaced) -> Result<()> {
+    let is_script = What::from_word(&text(header, "what")?) == Some(What::Script);
+    if let Some(target) = replaced.target.as_ref().filter(|target| target.is_script() != is_script) {
+        let (what, hint) = match is_script {
+            true => ("a script", "`--with NAME=FILE` replaces a program that it loads as `kernel(\"NAME\")`"),
+            false => ("no script", "`--with FILE` names another version of the same program"),
+        };
+        let message =
+            format!("`{}` cannot take the place of the run's target, which is {what}", target.place);
+        return Err(Usage::new(message).hint(hint).into());
+    }
+    let Some(name) = replaced.kernels.keys().next() else { return Ok(()) };
+    let loads = crate::report::Filter { name: Some(PROGRAM_EVENT.to_owned()), ..Default::default() };
+    let mut loaded: Vec<String> = Vec::new();
+    for event in crate::report::events(home, run, &loads)? {
+        let name = kept(home.store(), &event.request)?;
+        match name.map(|bytes| canon::decode(&bytes, "the name of a program")) {
+            Some(Ok(name)) => loaded.push(name),
+            // A name that was not kept may be the one.
+            _ => return Ok(()),
+        }
+    }
+    match replaced.kernels.keys().find(|name| !loaded.contains(name)) {
+        None => Ok(()),
+        Some(_) if loaded.is_empty() => {
+            let message = format!("the run loads no program `{}`, and no other", quote(name));
+            Err(Usage::new(message).hint("`--with FILE` replaces the target itself").into())
+        }
+        Some(name) => {
+            let loaded: Vec<_> = loaded.iter().map(|name| format!("`{}`", quote(name))).collect();
+            let message = format!("the run loads no program `{}`", quote(name));
+            Err(Usage::new(message).hint(format!("it loads {}", loaded.join(", "))).into())
+        }
     }
 }
 
@@ -160,9 +274,13 @@ fn profile(header: &Header) -> Result<Profile> {
     Profile::named(&name).ok_or_else(|| wrong("profile", known, header.get("profile")))
 }
 
+/// Whether this version can replay a run with this header.
 pub(crate) fn check_format(header: &Header) -> Result<()> {
+    if Recording::of(header).is_none() {
+        return Err(wrong("record", "`digest`, or nothing", header.get("record")));
+    }
     match header.get("format") {
-        Some(Node::Int(HEADER_FORMAT)) => Ok(()),
+        Some(Node::Int(HEADER_FORMAT)) => quirks::check(header),
         other => Err(wrong("format", HEADER_FORMAT, other)),
     }
 }
@@ -172,28 +290,37 @@ fn run_again(
     run: RunId,
     record: &Record,
     journal: &Arc<Journal>,
+    replaced: &Replaced,
     outside: Outside,
 ) -> Result<(Head, u64)> {
     let header = &record.header;
-    let target = Target::from_store(home, &link(header, "target")?).map_err(|_| {
-        let cid = header.get("target").cloned();
-        Corrupt::new(
-            "record",
-            format!("run `{run}`"),
-            "its program in the store",
-            format!("no object {cid:?}"),
-        )
-    })?;
+    // What takes the place of a program goes by its name in the record.
+    let identity = link(header, "target")?;
+    let target = match &replaced.target {
+        Some(target) => target.clone(),
+        None => Target::from_store(home, &identity).map_err(|_| {
+            let cid = header.get("target").cloned();
+            Corrupt::new(
+                "record",
+                format!("run `{run}`"),
+                "its program in the store",
+                format!("no object {cid:?}"),
+            )
+        })?,
+    };
     let seed = seed_bytes(int(header, "seed")?);
-    let limits = limits(record)?;
+    let limits = limits(record, replaced.is_nothing())?;
     let programs = Programs::new(&limits, &outside).under(profile(header)?);
     let mut session = Session::replay(home, programs, Arc::clone(journal), run, seed, limits, outside);
+    session.replaced.clone_from(&replaced.kernels);
     let trees = grants::trees_to_keep(&grants::in_header(header));
     let what = text(header, "what")?;
     let finished = match What::from_word(&what) {
-        Some(What::Script) => script::replay(session, &target, header)?,
+        Some(What::Script) => script::replay(session, &Target { cid: identity, ..target }, header)?,
         Some(what @ (What::Run | What::Serve)) => {
-            let compiled = session.programs.compile_linked(home, &target, &recorded_links(home, header)?)?;
+            let links = recorded_links(home, header)?;
+            let compiled = session.programs.compile_as(home, &target, &links, identity)?;
+            check_world(&session.programs, &compiled, what, &target)?;
             let (args, env) = (texts(header, "args")?, pairs(header, "env")?);
             let name = args.first().cloned().unwrap_or_default();
             let ask = match what {
@@ -205,12 +332,13 @@ fn run_again(
             finish(session, gave)?
         }
         Some(What::Call) if header.get("calls").is_some() => {
-            let compiled = session.programs.compile_linked(home, &target, &recorded_links(home, header)?)?;
+            let links = recorded_links(home, header)?;
+            let compiled = session.programs.compile_as(home, &target, &links, identity)?;
             crate::calls::replay(session, &target, &compiled, &texts(header, "calls")?, &trees)?
         }
         // Before there could be several calls, a header had the parts of its only one.
         Some(What::Call) => {
-            let compiled = session.programs.compile(home, &target)?;
+            let compiled = session.programs.compile_as(home, &target, &[], identity)?;
             let export = text(header, "export")?;
             let args = recorded_args(&session.programs, &compiled, &export, &text(header, "arguments")?)?;
             let gave = session.kernel(
@@ -225,6 +353,19 @@ fn run_again(
         None => return Err(wrong("what", "run, serve, call or script", header.get("what"))),
     };
     Ok((finished.summary.head, finished.summary.ticks))
+}
+
+/// Whether the program can be asked what the recorded one was.
+fn check_world(programs: &Programs, compiled: &Compiled, what: What, target: &Target) -> Result<()> {
+    let engine = programs.engine()?;
+    let (can, export) = match what {
+        What::Serve => (inspect::is_service(engine, compiled), "wasi:http/handler"),
+        _ => (inspect::is_command(engine, compiled), "wasi:cli/run"),
+    };
+    if can {
+        return Ok(());
+    }
+    Err(Usage::new(format!("`{}` does not export `{export}`, which the run called", target.place)).into())
 }
 
 /// The linked programs, which the header names and the store has.
@@ -246,7 +387,7 @@ pub(crate) fn recorded_links(home: &Home, header: &Header) -> Result<Vec<Target>
 
 /// The limits of the record; where its operator ended it, the tick at which that happened, since
 /// nothing else would end a replay there.
-fn limits(record: &Record) -> Result<Limits> {
+fn limits(record: &Record, is_same_program: bool) -> Result<Limits> {
     let field = |name: &str| record.header.get(name).ok_or_else(|| wrong(name, "a limit", None));
     let (ticks, memory) = (field("ticks_max")?, field("memory_max_bytes")?);
     let listed = record.header.get("limits");
@@ -254,6 +395,7 @@ fn limits(record: &Record) -> Result<Limits> {
         .ok_or_else(|| wrong("limits", "limits that a run can have", listed))?;
     if let Some(Outcome::Abort { kind, .. }) = &record.outcome
         && is_outside(*kind)
+        && is_same_program
     {
         // A kernel of `det-2` stops where its ticks are over its limit, at the first look at which they are. What
         // a function of the host ended is an event, which the kernel must still reach.

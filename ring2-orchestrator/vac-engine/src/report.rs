@@ -281,7 +281,8 @@ pub fn show_kept(body: &Body, store: &Store) -> String {
 /// A longer body is shown by its name.
 const SHOWN_MAX_BYTES: u64 = 1024;
 
-fn show_bytes(bytes: &[u8]) -> String {
+/// Bytes in canonical form as a value in a few words, others as text.
+pub fn show_bytes(bytes: &[u8]) -> String {
     match canon::decode::<Node>(bytes, "body") {
         Ok(Node::List(items)) => format!("({})", items.iter().map(show_node).collect::<Vec<_>>().join(", ")),
         Ok(node) => show_node(&node),

@@ -19,6 +19,7 @@ use crate::home::Home;
 use crate::journal::outcome_of;
 use crate::limits::{Limit, Limits};
 use crate::manifest::{self, Manifest};
+use crate::recording::Recording;
 use crate::session::{Ask, Gave, Outside, Session, Summary, With, keep_as};
 use crate::target::{Programs, Target};
 use crate::{script, secrets};
@@ -49,6 +50,8 @@ pub struct Request {
     pub links: Vec<Target>,
     /// Whether the program gets all that is granted, whatever its manifest asks for.
     pub ignores_manifest: bool,
+    /// How much of the run is kept.
+    pub recording: Recording,
 }
 
 /// What a run was about: the first field of its header.
@@ -223,7 +226,9 @@ impl Keys {
             manifest::check(manifest, &met, target)?;
             request.grants = manifest::effective(&met);
             // The header will name it.
-            home.store().put(Codec::Raw, &manifest.bytes)?;
+            if request.recording != Recording::Off {
+                home.store().put(Codec::Raw, &manifest.bytes)?;
+            }
         }
         Ok(Self { request, manifest, granted })
     }
@@ -258,16 +263,20 @@ pub(crate) fn start<'h>(
     home: &'h Home,
     programs: Programs,
     target: &Target,
-    header: Header,
+    mut header: Header,
     request: &Request,
     outside: Outside,
 ) -> Result<Session<'h>> {
+    let engine = header.fields.iter_mut().find(|(name, _)| name == "engine");
+    engine.into_iter().for_each(|(_, engine)| *engine = Node::Text(programs.backend().engine()));
     let started = outside.clock.unix_ms();
     // First: an object is durable before an entry that names it is written, and the header names this one.
-    keep_as(home, &target.cid, &target.bytes)?;
-    request.links.iter().try_for_each(|link| keep_as(home, &link.cid, &link.bytes))?;
-    let session =
-        Session::live(home, programs, header, seed_bytes(request.seed), request.limits.clone(), outside)?;
+    if request.recording != Recording::Off {
+        keep_as(home, &target.cid, &target.bytes)?;
+        request.links.iter().try_for_each(|link| keep_as(home, &link.cid, &link.bytes))?;
+    }
+    let (seed, limits) = (seed_bytes(request.seed), request.limits.clone());
+    let session = Session::live(home, programs, header, seed, limits, request.recording, outside)?;
     session.journal().note(note(started, target, request));
     Ok(session)
 }
@@ -327,6 +336,7 @@ pub(crate) fn header(what: What, target: &Cid, request: &Request, mut fields: Ve
         let secrets = request.secrets.iter().map(secrets::Given::to_node).collect();
         fields.push(("secrets".to_owned(), Node::List(secrets)));
     }
+    fields.extend(request.recording.field());
     if !request.links.is_empty() {
         let links = request.links.iter().map(|link| Node::Link(link.cid)).collect();
         fields.push(("links".to_owned(), Node::List(links)));

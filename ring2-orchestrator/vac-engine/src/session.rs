@@ -3,6 +3,7 @@
 //! A session starts kernels one after the other, counts what they use, and ends with an
 //! outcome. Its caller learns that outcome only after the last entry is durable.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -26,9 +27,10 @@ use crate::copies::Copies;
 use crate::home::Home;
 use crate::journal::{Journal, KernelRecorder, Open, error_of, outcome_of};
 use crate::limits::{Limit, Limits};
+use crate::recording::Recording;
 use crate::revoke;
 use crate::scribe::abort_of;
-use crate::target::Programs;
+use crate::target::{Programs, Target};
 use crate::tree;
 
 /// Name of the event in which a kernel runs.
@@ -83,8 +85,8 @@ pub struct KernelUse {
 /// How a run went.
 #[derive(Debug, Clone)]
 pub struct Summary {
-    /// The run.
-    pub run: RunId,
+    /// The run, if it was recorded.
+    pub run: Option<RunId>,
     /// The head of its ledger.
     pub head: Head,
     /// Ticks of all kernels.
@@ -171,6 +173,8 @@ pub struct Session<'h> {
     pub home: &'h Home,
     /// Its programs.
     pub programs: Programs,
+    /// In a replay, programs that take the place of those that a script loads, by the text it loads them by.
+    pub(crate) replaced: BTreeMap<String, Target>,
     journal: Arc<Journal>,
     flusher: Option<Flusher>,
     run: RunId,
@@ -188,18 +192,24 @@ pub struct Session<'h> {
 }
 
 impl<'h> Session<'h> {
-    /// Starts a run that touches the world and is recorded.
+    /// Starts a run that touches the world, and is recorded as `recording` says.
     pub fn live(
         home: &'h Home,
         programs: Programs,
         header: Header,
         seed: [u8; 32],
         limits: Limits,
+        recording: Recording,
         outside: Outside,
     ) -> Result<Self> {
         let run = RunId::new(outside.clock.unix_ms(), outside.clock.random_u32());
+        if recording == Recording::Off {
+            let (ledger, store) = (Ledger::in_memory(header), Arc::clone(home.store()));
+            let journal = Arc::new(Journal::recording(ledger, store, recording));
+            return Ok(Self::new(home, programs, journal, None, run, seed, limits, outside));
+        }
         let (ledger, committer) = Ledger::create(Arc::clone(home.storage()), run, header)?;
-        let journal = Arc::new(Journal::live(ledger, Arc::clone(home.store())));
+        let journal = Arc::new(Journal::recording(ledger, Arc::clone(home.store()), recording));
         let (storage, heard) = (Arc::clone(home.storage()), Arc::clone(&journal));
         let listen = move || heard.want_back(&revoke::wanted(&*storage, run));
         let flusher = Flusher::start(Arc::clone(&journal), Arc::clone(home.store()), committer, listen);
@@ -235,6 +245,7 @@ impl<'h> Session<'h> {
         Self {
             home,
             programs,
+            replaced: BTreeMap::new(),
             journal,
             flusher,
             run,
@@ -283,6 +294,11 @@ impl<'h> Session<'h> {
         }
         keep_as(self.home, &cid, bytes)?;
         Ok(cid)
+    }
+
+    /// Keeps a program that the ledger will name, if there is one.
+    pub(crate) fn keep_program(&self, bytes: &[u8]) -> Result<Cid> {
+        if self.journal.is_recorded() { self.keep(bytes) } else { Ok(Cid::of_raw(bytes)) }
     }
 
     /// Runs a kernel. What it gives back is what it was recorded to give back.
@@ -496,10 +512,13 @@ impl<'h> Session<'h> {
         if let Some(flusher) = self.flusher {
             flusher.finish(head, entries)?;
             revoke::forget(&**self.home.storage(), self.run);
+        } else if self.journal.is_live() {
+            // No group made durable what was kept on purpose: trees, what a script put.
+            self.home.store().commit()?;
         }
         let time_ns = self.outside.clock.monotonic_ns().saturating_sub(self.started_ns);
         Ok(Summary {
-            run: self.run,
+            run: self.journal.is_recorded().then_some(self.run),
             head,
             ticks: self.ticks,
             events,
@@ -515,6 +534,9 @@ impl<'h> Session<'h> {
     pub fn result_body(&self, bytes: &[u8]) -> Result<Body> {
         if let Some(body) = Body::inline(bytes) {
             return Ok(body);
+        }
+        if !self.journal.is_recorded() {
+            return Ok(Body::digest(bytes));
         }
         Ok(Body::Stored { cid: self.keep(bytes)?, len_bytes: bytes.len() as u64 })
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use vac_core::cid::Cid;
 use vac_core::fault::{HostAbort, Result, Usage, quote};
 use vac_host::limits::MODULE_DEFAULT_BYTES;
-use vac_host::{Compiled, Compiler, Engine, Loaded, Profile, inspect, load};
+use vac_host::{Backend, Compiled, Compiler, Engine, Loaded, Profile, inspect, load};
 
 use crate::home::Home;
 use crate::limits::{Limit, Limits};
@@ -171,10 +171,15 @@ impl Programs {
         load::load_as(target.cid, &target.bytes, &target.place)
     }
 
+    /// What programs are compiled for.
+    pub fn backend(&self) -> Backend {
+        self.compiler.backend()
+    }
+
     /// The engine, started when it is first needed.
     pub fn engine(&self) -> Result<&Engine> {
         if self.engine.get().is_none() {
-            let _ = self.engine.set(Engine::with_stack(self.profile, self.stack_bytes)?);
+            let _ = self.engine.set(Engine::of(self.profile, self.compiler.backend(), self.stack_bytes)?);
         }
         self.engine.get().ok_or_else(|| {
             HostAbort::new(vac_core::fault::AbortKind::Machine, "the engine did not start").into()
@@ -191,6 +196,29 @@ impl Programs {
         let compiled = Arc::new(engine.compile_by(&loaded, Some(&**home.storage()), &*self.compiler)?);
         self.compiled.insert(target.cid, Arc::clone(&compiled));
         Ok(compiled)
+    }
+
+    /// The compiled form of `target` with `links`, under the name `identity`: that of the program whose place it
+    /// takes.
+    pub fn compile_as(
+        &mut self,
+        home: &Home,
+        target: &Target,
+        links: &[Target],
+        identity: Cid,
+    ) -> Result<Arc<Compiled>> {
+        if identity == target.cid {
+            return self.compile_linked(home, target, links);
+        }
+        let root = self.load(target)?;
+        let linked = if links.is_empty() { None } else { Some(link_all(&root, links)?) };
+        let loaded = match &linked {
+            Some(bytes) => load::load(bytes, &target.place)?,
+            None => root,
+        };
+        let mut compiled = self.engine()?.compile_by(&loaded, Some(&**home.storage()), &*self.compiler)?;
+        compiled.cid = identity;
+        Ok(Arc::new(compiled))
     }
 
     /// The compiled form of `target` with `links` standing in for imports that the host does not have.

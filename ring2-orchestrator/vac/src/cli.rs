@@ -73,6 +73,9 @@ pub(crate) enum Command {
     Replay(Replay),
     /// Write a run as one component that any engine with `wasi:cli` runs to the same output.
     ExportReplay(ExportReplay),
+    /// Run a program with something different around it each time, and compare every event.
+    #[command(after_help = limits::table())]
+    Probe(Probe),
     /// Take a grant back from a run that goes on.
     Revoke(Revoke),
     /// Check the chain of a run, and hash everything it names again.
@@ -149,12 +152,30 @@ pub(crate) struct Patience {
     pub(crate) limits: Vec<limits::Asked>,
 }
 
+/// How much of a run is kept.
+#[derive(Debug, Args)]
+pub(crate) struct Kept {
+    /// What to keep of the run: full, digest (the ledger, but no long body of what was read or changed outside),
+    /// or off (nothing: no run to show, verify or replay).
+    #[arg(long, value_name = "MODE", default_value = "full", value_parser = recording)]
+    pub(crate) record: vac_engine::Recording,
+}
+
+fn recording(text: &str) -> Result<vac_engine::Recording, String> {
+    let all = vac_engine::Recording::ALL;
+    let names: Vec<_> = all.iter().map(|mode| mode.word()).collect();
+    let found = all.into_iter().find(|mode| mode.word() == text);
+    found.ok_or_else(|| format!("expected one of {}", names.join(", ")))
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// A `.star` script, a `.wasm` file, a CID or builtin:NAME.
     pub(crate) target: String,
     #[command(flatten)]
     pub(crate) given: Given,
+    #[command(flatten)]
+    pub(crate) kept: Kept,
     /// Give the program all that is granted, whatever its manifest asks for.
     #[arg(long)]
     pub(crate) no_manifest: bool,
@@ -195,6 +216,8 @@ pub(crate) struct Call {
     pub(crate) raw: bool,
     #[command(flatten)]
     pub(crate) given: Given,
+    #[command(flatten)]
+    pub(crate) kept: Kept,
     /// Give the program all that is granted, whatever its manifest asks for.
     #[arg(long)]
     pub(crate) no_manifest: bool,
@@ -293,6 +316,13 @@ fn class(text: &str) -> Result<vac_core::ledger::Class, String> {
 pub(crate) struct Replay {
     /// A run: its identity, the beginning or end of it, or `last`.
     pub(crate) run: String,
+    /// Run another version against the record, and say whether it asks for the same: a program or script in the
+    /// place of the run's target, or NAME=TARGET in the place of what its script loads as NAME.
+    #[arg(long = "with", value_name = "[NAME=]TARGET")]
+    pub(crate) with: Vec<String>,
+    /// Go on after the first difference, and list all of them.
+    #[arg(long, requires = "with")]
+    pub(crate) lenient: bool,
     #[command(flatten)]
     pub(crate) patience: Patience,
 }
@@ -304,6 +334,26 @@ pub(crate) struct ExportReplay {
     /// Where the component goes.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Probe {
+    /// A `.star` script, a `.wasm` file, a CID or builtin:NAME.
+    pub(crate) target: String,
+    /// Call a typed export, `export(args)`, instead of running a command; several in the same instance.
+    #[arg(long = "call", value_name = "CALL", conflicts_with = "args")]
+    pub(crate) calls: Vec<String>,
+    #[command(flatten)]
+    pub(crate) given: Given,
+    /// Give the program all that is granted, whatever its manifest asks for.
+    #[arg(long)]
+    pub(crate) no_manifest: bool,
+    /// Where the run of this process happens, that was started by the one that compares.
+    #[arg(long, hide = true, num_args = 2, value_names = ["PLACE", "HOW"])]
+    pub(crate) inside: Vec<PathBuf>,
+    /// Arguments of the program.
+    #[arg(last = true)]
+    pub(crate) args: Vec<String>,
 }
 
 #[derive(Debug, Args)]

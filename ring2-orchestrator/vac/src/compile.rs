@@ -5,7 +5,7 @@
 //! takes the sealed code from its standard output:
 //!
 //! ```text
-//! vac run x.wasm ── program ──> vac __compile MEMORY SECONDS PROFILE
+//! vac run x.wasm ── program ──> vac __compile MEMORY SECONDS PROFILE [interpreter]
 //!                <── 0, code ──   limits itself, then reads, compiles, writes, ends
 //!                <── 1, error ──
 //! ```
@@ -29,11 +29,13 @@ use vac_core::canon::{decode, encode};
 use vac_core::caps::raise;
 use vac_core::fault::{AbortKind, Corrupt, Error, HostAbort, Result, cut, quote, quote_line};
 use vac_engine::{HostClock, Limit, Limits};
-use vac_host::{Coder, Compiler, Loaded, Profile, Watch, load};
+use vac_host::{Backend, Coder, Compiler, Loaded, Profile, Watch, load};
 
 /// What a `vac` that compiles is called with.
 pub(crate) const SUBCOMMAND: &str = "__compile";
 
+/// The argument that asks for code of the interpreter.
+const INTERPRETER: &str = "interpreter";
 /// Begins an answer that is code.
 const CODE: u8 = 0;
 /// Begins an answer that says why there is none: `[expected, got]` in canonical form.
@@ -55,13 +57,14 @@ pub(crate) struct ChildCompiler {
     pub(crate) watch: Arc<dyn Watch>,
     pub(crate) time_max_ns: Option<u64>,
     pub(crate) memory_max_bytes: u64,
+    pub(crate) backend: Backend,
 }
 
 impl ChildCompiler {
     pub(crate) fn new(clock: Arc<dyn HostClock>, watch: Arc<dyn Watch>, limits: &Limits) -> Self {
         let (time_max_ns, memory_max_bytes) =
             (limits.get(Limit::CompileTime), limits.max(Limit::CompileMemory));
-        Self { clock, watch, time_max_ns, memory_max_bytes }
+        Self { clock, watch, time_max_ns, memory_max_bytes, backend: Backend::Native }
     }
 
     fn start(&self, profile: Profile) -> io::Result<Child> {
@@ -75,6 +78,9 @@ impl ChildCompiler {
             .arg(self.memory_max_bytes.to_string())
             .arg(seconds.to_string())
             .arg(profile.name());
+        if self.backend == Backend::Interpreter {
+            command.arg(INTERPRETER);
+        }
         command.env_clear().current_dir("/");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
     }
@@ -119,6 +125,10 @@ impl ChildCompiler {
 }
 
 impl Compiler for ChildCompiler {
+    fn backend(&self) -> Backend {
+        self.backend
+    }
+
     fn compile(&self, loaded: &Loaded<'_>, profile: Profile) -> Result<Vec<u8>> {
         let place = quote(loaded.place);
         let mut child = self.start(profile).map_err(|e| not_started(&e))?;
@@ -181,14 +191,19 @@ fn not_started(error: &io::Error) -> HostAbort {
 }
 
 /// This very program, even if its file was replaced since it was started.
-fn own_program() -> io::Result<PathBuf> {
+pub(crate) fn own_program() -> io::Result<PathBuf> {
     let link = Path::new("/proc/self/exe");
     if link.exists() { Ok(link.to_owned()) } else { std::env::current_exe() }
 }
 
 /// The child: compiles its standard input. The arguments are those of [`ChildCompiler::start`].
 pub(crate) fn child(args: &[String]) -> ExitCode {
-    let [memory_max_bytes, seconds, profile] = args else { return ExitCode::FAILURE };
+    let [memory_max_bytes, seconds, profile, rest @ ..] = args else { return ExitCode::FAILURE };
+    let backend = match rest {
+        [] => Backend::Native,
+        [word] if word == INTERPRETER => Backend::Interpreter,
+        _ => return ExitCode::FAILURE,
+    };
     let numbers = memory_max_bytes.parse().ok().zip(seconds.parse().ok());
     let Some(((memory_max_bytes, seconds), profile)) = numbers.zip(Profile::named(profile)) else {
         return ExitCode::FAILURE;
@@ -197,7 +212,7 @@ pub(crate) fn child(args: &[String]) -> ExitCode {
         let mut program = Vec::new();
         io::stdin().lock().read_to_end(&mut program)?;
         let mut to = io::stdout().lock();
-        match seal(&program, profile) {
+        match seal(&program, profile, backend) {
             Ok(code) => {
                 to.write_all(&[CODE])?;
                 to.write_all(&code)
@@ -215,8 +230,8 @@ pub(crate) fn child(args: &[String]) -> ExitCode {
     }
 }
 
-fn seal(program: &[u8], profile: Profile) -> Result<Vec<u8>> {
-    Coder::new(profile)?.seal(&load::load(program, "the program")?)
+fn seal(program: &[u8], profile: Profile, backend: Backend) -> Result<Vec<u8>> {
+    Coder::of(profile, backend)?.seal(&load::load(program, "the program")?)
 }
 
 /// Takes away what compiling does not need. Nothing hostile has been read yet.

@@ -12,7 +12,7 @@ use rustix::event::PollFlags;
 use vac_core::fault::{Error, HostAbort, Result, Usage};
 use vac_engine::session::Outside;
 use vac_engine::{Deadline, HostClock, Limit, Limits};
-use vac_host::{Console, Out, Watch};
+use vac_host::{Backend, Console, Out, Watch};
 
 use crate::client::Client;
 use crate::compile::ChildCompiler;
@@ -85,10 +85,20 @@ pub(crate) fn outside(
     console: impl FnOnce(&Arc<dyn Watch>) -> Arc<Mutex<dyn Console>>,
     limits: &Limits,
 ) -> Outside {
+    outside_of(Backend::Native, console, limits)
+}
+
+/// The same, with programs compiled for `backend`.
+pub(crate) fn outside_of(
+    backend: Backend,
+    console: impl FnOnce(&Arc<dyn Watch>) -> Arc<Mutex<dyn Console>>,
+    limits: &Limits,
+) -> Outside {
     let clock: Arc<dyn HostClock> = Arc::new(SystemClock::new());
     let time = limits.get(Limit::Time).map(Duration::from_nanos);
     let watch: Arc<dyn Watch> = Arc::new(Deadline::new(Arc::clone(&clock), time, interrupt_flag()));
-    let compiler = Arc::new(ChildCompiler::new(Arc::clone(&clock), Arc::clone(&watch), limits));
+    let compiler = ChildCompiler::new(Arc::clone(&clock), Arc::clone(&watch), limits);
+    let compiler = Arc::new(ChildCompiler { backend, ..compiler });
     let console = Arc::new(Mutex::new(Patient { inner: console(&watch), watch: Arc::clone(&watch) }));
     Outside { clock, watch, console, compiler, http: Some(Arc::new(Client)) }
 }
@@ -169,6 +179,19 @@ fn read_stdin(max: usize) -> io::Result<Vec<u8>> {
 pub(crate) struct Captured {
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: Vec<u8>,
+}
+
+/// Reads the standard input, and lets nobody hear what a guest writes: the ledger has it.
+pub(crate) struct Muted;
+
+impl Console for Muted {
+    fn read(&mut self, max: usize) -> io::Result<Vec<u8>> {
+        read_stdin(max)
+    }
+
+    fn write(&mut self, _: Out, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Bytes of each stream that are kept; the ledger has the rest.

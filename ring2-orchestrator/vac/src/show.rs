@@ -21,9 +21,10 @@ pub(crate) fn summary(summary: &Summary, granted: &[Grant]) {
         ui::note(format!("tree  {}  {cid}", quote(guest)));
     }
     let line = format!(
-        "run {}  head {}  {} ticks  {} events  {}",
-        summary.run,
-        summary.head,
+        "{}  {} ticks  {} events  {}",
+        summary
+            .run
+            .map_or_else(|| "not recorded".to_owned(), |run| format!("run {run}  head {}", summary.head)),
         ui::count(summary.ticks),
         ui::count(summary.events),
         ui::time(summary.time_ns)
@@ -67,8 +68,8 @@ fn kernel_row(kernel: &KernelUse) -> Vec<String> {
 /// A summary as JSON.
 pub(crate) fn summary_json(summary: &Summary) -> Value {
     json!({
-        "run": summary.run.to_string(),
-        "head": summary.head.to_string(),
+        "run": summary.run.map(|run| run.to_string()),
+        "head": summary.run.map(|_| summary.head.to_string()),
         "outcome": show_outcome(&summary.outcome),
         "ticks": summary.ticks,
         "events": summary.events,

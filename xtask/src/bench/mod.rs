@@ -17,6 +17,7 @@ mod host_call;
 mod ledger;
 mod memory;
 mod plain;
+mod replay;
 mod store;
 mod study;
 mod timing;
@@ -44,7 +45,8 @@ const BENCHES: [(&str, Bench); 14] = [
     ("ledger", ledger::run),
     ("memory", memory::run),
     ("memory-policies", memory::policies),
-    ("replay", study::run),
+    ("replay", replay::run),
+    ("replay-study", study::run),
 ];
 
 /// Measures what `args` name, or everything.

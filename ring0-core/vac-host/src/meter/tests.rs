@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use vac_core::fault::{AbortKind, Error, HostAbort};
 use wasmtime::component::Val;
 
-use crate::engine::{Profile, interpreted};
+use crate::engine::{Backend, Profile};
 use crate::{Budget, Engine, Instance, NoRecorder, Setup, Watch, load};
 
 fn start(engine: &Engine, bytes: &[u8], budget: Budget) -> (Result<Instance, Error>, u64) {
@@ -28,7 +28,7 @@ fn call(engine: &Engine, bytes: &[u8], export: &str, args: &[Val], budget: Budge
 
 /// The compiler and the interpreter.
 fn engines() -> [Engine; 2] {
-    let interpreter = Engine::with(Profile::Det2, &interpreted().unwrap(), |_| Ok(())).unwrap();
+    let interpreter = Engine::with(Profile::Det2, &Backend::Interpreter.settings(Profile::Det2).unwrap(), |_| Ok(())).unwrap();
     [Engine::new().unwrap(), interpreter]
 }
 

@@ -40,7 +40,7 @@ use crate::calls::Live;
 use crate::copies::Copies;
 use crate::grants::{Grant, in_header, trees_to_keep};
 use crate::home::Home;
-use crate::journal::outcome_of;
+use crate::journal::{PROGRAM_EVENT, outcome_of};
 use crate::manifest::Manifest;
 use crate::namespace::Namespaces;
 use crate::run::{Finished, Request, What, header, start};
@@ -414,7 +414,7 @@ impl Context<'_> {
     /// `kernel(target)`: the program's bytes become part of the record.
     fn kernel(&mut self, text: &str) -> Result<usize> {
         let home = self.session.home;
-        let bytes = self.event("vac:script/kernel", Class::Read, &encode(text), || {
+        let bytes = self.event(PROGRAM_EVENT, Class::Read, &encode(text), || {
             let target = match (text.starts_with("builtin:") || text.parse::<Cid>().is_ok(), &self.folder) {
                 (true, _) => Target::find(home, text)?,
                 (false, None) => return Err(no_folder()),
@@ -422,14 +422,15 @@ impl Context<'_> {
             };
             Ok((target.bytes, None))
         })?;
-        let cid = self.session.keep(&bytes)?;
+        let cid = self.session.keep_program(&bytes)?;
         // A record that ends here did so while compiling, which a replay need not try.
         if let Some(over) = self.session.journal().record_is_over() {
             return Err(over.into());
         }
         let target = Target { bytes, cid, name: text.to_owned(), place: text.to_owned(), folder: None };
         let manifest = self.manifest(text, &target)?;
-        let compiled = self.session.programs.compile(home, &target)?;
+        let program = self.session.replaced.get(text).cloned().unwrap_or(target);
+        let compiled = self.session.programs.compile_as(home, &program, &[], cid)?;
         self.kernels.push(Kernel { name: text.to_owned(), compiled, manifest });
         Ok(self.kernels.len() - 1)
     }

@@ -12,6 +12,7 @@ use vac_host::{Bucket, Preopen, inspect};
 
 use super::{Context, Held, Kernel, OWN_GRANTS, failed_io, outside_folder, read_below};
 use crate::grants::{Grant, Part, clean, open_below};
+use crate::journal::MANIFEST_EVENT;
 use crate::manifest::{self, Ask, Manifest};
 use crate::session::With;
 use crate::target::Target;
@@ -193,8 +194,6 @@ impl Context<'_> {
     }
 }
 
-/// Name of the event in which a kernel's manifest is read.
-const MANIFEST_EVENT: &str = "vac:script/manifest";
 /// Name of the event in which a kernel is not called, because it lacks what it asks for or what it is given
 /// cannot be opened.
 const REFUSED_EVENT: &str = "vac:script/refused";

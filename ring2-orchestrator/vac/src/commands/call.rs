@@ -16,6 +16,7 @@ pub(crate) fn call(global: &Global, args: Call) -> Result<u8> {
     let home = super::home(global)?;
     let mut request = request(&home, args.given, Vec::new())?;
     request.ignores_manifest = args.no_manifest;
+    request.recording = args.kept.record;
     let target = Target::find_within(&home, &args.target, request.limits.max(Limit::Module))?;
     let show = if args.raw { show_raw } else { show_text };
     with_console(global, &target.name, &request.limits, &request.grants, show, |outside| {

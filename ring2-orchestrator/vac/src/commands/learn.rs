@@ -147,7 +147,8 @@ fn teach(
     finished: &Finished,
     again: String,
 ) -> Result<Taught> {
-    let learned = learn::learn(home, finished.summary.run, &request.grants)?;
+    let run = finished.summary.run.ok_or_else(|| Usage::new("what is not recorded teaches nothing"))?;
+    let learned = learn::learn(home, run, &request.grants)?;
     let lacked = learned.refused.iter().any(|grant| grant != "stdin");
     if finished.error.is_some() || lacked && code(finished) != exit::OK {
         return Ok(Taught { learned, text: None, again });

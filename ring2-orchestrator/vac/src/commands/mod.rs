@@ -12,12 +12,14 @@ mod inspect;
 mod learn;
 mod log;
 mod mem;
+mod probe;
 mod replay;
 mod revoke;
 mod run;
 mod runs;
 mod serve;
 mod store;
+mod upgrade;
 mod verify;
 
 /// Does what was typed.
@@ -33,6 +35,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<u8> {
         Command::Log(args) => log::log(&global, args),
         Command::Replay(args) => replay::replay(&global, &args),
         Command::ExportReplay(args) => export_replay::export_replay(&global, &args),
+        Command::Probe(args) => probe::probe(&global, args),
         Command::Revoke(args) => revoke::revoke(&global, &args),
         Command::Verify(args) => verify::verify(&global, &args),
         Command::Mem(args) => mem::mem(&global, args),

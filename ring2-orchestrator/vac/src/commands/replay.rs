@@ -15,6 +15,9 @@ pub(crate) fn replay(global: &Global, args: &Replay) -> Result<u8> {
     let home = super::home(global)?;
     let run = home.find_run(&args.run)?;
     let limits = limits::of_patience(&args.patience)?;
+    if !args.with.is_empty() {
+        return super::upgrade::upgrade(global, args, &home, run, &limits);
+    }
     let progress = Progress::start(&format!("replaying {run}"), global.quiet || global.json);
     let replayed =
         vac_engine::replay::replay(&home, run, host::outside(|_| Arc::new(Mutex::new(NoConsole)), &limits));
@@ -45,7 +48,13 @@ pub(crate) fn replay(global: &Global, args: &Replay) -> Result<u8> {
     ui::print(format_args!("head  {}\n", replayed.head));
     match outcome {
         Some(outcome) => ui::print(format_args!("ended {outcome}\n")),
-        None => ui::print("the record has no end: its process was killed; it replays up to there\n"),
+        None => ui::print(format_args!(
+            "the record has no end: its process was killed; it replays up to there, {}\n",
+            match replayed.events.checked_sub(1) {
+                Some(last) => format!("event {last}"),
+                None => "before its first event".to_owned(),
+            }
+        )),
     }
     if !replayed.same_engine {
         ui::note("recorded by another engine: outputs and order were compared, ticks were not");

@@ -12,7 +12,7 @@ use vac_engine::run::{Finished, Request};
 use vac_engine::secrets;
 use vac_engine::session::Outside;
 use vac_engine::target::Target;
-use vac_engine::{Limit, Limits};
+use vac_engine::{Limit, Limits, Recording};
 use vac_host::Console;
 
 use crate::cli::{Allowed, Given, Global, Run};
@@ -25,6 +25,7 @@ pub(crate) fn run(global: &Global, args: Run) -> Result<u8> {
     let home = super::home(global)?;
     let mut request = request(&home, args.given, args.args)?;
     request.ignores_manifest = args.no_manifest;
+    request.recording = args.kept.record;
     let target = Target::find_within(&home, &args.target, request.limits.max(Limit::Module))?;
     let mut lacks_files = false;
     let code = with_console(
@@ -78,7 +79,20 @@ pub(super) fn request(home: &Home, given: Given, args: Vec<String>) -> Result<Re
     let links = given.links.iter().map(find).collect::<Result<_>>()?;
     let folder = host::working_folder()?;
     let grants = file.grants;
-    Ok(Request { args, env, grants, config, secrets, seed, limits, folder, links, ignores_manifest: false })
+    let (ignores_manifest, recording) = (false, Recording::Full);
+    Ok(Request {
+        args,
+        env,
+        grants,
+        config,
+        secrets,
+        seed,
+        limits,
+        folder,
+        links,
+        ignores_manifest,
+        recording,
+    })
 }
 
 /// The grants of the file, if there is one, and then those that were typed.
