@@ -93,6 +93,21 @@ fn name_of<'n>(names: &'n [String], call: &Call) -> Result<&'n str> {
     Ok(names.get(call.name as usize).ok_or_else(missing)?)
 }
 
+/// An event with both its halves, if an entry is or completes one. `open` are those without an end: a kernel, and
+/// an effect inside of it.
+fn whole(open: &mut Vec<Call>, entry: Entry) -> Result<Option<(Call, Return)>> {
+    match entry {
+        Entry::Begin(call) => open.push(call),
+        Entry::Event(call, ret) => return Ok(Some((call, ret))),
+        Entry::End(seq, ret) => match open.pop() {
+            Some(call) if call.seq == seq => return Ok(Some((call, ret))),
+            _ => return Err(unbalanced(seq).into()),
+        },
+        _ => {}
+    }
+    Ok(None)
+}
+
 fn unbalanced(seq: u64) -> Corrupt {
     Corrupt::new("record", format!("event {seq}"), "an end of what was begun last", "another")
 }
@@ -110,36 +125,15 @@ struct Record<'h> {
 impl Record<'_> {
     /// Adds every event; how many there were, and how the run ended.
     fn read(&mut self, reader: &mut Reader) -> Result<(u64, Option<Outcome>)> {
-        let (mut names, mut events, mut outcome) = (Vec::new(), 0, None);
-        // An effect may be open inside of a kernel, and nothing else in anything else.
-        let mut open: Vec<Call> = Vec::new();
+        let (mut names, mut open, mut events, mut outcome) = (Vec::new(), Vec::new(), 0, None);
         while let Some(entry) = reader.next()? {
-            let (call, ret) = match entry {
-                Entry::Name(_, name) => {
-                    names.push(name);
-                    continue;
-                }
-                Entry::Begin(call) => {
-                    open.push(call);
-                    continue;
-                }
-                Entry::End(seq, ret) => match open.pop() {
-                    Some(call) if call.seq == seq => (call, ret),
-                    _ => return Err(unbalanced(seq).into()),
-                },
-                Entry::Event(call, ret) => (call, ret),
-                Entry::Close { outcome: ended, .. } => {
-                    outcome = Some(ended);
-                    continue;
-                }
-                Entry::Header(_) | Entry::Mark { .. } | Entry::Note(_) => continue,
-            };
-            match name_of(&names, &call)? {
-                KERNEL_EVENT => self.kernel(&call, Some(&ret))?,
-                name if name.starts_with(OF_THE_RUN) => {}
-                name => {
-                    self.event(name, &call, &ret)?;
-                    events += 1;
+            match entry {
+                Entry::Name(_, name) => names.push(name),
+                Entry::Close { outcome: ended, .. } => outcome = Some(ended),
+                entry => {
+                    if let Some((call, ret)) = whole(&mut open, entry)? {
+                        events += u64::from(self.add(name_of(&names, &call)?, &call, &ret)?);
+                    }
                 }
             }
         }
@@ -150,6 +144,15 @@ impl Record<'_> {
             self.kernel(call, None)?;
         }
         Ok((events, outcome))
+    }
+
+    /// Adds an event, and says whether it is one of the program.
+    fn add(&mut self, name: &str, call: &Call, ret: &Return) -> Result<bool> {
+        match name {
+            KERNEL_EVENT => self.kernel(call, Some(ret)).map(|()| false),
+            name if name.starts_with(OF_THE_RUN) => Ok(false),
+            name => self.event(name, call, ret).map(|()| true),
+        }
     }
 
     /// A kernel that ran: nothing of a command, and a call otherwise.

@@ -6,7 +6,7 @@
 use vac_core::canon::Reader;
 use vac_core::fault::{Corrupt, Result, quote};
 use wasm_encoder::{BlockType, Function, Ieee32, Ieee64, InstructionSink, ValType};
-use wit_parser::abi::{AbiVariant, WasmSignature};
+use wit_parser::abi::{AbiVariant, WasmSignature, WasmType};
 use wit_parser::{Int, Type, TypeDefKind, World, WorldItem, WorldKey};
 
 use super::image::Image;
@@ -68,27 +68,16 @@ impl Driver {
             return Err(refused(&self.place, &format!("its call of `{}` has handles", quote(export))));
         }
         let signature = self.needs.resolve.wasm_signature(AbiVariant::GuestImport, &function);
-        let types: Vec<Type> = function.params.iter().map(|param| param.ty).collect();
-        let at = self.lower(&types, args, export)?;
-        let mut core = match signature.indirect_params {
-            true => vec![u64::from(at)],
-            false => self.flattened(&types, at),
-        };
         let result = match function.result {
             Some(ty) => Some(self.expected(ty, results, export, &signature)?),
             None => None,
         };
+        let mut core = self.core_args(&function, args, export, &signature)?;
         if let Some(Expected { by_pointer: true, room, .. }) = result {
             core.push(u64::from(room));
         }
-        let what = match results {
-            Some(_) => "gave another result than recorded",
-            None => "did not end where its record does",
-        };
-        let number = self.calls.len() + 1;
-        let said = format!("error: call {number} of the run, `{}`, {what}\n", quote(export));
-        let differs = (self.image.keep(said.as_bytes())?, said.len() as u32);
-        let types = |types: &[wit_parser::abi::WasmType]| types.iter().map(|ty| val_type(*ty)).collect();
+        let differs = self.words(export, results.is_some())?;
+        let types = |types: &[WasmType]| types.iter().map(|ty| val_type(*ty)).collect();
         let called = Called {
             interface,
             name: function.name,
@@ -97,6 +86,33 @@ impl Driver {
         };
         self.calls.push(Planned { called, args: core, result, is_last: results.is_none(), differs });
         Ok(())
+    }
+
+    /// What is said if a call does not do as the record has it.
+    fn words(&mut self, export: &str, has_result: bool) -> Result<(u32, u32)> {
+        let what = match has_result {
+            true => "gave another result than recorded",
+            false => "did not end where its record does",
+        };
+        let number = self.calls.len() + 1;
+        let said = format!("error: call {number} of the run, `{}`, {what}\n", quote(export));
+        Ok((self.image.keep(said.as_bytes())?, said.len() as u32))
+    }
+
+    /// Arguments as core values: themselves, or the address of all.
+    fn core_args(
+        &mut self,
+        function: &wit_parser::Function,
+        args: &[u8],
+        export: &str,
+        signature: &WasmSignature,
+    ) -> Result<Vec<u64>> {
+        let types: Vec<Type> = function.params.iter().map(|param| param.ty).collect();
+        let at = self.lower(&types, args, export)?;
+        Ok(match signature.indirect_params {
+            true => vec![u64::from(at)],
+            false => self.flattened(&types, at),
+        })
     }
 
     /// The module, which prints `printed` after all calls.
@@ -365,23 +381,8 @@ impl Equal<'_> {
             }
             Kind::Float => {
                 code.local_get(0).local_get(1).i32_const(size).call(same);
-                for side in [0, 1] {
-                    match ty {
-                        Type::F32 => code
-                            .local_get(side)
-                            .f32_load(mem(0, 0))
-                            .local_get(side)
-                            .f32_load(mem(0, 0))
-                            .f32_ne(),
-                        _ => code
-                            .local_get(side)
-                            .f64_load(mem(0, 0))
-                            .local_get(side)
-                            .f64_load(mem(0, 0))
-                            .f64_ne(),
-                    };
-                }
-                code.i32_and().i32_or().return_();
+                both_nan(&mut code, ty);
+                code.i32_or().return_();
             }
             Kind::List(item) => self.list(&mut code, &item),
             Kind::Fields(types) => {
@@ -389,25 +390,35 @@ impl Equal<'_> {
                     self.part(&mut code, ty, offset.size_wasm32() as i32);
                 }
             }
-            Kind::Cases { tag, payload, cases } => {
-                code.local_get(0).local_get(1).i32_const(tag as i32).call(same).i32_eqz();
-                code.if_(BlockType::Empty).i32_const(0).return_().end();
-                for (ty, case) in cases.iter().zip(0_i32..) {
-                    let Some(ty) = ty else { continue };
-                    code.local_get(0);
-                    match tag {
-                        1 => code.i32_load8_u(mem(0, 0)),
-                        2 => code.i32_load16_u(mem(0, 0)),
-                        _ => code.i32_load(mem(0, 0)),
-                    };
-                    code.i32_const(case).i32_eq().if_(BlockType::Empty);
-                    self.part(&mut code, ty, payload.cast_signed());
-                    code.end();
-                }
-            }
+            Kind::Cases { tag, payload, cases } => self.cases(&mut code, tag, payload, &cases, same),
         }
         code.i32_const(1).end();
         function
+    }
+
+    /// The same case, and in it the same payload.
+    fn cases(
+        &self,
+        code: &mut InstructionSink<'_>,
+        tag: usize,
+        payload: u32,
+        cases: &[Option<Type>],
+        same: u32,
+    ) {
+        code.local_get(0).local_get(1).i32_const(tag as i32).call(same).i32_eqz();
+        code.if_(BlockType::Empty).i32_const(0).return_().end();
+        for (ty, case) in cases.iter().zip(0_i32..) {
+            let Some(ty) = ty else { continue };
+            code.local_get(0);
+            match tag {
+                1 => code.i32_load8_u(mem(0, 0)),
+                2 => code.i32_load16_u(mem(0, 0)),
+                _ => code.i32_load(mem(0, 0)),
+            };
+            code.i32_const(case).i32_eq().if_(BlockType::Empty);
+            self.part(code, ty, payload.cast_signed());
+            code.end();
+        }
     }
 
     /// Gives back 0 if a part differs.
@@ -430,6 +441,19 @@ impl Equal<'_> {
         code.local_get(b).i32_const(size).i32_add().local_set(b);
         code.local_get(left).i32_const(1).i32_sub().local_set(left).br(0).end().end();
     }
+}
+
+/// 1 if both floats are none.
+fn both_nan(code: &mut InstructionSink<'_>, ty: &Type) {
+    for side in [0, 1] {
+        match ty {
+            Type::F32 => {
+                code.local_get(side).f32_load(mem(0, 0)).local_get(side).f32_load(mem(0, 0)).f32_ne()
+            }
+            _ => code.local_get(side).f64_load(mem(0, 0)).local_get(side).f64_load(mem(0, 0)).f64_ne(),
+        };
+    }
+    code.i32_and();
 }
 
 /// The arguments of a request, `[program, export, arguments, environment]`.

@@ -3,10 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use vac_core::fault::Result;
-use wac_graph::types::{ItemKind, Package};
+use vac_core::fault;
+use wac_graph::types::Package;
 use wac_graph::{CompositionGraph, EncodeOptions, NodeId, PackageId};
-use wasmparser::{ComponentTypeRef, Parser, Payload};
+use wasm_encoder::reencode::{ReencodeComponent, RoundtripReencoder};
+use wasm_encoder::{
+    Component, ComponentExportKind, ComponentExportSection, ComponentImportSection, ComponentSection, Encode,
+};
+use wasmparser::{ComponentImport, ComponentTypeRef, Parser, Payload, TypeBounds};
 
 use super::world::{refused, unusable};
 
@@ -18,11 +22,17 @@ const OWN: [&str; 5] =
     ["wasi:io/error", "wasi:io/streams", "wasi:cli/stdout", "wasi:cli/stderr", "wasi:cli/exit"];
 
 /// Joins `program` with the `player` that exports all that it imports, and with the `driver` that calls it.
-pub(super) fn join(program: &[u8], player: Vec<u8>, driver: Option<Vec<u8>>, place: &str) -> Result<Vec<u8>> {
+pub(super) fn join(
+    program: &[u8],
+    player: Vec<u8>,
+    driver: Option<Vec<u8>>,
+    place: &str,
+) -> fault::Result<Vec<u8>> {
     let mut join = Join { graph: CompositionGraph::new(), given: BTreeMap::new(), place };
     let player = join.add("vac:player", player)?;
     join.gives(player);
-    let program = join.add("vac:program", program.to_vec())?;
+    let program = types_exported(program).map_err(|e| unusable(place, &e))?;
+    let program = join.add("vac:program", program)?;
     let command = match driver {
         Some(driver) => {
             join.gives(program);
@@ -45,7 +55,7 @@ pub(super) fn foreign_import(component: &[u8]) -> wasmparser::Result<Option<Stri
                     let import = import?;
                     let name = import.name.name;
                     let is_own = OWN.iter().any(|own| name.split('@').next() == Some(*own));
-                    if !is_own && !matches!(import.ty, ComponentTypeRef::Type(_)) {
+                    if !is_own {
                         return Ok(Some(name.to_owned()));
                     }
                 }
@@ -54,6 +64,50 @@ pub(super) fn foreign_import(component: &[u8]) -> wasmparser::Result<Option<Stri
         }
     }
     Ok(None)
+}
+
+/// `component` with the types exported that it imports. Both name a type that stands before, and number it anew;
+/// but what is imported somebody would have to give.
+fn types_exported(component: &[u8]) -> Result<Vec<u8>, String> {
+    let (mut out, mut depth) = (Component::new().finish(), 0);
+    for payload in Parser::new(0).parse_all(component) {
+        let payload = payload.map_err(|e| e.to_string())?;
+        match &payload {
+            Payload::ComponentImportSection(imports) if depth == 1 => {
+                for import in imports.clone() {
+                    import_or_export(&import.map_err(|e| e.to_string())?, &mut out)?;
+                }
+            }
+            other => {
+                if let Some((id, range)) = other.as_section().filter(|_| depth == 1) {
+                    out.push(id);
+                    component.get(range).unwrap_or_default().encode(&mut out);
+                }
+            }
+        }
+        match payload {
+            Payload::Version { .. } => depth += 1,
+            Payload::End(_) => depth -= 1,
+            _ => {}
+        }
+    }
+    Ok(out)
+}
+
+/// One import as it is, or, if it is of a type, as an export.
+fn import_or_export(import: &ComponentImport<'_>, out: &mut Vec<u8>) -> Result<(), String> {
+    let name = import.name.name;
+    if let ComponentTypeRef::Type(TypeBounds::Eq(index)) = import.ty {
+        let mut exports = ComponentExportSection::new();
+        exports.export(name, ComponentExportKind::Type, index, None);
+        exports.append_to_component(out);
+        return Ok(());
+    }
+    let ty = RoundtripReencoder.component_type_ref(import.ty).map_err(|e| e.to_string())?;
+    let mut imports = ComponentImportSection::new();
+    imports.import(name, ty);
+    imports.append_to_component(out);
+    Ok(())
 }
 
 /// A component that is part of the other.
@@ -72,15 +126,14 @@ struct Join<'a> {
 
 impl Join<'_> {
     /// Adds a component, whose imports are given by those before or by the host.
-    fn add(&mut self, name: &str, bytes: Vec<u8>) -> Result<Part> {
+    fn add(&mut self, name: &str, bytes: Vec<u8>) -> fault::Result<Part> {
         let failed = |why: &dyn std::fmt::Display| unusable(self.place, why);
         let package = Package::from_bytes(name, None, bytes, self.graph.types_mut());
         let package = package.map_err(|e| failed(&format!("{e:#}")))?;
         let package = self.graph.register_package(package).map_err(|e| failed(&e))?;
         let imports = self.graph.types()[self.graph[package].ty()].imports.clone();
         let node = self.graph.instantiate(package);
-        // Types that are imported stay so: they need nobody.
-        for (name, _) in imports.iter().filter(|(_, kind)| !matches!(kind, ItemKind::Type(_))) {
+        for name in imports.keys() {
             if let Some(from) = self.given.get(name) {
                 let given = self.graph.alias_instance_export(*from, name).map_err(|e| failed(&e))?;
                 self.graph.set_instantiation_argument(node, name, given).map_err(|e| failed(&e))?;
@@ -96,7 +149,7 @@ impl Join<'_> {
     }
 
     /// The component that is the command that a part is.
-    fn finish(mut self, command: Part) -> Result<Vec<u8>> {
+    fn finish(mut self, command: Part) -> fault::Result<Vec<u8>> {
         let failed = |why: &dyn std::fmt::Display| unusable(self.place, why);
         let world = &self.graph.types()[self.graph[command.package].ty()];
         let run = world.exports.keys().find(|name| name.starts_with(RUN)).cloned();
@@ -105,6 +158,8 @@ impl Join<'_> {
         };
         let export = self.graph.alias_instance_export(command.node, &run).map_err(|e| failed(&e))?;
         self.graph.export(export, &run).map_err(|e| failed(&e))?;
-        self.graph.encode(EncodeOptions::default()).map_err(|e| failed(&e))
+        // What comes of it is validated with its section.
+        let options = EncodeOptions { validate: false, ..EncodeOptions::default() };
+        self.graph.encode(options).map_err(|e| failed(&e))
     }
 }

@@ -379,7 +379,8 @@ fn encoded(mut module: Vec<u8>, needs: &Needs, place: &str) -> Result<Vec<u8>> {
     embed_component_metadata(&mut module, &needs.resolve, needs.world, StringEncoding::UTF8)
         .map_err(|e| failed(&e))?;
     let encoder = ComponentEncoder::default().module(&module).map_err(|e| failed(&e))?;
-    encoder.validate(true).encode().map_err(|e| failed(&e))
+    // What is printed to must stay apart from what the program imports in another version.
+    encoder.merge_imports_based_on_semver(false).validate(true).encode().map_err(|e| failed(&e))
 }
 
 /// What the custom section says: `{version, head, program}`.

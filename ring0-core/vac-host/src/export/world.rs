@@ -107,7 +107,9 @@ impl Needs {
     fn read(component: &[u8], place: &str) -> Result<Self> {
         // The library takes for granted that what it reads is valid.
         wasmparser::Validator::new().validate_all(component).map_err(|e| unusable(place, &e))?;
-        let decoded = wit_parser::decoding::decode(component).map_err(|e| unusable(place, &e))?;
+        // It reads all interfaces, but not, for example, types that a component exports by themselves.
+        let decoded = wit_parser::decoding::decode(component);
+        let decoded = decoded.map_err(|e| refused(place, &quote_line(&format!("{e:#}"))))?;
         let DecodedWasm::Component(mut resolve, world) = decoded else {
             return Err(refused(place, "it is a package of interfaces"));
         };
