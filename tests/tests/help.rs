@@ -15,6 +15,8 @@ const COMMANDS: &[&[&str]] = &[
     &["runs", "rm"],
     &["log"],
     &["replay"],
+    &["seek"],
+    &["bisect"],
     &["revoke"],
     &["serve"],
     &["verify"],

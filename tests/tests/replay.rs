@@ -33,7 +33,7 @@ fn recorded() -> (Sandbox, String, String) {
 
 /// Writes the record of `run` again as another run, with each entry changed by `change`, which is also told the
 /// name of the entry's function. The chain of the new record is right.
-fn forge(sandbox: &Sandbox, run: &str, mut change: impl FnMut(&mut Entry, &str)) -> String {
+pub(crate) fn forge(sandbox: &Sandbox, run: &str, mut change: impl FnMut(&mut Entry, &str)) -> String {
     let storage: Arc<dyn Storage> = Arc::new(RealStorage::new(sandbox.home()));
     let mut reader = Reader::open(Arc::clone(&storage), run.parse().unwrap()).unwrap();
     let mut names: Vec<String> = Vec::new();

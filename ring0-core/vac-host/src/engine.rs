@@ -10,6 +10,7 @@
 //! does the work where it can be stopped; [`Coder`] is what does it there.
 
 use std::hash::{Hash, Hasher};
+use std::num::NonZeroUsize;
 use std::sync::OnceLock;
 
 use vac_core::cid::Cid;
@@ -21,7 +22,7 @@ use wasmtime::{Config, OptLevel};
 
 use crate::core_module::CoreModule;
 use crate::foreign;
-use crate::limits::{HOST_STACK_BYTES, WASM_STACK_BYTES};
+use crate::limits::{FRAMES_MAX, HOST_STACK_BYTES, WASM_STACK_BYTES};
 use crate::link::is_of_the_wall;
 use crate::load::{Kind, Loaded, is_concurrent, uncovered};
 use crate::wall::{State, Wall};
@@ -292,6 +293,14 @@ impl Engine {
     pub fn with_stack(bytes: usize) -> Result<Self> {
         let mut config = det_1();
         config.max_wasm_stack(bytes).async_stack_size(bytes.saturating_add(HOST_STACK_BYTES));
+        Ok(Self { stack_bytes: bytes, ..Self::with(&config, |_| Ok(()))? })
+    }
+
+    /// The same for looking into kernels that are stopped; it runs the same code.
+    pub fn looking(bytes: usize) -> Result<Self> {
+        let mut config = det_1();
+        config.max_wasm_stack(bytes).async_stack_size(bytes.saturating_add(HOST_STACK_BYTES));
+        config.coredump_on_trap(true).wasm_backtrace_max_frames(NonZeroUsize::new(FRAMES_MAX));
         Ok(Self { stack_bytes: bytes, ..Self::with(&config, |_| Ok(()))? })
     }
 

@@ -11,9 +11,9 @@ use crate::core_module::CoreMemory;
 use crate::engine::{Compiled, Engine, chain, machine};
 use crate::host::{Host, Setup};
 use crate::limits::{TASKS_MAX, TICKS_BETWEEN_CHECKS};
-use crate::schedule;
 use crate::wall::{Exit, Recorder, State, tick};
 use crate::wasi3::http_serve::{self, Events};
+use crate::{look, schedule};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +105,7 @@ impl Instance {
         }
         let started = schedule::run(compiled.linked.instantiate_async(&mut store), &*budget.watch);
         let spent = spent(&store);
-        let started = started.map_err(|e| classify(e, bounds));
+        let started = started.map_err(|e| stopped(&mut store, e, bounds));
         (started.map(|instance| Self { store, instance, compiled, budget, bounds }), spent)
     }
 
@@ -134,6 +134,11 @@ impl Instance {
     /// Handles of the host that it has open.
     pub fn handles(&self) -> usize {
         self.store.data().host.table.len()
+    }
+
+    /// Shows its recorder what it looks like between two calls.
+    pub fn look(&mut self) {
+        look::between(&mut self.store);
     }
 
     /// What it has used up so far.
@@ -170,7 +175,7 @@ impl Instance {
                 Ok(()) => return Ok(Ending::Returned),
                 Err(error) => match error.downcast_ref::<Exit>() {
                     Some(Exit(status)) => return Ok(Ending::Exited(*status)),
-                    None => return Err(classify(error, self.bounds)),
+                    None => return Err(stopped(&mut self.store, error, self.bounds)),
                 },
             }
         }
@@ -244,7 +249,7 @@ impl Instance {
     /// Gives up a handle, which may run code of the guest.
     pub fn drop_resource(&mut self, any: ResourceAny) -> Result<()> {
         let dropped = schedule::run(any.resource_drop_async(&mut self.store), &*self.budget.watch);
-        dropped.map_err(|error| classify(error, self.bounds))
+        dropped.map_err(|error| stopped(&mut self.store, error, self.bounds))
     }
 
     /// The exported memory, if this is a core module that has one.
@@ -270,7 +275,7 @@ impl Instance {
             Ok(()) => Ok(results),
             Err(error) => match error.downcast_ref::<Exit>() {
                 Some(Exit(status)) => Err(Stopped::Exit(*status)),
-                None => Err(Stopped::Error(classify(error, self.bounds))),
+                None => Err(Stopped::Error(stopped(&mut self.store, error, self.bounds))),
             },
         }
     }
@@ -390,6 +395,12 @@ fn grow_failed(error: &wasmtime::Error, what: &str) -> wasmtime::Result<()> {
     }
     let abort = HostAbort::new(AbortKind::Machine, format!("the host has no more {what} to give: {message}"));
     Err(wasmtime::Error::new(Error::from(abort)))
+}
+
+/// Who is to blame for what stopped a kernel, which its recorder may want to look at.
+fn stopped(store: &mut Store<State>, error: wasmtime::Error, bounds: Bounds) -> Error {
+    look::after(store, &error);
+    classify(error, bounds)
 }
 
 /// Who is to blame for what the engine reports.

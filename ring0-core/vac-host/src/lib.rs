@@ -10,6 +10,7 @@
 //! - [`calls`]: several calls in one instance, with what they give kept between them
 //! - [`link`]: joining components, the exports of one being the imports of another
 //! - [`memory`]: the linear memory of a core module, from outside
+//! - [`look`]: what a kernel that was stopped looks like inside
 //! - [`inspect`]: what a kernel imports and exports, and which grants it would need
 //! - [`nearest`]: the name that was meant
 //! - [`value`]: values as WAVE text and in canonical form
@@ -37,6 +38,7 @@ mod kernel_files;
 pub mod limits;
 pub mod link;
 pub mod load;
+pub mod look;
 pub mod memory;
 pub mod nearest;
 mod nesting;
@@ -58,6 +60,7 @@ pub use engine::{Coder, Compiled, Compiler, Engine, Origin};
 pub use host::{Bucket, Console, Host, KeyValue, NoConsole, Out, Preopen, Setup};
 pub use instance::{Budget, Ending, Instance, NoWatch, Spent, Watch};
 pub use load::{Kind, Loaded};
+pub use look::{Lens, Look};
 pub use piece::Form;
 pub use wall::{Answered, Crossing, Function, NoRecorder, Recorder, Response, State};
 pub use wire::Wire;

@@ -120,5 +120,11 @@ pub const MEMORY_MOVE_MAX_BYTES: usize = 64 << 20;
 /// unless the operator says otherwise.
 pub const RESOURCES_MAX: usize = 100_000;
 
+/// Calls of a guest that are shown when it was stopped, the innermost.
+pub const FRAMES_MAX: usize = 100;
+
+/// Bytes of a guest's memory that are shown at a time.
+pub const LOOK_BYTES_MAX: usize = 1 << 20;
+
 const _: () = assert!(WASM_STACK_BYTES <= WASM_STACK_MAX_BYTES && WASM_STACK_MIN_BYTES < WASM_STACK_BYTES);
 const _: () = assert!(MODULE_DEFAULT_BYTES <= MODULE_MAX_BYTES);

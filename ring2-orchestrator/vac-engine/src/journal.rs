@@ -18,9 +18,11 @@ use vac_core::ledger::{
 };
 use vac_core::limits::EVENT_TEXT_MAX_BYTES;
 use vac_core::store::Store;
-use vac_host::{Answered, Crossing, Function, Recorder, Response};
+use vac_host::{Answered, Crossing, Function, Lens, Look, Recorder, Response};
 
 use crate::scribe::{Item, Long, Scribe};
+use crate::seek::output::{self, Console};
+use crate::seek::stop::{Asked, Running, Stop};
 
 /// Writes events, or compares them.
 pub struct Journal {
@@ -50,6 +52,8 @@ struct Inner {
     /// Grants that the operator wants back, and those that were taken back, in order.
     wanted: BTreeSet<u32>,
     revoked: Vec<u32>,
+    /// Where a replay is to stop, if it is.
+    stop: Option<Stop>,
 }
 
 /// What a replay is compared with.
@@ -91,6 +95,7 @@ impl Journal {
             record,
             wanted: BTreeSet::new(),
             revoked: Vec::new(),
+            stop: None,
         };
         Self {
             inner: Mutex::new(inner),
@@ -206,6 +211,23 @@ impl Journal {
         }
     }
 
+    /// Lets a replay end where `stop` says.
+    pub(crate) fn stop_at(&self, stop: Stop) {
+        self.lock().stop = Some(stop);
+    }
+
+    /// What was seen of a replay that was to stop.
+    pub(crate) fn take_stop(&self) -> Option<Stop> {
+        self.lock().stop.take()
+    }
+
+    /// Notes which kernel is called, for a replay that is to stop.
+    pub(crate) fn runs(&self, kernel: &str, export: &str) {
+        if let Some(stop) = &mut self.lock().stop {
+            stop.running = Some(Running { kernel: kernel.to_owned(), export: export.to_owned() });
+        }
+    }
+
     /// Writes an unchained note.
     pub fn note(&self, fields: Vec<vac_core::ledger::Field>) {
         if self.is_live {
@@ -217,6 +239,7 @@ impl Journal {
     /// Opens an event that others happen inside of.
     pub fn begin(&self, name: &str, tick: u64, request: &[u8]) -> Result<Open> {
         let mut inner = self.lock();
+        inner.reach(name, Class::Kernel, tick, request)?;
         let name = inner.name(name)?;
         let (call, request) = inner.call(name, Class::Kernel, tick, request)?;
         let seq = call.seq;
@@ -239,6 +262,9 @@ impl Journal {
         let entry = Entry::End(open.0, Return { answer, grant: None, denied: None });
         inner.emit(Item { entry, request: None, answer: long })?;
         inner.open.pop();
+        if let Some(stop) = inner.stop.as_mut().filter(|stop| !stop.is_reached()) {
+            stop.running = None;
+        }
         Ok(())
     }
 
@@ -257,8 +283,10 @@ impl Journal {
         request: &[u8],
         act: impl FnOnce() -> Result<(Vec<u8>, Option<u32>)>,
     ) -> Result<Vec<u8>> {
+        self.lock().reach(name, class, tick, request)?;
         let id = self.lock().name(name)?;
         if let Some(recorded) = self.lock().ask(id, class, tick, request)? {
+            self.lock().printed(name, request);
             return Ok(recorded);
         }
         self.before(class)?;
@@ -296,6 +324,22 @@ impl Journal {
 }
 
 impl Inner {
+    /// Ends a replay that is to stop at this event. Asked before the event is compared, so that what would differ can
+    /// be looked at, too.
+    fn reach(&mut self, name: &str, class: Class, tick: u64, request: &[u8]) -> Result<()> {
+        let (seq, parent) = (self.events, self.open.last().copied());
+        let Some(stop) = &mut self.stop else { return Ok(()) };
+        let asked = || Asked { seq, parent, name: name.to_owned(), class, tick, request: request.to_vec() };
+        stop.reach(seq, tick, asked)
+    }
+
+    /// Notes what a script printed, for a replay that is to stop.
+    fn printed(&mut self, name: &str, request: &[u8]) {
+        if let Some(stop) = self.stop.as_mut().filter(|_| name == output::PRINT_EVENT) {
+            stop.printed.stdout.extend(&output::printed_line(request).unwrap_or_default());
+        }
+    }
+
     /// The number of a name, announced before its first use.
     fn name(&mut self, name: &str) -> Result<NameId> {
         if let Some(id) = self.names.get(name) {
@@ -368,6 +412,7 @@ impl Inner {
                     if self.names.get(REVOKE_EVENT) == Some(&call.name) =>
                 {
                     let (name, grant) = (call.name, *grant);
+                    self.reach(REVOKE_EVENT, Class::Read, tick, &encode(&grant))?;
                     self.ask(name, Class::Read, tick, &encode(&grant))?;
                     self.revoked.push(grant);
                 }
@@ -640,6 +685,8 @@ pub struct KernelRecorder {
     /// Revoked grants that the kernel knows of.
     known: usize,
     is_new: bool,
+    /// The kernel's standard streams, for a replay that is to stop.
+    console: Console,
 }
 
 impl KernelRecorder {
@@ -650,7 +697,7 @@ impl KernelRecorder {
 
     /// A recorder for a kernel that goes on after others ran: `ticks_before` grows by their ticks.
     pub fn with(journal: Arc<Journal>, ticks_before: Arc<AtomicU64>) -> Self {
-        Self { journal, ticks_before, known: 0, is_new: true }
+        Self { journal, ticks_before, known: 0, is_new: true, console: Console::default() }
     }
 
     fn tick(&self, crossing: &Crossing<'_>) -> u64 {
@@ -666,8 +713,12 @@ impl Recorder for KernelRecorder {
         }
         let class = crossing.function.class;
         let mut inner = self.journal.lock();
+        inner.reach(&crossing.function.name, class, self.tick(crossing), crossing.request)?;
         let name = inner.function(crossing.function)?;
         let recorded = inner.ask(name, class, self.tick(crossing), crossing.request)?;
+        if let (Some(stop), Some(answer)) = (&mut inner.stop, &recorded) {
+            self.console.note(&crossing.function.name, crossing.request, answer, &mut stop.printed);
+        }
         drop(inner);
         self.journal.before(class)?;
         Ok(recorded)
@@ -713,5 +764,17 @@ impl Recorder for KernelRecorder {
         let mut inner = self.journal.lock();
         let name = inner.function(crossing.function)?;
         inner.stopped(name, crossing.function.class, self.tick(crossing), crossing.request, why)
+    }
+
+    fn lens(&self) -> Option<Lens> {
+        // Live, nobody looks.
+        if self.journal.is_live { None } else { self.journal.lock().stop.as_ref()?.lens() }
+    }
+
+    fn looked(&mut self, mut look: Look) {
+        look.ticks = look.ticks.saturating_add(self.ticks_before.load(Ordering::Relaxed));
+        if let Some(stop) = &mut self.journal.lock().stop {
+            stop.looked(look);
+        }
     }
 }

@@ -17,9 +17,12 @@
 //! - [`revoke`]: taking a grant back from a run that goes on
 //! - [`script`]: Starlark over handles
 //! - [`replay`]: running again from the ledger alone
+//! - [`seek`]: a replay that stops at a point, and what is there
+//! - [`bisect`]: where two runs part, and what led to it
 //! - [`verify`]: checking that everything a ledger names is there and is itself
 //! - [`report`]: runs and events as data for those who show them
 
+pub mod bisect;
 pub mod calls;
 pub mod clock;
 mod copies;
@@ -40,6 +43,7 @@ pub mod run;
 mod scribe;
 pub mod script;
 pub mod secrets;
+pub mod seek;
 pub mod session;
 mod strict_toml;
 pub mod target;

@@ -6,8 +6,8 @@ use vac_core::canon::Node;
 use vac_core::cid::Cid;
 use vac_core::fault::{AbortKind, Corrupt, Divergence, Error, HostAbort, Result};
 use vac_core::ledger::{Entry, Head, Header, Outcome, Reader, RunId, Tail};
-use vac_host::Watch;
 use vac_host::engine::ENGINE;
+use vac_host::{Lens, Watch};
 
 use crate::grants;
 use crate::home::Home;
@@ -15,6 +15,7 @@ use crate::journal::{Journal, RECORD_ENDS, is_outside};
 use crate::limits::{Limit, Limits};
 use crate::run::{HEADER_FORMAT, What, finish, recorded_args, seed_bytes};
 use crate::script;
+use crate::seek::stop::{At, Stop};
 use crate::session::{Ask, Outside, Session, With};
 use crate::target::{Programs, Target};
 
@@ -50,16 +51,12 @@ struct Record {
 pub fn replay(home: &Home, run: RunId, mut outside: Outside) -> Result<Replayed> {
     let record = read(home, run)?;
     let same_engine = text(&record.header, "engine")? == ENGINE;
-    check_format(&record.header)?;
-    let mut reader = Reader::open(Arc::clone(home.storage()), run)?;
-    reader.next()?;
-    let journal = Journal::replaying(record.header.clone(), reader, Arc::clone(home.store()), same_engine)?;
-    let journal = Arc::new(journal);
+    let journal = journal(home, run, &record)?;
     let started_ns = outside.clock.monotonic_ns();
     let clock = Arc::clone(&outside.clock);
     outside.console = Arc::new(std::sync::Mutex::new(vac_host::NoConsole));
     outside.watch = Arc::new(RecordWatch { journal: Arc::clone(&journal), operator: outside.watch });
-    let replayed = run_again(home, run, &record, &journal, outside);
+    let replayed = run_again(home, run, &record, &journal, None, outside);
     let time_ns = clock.monotonic_ns().saturating_sub(started_ns);
     let done = |events, ticks| Replayed {
         run,
@@ -83,6 +80,40 @@ pub fn replay(home: &Home, run: RunId, mut outside: Outside) -> Result<Replayed>
         }
         Err(error) => Err(error),
     }
+}
+
+/// Replays `run` from its start until `at`: what was seen there, the events before it, and what came of the replay,
+/// which means nothing if it was stopped. A start that is nearer than that of the run would begin here.
+pub(crate) fn until(
+    home: &Home,
+    run: RunId,
+    at: At,
+    lens: Lens,
+    mut outside: Outside,
+) -> Result<(Stop, u64, Result<()>)> {
+    let record = read(home, run)?;
+    let journal = journal(home, run, &record)?;
+    journal.stop_at(Stop::new(at, lens));
+    outside.console = Arc::new(std::sync::Mutex::new(vac_host::NoConsole));
+    if matches!(at, At::Event(_)) {
+        outside.watch = Arc::new(RecordWatch { journal: Arc::clone(&journal), operator: outside.watch });
+    }
+    let ended = match run_again(home, run, &record, &journal, Some(at), outside) {
+        Err(Error::Abort(abort)) if record.outcome.is_none() && abort.message == RECORD_ENDS => Ok(()),
+        ended => ended.map(drop),
+    };
+    let stop = journal.take_stop().unwrap_or_else(|| Stop::new(at, lens));
+    Ok((stop, journal.events(), ended))
+}
+
+/// A journal that compares with the record of `run`, from its first event on.
+fn journal(home: &Home, run: RunId, record: &Record) -> Result<Arc<Journal>> {
+    check_format(&record.header)?;
+    let same_engine = text(&record.header, "engine")? == ENGINE;
+    let mut reader = Reader::open(Arc::clone(home.storage()), run)?;
+    reader.next()?;
+    let store = Arc::clone(home.store());
+    Ok(Arc::new(Journal::replaying(record.header.clone(), reader, store, same_engine)?))
 }
 
 /// Stops a replay where its record stops: what ended the recorded run came from outside, and
@@ -132,6 +163,7 @@ fn run_again(
     run: RunId,
     record: &Record,
     journal: &Arc<Journal>,
+    stops: Option<At>,
     outside: Outside,
 ) -> Result<(Head, u64)> {
     let header = &record.header;
@@ -145,8 +177,9 @@ fn run_again(
         )
     })?;
     let seed = seed_bytes(int(header, "seed")?);
-    let limits = limits(record)?;
+    let limits = limits(record, stops)?;
     let programs = Programs::new(&limits, &outside);
+    let programs = if stops.is_some() { programs.looking() } else { programs };
     let mut session = Session::replay(home, programs, Arc::clone(journal), run, seed, limits, outside);
     let trees = grants::trees_to_keep(&grants::in_header(header));
     let what = text(header, "what")?;
@@ -206,7 +239,8 @@ fn recorded_links(home: &Home, header: &Header) -> Result<Vec<Target>> {
 
 /// The limits of the record; where its operator ended it, the tick at which that happened, since
 /// nothing else would end a replay there.
-fn limits(record: &Record) -> Result<Limits> {
+/// A replay that is to stop at a tick gets no more than that, so that it stops inside of loops, too.
+fn limits(record: &Record, stops: Option<At>) -> Result<Limits> {
     let field = |name: &str| record.header.get(name).ok_or_else(|| wrong(name, "a limit", None));
     let (ticks, memory) = (field("ticks_max")?, field("memory_max_bytes")?);
     let listed = record.header.get("limits");
@@ -216,6 +250,10 @@ fn limits(record: &Record) -> Result<Limits> {
         && is_outside(*kind)
     {
         limits.set(Limit::Ticks, record.ticks)?;
+    }
+    if let Some(At::Tick(tick)) = stops {
+        let most = limits.get(Limit::Ticks).unwrap_or(u64::MAX).min(tick);
+        limits.set(Limit::Ticks, Some(most.max(1)))?;
     }
     Ok(limits)
 }

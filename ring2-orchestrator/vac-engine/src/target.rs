@@ -125,6 +125,7 @@ pub struct Programs {
     compiler: Arc<dyn Compiler>,
     stack_bytes: usize,
     module_max_bytes: u64,
+    looks: bool,
 }
 
 impl Programs {
@@ -141,7 +142,14 @@ impl Programs {
             compiler,
             stack_bytes: limits.max_usize(Limit::Depth),
             module_max_bytes: limits.max(Limit::Module),
+            looks: false,
         }
+    }
+
+    /// The same, for looking into kernels that are stopped.
+    #[must_use]
+    pub(crate) fn looking(self) -> Self {
+        Self { looks: true, ..self }
     }
 
     /// What `target` with `links` is, for those who only look at it.
@@ -166,7 +174,8 @@ impl Programs {
     /// The engine, started when it is first needed.
     pub fn engine(&self) -> Result<&Engine> {
         if self.engine.get().is_none() {
-            let _ = self.engine.set(Engine::with_stack(self.stack_bytes)?);
+            let start = if self.looks { Engine::looking } else { Engine::with_stack };
+            let _ = self.engine.set(start(self.stack_bytes)?);
         }
         self.engine.get().ok_or_else(|| {
             HostAbort::new(vac_core::fault::AbortKind::Machine, "the engine did not start").into()

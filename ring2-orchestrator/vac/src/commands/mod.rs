@@ -6,6 +6,7 @@ use vac_engine::Home;
 use crate::cli::{Cli, Command, Global};
 use crate::host;
 
+mod bisect;
 mod call;
 mod inspect;
 mod learn;
@@ -15,6 +16,7 @@ mod replay;
 mod revoke;
 mod run;
 mod runs;
+pub(crate) mod seek;
 mod serve;
 mod store;
 mod verify;
@@ -31,6 +33,8 @@ pub(crate) fn dispatch(cli: Cli) -> Result<u8> {
         Command::Runs(args) => runs::runs(&global, &args),
         Command::Log(args) => log::log(&global, args),
         Command::Replay(args) => replay::replay(&global, &args),
+        Command::Seek(args) => seek::seek(&global, &args),
+        Command::Bisect(args) => bisect::bisect(&global, &args),
         Command::Revoke(args) => revoke::revoke(&global, &args),
         Command::Verify(args) => verify::verify(&global, &args),
         Command::Mem(args) => mem::mem(&global, args),
