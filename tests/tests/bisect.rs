@@ -194,9 +194,10 @@ fn a_replay_that_differs_is_shown_with_what_was_before_and_the_stack() {
         assert!(ran.stderr.contains(words), "expected `{words}`: {}", ran.stderr);
     }
     let object = sandbox.vac(&["--json", "replay", &forged]).json();
+    // Five events before it, and the kernel that it is inside of.
     assert_eq!(
         (text(&object["error"], "kind"), object["before"].as_array().unwrap().len()),
-        ("divergence", 5)
+        ("divergence", 6)
     );
     assert_eq!(object["recorded"]["event"], object["event"]);
     assert!(text(&object["replayed"], "request").contains("Xnput"), "{object}");

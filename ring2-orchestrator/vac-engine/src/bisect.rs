@@ -147,25 +147,33 @@ pub fn bisect(home: &Home, [a, b]: [RunId; 2], n: usize) -> Result<Bisected> {
             bisected.difference = Some(Difference { sides: [left.into(), right.into()], fields, cause });
             break;
         }
-        match left {
-            Step::Begin(event) => before.push(event),
-            Step::Event(event) => {
-                if event.class == Class::Read {
-                    reads.push(event.clone());
-                }
-                before.push(event);
-            }
-            Step::End(event) => before.answer(event),
-            Step::Close { .. } | Step::Open => break,
+        if !keep(left, &mut before, &mut reads) {
+            break;
         }
     }
     bisected.equal_events = before.seen;
     (bisected.before, bisected.reads) = (before.into_events(), reads.into_events());
-    if let Some(Difference { sides: [Side::Event(event), _], .. }) = &bisected.difference {
+    if let Some(seq) = bisected.difference.as_ref().and_then(seq_of) {
         // One whose answers differ was begun by both.
-        bisected.before.retain(|other| other.seq != event.seq);
+        bisected.before.retain(|event| event.seq != seq);
     }
     Ok(bisected)
+}
+
+/// Remembers a step that both have. Whether more may follow.
+fn keep(step: Step, before: &mut Last, reads: &mut Last) -> bool {
+    match step {
+        Step::Begin(event) => before.push(event),
+        Step::Event(event) => {
+            if event.class == Class::Read {
+                reads.push(event.clone());
+            }
+            before.push(event);
+        }
+        Step::End(event) => before.answer(event),
+        Step::Close { .. } | Step::Open => return false,
+    }
+    true
 }
 
 impl Record {

@@ -228,6 +228,11 @@ impl Journal {
         }
     }
 
+    /// Ends a replay that is to stop at a tick if a kernel has returned past it.
+    pub(crate) fn pass(&self, tick: u64) -> Result<()> {
+        self.lock().stop.as_mut().map_or(Ok(()), |stop| stop.pass(tick))
+    }
+
     /// Writes an unchained note.
     pub fn note(&self, fields: Vec<vac_core::ledger::Field>) {
         if self.is_live {
@@ -283,12 +288,14 @@ impl Journal {
         request: &[u8],
         act: impl FnOnce() -> Result<(Vec<u8>, Option<u32>)>,
     ) -> Result<Vec<u8>> {
-        self.lock().reach(name, class, tick, request)?;
-        let id = self.lock().name(name)?;
-        if let Some(recorded) = self.lock().ask(id, class, tick, request)? {
-            self.lock().printed(name, request);
+        let mut inner = self.lock();
+        inner.reach(name, class, tick, request)?;
+        let id = inner.name(name)?;
+        if let Some(recorded) = inner.ask(id, class, tick, request)? {
+            inner.printed(name, request);
             return Ok(recorded);
         }
+        drop(inner);
         self.before(class)?;
         match act() {
             Ok((response, grant)) => {

@@ -106,6 +106,14 @@ pub(crate) fn until(
     Ok((stop, journal.events(), ended))
 }
 
+/// Whether this engine recorded `run`.
+pub(crate) fn is_same_engine(home: &Home, run: RunId) -> Result<bool> {
+    match Reader::open(Arc::clone(home.storage()), run)?.next()? {
+        Some(Entry::Header(header)) => Ok(text(&header, "engine")? == ENGINE),
+        _ => Ok(false),
+    }
+}
+
 /// A journal that compares with the record of `run`, from its first event on.
 fn journal(home: &Home, run: RunId, record: &Record) -> Result<Arc<Journal>> {
     check_format(&record.header)?;

@@ -49,6 +49,13 @@ pub struct Output {
     pub unseen_bytes: u64,
 }
 
+impl From<output::Kept> for Output {
+    fn from(kept: output::Kept) -> Self {
+        let (dropped_bytes, unseen_bytes) = (kept.dropped_bytes, kept.unseen_bytes);
+        Self { bytes: kept.into_bytes(), dropped_bytes, unseen_bytes }
+    }
+}
+
 /// What is at a point.
 #[derive(Debug)]
 pub struct Sought {
@@ -58,6 +65,8 @@ pub struct Sought {
     pub events: u64,
     /// The run's tick there.
     pub tick: u64,
+    /// Whether this engine recorded it; the ticks of another one are not those of the replay.
+    pub same_engine: bool,
     /// Its virtual time there.
     pub time_ns: u64,
     /// The call in progress, if the point is at an event.
@@ -88,6 +97,7 @@ struct Extent {
     time_ns: u64,
     /// Where the time that was asked for is.
     at_time: Option<At>,
+    same_engine: bool,
 }
 
 /// Goes to `point` of `run`, and looks at it through `lens`.
@@ -116,7 +126,7 @@ pub fn look_at_divergence(
 }
 
 fn resolve(run: RunId, point: Point, extent: Extent) -> Result<At> {
-    let Extent { events, ticks, time_ns, at_time } = extent;
+    let Extent { events, ticks, time_ns, at_time, .. } = extent;
     match point {
         Point::Event(seq) if seq < events => Ok(At::Event(seq)),
         Point::Event(seq) => Err(no_event(run, seq, events)),
@@ -144,6 +154,7 @@ pub fn no_event(run: RunId, seq: Seq, events: u64) -> Error {
 fn extent(home: &Home, run: RunId, goal: Option<u64>) -> Result<Extent> {
     let mut extent = Extent::default();
     let mut is_open = goal.is_some();
+    extent.same_engine = replay::is_same_engine(home, run)?;
     let waits = each_event(home, run, |waits, step| {
         let tick = match step {
             Step::Before(_, tick) => {
@@ -220,42 +231,39 @@ fn is_script(header: &Header) -> bool {
 }
 
 fn sought(home: &Home, run: RunId, (stop, events): (stop::Stop, u64), extent: Extent) -> Result<Sought> {
-    let is_end = !stop.is_reached();
+    let is_end = stop.asked.is_none() && stop.look.is_none() && events >= extent.events;
     let seq = stop.asked.as_ref().map_or(events, |asked| asked.seq);
     let waits = each_event(home, run, |_, step| !matches!(step, Step::Before(s, _) if s == seq))?;
-    let tick = match (&stop.asked, &stop.look) {
-        (Some(asked), _) => asked.tick,
-        (None, Some(look)) => look.ticks,
-        (None, None) => extent.ticks,
-    };
-    let mut near = report::around(home, run, seq, 1)?;
-    let mut take = |wanted: Option<u64>| {
-        let index = near.iter().position(|event| Some(event.seq) == wanted)?;
-        Some(near.remove(index))
-    };
-    let before = take(seq.checked_sub(1));
+    let near = report::around(home, run, seq, 1)?;
+    let find = |wanted: Option<u64>| near.iter().find(|event| Some(event.seq) == wanted).cloned();
     let (recorded, after) = match stop.asked {
-        Some(_) => (take(Some(seq)), None),
-        None => (None, take(Some(seq))),
+        Some(_) => (find(Some(seq)), None),
+        None => (None, find(Some(seq))),
     };
-    let output = |kept: output::Kept| Output {
-        dropped_bytes: kept.dropped_bytes,
-        unseen_bytes: kept.unseen_bytes,
-        bytes: kept.into_bytes(),
+    // A replay that was given no more ticks than these does not see how far it went past them.
+    let asked = stop
+        .asked
+        .map(|asked| Asked { tick: recorded.as_ref().map_or(asked.tick, |event| event.tick), ..asked });
+    let tick = match (&asked, &stop.look, &after) {
+        (Some(asked), ..) => asked.tick,
+        (None, Some(look), _) => look.ticks,
+        (None, None, Some(after)) => after.tick,
+        (None, None, None) => extent.ticks,
     };
     Ok(Sought {
         run,
         events: seq,
         tick,
+        same_engine: extent.same_engine,
         time_ns: waits.at(tick),
-        asked: stop.asked,
+        asked,
         recorded,
-        before,
+        before: find(seq.checked_sub(1)),
         after,
         running: stop.running,
         look: stop.look,
         is_end,
-        stdout: output(stop.printed.stdout),
-        stderr: output(stop.printed.stderr),
+        stdout: stop.printed.stdout.into(),
+        stderr: stop.printed.stderr.into(),
     })
 }

@@ -336,6 +336,7 @@ impl<'h> Session<'h> {
         gave: Result<T>,
         response: impl FnOnce(&T) -> Vec<u8>,
     ) -> Result<T> {
+        self.journal.pass(self.ticks)?;
         match gave {
             Ok(gave) => {
                 let response = response(&gave);

@@ -58,11 +58,21 @@ pub(crate) struct Stop {
     pub(crate) running: Option<Running>,
     /// What was printed.
     pub(crate) printed: Printed,
+    /// Whether a kernel returned past the tick: it is only counted where loops and calls begin.
+    is_passed: bool,
 }
 
 impl Stop {
     pub(crate) fn new(at: At, lens: Lens) -> Self {
-        Self { at, lens, asked: None, look: None, running: None, printed: Printed::default() }
+        Self {
+            at,
+            lens,
+            asked: None,
+            look: None,
+            running: None,
+            printed: Printed::default(),
+            is_passed: false,
+        }
     }
 
     /// What of a kernel is wanted; nothing once it was seen.
@@ -91,9 +101,17 @@ impl Stop {
         }
     }
 
+    /// Ends the replay if a kernel has returned that used up what ticks there were. How many it used is not known then.
+    pub(crate) fn pass(&mut self, tick: u64) -> Result<()> {
+        if !self.is_reached() && matches!(self.at, At::Tick(least) if tick >= least) {
+            (self.is_passed, self.running) = (true, None);
+        }
+        if self.is_reached() { Err(here()) } else { Ok(()) }
+    }
+
     /// Whether it stopped.
     pub(crate) fn is_reached(&self) -> bool {
-        self.asked.is_some() || self.look.is_some()
+        self.is_passed || self.asked.is_some() || self.look.is_some()
     }
 }
 

@@ -76,14 +76,12 @@ impl Waits {
         let answered = answer.as_ref().and_then(int);
         match (function, number, answered) {
             ("now", _, Some(now)) if !self.is_script => self.wait_until(call.tick, clamp(now)),
-            ("subscribe-instant", Some(when), Some(handle)) => {
-                drop(self.instants.insert(handle, clamp(when)))
-            }
+            ("subscribe-instant", Some(when), Some(handle)) => _ = self.instants.insert(handle, clamp(when)),
             ("subscribe-duration", Some(ns), Some(handle)) => {
                 let when = self.kernel_now(call.tick).saturating_add(clamp(ns));
                 self.instants.insert(handle, when);
             }
-            ("[drop]pollable", Some(handle), _) => drop(self.instants.remove(&handle)),
+            ("[drop]pollable", Some(handle), _) => _ = self.instants.remove(&handle),
             ("[method]pollable.block", Some(handle), _) => {
                 let when = self.instants.get(&handle).copied().unwrap_or_default();
                 self.wait_until(call.tick, when);

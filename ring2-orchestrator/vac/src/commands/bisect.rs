@@ -10,6 +10,8 @@ use super::log::{event_json, table};
 use crate::cli::{Bisect, Global};
 use crate::{exit, show, ui};
 
+/// What is compared of two events, as it is shown.
+const FIELDS: [&str; 8] = ["function", "class", "parent", "tick", "request", "answer", "grant", "denied"];
 /// Characters of a request or answer that are shown.
 const SHOWN_CHARS: usize = 400;
 
@@ -59,9 +61,14 @@ fn print_difference(difference: &Difference, store: &Store) {
     let place = bisect::seq_of(difference).map_or_else(String::new, |seq| format!(" at event {seq}"));
     ui::print(format_args!("\nfirst difference{place}: {}\n", difference.fields.join(", ")));
     let (left, right) = (lines(a, store), lines(b, store));
-    let rows = left.into_iter().zip(right).map(|((name, a), (_, b))| {
-        let mark = if a == b && !difference.fields.contains(&name) { "" } else { "≠" };
-        vec![mark.to_owned(), name.to_owned(), a, b]
+    let of = |lines: &[(&str, String)], name: &str| {
+        let found = lines.iter().find(|(line, _)| *line == name);
+        found.map_or_else(String::new, |(_, text)| text.clone())
+    };
+    let rows = FIELDS.iter().map(|name| {
+        let (a, b) = (of(&left, name), of(&right, name));
+        let mark = if a == b && !difference.fields.contains(name) { "" } else { "≠" };
+        vec![mark.to_owned(), (*name).to_owned(), a, b]
     });
     ui::print(ui::table(&["", "", "A", "B"], rows.collect()));
 }
@@ -70,7 +77,6 @@ fn print_difference(difference: &Difference, store: &Store) {
 fn lines(side: &Side, store: &Store) -> Vec<(&'static str, String)> {
     let optional = |number: Option<u64>| number.map_or_else(|| "none".to_owned(), |n| n.to_string());
     let short = |text: &str| quote_line(&show::shorten(text, SHOWN_CHARS));
-    let none = || "".to_owned();
     match side {
         Side::Event(event) => vec![
             ("function", quote(&event.name)),
@@ -80,28 +86,14 @@ fn lines(side: &Side, store: &Store) -> Vec<(&'static str, String)> {
             ("request", short(&report::show_kept(&event.request, store))),
             ("answer", short(&answer(event, store))),
             ("grant", optional(event.grant.map(u64::from))),
-            ("denied", event.denied.as_deref().map_or_else(none, short)),
+            ("denied", event.denied.as_deref().map_or_else(String::new, short)),
         ],
         Side::Close { outcome, ticks, events } => vec![
-            ("function", "(the run ended)".to_owned()),
-            ("class", none()),
-            ("parent", none()),
+            ("function", format!("(the run ended after {} events)", ui::count(*events))),
             ("tick", ui::count(*ticks)),
-            ("request", format!("{} events", ui::count(*events))),
             ("answer", short(&report::show_outcome(outcome))),
-            ("grant", none()),
-            ("denied", none()),
         ],
-        Side::Open => vec![
-            ("function", "(the record stops here)".to_owned()),
-            ("class", none()),
-            ("parent", none()),
-            ("tick", none()),
-            ("request", none()),
-            ("answer", none()),
-            ("grant", none()),
-            ("denied", none()),
-        ],
+        Side::Open => vec![("function", "(the record stops here)".to_owned())],
     }
 }
 

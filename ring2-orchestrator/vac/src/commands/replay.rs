@@ -2,15 +2,16 @@
 
 use std::sync::{Arc, Mutex};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use vac_core::fault::{Divergence, Error, Result, quote, quote_line};
 use vac_core::ledger::RunId;
-use vac_engine::report::{self, show_outcome};
+use vac_engine::report::{self, EventInfo, show_outcome};
+use vac_engine::seek::Asked;
 use vac_engine::{Home, Limits, seek};
 use vac_host::NoConsole;
 
 use super::log::{event_json, table};
-use super::seek::{frame_rows, stack_json};
+use super::seek::{stack_json, stack_table};
 use crate::cli::{Global, Replay};
 use crate::ui::{self, Progress};
 use crate::{exit, host, limits};
@@ -80,17 +81,14 @@ fn differs(
     let (asked, look) = seek::look_at_divergence(home, run, &divergence, outside).unzip();
     let look = look.flatten();
     let error = Error::from(divergence);
-    let store = home.store();
     if global.json {
-        let asked = asked.as_ref().map(|asked| {
-            json!({ "function": asked.name, "tick": asked.tick, "request": report::show_bytes(&asked.request) })
-        });
+        let event = |event: &EventInfo| event_json(event, home.store());
         ui::print_json(&json!({
             "error": ui::error_json(&error),
             "event": seq,
-            "before": before.iter().map(|event| event_json(event, store)).collect::<Vec<_>>(),
-            "recorded": from.first().map(|event| event_json(event, store)),
-            "replayed": asked,
+            "before": before.iter().map(event).collect::<Vec<_>>(),
+            "recorded": from.first().map(event),
+            "replayed": asked.as_ref().map(asked_json),
             "stack": look.as_ref().map(stack_json),
         }));
     }
@@ -100,11 +98,15 @@ fn differs(
         ui::note(format_args!("  the program asks: {} {request}", quote(&asked.name)));
     }
     if !before.is_empty() {
-        ui::note(format_args!("\nbefore it\n{}", table(&before, None, store).trim_end()));
+        ui::note(format_args!("\nbefore it\n{}", table(&before, None, home.store()).trim_end()));
     }
     if let Some(look) = look.filter(|look| !look.frames.is_empty()) {
-        let rows = frame_rows(&look);
-        ui::note(format_args!("\n{}", ui::table(&[">STACK", "FUNCTION", "MODULE", ">AT"], rows).trim_end()));
+        ui::note(format_args!("\n{}", stack_table(&look).trim_end()));
     }
     Ok(exit::of_error(&error))
+}
+
+fn asked_json(asked: &Asked) -> Value {
+    let request = report::show_bytes(&asked.request);
+    json!({ "function": asked.name, "tick": asked.tick, "request": request })
 }

@@ -83,6 +83,9 @@ fn print(sought: &Sought, args: &Seek, store: &vac_core::store::Store) {
     if let Some(look) = &sought.look {
         print_look(look, args);
     }
+    if !sought.same_engine {
+        ui::note("recorded by another engine: ticks inside of kernels are those of this one");
+    }
     print_output("stdout", &sought.stdout, args.stdout);
     if !sought.stderr.bytes.is_empty() {
         print_output("stderr", &sought.stderr, args.stdout);
@@ -127,10 +130,7 @@ fn print_look(look: &Look, args: &Seek) {
         ui::note(format_args!("its memories cannot be shown: {}", quote_line(why)));
     }
     if !look.frames.is_empty() {
-        ui::print(format_args!(
-            "\n{}",
-            ui::table(&[">STACK", "FUNCTION", "MODULE", ">AT"], frame_rows(look))
-        ));
+        ui::print(format_args!("\n{}", stack_table(look)));
     }
     let memories = look.memories.iter().zip(0_u64..).map(|(memory, index)| memory_row(memory, index));
     if !look.memories.is_empty() {
@@ -149,7 +149,7 @@ fn print_look(look: &Look, args: &Seek) {
     }
 }
 
-pub(super) fn frame_rows(look: &Look) -> Vec<Vec<String>> {
+pub(super) fn stack_table(look: &Look) -> String {
     let row = |(frame, depth): (&Frame, usize)| {
         let function = match &frame.function {
             Some(name) => quote(name),
@@ -159,7 +159,7 @@ pub(super) fn frame_rows(look: &Look) -> Vec<Vec<String>> {
         let offset = frame.offset.map_or_else(String::new, |offset| format!("0x{offset:x}"));
         vec![depth.to_string(), function, module, offset]
     };
-    look.frames.iter().zip(0..).map(row).collect()
+    ui::table(&[">STACK", "FUNCTION", "MODULE", ">AT"], look.frames.iter().zip(0..).map(row).collect())
 }
 
 fn memory_row(memory: &MemoryLook, index: u64) -> Vec<String> {
@@ -216,6 +216,7 @@ fn as_json(sought: &Sought, args: &Seek, store: &vac_core::store::Store) -> Valu
         "tick": sought.tick,
         "time_ns": sought.time_ns,
         "is_end": sought.is_end,
+        "same_engine": sought.same_engine,
         "kernel": sought.running.as_ref().map(|running| &running.kernel),
         "export": sought.running.as_ref().map(|running| &running.export),
         "call": sought.asked.as_ref().map(|asked| call_json(asked, sought.recorded.as_ref(), store)),
