@@ -334,6 +334,27 @@ fn a_kernel_of_wasi_0_3_shows_its_state() {
     assert_eq!(end["stdout"], ran["stdout"]);
 }
 
+/// Several waits of 0.3 at a time, of which each moves the clock. Wherever the guest asks its clock, the time of the
+/// point is what it is told.
+#[test]
+fn the_time_of_a_point_is_what_the_guest_is_told() {
+    let sandbox = Sandbox::new();
+    sandbox.write("k.wasm", std::fs::read(repository().join("ring1-kernels/prebuilt/wasi3.wasm")).unwrap());
+    for case in ["timers", "race"] {
+        sandbox.vac(&["run", "k.wasm", "--", case]).ok();
+        let asked = events(&sandbox, "monotonic-clock#now");
+        assert!(case != "timers" || !asked.is_empty());
+        for now in asked {
+            let sought = seek_event(&sandbox, &now, &[]);
+            assert_eq!(sought["time_ns"].to_string(), text(&now["answer"], "shown"), "{case}: {now}");
+        }
+        for end in events(&sandbox, "[end]wait") {
+            let sought = seek_event(&sandbox, &end, &[]);
+            assert!(number(&sought, "time_ns") >= number(&sought, "tick"), "{sought}");
+        }
+    }
+}
+
 #[test]
 fn the_log_shows_the_neighbours_of_an_event() {
     let sandbox = counted();

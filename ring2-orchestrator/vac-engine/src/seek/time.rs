@@ -152,3 +152,91 @@ fn int(node: &Node) -> Option<i128> {
 fn clamp(int: i128) -> u64 {
     u64::try_from(int.max(0)).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use vac_core::canon::encode;
+    use vac_core::ledger::Class;
+    use vac_core::storage::SimStorage;
+
+    use super::*;
+
+    const CLOCK: &str = "wasi:clocks/monotonic-clock";
+
+    fn ints(ints: &[i128]) -> Node {
+        Node::List(ints.iter().map(|int| Node::Int(*int)).collect())
+    }
+
+    /// Waits of a run with these events: name, tick, request, answer.
+    fn after(events: &[(&str, u64, Node, Node)]) -> Waits {
+        let store = Store::open(std::sync::Arc::new(SimStorage::new(1)), "store").unwrap();
+        let mut waits = Waits::new(false);
+        for (name, tick, request, answer) in events {
+            let body = |node: &Node| Body::inline(&encode(node)).unwrap();
+            let call = Call {
+                seq: 0,
+                parent: None,
+                name: 0,
+                class: Class::Local,
+                tick: *tick,
+                request: body(request),
+            };
+            let ret = Return { answer: Ok(body(answer)), grant: None, denied: None };
+            waits.event(name, &call, &ret, &store);
+        }
+        waits
+    }
+
+    #[test]
+    fn polls_wait_for_their_first_instant_unless_something_else_is_ready() {
+        let subscribe = format!("{CLOCK}#subscribe-duration");
+        let poll = "wasi:io/poll#poll";
+        let pollables = |handles: &[i128]| Node::List(vec![ints(handles)]);
+        let two = [
+            (subscribe.as_str(), 10, ints(&[100]), Node::Int(1)),
+            (subscribe.as_str(), 20, ints(&[1000]), Node::Int(2)),
+        ];
+        let polled = |handles: &[i128], ready: &[i128]| {
+            after(&[&two[..], &[(poll, 30, pollables(handles), ints(ready))]].concat()).at(30)
+        };
+        assert_eq!(polled(&[1, 2], &[0]), 110);
+        assert_eq!(polled(&[2], &[0]), 1020);
+        assert_eq!(polled(&[1, 7], &[1]), 30, "a socket was ready");
+        assert_eq!(polled(&[1, 7], &[0]), 110, "the instant came first");
+        assert_eq!(polled(&[1, 7], &[9]), 30, "no such pollable");
+    }
+
+    #[test]
+    fn waits_of_0_3_end_by_their_numbers_and_looks_take_what_they_took() {
+        let (begin, end) = (format!("{CLOCK}#wait-for"), format!("{CLOCK}#[end]wait-for"));
+        let ended = after(&[
+            (begin.as_str(), 10, ints(&[500]), Node::Int(500)),
+            (begin.as_str(), 11, ints(&[0]), Node::Int(0)),
+            (begin.as_str(), 12, ints(&[50]), Node::Int(50)),
+            (end.as_str(), 13, ints(&[1]), Node::List(Vec::new())),
+        ]);
+        assert_eq!(ended.at(13), 62);
+        let look = "wasi:sockets/types#[wait]";
+        let looked = |ready: bool, limit: Node| {
+            let request = Node::List(vec![Node::List(Vec::new()), limit]);
+            let answer = Node::List(vec![Node::List(vec![Node::Bool(ready)]), Node::Int(70)]);
+            after(&[(look, 5, request, answer)]).at(5)
+        };
+        assert_eq!(
+            [looked(true, Node::Null), looked(true, Node::Int(20)), looked(false, Node::Null)],
+            [75, 25, 5]
+        );
+    }
+
+    #[test]
+    fn the_guests_own_clock_tells_what_no_event_does() {
+        let now = format!("{CLOCK}#now");
+        assert_eq!(after(&[(now.as_str(), 10, Node::List(Vec::new()), Node::Int(4_000))]).at(11), 4_001);
+        for bad in [Node::Int(-1), Node::Int(i128::from(u64::MAX)), Node::Null, Node::List(Vec::new())] {
+            after(&[
+                (now.as_str(), 10, bad.clone(), bad.clone()),
+                ("wasi:io/poll#poll", 11, bad.clone(), bad),
+            ]);
+        }
+    }
+}

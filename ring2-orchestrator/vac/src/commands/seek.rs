@@ -93,9 +93,10 @@ fn print(sought: &Sought, args: &Seek, store: &vac_core::store::Store) {
 }
 
 fn print_point(sought: &Sought) {
-    let place = match &sought.asked {
-        Some(asked) => format!("event {}", asked.seq),
-        None => format!("after {} events", sought.events),
+    let place = match (&sought.asked, sought.events.checked_sub(1)) {
+        (Some(asked), _) => format!("event {}", asked.seq),
+        (None, Some(last)) => format!("after event {last}"),
+        (None, None) => "before any event".to_owned(),
     };
     let (tick, time) = (ui::count(sought.tick), ui::time(sought.time_ns));
     ui::print(format_args!("{} {}  tick {tick}  time {time}\n", ui::bold(place), sought.run));
