@@ -17,6 +17,8 @@ const COMMANDS: &[&[&str]] = &[
     &["log"],
     &["replay"],
     &["export-replay"],
+    &["seek"],
+    &["bisect"],
     &["revoke"],
     &["serve"],
     &["verify"],

@@ -9,6 +9,7 @@
 
 mod attacks;
 mod bad_input;
+mod bisect;
 mod call;
 mod calls;
 mod conformance;
@@ -38,6 +39,7 @@ mod replay;
 mod revoke;
 mod script_grants;
 mod script_resources;
+mod seek;
 mod store_cli;
 mod study;
 mod support;

@@ -14,6 +14,7 @@
 //! does the work where it can be stopped; [`Coder`] is what does it there.
 
 use std::hash::{Hash, Hasher};
+use std::num::NonZeroUsize;
 use std::sync::OnceLock;
 
 use vac_core::cid::Cid;
@@ -25,7 +26,7 @@ use wasmtime::{Config, OptLevel};
 
 use crate::core_module::CoreModule;
 use crate::foreign;
-use crate::limits::{HOST_STACK_BYTES, NATIVE_BYTES_PER_DEPTH_BYTE, WASM_STACK_BYTES};
+use crate::limits::{FRAMES_MAX, HOST_STACK_BYTES, NATIVE_BYTES_PER_DEPTH_BYTE, WASM_STACK_BYTES};
 use crate::link::is_of_the_wall;
 use crate::load::{Kind, Loaded, is_concurrent, uncovered};
 use crate::wall::{State, Wall};
@@ -426,7 +427,17 @@ impl Engine {
 
     /// The same, for code of `backend`.
     pub fn of(profile: Profile, backend: Backend, bytes: usize) -> Result<Self> {
+        Self::of_settings(profile, backend.settings(profile)?, bytes)
+    }
+
+    /// The same for looking into kernels that are stopped; it runs the same code.
+    pub fn looking(profile: Profile, backend: Backend, bytes: usize) -> Result<Self> {
         let mut config = backend.settings(profile)?;
+        config.coredump_on_trap(true).wasm_backtrace_max_frames(NonZeroUsize::new(FRAMES_MAX));
+        Self::of_settings(profile, config, bytes)
+    }
+
+    fn of_settings(profile: Profile, mut config: Config, bytes: usize) -> Result<Self> {
         with_stack(&mut config, profile, bytes);
         Ok(Self { stack_bytes: bytes, ..Self::with(profile, &config, |_| Ok(()))? })
     }

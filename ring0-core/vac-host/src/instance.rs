@@ -12,11 +12,10 @@ use crate::engine::{Compiled, Engine, Profile, chain, machine};
 use crate::host::{Host, Setup};
 use crate::limits::{DEPTH_UNIT_BYTES, TASKS_MAX, TICKS_BETWEEN_CHECKS};
 use crate::meter::{Counters, Ended, Meter, PAGE_BYTES};
-use crate::schedule;
-use crate::stack;
 use crate::wall::{Exit, Recorder, State, tick};
 use crate::wasi3::http_serve::{self, Events};
 use crate::watchdog::{Leash, Running};
+use crate::{look, schedule, stack};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +118,7 @@ impl Instance {
             false => schedule::run(compiled.linked.instantiate_async(&mut store), &*budget.watch),
         };
         drop(running);
-        let started = started.map_err(|e| classify(e, &store, bounds));
+        let started = started.map_err(|e| stopped(&mut store, e, bounds));
         // The last memory that was made may be a guest's that looked like counters.
         let started =
             started.and_then(|instance| Ok(store.data_mut().charge_pending().map(|()| instance)?));
@@ -159,6 +158,11 @@ impl Instance {
         self.store.data().host.table.len()
     }
 
+    /// Shows its recorder what it looks like between two calls.
+    pub fn look(&mut self) {
+        look::between(&mut self.store);
+    }
+
     /// What it has used up so far.
     pub fn spent(&self) -> Spent {
         spent(&self.store)
@@ -194,7 +198,7 @@ impl Instance {
                 Ok(()) => return Ok(Ending::Returned),
                 Err(error) => match error.downcast_ref::<Exit>() {
                     Some(Exit(status)) => return Ok(Ending::Exited(*status)),
-                    None => return Err(classify(error, store, self.bounds)),
+                    None => return Err(stopped(store, error, self.bounds)),
                 },
             }
         }
@@ -272,7 +276,7 @@ impl Instance {
             true => any.resource_drop(&mut self.store),
             false => schedule::run(any.resource_drop_async(&mut self.store), &*self.budget.watch),
         };
-        dropped.map_err(|error| classify(error, &self.store, self.bounds))
+        dropped.map_err(|error| stopped(&mut self.store, error, self.bounds))
     }
 
     /// The exported memory, if this is a core module that has one.
@@ -306,7 +310,7 @@ impl Instance {
             Ok(()) => Ok(results),
             Err(error) => match error.downcast_ref::<Exit>() {
                 Some(Exit(status)) => Err(Stopped::Exit(*status)),
-                None => Err(Stopped::Error(classify(error, &self.store, self.bounds))),
+                None => Err(Stopped::Error(stopped(&mut self.store, error, self.bounds))),
             },
         }
     }
@@ -463,6 +467,12 @@ fn grow_failed(error: &wasmtime::Error, what: &str) -> wasmtime::Result<()> {
     }
     let abort = HostAbort::new(AbortKind::Machine, format!("the host has no more {what} to give: {message}"));
     Err(wasmtime::Error::new(Error::from(abort)))
+}
+
+/// Who is to blame for what stopped a kernel, which its recorder may want to look at.
+fn stopped(store: &mut Store<State>, error: wasmtime::Error, bounds: Bounds) -> Error {
+    look::after(store, &error);
+    classify(error, store, bounds)
 }
 
 /// Who is to blame for what the engine reports.

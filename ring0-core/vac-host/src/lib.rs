@@ -12,6 +12,7 @@
 //! - [`link`]: joining components, the exports of one being the imports of another
 //! - [`memory`]: the linear memory of a core module, from outside
 //! - [`export`]: a run as one component that needs no host of ours
+//! - [`look`]: what a kernel that was stopped looks like inside
 //! - [`inspect`]: what a kernel imports and exports, and which grants it would need
 //! - [`nearest`]: the name that was meant
 //! - [`value`]: values as WAVE text and in canonical form
@@ -41,6 +42,7 @@ mod kernel_files;
 pub mod limits;
 pub mod link;
 pub mod load;
+pub mod look;
 pub mod memory;
 mod meter;
 pub mod nearest;
@@ -66,6 +68,7 @@ pub use engine::{Backend, Coder, Compiled, Compiler, Engine, Origin, Profile};
 pub use host::{Bucket, Console, Host, KeyValue, NoConsole, Out, Preopen, Setup};
 pub use instance::{Budget, Ending, Instance, NoWatch, Spent, Watch};
 pub use load::{Kind, Loaded};
+pub use look::{Lens, Look};
 pub use piece::Form;
 pub use wall::{Answered, Crossing, Function, NoRecorder, Recorder, Response, State};
 pub use wire::Wire;

@@ -127,6 +127,11 @@ pub const RESOURCES_MAX: usize = 100_000;
 
 /// A stack on which kernels may run, unless the operator wants deeper calls than usual.
 pub const THREAD_STACK_BYTES: usize = NATIVE_BYTES_PER_DEPTH_BYTE * WASM_STACK_BYTES + 2 * HOST_STACK_BYTES;
+/// Calls of a guest that are shown when it was stopped, the innermost.
+pub const FRAMES_MAX: usize = 100;
+
+/// Bytes of a guest's memory that are shown at a time.
+pub const LOOK_BYTES_MAX: usize = 1 << 20;
 
 const _: () = assert!(WASM_STACK_BYTES <= WASM_STACK_MAX_BYTES && WASM_STACK_MIN_BYTES < WASM_STACK_BYTES);
 const _: () = assert!(MODULE_DEFAULT_BYTES <= MODULE_MAX_BYTES);

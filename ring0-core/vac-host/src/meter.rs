@@ -91,6 +91,16 @@ pub(crate) enum Meter {
     Counters(Counters),
 }
 
+impl Meter {
+    /// Whether `ticks` are all that the store had, so that nothing but that stopped it.
+    pub(crate) fn is_out_of_ticks(&self, ticks: u64) -> bool {
+        match self {
+            Self::Fuel { given } => ticks >= *given,
+            Self::Counters(counters) => counters.ended() == Some(Ended::NoTicks),
+        }
+    }
+}
+
 /// The counters of all components of a store.
 pub(crate) struct Counters {
     all: Vec<Words>,

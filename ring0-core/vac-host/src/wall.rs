@@ -18,6 +18,7 @@ use wasmtime::component::{
 use wasmtime::{AsContext, AsContextMut, StoreContextMut};
 
 use crate::host::{Host, REVOKED};
+use crate::look::{Lens, Look};
 use crate::meter::{Counters, Meter};
 use crate::piece::Form;
 use crate::readiness::Readiness;
@@ -103,6 +104,14 @@ pub trait Recorder: Send {
 
     /// The host did not act, or not wholly, and the kernel ends here.
     fn stopped(&mut self, crossing: &Crossing<'_>, why: &Error) -> Result<()>;
+
+    /// What is wanted of a kernel that is stopped, if anything is.
+    fn lens(&self) -> Option<Lens> {
+        None
+    }
+
+    /// The kernel was stopped, by this recorder or otherwise, and this is what it looks like.
+    fn looked(&mut self, _look: Look) {}
 }
 
 /// What a store holds.

@@ -153,7 +153,9 @@ impl Live {
 
     fn call(&mut self, session: &mut Session<'_>, ready: &Ready) -> Result<Vec<Val>> {
         let request = self.request(ready);
-        let open = session.journal().begin(KERNEL_EVENT, session.ticks(), &request)?;
+        let begun = session.journal().begin(KERNEL_EVENT, session.ticks(), &request);
+        let open = begun.inspect_err(|_| self.look())?;
+        session.journal().runs(&self.name, &ready.export);
         let before = session.mark();
         let results = self.perform(session, ready);
         if let Some(instance) = &self.instance {
@@ -163,6 +165,13 @@ impl Live {
         session.used(&self.name, &self.compiled, &ready.export, ticks, before);
         let kept = &self.kept;
         session.end_kernel(open, results, |results| response(kept, results, ticks))
+    }
+
+    /// A replay that stops between two calls may want to see what lies there.
+    fn look(&mut self) {
+        if let Some(instance) = &mut self.instance {
+            instance.look();
+        }
     }
 
     /// Starts the instance if it is not, and calls it.
@@ -221,7 +230,9 @@ impl Live {
         self.ticks_before.store(session.ticks().saturating_sub(self.used), Ordering::Relaxed);
         instance.leave_ticks(session.ticks_left());
         session.lend(&mut instance, &self.held);
-        let event = session.journal().begin(DROP_EVENT, session.ticks(), &request.into_bytes())?;
+        let begun = session.journal().begin(DROP_EVENT, session.ticks(), &request.into_bytes());
+        let event = begun.inspect_err(|_| instance.look())?;
+        session.journal().runs(&self.name, "(handles are given up)");
         let dropped = self.kept.drop_all(&mut instance);
         let ticks = instance.ticks().saturating_sub(self.used);
         session.add_ticks(ticks);

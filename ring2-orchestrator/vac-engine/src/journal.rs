@@ -18,11 +18,13 @@ use vac_core::ledger::{
 };
 use vac_core::limits::EVENT_TEXT_MAX_BYTES;
 use vac_core::store::Store;
-use vac_host::{Answered, Crossing, Function, Recorder, Response};
+use vac_host::{Answered, Crossing, Function, Lens, Look, Recorder, Response};
 
 use crate::history::History;
 use crate::recording::Recording;
 use crate::scribe::{Item, Long, Scribe};
+use crate::seek::output::{self, Console};
+use crate::seek::stop::{Asked, Running, Stop};
 
 /// Writes events, or compares them.
 pub struct Journal {
@@ -67,6 +69,8 @@ struct Inner {
     /// Grants that the operator wants back, and those that were taken back, in order.
     wanted: BTreeSet<u32>,
     revoked: Vec<u32>,
+    /// Where a replay is to stop, if it is.
+    stop: Option<Stop>,
 }
 
 /// What a replay is compared with.
@@ -130,6 +134,7 @@ impl Journal {
             lacks: None,
             wanted: BTreeSet::new(),
             revoked: Vec::new(),
+            stop: None,
         };
         Self {
             inner: Mutex::new(inner),
@@ -262,6 +267,28 @@ impl Journal {
         }
     }
 
+    /// Lets a replay end where `stop` says.
+    pub(crate) fn stop_at(&self, stop: Stop) {
+        self.lock().stop = Some(stop);
+    }
+
+    /// What was seen of a replay that was to stop.
+    pub(crate) fn take_stop(&self) -> Option<Stop> {
+        self.lock().stop.take()
+    }
+
+    /// Notes which kernel is called, for a replay that is to stop.
+    pub(crate) fn runs(&self, kernel: &str, export: &str) {
+        if let Some(stop) = &mut self.lock().stop {
+            stop.running = Some(Running { kernel: kernel.to_owned(), export: export.to_owned() });
+        }
+    }
+
+    /// Ends a replay that is to stop at a tick if a kernel has returned past it.
+    pub(crate) fn pass(&self, tick: u64) -> Result<()> {
+        self.lock().stop.as_mut().map_or(Ok(()), |stop| stop.pass(tick))
+    }
+
     /// Writes an unchained note.
     pub fn note(&self, fields: Vec<vac_core::ledger::Field>) {
         if self.is_live && self.is_recorded() {
@@ -273,6 +300,7 @@ impl Journal {
     /// Opens an event that others happen inside of.
     pub fn begin(&self, name: &str, tick: u64, request: &[u8]) -> Result<Open> {
         let mut inner = self.lock();
+        inner.reach(name, Class::Kernel, tick, request)?;
         let name = inner.name(name)?;
         if let Some(history) = &mut inner.history {
             let seq = history.begin(name, tick, request)?;
@@ -310,6 +338,9 @@ impl Journal {
         let entry = Entry::End(open.0, Return { answer, grant: None, denied: None });
         inner.emit(Item { entry, request: None, answer: long })?;
         inner.open.pop();
+        if let Some(stop) = inner.stop.as_mut().filter(|stop| !stop.is_reached()) {
+            stop.running = None;
+        }
         Ok(())
     }
 
@@ -328,10 +359,14 @@ impl Journal {
         request: &[u8],
         act: impl FnOnce() -> Result<(Vec<u8>, Option<u32>)>,
     ) -> Result<Vec<u8>> {
-        let id = self.lock().name(name)?;
-        if let Some(recorded) = self.lock().ask(id, class, tick, request)? {
+        let mut inner = self.lock();
+        inner.reach(name, class, tick, request)?;
+        let id = inner.name(name)?;
+        if let Some(recorded) = inner.ask(id, class, tick, request)? {
+            inner.printed(name, request);
             return Ok(recorded);
         }
+        drop(inner);
         self.before(class)?;
         match act() {
             Ok((response, grant)) => {
@@ -373,6 +408,22 @@ impl Journal {
 }
 
 impl Inner {
+    /// Ends a replay that is to stop at this event. Asked before the event is compared, so that what would differ can
+    /// be looked at, too.
+    fn reach(&mut self, name: &str, class: Class, tick: u64, request: &[u8]) -> Result<()> {
+        let (seq, parent) = (self.events, self.open.last().copied());
+        let Some(stop) = &mut self.stop else { return Ok(()) };
+        let asked = || Asked { seq, parent, name: name.to_owned(), class, tick, request: request.to_vec() };
+        stop.reach(seq, tick, asked)
+    }
+
+    /// Notes what a script printed, for a replay that is to stop.
+    fn printed(&mut self, name: &str, request: &[u8]) {
+        if let Some(stop) = self.stop.as_mut().filter(|_| name == output::PRINT_EVENT) {
+            stop.printed.stdout.extend(&output::printed_line(request).unwrap_or_default());
+        }
+    }
+
     /// The number of a name, announced before its first use.
     fn name(&mut self, name: &str) -> Result<NameId> {
         if let Some(id) = self.names.get(name) {
@@ -457,6 +508,7 @@ impl Inner {
                     if self.names.get(REVOKE_EVENT) == Some(&call.name) =>
                 {
                     let (name, grant) = (call.name, *grant);
+                    self.reach(REVOKE_EVENT, Class::Read, tick, &encode(&grant))?;
                     self.ask(name, Class::Read, tick, &encode(&grant))?;
                     self.revoked.push(grant);
                 }
@@ -816,6 +868,8 @@ pub struct KernelRecorder {
     /// Revoked grants that the kernel knows of.
     known: usize,
     is_new: bool,
+    /// The kernel's standard streams, for a replay that is to stop.
+    console: Console,
 }
 
 impl KernelRecorder {
@@ -826,7 +880,7 @@ impl KernelRecorder {
 
     /// A recorder for a kernel that goes on after others ran: `ticks_before` grows by their ticks.
     pub fn with(journal: Arc<Journal>, ticks_before: Arc<AtomicU64>) -> Self {
-        Self { journal, ticks_before, known: 0, is_new: true }
+        Self { journal, ticks_before, known: 0, is_new: true, console: Console::default() }
     }
 
     fn tick(&self, crossing: &Crossing<'_>) -> u64 {
@@ -843,8 +897,12 @@ impl Recorder for KernelRecorder {
         }
         let class = crossing.function.class;
         let mut inner = self.journal.lock();
+        inner.reach(&crossing.function.name, class, self.tick(crossing), crossing.request)?;
         let name = inner.function(crossing.function)?;
         let recorded = inner.ask(name, class, self.tick(crossing), crossing.request)?;
+        if let (Some(stop), Some(answer)) = (&mut inner.stop, &recorded) {
+            self.console.note(&crossing.function.name, crossing.request, answer, &mut stop.printed);
+        }
         drop(inner);
         self.journal.before(class)?;
         Ok(recorded)
@@ -896,5 +954,17 @@ impl Recorder for KernelRecorder {
         let mut inner = self.journal.lock();
         let name = inner.function(crossing.function)?;
         inner.stopped(name, crossing.function.class, self.tick(crossing), crossing.request, why)
+    }
+
+    fn lens(&self) -> Option<Lens> {
+        // Live, nobody looks.
+        if self.journal.is_live { None } else { self.journal.lock().stop.as_ref()?.lens() }
+    }
+
+    fn looked(&mut self, mut look: Look) {
+        look.ticks = look.ticks.saturating_add(self.ticks_before.load(Ordering::Relaxed));
+        if let Some(stop) = &mut self.journal.lock().stop {
+            stop.looked(look);
+        }
     }
 }

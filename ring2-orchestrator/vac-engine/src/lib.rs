@@ -21,9 +21,12 @@
 //! - [`history`]: another version of a program against a record; `quirks` of older versions
 //! - [`recording`]: how much of a run is kept
 //! - [`probe`]: one program several times, with something different around it
+//! - [`seek`]: a replay that stops at a point, and what is there
+//! - [`bisect`]: where two runs part, and what led to it
 //! - [`verify`]: checking that everything a ledger names is there and is itself
 //! - [`report`]: runs and events as data for those who show them
 
+pub mod bisect;
 pub mod calls;
 pub mod clock;
 mod copies;
@@ -49,6 +52,7 @@ pub mod run;
 mod scribe;
 pub mod script;
 pub mod secrets;
+pub mod seek;
 pub mod session;
 mod strict_toml;
 pub mod target;

@@ -8,7 +8,7 @@ use vac_core::cid::Cid;
 use vac_core::fault::{AbortKind, Corrupt, Divergence, Error, HostAbort, Result, Usage, quote};
 use vac_core::ledger::{Class, Entry, Head, Header, Outcome, Reader, Return, RunId, Seq, Tail};
 use vac_host::engine::{ENGINE, Profile};
-use vac_host::{Compiled, Watch, inspect};
+use vac_host::{Compiled, Lens, Watch, inspect};
 
 use crate::grants;
 use crate::history::{Compared, History};
@@ -19,6 +19,7 @@ use crate::quirks;
 use crate::recording::Recording;
 use crate::run::{HEADER_FORMAT, What, finish, recorded_args, seed_bytes};
 use crate::script;
+use crate::seek::stop::{At, Stop};
 use crate::session::{Ask, Outside, Session, With};
 use crate::target::{Programs, Target};
 
@@ -56,16 +57,12 @@ struct Record {
 pub fn replay(home: &Home, run: RunId, mut outside: Outside) -> Result<Replayed> {
     let record = read(home, run)?;
     let same_engine = text(&record.header, "engine")? == ENGINE;
-    check_format(&record.header)?;
-    let mut reader = Reader::open(Arc::clone(home.storage()), run)?;
-    reader.next()?;
-    let journal = Journal::replaying(record.header.clone(), reader, Arc::clone(home.store()), same_engine)?;
-    let journal = Arc::new(journal);
+    let journal = journal(home, run, &record)?;
     let started_ns = outside.clock.monotonic_ns();
     let clock = Arc::clone(&outside.clock);
     outside.console = Arc::new(std::sync::Mutex::new(vac_host::NoConsole));
     outside.watch = Arc::new(RecordWatch { journal: Arc::clone(&journal), operator: outside.watch });
-    let replayed = run_again(home, run, &record, &journal, &Replaced::default(), outside);
+    let replayed = run_again(home, run, &record, &journal, &Replaced::default(), None, outside);
     let time_ns = clock.monotonic_ns().saturating_sub(started_ns);
     let done = |events, ticks| Replayed {
         run,
@@ -89,6 +86,48 @@ pub fn replay(home: &Home, run: RunId, mut outside: Outside) -> Result<Replayed>
         }
         Err(error) => Err(error),
     }
+}
+
+/// Replays `run` from its start until `at`: what was seen there, the events before it, and what came of the replay,
+/// which means nothing if it was stopped. A start that is nearer than that of the run would begin here.
+pub(crate) fn until(
+    home: &Home,
+    run: RunId,
+    at: At,
+    lens: Lens,
+    mut outside: Outside,
+) -> Result<(Stop, u64, Result<()>)> {
+    let record = read(home, run)?;
+    let journal = journal(home, run, &record)?;
+    journal.stop_at(Stop::new(at, lens));
+    outside.console = Arc::new(std::sync::Mutex::new(vac_host::NoConsole));
+    if matches!(at, At::Event(_)) {
+        outside.watch = Arc::new(RecordWatch { journal: Arc::clone(&journal), operator: outside.watch });
+    }
+    let ended = match run_again(home, run, &record, &journal, &Replaced::default(), Some(at), outside) {
+        Err(Error::Abort(abort)) if record.outcome.is_none() && abort.message == RECORD_ENDS => Ok(()),
+        ended => ended.map(drop),
+    };
+    let stop = journal.take_stop().unwrap_or_else(|| Stop::new(at, lens));
+    Ok((stop, journal.events(), ended))
+}
+
+/// Whether this engine recorded `run`.
+pub(crate) fn is_same_engine(home: &Home, run: RunId) -> Result<bool> {
+    match Reader::open(Arc::clone(home.storage()), run)?.next()? {
+        Some(Entry::Header(header)) => Ok(text(&header, "engine")? == ENGINE),
+        _ => Ok(false),
+    }
+}
+
+/// A journal that compares with the record of `run`, from its first event on.
+fn journal(home: &Home, run: RunId, record: &Record) -> Result<Arc<Journal>> {
+    check_format(&record.header)?;
+    let same_engine = text(&record.header, "engine")? == ENGINE;
+    let mut reader = Reader::open(Arc::clone(home.storage()), run)?;
+    reader.next()?;
+    let store = Arc::clone(home.store());
+    Ok(Arc::new(Journal::replaying(record.header.clone(), reader, store, same_engine)?))
 }
 
 /// Stops a replay where its record stops: what ended the recorded run came from outside, and
@@ -156,7 +195,7 @@ pub fn upgrade(
     let started_ns = clock.monotonic_ns();
     outside.console = Arc::new(std::sync::Mutex::new(vac_host::NoConsole));
     outside.watch = Arc::new(RecordWatch { journal: Arc::clone(&journal), operator: outside.watch });
-    let ended = run_again(home, run, &record, &journal, replaced, outside);
+    let ended = run_again(home, run, &record, &journal, replaced, None, outside);
     let history = journal
         .take_history()
         .ok_or_else(|| HostAbort::new(AbortKind::Machine, "the comparison with the record was lost"))?;
@@ -291,6 +330,7 @@ fn run_again(
     record: &Record,
     journal: &Arc<Journal>,
     replaced: &Replaced,
+    stops: Option<At>,
     outside: Outside,
 ) -> Result<(Head, u64)> {
     let header = &record.header;
@@ -309,8 +349,9 @@ fn run_again(
         })?,
     };
     let seed = seed_bytes(int(header, "seed")?);
-    let limits = limits(record, replaced.is_nothing())?;
+    let limits = limits(record, replaced.is_nothing(), stops)?;
     let programs = Programs::new(&limits, &outside).under(profile(header)?);
+    let programs = if stops.is_some() { programs.looking() } else { programs };
     let mut session = Session::replay(home, programs, Arc::clone(journal), run, seed, limits, outside);
     session.replaced.clone_from(&replaced.kernels);
     let trees = grants::trees_to_keep(&grants::in_header(header));
@@ -387,7 +428,8 @@ pub(crate) fn recorded_links(home: &Home, header: &Header) -> Result<Vec<Target>
 
 /// The limits of the record; where its operator ended it, the tick at which that happened, since
 /// nothing else would end a replay there.
-fn limits(record: &Record, is_same_program: bool) -> Result<Limits> {
+/// A replay that is to stop at a tick gets no more than that, so that it stops inside of loops, too.
+fn limits(record: &Record, is_same_program: bool, stops: Option<At>) -> Result<Limits> {
     let field = |name: &str| record.header.get(name).ok_or_else(|| wrong(name, "a limit", None));
     let (ticks, memory) = (field("ticks_max")?, field("memory_max_bytes")?);
     let listed = record.header.get("limits");
@@ -404,6 +446,12 @@ fn limits(record: &Record, is_same_program: bool) -> Result<Limits> {
         // Its own limit may have been less: then both stop it there.
         let most = limits.get(Limit::Ticks).unwrap_or(u64::MAX);
         limits.set(Limit::Ticks, ticks.map(|ticks| ticks.min(most)))?;
+    }
+    if let Some(At::Tick(tick)) = stops {
+        // Under `det-2` a kernel stops when it is over its limit, and before that when it has reached it.
+        let over = u64::from(profile(&record.header)? == Profile::Det2);
+        let most = limits.get(Limit::Ticks).unwrap_or(u64::MAX).min(tick.saturating_sub(over));
+        limits.set(Limit::Ticks, Some(most.max(1)))?;
     }
     Ok(limits)
 }

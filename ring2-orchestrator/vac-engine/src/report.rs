@@ -193,7 +193,46 @@ pub fn events(home: &Home, run: RunId, filter: &Filter) -> Result<Vec<EventInfo>
     Ok(events)
 }
 
-fn info(call: Call, ret: Option<Return>, names: &[String], depth: usize) -> EventInfo {
+/// The events of `run` from `n` before `seq` to `n` after it, and those that `seq` happens inside of.
+pub fn around(home: &Home, run: RunId, seq: Seq, n: u64) -> Result<Vec<EventInfo>> {
+    let (from, to) = (seq.saturating_sub(n), seq.saturating_add(n));
+    let mut reader = Reader::open(Arc::clone(home.storage()), run)?;
+    let mut names: Vec<String> = Vec::new();
+    let mut open: Vec<EventInfo> = Vec::new();
+    let (mut events, mut outer): (Vec<EventInfo>, Vec<Seq>) = (Vec::new(), Vec::new());
+    while let Some(entry) = reader.next()? {
+        let call = match &entry {
+            Entry::Event(call, _) | Entry::Begin(call) => Some(call.seq),
+            _ => None,
+        };
+        if call == Some(seq) {
+            outer = open.iter().map(|event| event.seq).collect();
+        }
+        let is_near = |event: &EventInfo| (from..=to).contains(&event.seq) || outer.contains(&event.seq);
+        match entry {
+            Entry::Name(_, name) => names.push(name),
+            Entry::Event(call, ret) => {
+                events.extend(Some(info(call, Some(ret), &names, open.len())).filter(is_near));
+            }
+            Entry::Begin(call) => open.push(info(call, None, &names, open.len())),
+            Entry::End(_, ret) => {
+                events.extend(open.pop().map(|event| event.answered(ret)).filter(is_near));
+            }
+            _ => {}
+        }
+    }
+    let is_near = |event: &EventInfo| (from..=to).contains(&event.seq) || outer.contains(&event.seq);
+    events.extend(open.into_iter().filter(is_near));
+    events.sort_by_key(|event| event.seq);
+    Ok(events)
+}
+
+/// How many events `run` has.
+pub fn count(home: &Home, run: RunId) -> Result<u64> {
+    Ok(run_info(home, run)?.events)
+}
+
+pub(crate) fn info(call: Call, ret: Option<Return>, names: &[String], depth: usize) -> EventInfo {
     let name = usize::try_from(call.name).ok().and_then(|i| names.get(i)).cloned().unwrap_or_default();
     let event = EventInfo {
         seq: call.seq,
@@ -214,7 +253,7 @@ fn info(call: Call, ret: Option<Return>, names: &[String], depth: usize) -> Even
 }
 
 impl EventInfo {
-    fn answered(mut self, ret: Return) -> Self {
+    pub(crate) fn answered(mut self, ret: Return) -> Self {
         (self.answer, self.grant, self.denied) = (Some(ret.answer), ret.grant, ret.denied);
         self
     }

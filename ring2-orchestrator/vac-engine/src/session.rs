@@ -306,14 +306,15 @@ impl<'h> Session<'h> {
         let request = request_of(program, ask);
         let open = self.journal.begin(KERNEL_EVENT, self.ticks, &request)?;
         let before = self.mark();
-        let (gave, spent) = self.start_and_ask(program, ask, with);
-        self.carry(&spent.quotas);
-        let ticks = spent.ticks;
         let export = match ask {
             Ask::Command { .. } => "wasi:cli/run",
             Ask::Serve { .. } => "wasi:http/handler",
             Ask::Call { export, .. } => export,
         };
+        self.journal.runs(name, export);
+        let (gave, spent) = self.start_and_ask(program, ask, with);
+        self.carry(&spent.quotas);
+        let ticks = spent.ticks;
         self.used(name, program, export, ticks, before);
         self.end_kernel(open, gave, |gave| response_of(gave, ticks))
     }
@@ -351,6 +352,7 @@ impl<'h> Session<'h> {
         gave: Result<T>,
         response: impl FnOnce(&T) -> Vec<u8>,
     ) -> Result<T> {
+        self.journal.pass(self.ticks)?;
         match gave {
             Ok(gave) => {
                 let response = response(&gave);

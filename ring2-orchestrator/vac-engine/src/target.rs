@@ -126,6 +126,7 @@ pub struct Programs {
     profile: Profile,
     stack_bytes: usize,
     module_max_bytes: u64,
+    looks: bool,
 }
 
 impl Programs {
@@ -143,6 +144,7 @@ impl Programs {
             profile: Profile::default(),
             stack_bytes: limits.max_usize(Limit::Depth),
             module_max_bytes: limits.max(Limit::Module),
+            looks: false,
         }
     }
 
@@ -150,6 +152,12 @@ impl Programs {
     #[must_use]
     pub fn under(self, profile: Profile) -> Self {
         Self { engine: OnceLock::new(), compiled: BTreeMap::new(), profile, ..self }
+    }
+
+    /// The same, for looking into kernels that are stopped.
+    #[must_use]
+    pub(crate) fn looking(self) -> Self {
+        Self { looks: true, ..self }
     }
 
     /// What `target` with `links` is, for those who only look at it.
@@ -179,7 +187,8 @@ impl Programs {
     /// The engine, started when it is first needed.
     pub fn engine(&self) -> Result<&Engine> {
         if self.engine.get().is_none() {
-            let _ = self.engine.set(Engine::of(self.profile, self.compiler.backend(), self.stack_bytes)?);
+            let start = if self.looks { Engine::looking } else { Engine::of };
+            let _ = self.engine.set(start(self.profile, self.compiler.backend(), self.stack_bytes)?);
         }
         self.engine.get().ok_or_else(|| {
             HostAbort::new(vac_core::fault::AbortKind::Machine, "the engine did not start").into()

@@ -76,6 +76,10 @@ pub(crate) enum Command {
     /// Run a program with something different around it each time, and compare every event.
     #[command(after_help = limits::table())]
     Probe(Probe),
+    /// Go back into a run: replay it up to a point, and show what is there.
+    Seek(Seek),
+    /// Show the first event in which two runs differ, and what led to it.
+    Bisect(Bisect),
     /// Take a grant back from a run that goes on.
     Revoke(Revoke),
     /// Check the chain of a run, and hash everything it names again.
@@ -301,7 +305,10 @@ pub(crate) struct Log {
     /// Up to this event.
     #[arg(long, value_name = "EVENT")]
     pub(crate) to: Option<u64>,
-    /// Show at most this many.
+    /// Only this event, marked, with its neighbours and what it is inside of.
+    #[arg(long, value_name = "EVENT", conflicts_with_all = ["name", "class", "denied", "from", "to"])]
+    pub(crate) around: Option<u64>,
+    /// Show at most this many; around an event, this many on each side [default there: 10].
     #[arg(long, short = 'n', value_name = "N")]
     pub(crate) limit: Option<usize>,
 }
@@ -354,6 +361,46 @@ pub(crate) struct Probe {
     /// Arguments of the program.
     #[arg(last = true)]
     pub(crate) args: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("point").required(true).args(["event", "tick", "time"]))]
+pub(crate) struct Seek {
+    /// A run: its identity, the beginning or end of it, or `last`.
+    pub(crate) run: String,
+    /// To the call of this event, before it is answered.
+    #[arg(long, value_name = "EVENT")]
+    pub(crate) event: Option<u64>,
+    /// To the first point with at least so many ticks.
+    #[arg(long, value_name = "N")]
+    pub(crate) tick: Option<u64>,
+    /// To this time of the virtual clock since the start of the run, for example 1500ms.
+    #[arg(long, value_name = "DURATION", value_parser = limits::duration)]
+    pub(crate) time: Option<Duration>,
+    /// Show bytes of a memory: an address, and how many [default: memory 0, 64 bytes].
+    #[arg(long, value_name = "[MEMORY:]ADDRESS[+LENGTH]", value_parser = crate::commands::seek::parse_window)]
+    pub(crate) memory: Option<vac_host::look::Window>,
+    /// Show the globals.
+    #[arg(long)]
+    pub(crate) globals: bool,
+    /// Show the whole output until there, not only its last lines.
+    #[arg(long)]
+    pub(crate) stdout: bool,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bisect {
+    /// A run: its identity, the beginning or end of it, or `last`.
+    #[arg(value_name = "RUN_A")]
+    pub(crate) run_a: String,
+    /// Another one.
+    #[arg(value_name = "RUN_B")]
+    pub(crate) run_b: String,
+    /// Show this many equal events before the first difference.
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 5)]
+    pub(crate) limit: usize,
 }
 
 #[derive(Debug, Args)]

@@ -2,16 +2,23 @@
 
 use serde_json::{Value, json};
 use vac_core::fault::Result;
-use vac_core::ledger::Body;
+use vac_core::ledger::{Body, RunId};
 use vac_core::store::Store;
 use vac_engine::report::{self, EventInfo, Filter};
+use vac_engine::{Home, seek};
 
 use crate::cli::{Global, Log};
 use crate::{exit, show, ui};
 
+/// Events on each side of one unless the operator says otherwise.
+const NEIGHBOURS: usize = 10;
+
 pub(crate) fn log(global: &Global, args: Log) -> Result<u8> {
     let home = super::home_to_read(global)?;
     let run = home.find_run(&args.run)?;
+    if let Some(seq) = args.around {
+        return around(global, &home, run, seq, args.limit.unwrap_or(NEIGHBOURS));
+    }
     let filter =
         Filter { name: args.name, class: args.class, denied: args.denied, from: args.from, to: args.to };
     let mut events = report::events(&home, run, &filter)?;
@@ -22,12 +29,40 @@ pub(crate) fn log(global: &Global, args: Log) -> Result<u8> {
         ui::print_json(&json!({ "run": run.to_string(), "found": found, "events": shown }));
         return Ok(exit::OK);
     }
-    let rows = events.iter().map(|event| row(event, home.store())).collect();
-    ui::print(ui::table(&[">EVENT", ">TICK", "CLASS", "FUNCTION", "REQUEST", "ANSWER"], rows));
+    ui::print(table(&events, None, home.store()));
     if found > events.len() {
         ui::note(ui::dim(format!("{} of {} events; `-n` shows more", events.len(), found)));
     }
     Ok(exit::OK)
+}
+
+/// The events before and after `seq`, and those that it is inside of.
+fn around(global: &Global, home: &Home, run: RunId, seq: u64, n: usize) -> Result<u8> {
+    let events = report::around(home, run, seq, n as u64)?;
+    if !events.iter().any(|event| event.seq == seq) {
+        return Err(seek::no_event(run, seq, report::count(home, run)?));
+    }
+    if global.json {
+        let shown: Vec<_> = events.iter().map(|event| event_json(event, home.store())).collect();
+        ui::print_json(
+            &json!({ "run": run.to_string(), "around": seq, "found": events.len(), "events": shown }),
+        );
+    } else {
+        ui::print(table(&events, Some(seq), home.store()));
+    }
+    Ok(exit::OK)
+}
+
+/// Events as lines of a table, one of them marked.
+pub(super) fn table(events: &[EventInfo], marked: Option<u64>, store: &Store) -> String {
+    let rows = events.iter().map(|event| {
+        let mut row = row(event, store);
+        if let (Some(number), true) = (row.first_mut(), marked == Some(event.seq)) {
+            number.insert(0, '>');
+        }
+        row
+    });
+    ui::table(&[">EVENT", ">TICK", "CLASS", "FUNCTION", "REQUEST", "ANSWER"], rows.collect())
 }
 
 fn row(event: &EventInfo, store: &Store) -> Vec<String> {
@@ -49,7 +84,7 @@ fn row(event: &EventInfo, store: &Store) -> Vec<String> {
     ]
 }
 
-fn event_json(event: &EventInfo, store: &Store) -> Value {
+pub(super) fn event_json(event: &EventInfo, store: &Store) -> Value {
     json!({
         "event": event.seq,
         "parent": event.parent,
@@ -69,7 +104,7 @@ fn event_json(event: &EventInfo, store: &Store) -> Value {
 
 /// `{bytes, cid?, kept, shown}`: how long it is, its name if it is not inline, whether the store
 /// has it, and its value in a few words.
-fn body_json(body: &Body, store: &Store) -> Value {
+pub(super) fn body_json(body: &Body, store: &Store) -> Value {
     let (cid, kept) = match body {
         Body::Inline(_) => (None, true),
         Body::Stored { cid, .. } => (Some(cid.to_string()), true),

@@ -6,6 +6,7 @@ use vac_engine::Home;
 use crate::cli::{Cli, Command, Global};
 use crate::host;
 
+mod bisect;
 mod call;
 mod export_replay;
 mod inspect;
@@ -17,6 +18,7 @@ mod replay;
 mod revoke;
 mod run;
 mod runs;
+pub(crate) mod seek;
 mod serve;
 mod store;
 mod upgrade;
@@ -36,6 +38,8 @@ pub(crate) fn dispatch(cli: Cli) -> Result<u8> {
         Command::Replay(args) => replay::replay(&global, &args),
         Command::ExportReplay(args) => export_replay::export_replay(&global, &args),
         Command::Probe(args) => probe::probe(&global, args),
+        Command::Seek(args) => seek::seek(&global, &args),
+        Command::Bisect(args) => bisect::bisect(&global, &args),
         Command::Revoke(args) => revoke::revoke(&global, &args),
         Command::Verify(args) => verify::verify(&global, &args),
         Command::Mem(args) => mem::mem(&global, args),

@@ -2,11 +2,16 @@
 
 use std::sync::{Arc, Mutex};
 
-use serde_json::json;
-use vac_core::fault::Result;
-use vac_engine::report::show_outcome;
+use serde_json::{Value, json};
+use vac_core::fault::{Divergence, Error, Result, quote, quote_line};
+use vac_core::ledger::RunId;
+use vac_engine::report::{self, EventInfo, show_outcome};
+use vac_engine::seek::Asked;
+use vac_engine::{Home, Limits, seek};
 use vac_host::NoConsole;
 
+use super::log::{event_json, table};
+use super::seek::{stack_json, stack_table};
 use crate::cli::{Global, Replay};
 use crate::ui::{self, Progress};
 use crate::{exit, host, limits};
@@ -22,7 +27,10 @@ pub(crate) fn replay(global: &Global, args: &Replay) -> Result<u8> {
     let replayed =
         vac_engine::replay::replay(&home, run, host::outside(|_| Arc::new(Mutex::new(NoConsole)), &limits));
     progress.stop();
-    let replayed = replayed?;
+    let replayed = match replayed {
+        Err(Error::Divergence(divergence)) => return differs(global, &home, run, divergence, &limits),
+        replayed => replayed?,
+    };
     let outcome = replayed.outcome.as_ref().map(show_outcome);
     if global.json {
         ui::print_json(&json!({
@@ -60,4 +68,54 @@ pub(crate) fn replay(global: &Global, args: &Replay) -> Result<u8> {
         ui::note("recorded by another engine: outputs and order were compared, ticks were not");
     }
     Ok(exit::OK)
+}
+
+/// Events before a difference that are shown.
+const BEFORE: u64 = 5;
+
+/// Shows where a replay differs: both events, those before, which are equal, and the guest's stack there. For that the
+/// run is replayed once more and stopped at the difference.
+fn differs(
+    global: &Global,
+    home: &Home,
+    run: RunId,
+    divergence: Box<Divergence>,
+    limits: &Limits,
+) -> Result<u8> {
+    let seq = divergence.seq;
+    let near = report::around(home, run, seq, BEFORE).unwrap_or_default();
+    let (before, from): (Vec<_>, Vec<_>) =
+        near.into_iter().filter(|event| event.seq <= seq).partition(|event| event.seq < seq);
+    let outside = host::outside(|_| Arc::new(Mutex::new(NoConsole)), limits);
+    let (asked, look) = seek::look_at_divergence(home, run, &divergence, outside).unzip();
+    let look = look.flatten();
+    let error = Error::from(divergence);
+    if global.json {
+        let event = |event: &EventInfo| event_json(event, home.store());
+        ui::print_json(&json!({
+            "error": ui::error_json(&error),
+            "event": seq,
+            "before": before.iter().map(event).collect::<Vec<_>>(),
+            "recorded": from.first().map(event),
+            "replayed": asked.as_ref().map(asked_json),
+            "stack": look.as_ref().map(stack_json),
+        }));
+    }
+    ui::error(&error, false);
+    if let Some(asked) = &asked {
+        let request = quote_line(&report::show_bytes(&asked.request));
+        ui::note(format_args!("  the program asks: {} {request}", quote(&asked.name)));
+    }
+    if !before.is_empty() {
+        ui::note(format_args!("\nbefore it\n{}", table(&before, None, home.store()).trim_end()));
+    }
+    if let Some(look) = look.filter(|look| !look.frames.is_empty()) {
+        ui::note(format_args!("\n{}", stack_table(&look).trim_end()));
+    }
+    Ok(exit::of_error(&error))
+}
+
+fn asked_json(asked: &Asked) -> Value {
+    let request = report::show_bytes(&asked.request);
+    json!({ "function": asked.name, "tick": asked.tick, "request": request })
 }

@@ -206,9 +206,9 @@ fn called_json(called: &Called) -> Value {
 }
 
 /// Text as text, anything else as `{"hex": …}`.
-fn stream(bytes: &[u8]) -> Value {
+pub(super) fn stream(bytes: &[u8]) -> Value {
     match std::str::from_utf8(bytes) {
         Ok(text) => json!(text),
-        Err(_) => json!({ "hex": bytes.iter().map(|b| format!("{b:02x}")).collect::<String>() }),
+        Err(_) => json!({ "hex": show::hex(bytes) }),
     }
 }
