@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use serde_json::Value;
-use vac_core::ledger::{Call, Entry, Reader, Return};
+use vac_core::ledger::{Entry, Reader, Return};
 use vac_core::storage::{RealStorage, Storage};
 
 use super::figure::{Figure, Goal};
@@ -26,6 +26,9 @@ const CHATTY_ROUNDS: u32 = CHATTY_SECONDS * 1000;
 const SMALL_ROUNDS: u32 = 40_000;
 const PAGES: u32 = 4096;
 const PAGE_BYTES: u32 = 4096;
+/// What guests read: lines of text of 48 bytes, or bytes that nothing makes shorter.
+const TEXT: &str = "dir:rw=text::d";
+const NOISE: &str = "dir:rw=noise::d";
 
 /// Measures some figures.
 type Part = fn(&Bench) -> Result<Vec<Figure>>;
@@ -35,11 +38,10 @@ const PARTS: [Part; 4] = [small_io, long_io, compute, size];
 
 pub(super) fn run() -> Result<Vec<Figure>> {
     let bench = Bench { folder: scratch()?, vac: vac()? };
-    let input: Vec<u8> = (0..PAGES * PAGE_BYTES / 8)
-        .flat_map(|n| u64::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes())
-        .collect();
-    std::fs::create_dir(bench.path("d")).map_err(text)?;
-    std::fs::write(bench.path("d/in"), input).map_err(text)?;
+    let noise = |n: u32| u64::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
+    bench.input("noise", (0..PAGES * PAGE_BYTES / 8).flat_map(noise).collect())?;
+    let line = |n: u32| format!("{:<47}\n", format!("line {n}, value {} of a log", n * 7919 % 10_007));
+    bench.input("text", (0..CHATTY_ROUNDS).map(line).collect::<String>().into_bytes())?;
     let parts: Vec<_> = PARTS.iter().map(|part| part(&bench)).collect::<Result<_>>()?;
     Ok(parts.concat())
 }
@@ -77,6 +79,12 @@ impl Bench {
         Ok(())
     }
 
+    /// A folder with a file to read.
+    fn input(&self, folder: &str, bytes: Vec<u8>) -> Result<()> {
+        std::fs::create_dir(self.path(folder)).map_err(text)?;
+        std::fs::write(self.path(folder).join("in"), bytes).map_err(text)
+    }
+
     fn guest(&self, name: &str, rounds: u32, body: &str) -> Result<()> {
         std::fs::write(self.path(name), guest(rounds, body)?).map_err(text)
     }
@@ -105,8 +113,8 @@ fn ms(name: &str, value: f64, baseline: (&str, f64)) -> Figure {
     Figure::new(name, "ms", value / 1e6, (baseline.0, baseline.1 / 1e6))
 }
 
-fn io(bench: &Bench, name: &str, file: &str, note: String) -> Result<Vec<Figure>> {
-    let words = ["run", file, "--grant", "dir:rw=d"];
+fn io(bench: &Bench, name: &str, file: &str, grant: &str, note: String) -> Result<Vec<Figure>> {
+    let words = ["run", file, "--grant", grant];
     let [recorded, replayed, digest, off] = bench.four(&words)?;
     Ok(vec![
         ms(&format!("replay, {name}"), replayed, ("its recording", recorded))
@@ -121,18 +129,14 @@ fn io(bench: &Bench, name: &str, file: &str, note: String) -> Result<Vec<Figure>
 fn small_io(bench: &Bench) -> Result<Vec<Figure>> {
     bench.guest("small.wasm", SMALL_ROUNDS, SMALL)?;
     let note = format!("{SMALL_ROUNDS} times: 48 bytes read, 48 written, both clocks");
-    io(bench, "short pieces", "small.wasm", note)
+    io(bench, "short pieces", "small.wasm", TEXT, note)
 }
 
 /// Reads and writes whose bytes are bodies in the store.
 fn long_io(bench: &Bench) -> Result<Vec<Figure>> {
     bench.guest("long.wasm", PAGES, LONG)?;
-    io(
-        bench,
-        "4 KiB pieces",
-        "long.wasm",
-        format!("{PAGES} times: 4 KiB read, none like another, and written"),
-    )
+    let note = format!("{PAGES} times: 4 KiB read, none like another, and written");
+    io(bench, "4 KiB pieces", "long.wasm", NOISE, note)
 }
 
 /// A loop that crosses the wall once.
@@ -154,23 +158,24 @@ fn size(bench: &Bench) -> Result<Vec<Figure>> {
     bench.forget()?;
     let mut events = 0.0;
     let ns = time(|| {
-        let said = bench.json(&["run", "chatty.wasm", "--grant", "dir:rw=d"])?;
+        let said = bench.json(&["run", "chatty.wasm", "--grant", TEXT])?;
         events = said["events"].as_f64().unwrap_or(f64::NAN);
         Ok(())
     })?;
     let recorded = bytes_below(&bench.path("home/runs"))? + bytes_below(&bench.path("home/store"))?;
     let program = std::fs::metadata(bench.path("chatty.wasm")).map_err(text)?.len();
-    let raw = raw_bytes(&bench.path("home"))?;
+    let (raw, named) = raw_bytes(&bench.path("home"))?;
     let note = format!(
-        "{CHATTY_SECONDS} virtual seconds in {:.1} s, {events} events: each ms 48 bytes read and written, both \
-         clocks, a wait; raw is each event's numbers as they are, 29 bytes, and its canonical arguments and result",
+        "{CHATTY_SECONDS} virtual seconds in {:.1} s, {events} events: each ms a line of 48 bytes read and written, \
+         both clocks, a wait; raw is each event's numbers as they are, 29 bytes, and its canonical arguments and \
+         result; named has the text of its function's name besides",
         ns / 1e9
     );
     let kib = |bytes: u64| bytes as f64 / 1024.0;
+    let figure = |baseline| Figure::new("record of a chatty run", "KiB", kib(recorded - program), baseline);
     Ok(vec![
-        Figure::new("record of a chatty run", "KiB", kib(recorded - program), ("raw events", kib(raw)))
-            .goal(Goal::RatioAtMost(SIZE_GOAL))
-            .note(note),
+        figure(("raw events", kib(raw))).goal(Goal::RatioAtMost(SIZE_GOAL)).note(note),
+        figure(("raw events, named", kib(named))),
     ])
 }
 
@@ -189,29 +194,34 @@ fn bytes_below(folder: &Path) -> Result<u64> {
     Ok(bytes)
 }
 
-/// The events of the last run as they are: sequence, parent and tick of 8 bytes each, name of 4, class of 1.
-fn raw_bytes(home: &Path) -> Result<u64> {
+/// The bytes of the last run's events as they are, without and with their names: sequence, parent and tick of 8
+/// bytes each, name of 4, class of 1.
+fn raw_bytes(home: &Path) -> Result<(u64, u64)> {
     let storage: Arc<dyn Storage> = Arc::new(RealStorage::new(home.to_owned()));
     let runs = vac_core::ledger::runs(&*storage).map_err(text)?;
     let run = runs.last().ok_or("there is no run")?;
     let mut reader = Reader::open(storage, *run).map_err(text)?;
-    let call = |call: &Call| 29 + call.request.len_bytes();
     let answer = |ret: &Return| ret.answer.as_ref().map_or(0, vac_core::ledger::Body::len_bytes);
-    let mut bytes = 0;
+    let (mut bytes, mut in_names, mut names) = (0, 0, Vec::new());
     while let Some(entry) = reader.next().map_err(text)? {
-        bytes += match &entry {
-            Entry::Event(c, ret) => call(c) + answer(ret),
-            Entry::Begin(c) => call(c),
-            Entry::End(_, ret) => answer(ret),
-            _ => 0,
-        };
+        match &entry {
+            Entry::Name(_, name) => names.push(name.len() as u64),
+            Entry::Event(call, _) | Entry::Begin(call) => {
+                bytes += 29 + call.request.len_bytes();
+                in_names += names.get(call.name as usize).copied().unwrap_or_default();
+            }
+            _ => {}
+        }
+        if let Entry::Event(_, ret) | Entry::End(_, ret) = &entry {
+            bytes += answer(ret);
+        }
     }
-    Ok(bytes)
+    Ok((bytes, bytes + in_names))
 }
 
-/// One round of short pieces: 48 bytes of the input at a place that moves, written to the output; both clocks.
+/// One round of short pieces: the next 48 bytes of the input, written to the output; both clocks.
 const SMALL: &str = "
-  (drop (call $read (global.get $in) (i32.const 0) (i32.const 1) (i64.extend_i32_u (i32.mul (local.get $n) (i32.const 8))) (i32.const 8)))
+  (drop (call $read (global.get $in) (i32.const 0) (i32.const 1) (i64.extend_i32_u (i32.mul (local.get $n) (i32.const 48))) (i32.const 8)))
   (drop (call $write (global.get $out) (i32.const 0) (i32.const 1) (i32.const 8)))
   (drop (call $clock (i32.const 0) (i64.const 1) (i32.const 16)))
   (drop (call $clock (i32.const 1) (i64.const 1) (i32.const 24)))";
