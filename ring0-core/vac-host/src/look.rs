@@ -17,6 +17,8 @@ use wasmtime::{
 use crate::engine::chain;
 use crate::instance::NoWatch;
 use crate::limits::LOOK_BYTES_MAX;
+use crate::meter::Meter;
+use crate::rewrite::meter;
 use crate::schedule;
 use crate::wall::{State, tick};
 
@@ -101,8 +103,9 @@ pub struct GlobalLook {
 
 /// Shows the recorder the kernel behind `store`, if it wants to see it, after `error` stopped it.
 pub(crate) fn after(store: &mut Store<State>, error: &wasmtime::Error) {
-    let frames = error.downcast_ref::<WasmBacktrace>().map(frames_of).unwrap_or_default();
-    show(store, frames);
+    let is_metered = matches!(store.data().meter, Meter::Counters(_));
+    let frames = error.downcast_ref::<WasmBacktrace>().map(|trace| frames_of(trace, is_metered));
+    show(store, frames.unwrap_or_default());
 }
 
 /// Shows the recorder a kernel that is in no call.
@@ -125,13 +128,22 @@ fn look(store: &mut Store<State>, frames: Vec<Frame>, lens: Lens) -> Look {
         Err(error) => return Look { failed: Some(chain(&error)), ..seen },
     };
     let names = names(store, dump.instances());
-    let memories = dump.memories().iter().map(|memory| seen_memory(store, memory, &names)).collect();
-    let window = lens.window.and_then(|window| bytes_of(store, dump.memories().get(window.memory)?, window));
+    let own: Vec<Memory> = dump.memories().iter().filter(|m| !is_of_meter(store, m)).copied().collect();
+    let memories = own.iter().map(|memory| seen_memory(store, memory, &names)).collect();
+    let window = lens.window.and_then(|window| bytes_of(store, own.get(window.memory)?, window));
     let globals = match lens.globals {
         true => dump.globals().iter().map(|global| seen_global(store, *global)).collect(),
         false => Vec::new(),
     };
     Look { memories, globals, window, ..seen }
+}
+
+/// Whether a memory holds the counters of the meter, and nothing of the guest.
+fn is_of_meter(store: &Store<State>, memory: &Memory) -> bool {
+    match &store.data().meter {
+        Meter::Counters(counters) => counters.are_at(memory.data_ptr(store)),
+        Meter::Fuel { .. } => false,
+    }
 }
 
 /// The core dump of a trap in the store.
@@ -143,12 +155,15 @@ fn dump(store: &mut Store<State>) -> wasmtime::Result<WasmCoreDump> {
     }
 }
 
-fn frames_of(backtrace: &WasmBacktrace) -> Vec<Frame> {
+/// The guest's calls as its own module has them: what the meter imports is not counted, and places are not known
+/// where it added instructions.
+fn frames_of(backtrace: &WasmBacktrace, is_metered: bool) -> Vec<Frame> {
+    let added = if is_metered { meter::FUNCTIONS } else { 0 };
     let frame = |frame: &wasmtime::FrameInfo| Frame {
         module: frame.module().name().map(str::to_owned),
         function: frame.func_name().map(str::to_owned),
-        index: frame.func_index(),
-        offset: frame.module_offset().map(|offset| offset as u64),
+        index: frame.func_index().saturating_sub(added),
+        offset: frame.module_offset().filter(|_| !is_metered).map(|offset| offset as u64),
     };
     backtrace.frames().iter().map(frame).collect()
 }

@@ -126,6 +126,11 @@ impl Counters {
         }
     }
 
+    /// Whether some of them begin at `address`.
+    pub(crate) fn are_at(&self, address: *const u8) -> bool {
+        self.all.iter().any(|words| std::ptr::eq(words.0.as_ptr().cast(), address))
+    }
+
     fn attach(&mut self, words: Words) {
         self.may_be_counters = false;
         words.word(DEPTH_LIMIT).store(self.depth_max, Relaxed);

@@ -41,6 +41,9 @@ pub const STOP: &str = "stop";
 /// The function that is called when depth is more than its limit.
 pub const DEEP: &str = "deep";
 
+/// Functions that a metered module imports, all from [`IMPORTS`].
+pub(crate) const FUNCTIONS: u32 = 2;
+
 /// Where the ticks so far are in the memory of counters.
 pub const TICKS_AT: u64 = 0;
 /// Where the limit of ticks is.
