@@ -17,6 +17,7 @@ mod determinism;
 mod durability;
 mod exceptions;
 mod golden;
+mod golden_kinds;
 mod grants;
 mod guest;
 mod help;
