@@ -194,3 +194,26 @@ fn ticks_are_the_same_with_and_without_a_limit() {
     assert_eq!(free["ticks"], limited["ticks"]);
     assert_eq!(free["stdout"], limited["stdout"]);
 }
+
+/// A -1 would tell the guest how much this machine has. `ulimit -v` is in KiB: enough for a guest of some pages, too
+/// little for what it asks for.
+#[test]
+fn growth_that_the_host_cannot_give_ends_the_run_and_is_no_answer() {
+    const ADDRESSES_MAX_KIB: &str = "12000000";
+    let memory = "(memory i64 1) (func (export \"f\") (result i64) (memory.grow (i64.const 0x30000)))";
+    let table = "(table 1 funcref) (func (export \"f\") (result i64)
+        (i64.extend_i32_s (table.grow (ref.null func) (i32.const 2000000000))))";
+    for (what, module) in [("memory", memory), ("table", table)] {
+        let sandbox = Sandbox::new();
+        sandbox.write("grow.wasm", wat::parse_str(format!("(module {module})")).unwrap());
+        let (program, home) = (crate::support::program().display(), sandbox.home().display().to_string());
+        let limits = "--memory 64GiB --limit tables=3000000000";
+        let typed = format!("'{program}' --home '{home}' call grow.wasm 'f()' {limits}");
+        let mut shell = sandbox.bare("/bin/sh");
+        shell.args(["-c", &format!("ulimit -v {ADDRESSES_MAX_KIB}; {typed}")]);
+        let ran = run(shell).fails(1, &["the host"]);
+        assert!(ran.stdout.is_empty(), "{what}: {ran:?}");
+        // Its record ends there, and so does a replay on a machine that has more.
+        sandbox.vac(&["replay", "last"]).ok();
+    }
+}

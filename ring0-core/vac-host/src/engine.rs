@@ -20,7 +20,7 @@ use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Config, OptLevel};
 
 use crate::core_module::CoreModule;
-use crate::foreign;
+use crate::{floats, foreign};
 use crate::limits::{HOST_STACK_BYTES, WASM_STACK_BYTES};
 use crate::link::is_of_the_wall;
 use crate::load::{Kind, Loaded, is_concurrent, uncovered};
@@ -66,6 +66,46 @@ pub enum Origin {
 pub trait Compiler: Send + Sync {
     /// The sealed code of a program, as [`Coder::seal`] makes it.
     fn compile(&self, loaded: &Loaded<'_>) -> Result<Vec<u8>>;
+
+    /// The engine that runs what this makes, with `bytes` of stack for the guest.
+    fn engine(&self, bytes: usize) -> Result<Engine> {
+        Engine::with_stack(bytes)
+    }
+}
+
+/// The instructions of the interpreter that the engine has beside the compiler.
+const INTERPRETER: &str = "pulley64";
+
+/// Makes code for the interpreter: slower, and the same on every machine. What it does differently is a mistake of
+/// one of the two.
+pub struct Interpreted(Coder);
+
+impl Interpreted {
+    /// Makes code for the interpreter with the settings of profile `det-1`.
+    pub fn new() -> Result<Self> {
+        Coder::with(&interpreted()?).map(Self)
+    }
+}
+
+impl Compiler for Interpreted {
+    fn compile(&self, loaded: &Loaded<'_>) -> Result<Vec<u8>> {
+        self.0.seal(loaded)
+    }
+
+    fn engine(&self, bytes: usize) -> Result<Engine> {
+        let mut config = interpreted()?;
+        config.max_wasm_stack(bytes).async_stack_size(bytes.saturating_add(HOST_STACK_BYTES));
+        Ok(Engine { stack_bytes: bytes, ..Engine::with(&config, |_| Ok(()))? })
+    }
+}
+
+fn interpreted() -> Result<Config> {
+    let mut config = det_1();
+    // It has no atomic instructions: programs with them are for the compiler alone. Nothing is optimised, so that
+    // mistakes of that show, too.
+    config.wasm_threads(false).cranelift_opt_level(OptLevel::None);
+    config.target(INTERPRETER).map_err(|e| machine("start the interpreter", &e))?;
+    Ok(config)
 }
 
 /// The part of an engine that makes code and starts nothing.
@@ -179,6 +219,7 @@ impl Codes {
     }
 
     fn seal(&self, loaded: &Loaded<'_>) -> Result<Vec<u8>> {
+        let _floats = floats::Standard::enter();
         let code = self.engine.precompile_component(&loaded.component()?).map_err(|e| {
             Corrupt::new(
                 "program",

@@ -25,6 +25,7 @@ mod clock;
 mod core_module;
 pub mod engine;
 mod entropy;
+mod floats;
 mod foreign;
 pub mod fs;
 mod held;
@@ -54,7 +55,7 @@ mod wasi;
 mod wasi3;
 mod wire;
 
-pub use engine::{Coder, Compiled, Compiler, Engine, Origin};
+pub use engine::{Coder, Compiled, Compiler, Engine, Interpreted, Origin};
 pub use host::{Bucket, Console, Host, KeyValue, NoConsole, Out, Preopen, Setup};
 pub use instance::{Budget, Ending, Instance, NoWatch, Spent, Watch};
 pub use load::{Kind, Loaded};

@@ -166,7 +166,7 @@ impl Programs {
     /// The engine, started when it is first needed.
     pub fn engine(&self) -> Result<&Engine> {
         if self.engine.get().is_none() {
-            let _ = self.engine.set(Engine::with_stack(self.stack_bytes)?);
+            let _ = self.engine.set(self.compiler.engine(self.stack_bytes)?);
         }
         self.engine.get().ok_or_else(|| {
             HostAbort::new(vac_core::fault::AbortKind::Machine, "the engine did not start").into()

@@ -11,8 +11,15 @@
 //! - `texts`: grants, hosts, CIDs, arguments of calls (feature `loader`)
 //! - `host`, `net`: the host's functions, called in any order with any values (feature `loader`)
 //! - `link`: programs that are joined (feature `loader`)
+//!
+//! Beside the targets, `guests` and `seeds`: random programs, each run, replayed and compared in several ways; and
+//! `forge`: ledgers that somebody edited (feature `loader`).
 
 pub mod canon;
+#[cfg(feature = "loader")]
+pub mod forge;
+#[cfg(feature = "loader")]
+pub mod guests;
 #[cfg(feature = "loader")]
 pub mod host;
 pub mod index;
@@ -22,6 +29,8 @@ pub mod loader;
 #[cfg(feature = "loader")]
 pub mod manifest;
 pub mod mutate;
+#[cfg(feature = "loader")]
+pub mod seeds;
 #[cfg(feature = "loader")]
 pub mod texts;
 #[cfg(feature = "loader")]
