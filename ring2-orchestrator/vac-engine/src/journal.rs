@@ -468,7 +468,8 @@ impl Inner {
             Entry::Event(recorded, ret) if record.agrees_call(recorded, &call) => ret.clone(),
             Entry::Begin(recorded) if call.class == Class::Effect && record.agrees_call(recorded, &call) => {
                 let end = record.take(events)?;
-                self.scribe.push(expected.into())?;
+                let own = if record.same_engine { Entry::Begin(call.clone()) } else { expected };
+                self.scribe.push(own.into())?;
                 match end {
                     Entry::End(seq, ret) if seq == call.seq => {
                         self.scribe.push(Entry::End(seq, ret.clone()).into())?;
@@ -488,7 +489,15 @@ impl Inner {
     fn bytes_of(&self, body: &Body) -> Result<Vec<u8>> {
         match body {
             Body::Inline(bytes) => Ok(bytes.to_vec()),
-            Body::Stored { cid, .. } => self.store.get(cid)?.ok_or_else(|| missing(cid)),
+            Body::Stored { cid, len_bytes } => {
+                let bytes = self.store.get(cid)?.ok_or_else(|| missing(cid))?;
+                match bytes.len() as u64 == *len_bytes {
+                    true => Ok(bytes),
+                    false => {
+                        Err(Corrupt::new("record", format!("body `{cid}`"), bytes.len(), len_bytes).into())
+                    }
+                }
+            }
             Body::Digest { cid, .. } => Err(missing(cid)),
         }
     }

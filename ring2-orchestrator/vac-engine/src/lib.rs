@@ -16,7 +16,7 @@
 //! - [`calls`]: typed calls in one instance
 //! - [`revoke`]: taking a grant back from a run that goes on
 //! - [`script`]: Starlark over handles
-//! - [`replay`]: running again from the ledger alone
+//! - [`replay`]: running again from the ledger alone; `header` checks what the ledger says of the run
 //! - [`verify`]: checking that everything a ledger names is there and is itself
 //! - [`report`]: runs and events as data for those who show them
 
@@ -25,6 +25,7 @@ pub mod clock;
 mod copies;
 pub mod grants;
 pub mod grants_file;
+mod header;
 pub mod home;
 pub mod journal;
 pub mod learn;

@@ -10,6 +10,7 @@ use vac_host::Watch;
 use vac_host::engine::ENGINE;
 
 use crate::grants;
+use crate::header;
 use crate::home::Home;
 use crate::journal::{Journal, RECORD_ENDS, is_outside};
 use crate::limits::{Limit, Limits};
@@ -51,6 +52,7 @@ pub fn replay(home: &Home, run: RunId, mut outside: Outside) -> Result<Replayed>
     let record = read(home, run)?;
     let same_engine = text(&record.header, "engine")? == ENGINE;
     check_format(&record.header)?;
+    header::check(&record.header)?;
     let mut reader = Reader::open(Arc::clone(home.storage()), run)?;
     reader.next()?;
     let journal = Journal::replaying(record.header.clone(), reader, Arc::clone(home.store()), same_engine)?;
@@ -109,6 +111,7 @@ fn read(home: &Home, run: RunId) -> Result<Record> {
     };
     let (mut events, mut close) = (0, None);
     while let Some(entry) = reader.next()? {
+        header::check_grant(&header, &entry)?;
         match entry {
             Entry::Event(..) | Entry::Begin(_) => events += 1,
             Entry::Close { outcome, ticks, .. } => close = Some((outcome, ticks)),
@@ -153,7 +156,10 @@ fn run_again(
     let finished = match What::from_word(&what) {
         Some(What::Script) => script::replay(session, &target, header)?,
         Some(what @ (What::Run | What::Serve)) => {
-            let compiled = session.programs.compile_linked(home, &target, &recorded_links(home, header)?)?;
+            let compiled = session
+                .programs
+                .compile_linked(home, &target, &recorded_links(home, header)?)
+                .map_err(header::as_corrupt)?;
             let (args, env) = (texts(header, "args")?, pairs(header, "env")?);
             let name = args.first().cloned().unwrap_or_default();
             let ask = match what {
@@ -165,7 +171,10 @@ fn run_again(
             finish(session, gave)?
         }
         Some(What::Call) if header.get("calls").is_some() => {
-            let compiled = session.programs.compile_linked(home, &target, &recorded_links(home, header)?)?;
+            let compiled = session
+                .programs
+                .compile_linked(home, &target, &recorded_links(home, header)?)
+                .map_err(header::as_corrupt)?;
             crate::calls::replay(session, &target, &compiled, &texts(header, "calls")?, &trees)?
         }
         // Before there could be several calls, a header had the parts of its only one.

@@ -19,30 +19,54 @@ use vac_host::{Coder, Compiler};
 
 use crate::seeds::{Place, Seed};
 
-/// Edits that no check sees, by the beginning of their names, and why. Each gives a record that says of itself
-/// that it is another (its head is), and that some run could have had.
-pub const UNSEEN: &[(&str, &str)] =
-    &[("note", "notes are outside of the chain: what may differ between equal runs")];
+/// Edits that neither check sees, by the beginning of their names, and why. Each of the chain gives a record that
+/// says of itself that it is another one, by its head.
+pub const UNSEEN: &[(&str, &str)] = &[
+    ("note", "notes are outside of the chain: what may differ between equal runs"),
+    ("killed: note", "the same"),
+    ("killed: event and all after it left out", "a killed run may end after any entry"),
+    ("killed: begin and all after it left out", "the same"),
+    ("killed: end and all after it left out", "the same"),
+    ("killed: name and all after it left out", "the same"),
+    ("killed: end left out", "the last one: it was killed before an answer came"),
+    ("killed: end.", "of the last one: nothing happened afterwards that would depend on it"),
+    ("killed: event.", "the same, and as below"),
+    ("event.grant", "a replay evaluates no grant: another of those in the header"),
+    ("end.grant", "the same"),
+    ("event.denied", "what an operator would type: a replay refuses nothing itself"),
+    ("end.denied", "the same"),
+    ("event.answer.bytes", "what the world answered, and the guest did nothing with"),
+    ("end.answer.bytes", "the same"),
+    ("header.engine", "ticks are not compared then, and the replay says so"),
+    ("header.grants", "a replay evaluates no grant"),
+    ("header.config", "a replay takes what the guest was told from the events"),
+    ("header.secrets", "the same"),
+    ("header.name", "of a script: it is only shown"),
+    ("header.memory_max_bytes", "a limit that the run did not meet"),
+    ("header.ticks_max", "the same"),
+    ("header.limits", "the same"),
+    ("killed: header.", "as those above"),
+];
 
 /// What was tried, and what of it nobody noticed.
 #[derive(Debug, Default)]
 pub struct Report {
     /// Edits.
     pub edits: u64,
-    /// Edits that were not noticed, by name, with how often.
-    pub unseen: BTreeMap<String, u64>,
+    /// Edits that were not noticed, by name, with the runs.
+    pub unseen: BTreeMap<String, Vec<String>>,
     /// Edits of the chain that a check of the ledger alone did not notice.
     pub unchained: Vec<String>,
     /// Edits that ended with an error that is neither a divergence nor damage.
     pub otherwise: BTreeMap<String, String>,
 }
 
-/// Edits the runs of the home at `golden`, of each only every `stride`-th edit.
+/// Edits the runs of the home at `golden`; of all edits every `stride`-th, from number `first` on.
 ///
 /// # Errors
 ///
 /// The home cannot be copied or read.
-pub fn check(golden: &Path, stride: usize) -> std::result::Result<Report, String> {
+pub fn check(golden: &Path, first: usize, stride: usize) -> std::result::Result<Report, String> {
     let place = Place::new(false)?;
     copy(golden, &place.home()).map_err(|e| format!("{}: {e}", golden.display()))?;
     let compiler: Arc<dyn Compiler> = Arc::new(Coder::new().map_err(|e| e.to_string())?);
@@ -50,7 +74,7 @@ pub fn check(golden: &Path, stride: usize) -> std::result::Result<Report, String
     let bench = Bench { place, home, compiler };
     let mut report = Report::default();
     for run in bench.home.runs().map_err(|e| e.to_string())? {
-        bench.run(run, stride, &mut report).map_err(|e| format!("{run}: {e}"))?;
+        bench.run(run, (first, stride), &mut report).map_err(|e| format!("{run}: {e}"))?;
     }
     Ok(report)
 }
@@ -68,6 +92,9 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Begins the names of edits of a run that was killed.
+const OPEN: &str = "killed: ";
+
 struct Bench {
     place: Place,
     home: Home,
@@ -75,20 +102,21 @@ struct Bench {
 }
 
 impl Bench {
-    fn run(&self, run: RunId, stride: usize, report: &mut Report) -> Result<()> {
+    fn run(&self, run: RunId, (first, stride): (usize, usize), report: &mut Report) -> Result<()> {
         let entries = self.read(run)?;
         let close = self.place.home().join("runs").join(format!("{run}.close"));
         let closed = std::fs::read(&close).ok();
         // Written as it was, it is as it was: else nothing below would mean anything.
         self.write(run, &entries, closed.is_some())?;
         self.judge(run).map_err(|e| format!("the record itself: {e}")).unwrap_or_else(|e| panic!("{e}"));
-        for (name, edited) in edits(&entries).step_by(stride) {
+        for (name, edited) in edits(&entries).skip(first).step_by(stride) {
+            let name = if closed.is_some() { name } else { format!("{OPEN}{name}") };
             report.edits += 1;
             self.write(run, &edited, closed.is_some())?;
             match self.judge(run) {
                 Err(Error::Divergence(_) | Error::Corrupt(_)) => {}
                 Err(other) => drop(report.otherwise.insert(name.clone(), format!("{run}: {other}"))),
-                Ok(()) => *report.unseen.entry(name.clone()).or_default() += 1,
+                Ok(()) => report.unseen.entry(name.clone()).or_default().push(run.to_string()),
             }
             if let Some(closed) = &closed
                 && !name.starts_with("note")
@@ -158,7 +186,7 @@ fn edits(entries: &[Entry]) -> impl Iterator<Item = (String, Vec<Entry>)> {
         let cut = entries[..at].to_vec();
         let mut all = vec![(format!("{kind} left out"), less), (format!("{kind} twice"), twice)];
         all.extend(is_swap.then(|| (format!("{kind} before the one before it"), swapped)));
-        all.push((format!("cut before {kind}"), cut));
+        all.push((format!("{kind} and all after it left out"), cut));
         all
     });
     fields.chain(orders)
@@ -361,7 +389,30 @@ fn nodes(node: &Node) -> Vec<(String, Node)> {
     }
 }
 
-/// Whether it is known, and why, that an edit of this name is not seen.
-pub fn is_known(name: &str) -> bool {
-    UNSEEN.iter().any(|(known, _)| name.starts_with(known))
+/// Why an edit of this name is not seen, if that is known.
+pub fn reason(name: &str) -> Option<&'static str> {
+    UNSEEN.iter().find(|(known, _)| name.starts_with(known)).map(|(_, why)| *why)
+}
+
+impl Report {
+    /// Both together.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.edits += other.edits;
+        for (name, runs) in other.unseen {
+            self.unseen.entry(name).or_default().extend(runs);
+        }
+        self.unchained.extend(other.unchained);
+        self.otherwise.extend(other.otherwise);
+        self
+    }
+
+    /// What should have been reported, and was not, or not as what it is.
+    pub fn mistakes(&self) -> Vec<String> {
+        let unseen = self.unseen.iter().filter(|(name, _)| reason(name).is_none());
+        let unseen = unseen.map(|(name, runs)| format!("nobody saw `{name}` of {}", runs.join(", ")));
+        let unchained = self.unchained.iter().map(|name| format!("the chain did not show `{name}`"));
+        let otherwise = self.otherwise.iter().map(|(name, why)| format!("`{name}` was reported as: {why}"));
+        unseen.chain(unchained).chain(otherwise).collect()
+    }
 }

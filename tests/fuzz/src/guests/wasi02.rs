@@ -20,12 +20,16 @@ use crate::mutate::Random;
 /// The functions of a world, and its types of resources, which are dropped by functions of their own.
 struct Imports {
     resolve: Resolve,
-    world: WorldId,
     functions: Vec<Import>,
     /// Interface and name of each type of resource.
     resources: Vec<(String, String)>,
     sizes: SizeAlign,
+    /// The section that says what world a module is for.
+    metadata: Vec<u8>,
 }
+
+/// A module with nothing in it.
+const EMPTY: &[u8] = b"\0asm\x01\0\0\0";
 
 struct Import {
     interface: String,
@@ -66,7 +70,11 @@ impl Imports {
         }
         let mut sizes = SizeAlign::default();
         sizes.fill(&resolve);
-        Self { resolve, world, functions, resources, sizes }
+        let mut module = EMPTY.to_vec();
+        embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
+            .unwrap_or_else(|e| panic!("{e:#}"));
+        let metadata = module.split_off(EMPTY.len());
+        Self { resolve, functions, resources, sizes, metadata }
     }
 
     /// Number of a resource, wherever a name for it leads.
@@ -433,8 +441,7 @@ pub(super) fn text_of(world: World, plan: &Plan) -> String {
 /// The component that a module is wrapped into.
 pub(super) fn component(world: World, mut module: Vec<u8>) -> Vec<u8> {
     let imports = imports(world);
-    embed_component_metadata(&mut module, &imports.resolve, imports.world, StringEncoding::UTF8)
-        .unwrap_or_else(|e| panic!("{e:#}"));
+    module.extend_from_slice(&imports.metadata);
     let encoder = ComponentEncoder::default().module(&module);
     encoder.and_then(|mut encoder| encoder.encode()).unwrap_or_else(|e| panic!("{e:#}"))
 }
