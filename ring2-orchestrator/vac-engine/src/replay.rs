@@ -179,9 +179,10 @@ fn run_again(
         }
         // Before there could be several calls, a header had the parts of its only one.
         Some(What::Call) => {
-            let compiled = session.programs.compile(home, &target)?;
+            let compiled = session.programs.compile(home, &target).map_err(header::as_corrupt)?;
             let export = text(header, "export")?;
-            let args = recorded_args(&session.programs, &compiled, &export, &text(header, "arguments")?)?;
+            let args = recorded_args(&session.programs, &compiled, &export, &text(header, "arguments")?)
+                .map_err(header::as_corrupt)?;
             let gave = session.kernel(
                 &target.name,
                 &compiled,

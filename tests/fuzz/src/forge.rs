@@ -23,29 +23,34 @@ use crate::seeds::{Place, Seed};
 /// says of itself that it is another one, by its head.
 pub const UNSEEN: &[(&str, &str)] = &[
     ("note", "notes are outside of the chain: what may differ between equal runs"),
-    ("killed: note", "the same"),
-    ("killed: event and all after it left out", "a killed run may end after any entry"),
-    ("killed: begin and all after it left out", "the same"),
-    ("killed: end and all after it left out", "the same"),
-    ("killed: name and all after it left out", "the same"),
-    ("killed: end left out", "the last one: it was killed before an answer came"),
-    ("killed: end.", "of the last one: nothing happened afterwards that would depend on it"),
-    ("killed: event.", "the same, and as below"),
-    ("event.grant", "a replay evaluates no grant: another of those in the header"),
-    ("end.grant", "the same"),
+    ("event.grant", "another of those in the header: a replay evaluates no grant"),
+    ("end.grant", "another of those in the header: a replay evaluates no grant"),
     ("event.denied", "what an operator would type: a replay refuses nothing itself"),
-    ("end.denied", "the same"),
+    ("end.denied", "what an operator would type: a replay refuses nothing itself"),
     ("event.answer.bytes", "what the world answered, and the guest did nothing with"),
-    ("end.answer.bytes", "the same"),
+    ("end.answer.bytes", "what the world answered, and the guest did nothing with"),
     ("header.engine", "ticks are not compared then, and the replay says so"),
     ("header.grants", "a replay evaluates no grant"),
-    ("header.config", "a replay takes what the guest was told from the events"),
-    ("header.secrets", "the same"),
+    ("header.config", "what the guest was told of it is in its events"),
+    ("header.secrets", "what the guest was told of it is in its events"),
+    ("header.manifest left out", "what came of it is in the grants"),
     ("header.name", "of a script: it is only shown"),
+    ("header.seed", "of a run that drew nothing"),
     ("header.memory_max_bytes", "a limit that the run did not meet"),
-    ("header.ticks_max", "the same"),
-    ("header.limits", "the same"),
-    ("killed: header.", "as those above"),
+    ("header.ticks_max", "a limit that the run did not meet"),
+    ("header.limits", "a limit that the run did not meet"),
+];
+
+/// What is not seen besides of a run that was killed, whose record may end after any entry.
+const UNSEEN_IF_KILLED: &[&str] = &[
+    "begin and all after it left out",
+    "end and all after it left out",
+    "event and all after it left out",
+    "name and all after it left out",
+    // These only of the last entry: others would be missed by what follows.
+    "end left out",
+    "end.answer.ended",
+    "end.answer.stopped",
 ];
 
 /// What was tried, and what of it nobody noticed.
@@ -391,7 +396,10 @@ fn nodes(node: &Node) -> Vec<(String, Node)> {
 
 /// Why an edit of this name is not seen, if that is known.
 pub fn reason(name: &str) -> Option<&'static str> {
-    UNSEEN.iter().find(|(known, _)| name.starts_with(known)).map(|(_, why)| *why)
+    let known = |name: &str| UNSEEN.iter().find(|(known, _)| name.starts_with(known)).map(|(_, why)| *why);
+    let Some(of_killed) = name.strip_prefix(OPEN) else { return known(name) };
+    let is_cut = UNSEEN_IF_KILLED.contains(&of_killed);
+    known(of_killed).or(is_cut.then_some("a killed run may end after any entry"))
 }
 
 impl Report {

@@ -356,6 +356,15 @@ fn prelude(alloc: &str) -> String {
     (then (call $note (i64.load (local.get $at)))
       (if (i32.lt_u (i32.add (local.get $at) (local.get $len)) (i32.const 131072))
         (then (call $note (i64.load (i32.sub (i32.add (local.get $at) (local.get $len)) (i32.const 8)))))))))
+(func $heard (param $words i32) (local $at i32)
+  (loop $word
+    (call $note (i64.load offset={RESULT_AT} (local.get $at)))
+    (local.set $at (i32.add (local.get $at) (i32.const 8)))
+    (br_if $word (i32.lt_u (local.get $at) (i32.shl (local.get $words) (i32.const 3)))))
+  (call $peek (i32.load offset={RESULT_AT} (i32.const 0)) (i32.load offset={RESULT_AT} (i32.const 4)))
+  (call $peek (i32.load offset={RESULT_AT} (i32.const 4)) (i32.load offset={RESULT_AT} (i32.const 8)))
+  (call $peek (i32.load offset={RESULT_AT} (i32.const 8)) (i32.load offset={RESULT_AT} (i32.const 12)))
+  (memory.fill (i32.const {RESULT_AT}) (i32.const 0) (i32.const 64)))
 (func $keep (param $ty i32) (param $handle i32)
   (memory.copy
     (i32.add (i32.const {HELD_AT}) (i32.add (i32.shl (local.get $ty) (i32.const 4)) (i32.const 4)))
@@ -371,6 +380,11 @@ fn prelude(alloc: &str) -> String {
     (local.set $handle (call $slot (local.get $ty) (local.get $i)))
     (br_if $other (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 4))))
   (local.get $handle))
+(func $count (param $ty i32) (result i32) (local $i i32)
+  (loop $slot
+    (if (i32.eqz (call $slot (local.get $ty) (local.get $i))) (then (return (local.get $i))))
+    (br_if $slot (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 4))))
+  (local.get $i))
 (func $take (param $ty i32) (param $which i32) (result i32) (local $handle i32) (local $i i32)
   (local.set $handle (call $held (local.get $ty) (local.get $which)))
   (loop $slot

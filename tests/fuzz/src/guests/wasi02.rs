@@ -226,16 +226,15 @@ impl Imports {
     /// Address and number of items: handles that are held, or anything.
     fn list(&self, item: &Type, random: &mut Random) -> Vec<String> {
         let count =
-            if random.below(30) == 0 { number(random) } else { format!("(i32.const {})", random.below(4)) };
+            if random.below(150) == 0 { number(random) } else { format!("(i32.const {})", random.below(4)) };
         let at = match self.kind(item) {
             Some(TypeDefKind::Handle(Handle::Borrow(id) | Handle::Own(id))) if random.below(4) == 0 => {
                 format!("(i32.const {})", HELD_AT + 16 * self.resource(*id))
             }
             Some(TypeDefKind::Handle(Handle::Borrow(id) | Handle::Own(id))) => {
-                return vec![
-                    format!("(i32.const {})", HELD_AT + 16 * self.resource(*id)),
-                    "(i32.const 1)".into(),
-                ];
+                let ty = self.resource(*id);
+                let count = format!("(call $count (i32.const {ty}))");
+                return vec![format!("(i32.const {})", HELD_AT + 16 * ty), count];
             }
             _ => format!("(i32.const {ZEROS_AT})"),
         };
@@ -288,20 +287,9 @@ impl Imports {
         }
         let size = self.sizes.size(ty).size_wasm32();
         assert!(size <= RESULT_MAX, "{}", import.function.name);
-        let _ = write!(
-            code,
-            "(memory.fill (i32.const {RESULT_AT}) (i32.const 0) (i32.const {})) {call}",
-            size.max(16)
-        );
-        for word in 0..size.div_ceil(8).min(5) {
-            let _ = write!(code, "(call $note (i64.load (i32.const {})))", RESULT_AT + 8 * word);
-        }
-        // Where a result has text or a list, it mostly begins at one of these.
-        for at in [0, 4, 8] {
-            let (at, len) = (RESULT_AT + at, RESULT_AT + at + 4);
-            let _ = write!(code, "(call $peek (i32.load (i32.const {at})) (i32.load (i32.const {len})))");
-        }
+        code.push_str(call);
         self.given(ty, &format!("(i32.const {RESULT_AT})"), 0, &mut code);
+        let _ = write!(code, "(call $heard (i32.const {}))", size.div_ceil(8).clamp(1, 5));
         code
     }
 
