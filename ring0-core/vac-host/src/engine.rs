@@ -20,12 +20,12 @@ use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Config, OptLevel};
 
 use crate::core_module::CoreModule;
-use crate::{floats, foreign};
 use crate::limits::{HOST_STACK_BYTES, WASM_STACK_BYTES};
 use crate::link::is_of_the_wall;
 use crate::load::{Kind, Loaded, is_concurrent, uncovered};
 use crate::wall::{State, Wall};
 use crate::{adapt, kernel_files, wasi, wasi3};
+use crate::{floats, foreign};
 
 /// Name and version of the engine and of the way WASI 0.1 modules are adapted, as a run's header
 /// records it.
