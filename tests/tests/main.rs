@@ -19,6 +19,7 @@ mod durability;
 mod exceptions;
 mod export_replay;
 mod golden;
+mod golden_kinds;
 mod grants;
 mod guest;
 mod help;

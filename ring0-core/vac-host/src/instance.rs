@@ -5,7 +5,7 @@ use std::sync::Arc;
 use vac_core::caps::{Quotas, Resource as Quota, raise};
 use vac_core::fault::{AbortKind, Error, Fault, HostAbort, Result, Usage};
 use wasmtime::component::{self, ComponentExportIndex, Func, ResourceAny, ResourceType, Type, Val};
-use wasmtime::{GcHeapOutOfMemory, ResourceLimiter, Store, ThrownException, Trap};
+use wasmtime::{GcHeapOutOfMemory, OutOfMemory, ResourceLimiter, Store, ThrownException, Trap};
 
 use crate::core_module::CoreMemory;
 use crate::engine::{Compiled, Engine, Profile, chain, machine};
@@ -492,6 +492,11 @@ fn classify(error: wasmtime::Error, store: &Store<State>, bounds: Bounds) -> Err
     };
     if let Some(fault) = exception(&error) {
         return fault;
+    }
+    // Of a table, for one, whose growth is not asked about again when it fails.
+    if error.is::<OutOfMemory>() {
+        let message = format!("the host has no more memory to give: {}", error.root_cause());
+        return HostAbort::new(AbortKind::Machine, message).into();
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => out_of_ticks(bounds.ticks_max).into(),

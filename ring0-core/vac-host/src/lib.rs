@@ -30,6 +30,7 @@ mod core_module;
 pub mod engine;
 mod entropy;
 pub mod export;
+mod floats;
 mod foreign;
 pub mod fs;
 mod held;

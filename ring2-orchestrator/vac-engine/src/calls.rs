@@ -68,7 +68,7 @@ pub(crate) fn replay(
     texts: &[String],
     trees: &[(u32, String)],
 ) -> Result<Finished> {
-    let calls = prepare(session.programs.engine()?, compiled, texts)?;
+    let calls = prepare(session.programs.engine()?, compiled, texts).map_err(crate::header::as_corrupt)?;
     make(session, Live::new(&target.name, compiled, With::default()), &calls, trees, None)
 }
 

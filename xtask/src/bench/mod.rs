@@ -31,7 +31,7 @@ use figure::Figure;
 type Bench = fn() -> Result<Vec<Figure>>;
 
 /// What is measured, by name.
-const BENCHES: [(&str, Bench); 14] = [
+const BENCHES: [(&str, Bench); 15] = [
     ("compute", compute::run),
     ("compile", compile::run),
     ("call", calls::run),
