@@ -164,7 +164,7 @@ pub fn interpreted() -> wasmtime::Result<Config> {
     Ok(config)
 }
 
-fn det_1() -> Config {
+pub(crate) fn det_1() -> Config {
     let mut config = common();
     config.consume_fuel(true).cranelift_nan_canonicalization(true);
     with_stack(&mut config, Profile::Det1, WASM_STACK_BYTES);
