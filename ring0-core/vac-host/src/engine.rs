@@ -199,7 +199,7 @@ impl Backend {
     }
 }
 
-fn det_1() -> Config {
+pub(crate) fn det_1() -> Config {
     let mut config = common();
     config.consume_fuel(true).cranelift_nan_canonicalization(true);
     with_stack(&mut config, Profile::Det1, WASM_STACK_BYTES);
