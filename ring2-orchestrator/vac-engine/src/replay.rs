@@ -365,8 +365,7 @@ fn run_again(
         Some(What::Script) => script::replay(session, &Target { cid: identity, ..target }, header)?,
         Some(what @ (What::Run | What::Serve)) => {
             let links = recorded_links(home, header)?;
-            let compiled =
-                session.programs.compile_as(home, &target, &links, identity).map_err(of_record)?;
+            let compiled = session.programs.compile_as(home, &target, &links, identity).map_err(of_record)?;
             check_world(&session.programs, &compiled, what, &target)?;
             let (args, env) = (texts(header, "args")?, pairs(header, "env")?);
             let name = args.first().cloned().unwrap_or_default();
@@ -380,8 +379,7 @@ fn run_again(
         }
         Some(What::Call) if header.get("calls").is_some() => {
             let links = recorded_links(home, header)?;
-            let compiled =
-                session.programs.compile_as(home, &target, &links, identity).map_err(of_record)?;
+            let compiled = session.programs.compile_as(home, &target, &links, identity).map_err(of_record)?;
             crate::calls::replay(session, &target, &compiled, &texts(header, "calls")?, &trees)?
         }
         // Before there could be several calls, a header had the parts of its only one.

@@ -197,7 +197,8 @@ fn compare(seed: &Seed, compilers: &Compilers) -> Result<Tally, String> {
         let reopened =
             Home::open(&first.place.home()).map_err(|e| format!("the home does not open again: {e}"))?;
         equal_replay(&reopened, finished, &compilers.native, "its replay by a new engine")?;
-        let verified = verify::verify(&reopened, recorded(finished.summary.run)?).map_err(|e| format!("verify: {e}"))?;
+        let verified =
+            verify::verify(&reopened, recorded(finished.summary.run)?).map_err(|e| format!("verify: {e}"))?;
         if let Some(problem) = verified.problems.first() {
             return Err(format!("verify: {problem}"));
         }
@@ -213,10 +214,11 @@ fn compare(seed: &Seed, compilers: &Compilers) -> Result<Tally, String> {
 fn tally(ran: &Ran) -> Result<Tally, String> {
     let none = Tally { seeds: 1, ..Tally::default() };
     let Ok(finished) = &ran.finished else { return Ok(none) };
-    let names = entries(&ran.home, recorded(finished.summary.run)?)?.into_iter().filter_map(|entry| match entry {
-        Entry::Name(_, name) => Some(name),
-        _ => None,
-    });
+    let names =
+        entries(&ran.home, recorded(finished.summary.run)?)?.into_iter().filter_map(|entry| match entry {
+            Entry::Name(_, name) => Some(name),
+            _ => None,
+        });
     let count = |is_so: bool| u64::from(is_so);
     let outcome = &finished.summary.outcome;
     Ok(Tally {
