@@ -466,7 +466,7 @@ fn waiting(sandbox: &Sandbox) -> Child {
         }
     }
     child.kill().unwrap();
-    panic!("it never waited");
+    panic!("it never waited: {:?}", child.wait_with_output());
 }
 
 /// How it ended, as if it had been a command of its own.

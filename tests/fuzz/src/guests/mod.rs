@@ -18,7 +18,7 @@ mod wasi01;
 mod wasi02;
 
 /// Steps of one function, at most.
-const STEPS_MAX: usize = 14;
+const STEPS_MAX: usize = 10;
 /// Where a result of the host stands, and how long it may be.
 const RESULT_AT: usize = 512;
 const RESULT_MAX: usize = 512;

@@ -28,6 +28,8 @@ struct Imports {
     metadata: Vec<u8>,
 }
 
+/// How many functions are called for the handles of one call, one for another.
+const CHAIN_MAX: usize = 4;
 /// A module with nothing in it.
 const EMPTY: &[u8] = b"\0asm\x01\0\0\0";
 
@@ -166,24 +168,62 @@ pub(super) fn call(world: World, random: &mut Random) -> Step {
         let all: Vec<usize> = (0..imports.functions.len()).filter(has_none).collect();
         n = all[random.below(all.len())];
     }
-    let import = &imports.functions[n];
-    let mut args = Vec::new();
-    import.function.params.iter().for_each(|param| imports.argument(&param.ty, random, &mut args));
-    if import.signature.retptr {
-        args.push(match random.below(200) {
-            0 => place(random),
-            _ => format!("(i32.const {RESULT_AT})"),
-        });
-    }
-    let call = format!("(call $i{n} {})", args.join(" "));
-    let heard = imports.heard(import, &call);
-    // Without the handles that it takes, a call would only end the guest.
-    let params = import.function.params.iter().filter_map(|param| imports.handle_of(&param.ty));
-    let code = params.map(has).fold(heard, |code, has| format!("(if {has} (then {code}))"));
-    Step { code: code + "\n", imports: vec![n] }
+    let mut step = Step { code: String::new(), imports: Vec::new() };
+    imports.call(n, random, CHAIN_MAX, &mut step);
+    step.code.push('\n');
+    step
 }
 
 impl Imports {
+    /// Adds a call of function `n` to a step; before it, calls that give the handles that it takes and that nobody
+    /// gave yet, as far as `chain` goes.
+    fn call(&self, n: usize, random: &mut Random, chain: usize, step: &mut Step) {
+        let import = &self.functions[n];
+        let taken: Vec<usize> =
+            import.function.params.iter().filter_map(|param| self.handle_of(&param.ty)).collect();
+        for ty in taken.iter().filter(|_| chain > 0) {
+            let giving: Vec<usize> =
+                (0..self.functions.len()).filter(|n| self.gives(*n).contains(ty)).collect();
+            if !giving.is_empty() {
+                let _ = write!(step.code, "(if (i32.eqz {}) (then ", has(*ty));
+                self.call(giving[random.below(giving.len())], random, chain - 1, step);
+                step.code.push_str("))");
+            }
+        }
+        let mut args = Vec::new();
+        import.function.params.iter().for_each(|param| self.argument(&param.ty, random, &mut args));
+        if import.signature.retptr {
+            args.push(match random.below(200) {
+                0 => place(random),
+                _ => format!("(i32.const {RESULT_AT})"),
+            });
+        }
+        let heard = self.heard(import, &format!("(call $i{n} {})", args.join(" ")));
+        // Without the handles that it takes, a call would only end the guest.
+        let code = taken.into_iter().map(has).fold(heard, |code, has| format!("(if {has} (then {code}))"));
+        step.code.push_str(&code);
+        step.imports.push(n);
+    }
+
+    /// The types of resources that are in the result of function `n`.
+    fn gives(&self, n: usize) -> Vec<usize> {
+        let mut given = Vec::new();
+        if let Some(ty) = &self.functions[n].function.result {
+            self.owned(ty, &mut given);
+        }
+        given
+    }
+
+    fn owned(&self, ty: &Type, given: &mut Vec<usize>) {
+        match self.kind(ty) {
+            Some(TypeDefKind::Handle(Handle::Own(id))) => given.push(self.resource(*id)),
+            Some(TypeDefKind::Tuple(tuple)) => tuple.types.iter().for_each(|ty| self.owned(ty, given)),
+            Some(TypeDefKind::List(item) | TypeDefKind::Option(item)) => self.owned(item, given),
+            Some(TypeDefKind::Result(result)) => result.ok.iter().for_each(|ty| self.owned(ty, given)),
+            _ => {}
+        }
+    }
+
     /// The type of resource that a parameter is a handle of, or a list of handles.
     fn handle_of(&self, ty: &Type) -> Option<usize> {
         match self.kind(ty)? {
