@@ -119,6 +119,7 @@ impl Instance {
         };
         drop(running);
         let started = started.map_err(|e| stopped(&mut store, e, bounds));
+        let started = started.and_then(|instance| end(&mut store, bounds).map(|()| instance));
         // The last memory that was made may be a guest's that looked like counters.
         let started =
             started.and_then(|instance| Ok(store.data_mut().charge_pending().map(|()| instance)?));
@@ -194,7 +195,7 @@ impl Instance {
                 Ok(())
             });
             match served {
-                Ok(()) if goes_on => {}
+                Ok(()) if goes_on => end(store, self.bounds)?,
                 Ok(()) => return Ok(Ending::Returned),
                 Err(error) => match error.downcast_ref::<Exit>() {
                     Some(Exit(status)) => return Ok(Ending::Exited(*status)),
@@ -276,7 +277,8 @@ impl Instance {
             true => any.resource_drop(&mut self.store),
             false => schedule::run(any.resource_drop_async(&mut self.store), &*self.budget.watch),
         };
-        dropped.map_err(|error| stopped(&mut self.store, error, self.bounds))
+        dropped.map_err(|error| stopped(&mut self.store, error, self.bounds))?;
+        end(&mut self.store, self.bounds)
     }
 
     /// The exported memory, if this is a core module that has one.
@@ -307,7 +309,7 @@ impl Instance {
             true => schedule::call(store, callee.func, args, &mut results, watch),
         };
         match called {
-            Ok(()) => Ok(results),
+            Ok(()) => end(store, self.bounds).map(|()| results).map_err(Stopped::Error),
             Err(error) => match error.downcast_ref::<Exit>() {
                 Some(Exit(status)) => Err(Stopped::Exit(*status)),
                 None => Err(Stopped::Error(stopped(&mut self.store, error, self.bounds))),
@@ -357,6 +359,15 @@ fn meter(engine: &Engine, budget: &Budget) -> Result<Meter, HostAbort> {
 /// The host is about to call into the program, which runs until the result is dropped.
 fn begin(store: &mut Store<State>) -> Option<Running> {
     store.data_mut().counters().map(Counters::begin)
+}
+
+/// The program has returned. What is too short for a look at the limit ends here, if it went over it.
+fn end(store: &mut Store<State>, bounds: Bounds) -> Result<()> {
+    let ticks = tick(store);
+    match store.data_mut().counters().map(|counters| counters.cross(ticks)) {
+        Some(Err(_)) => Err(out_of_ticks(bounds.ticks_max).into()),
+        _ => Ok(()),
+    }
 }
 
 fn limit(store: &mut Store<State>, bounds: Bounds) -> wasmtime::Result<()> {
