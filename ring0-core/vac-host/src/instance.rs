@@ -365,7 +365,10 @@ fn begin(store: &mut Store<State>) -> Option<Running> {
 fn end(store: &mut Store<State>, bounds: Bounds) -> Result<()> {
     let ticks = tick(store);
     match store.data_mut().counters().map(|counters| counters.cross(ticks)) {
-        Some(Err(_)) => Err(out_of_ticks(bounds.ticks_max).into()),
+        Some(Err(_)) => {
+            look::between(store);
+            Err(out_of_ticks(bounds.ticks_max).into())
+        }
         _ => Ok(()),
     }
 }
