@@ -448,7 +448,7 @@ pub(super) fn text_of(world: World, plan: &Plan) -> String {
     module.push_str(&prelude(&body(&plan.realloc)));
     let (start, functions) = plan.functions.split_first().expect("a plan has a start");
     if !start.is_empty() {
-        let _ = write!(module, "(func $start {}) (start $start)\n", body(start));
+        let _ = writeln!(module, "(func $start {}) (start $start)", body(start));
     }
     for (n, function) in functions.iter().enumerate() {
         let _ = write!(
