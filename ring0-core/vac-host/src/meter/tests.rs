@@ -166,7 +166,10 @@ fn calls_that_are_too_short_to_look_at_a_limit_are_limited_together() {
     let mut instance = start(&engine, &bytes, Budget { ticks_max: 100, ..Budget::default() }).0.unwrap();
     let calls = (0..100).take_while(|_| instance.call(&engine, "f", &[]).is_ok()).count();
     let one = instance.ticks() / (calls as u64 + 1);
-    assert!(calls > 5 && one * calls as u64 <= 100 && instance.ticks() > 100, "{calls} calls, {one} ticks each");
+    assert!(
+        calls > 5 && one * calls as u64 <= 100 && instance.ticks() > 100,
+        "{calls} calls, {one} ticks each"
+    );
     let why = instance.call(&engine, "f", &[]).unwrap_err().to_string();
     assert!(why.contains("used up its 100 ticks"), "{why}");
 }
