@@ -109,6 +109,13 @@ pub struct Compiled {
     pub(crate) core: Option<CoreModule>,
 }
 
+impl Compiled {
+    /// Whether its functions may be `async`.
+    pub fn is_concurrent(&self) -> bool {
+        self.is_concurrent
+    }
+}
+
 /// The settings of profile `det-1`. Each is a row of `docs/determinism.md`.
 pub fn det_1() -> Config {
     let mut config = Config::new();
@@ -128,6 +135,8 @@ pub fn det_1() -> Config {
         // one, and no memory that it could share.
         .wasm_threads(true)
         .shared_memory(false)
+        // The only way to the memories and globals of a component: see `state`. Code does not depend on it.
+        .coredump_on_trap(true)
         .cranelift_opt_level(OptLevel::Speed)
         .max_wasm_stack(WASM_STACK_BYTES)
         .async_stack_size(WASM_STACK_BYTES + HOST_STACK_BYTES);

@@ -12,6 +12,7 @@ use crate::engine::{Compiled, Engine, chain, machine};
 use crate::host::{Host, Setup};
 use crate::limits::{TASKS_MAX, TICKS_BETWEEN_CHECKS};
 use crate::schedule;
+use crate::state::Parts;
 use crate::wall::{Exit, Recorder, State, tick};
 use crate::wasi3::http_serve::{self, Events};
 
@@ -57,11 +58,15 @@ impl Default for Budget {
 
 /// A kernel that was started.
 pub struct Instance {
-    store: Store<State>,
+    pub(crate) store: Store<State>,
     instance: component::Instance,
     compiled: Arc<Compiled>,
-    budget: Budget,
+    pub(crate) budget: Budget,
     bounds: Bounds,
+    /// Handles of its memories and globals, once somebody asked for its state.
+    pub(crate) parts: Option<Parts>,
+    /// [`State::handle_moves`] when it had started.
+    pub(crate) moves_at_start: u64,
 }
 
 /// Bounds of the engine, for messages.
@@ -106,7 +111,10 @@ impl Instance {
         let started = schedule::run(compiled.linked.instantiate_async(&mut store), &*budget.watch);
         let spent = spent(&store);
         let started = started.map_err(|e| classify(e, bounds));
-        (started.map(|instance| Self { store, instance, compiled, budget, bounds }), spent)
+        let moves_at_start = store.data().handle_moves;
+        let made =
+            |instance| Self { store, instance, compiled, budget, bounds, parts: None, moves_at_start };
+        (started.map(made), spent)
     }
 
     /// Ticks used so far.
@@ -121,6 +129,17 @@ impl Instance {
             let state = self.store.data_mut();
             state.ticks_given = state.ticks_given.saturating_sub(over);
         }
+    }
+
+    /// Lets the kernel have used this many ticks.
+    pub(crate) fn set_ticks(&mut self, ticks: u64) {
+        let left = self.store.get_fuel().unwrap_or_default();
+        self.store.data_mut().ticks_given = ticks.saturating_add(left);
+    }
+
+    /// Who is to blame for what the engine reports.
+    pub(crate) fn classified(&self, error: wasmtime::Error) -> Error {
+        classify(error, self.bounds)
     }
 
     /// Takes over what the whole run has used up, and how many handles others have open: they went on

@@ -10,6 +10,7 @@
 //! - [`calls`]: several calls in one instance, with what they give kept between them
 //! - [`link`]: joining components, the exports of one being the imports of another
 //! - [`memory`]: the linear memory of a core module, from outside
+//! - [`state`]: memories and globals of an instance between two calls, and putting them into a fresh one
 //! - [`inspect`]: what a kernel imports and exports, and which grants it would need
 //! - [`nearest`]: the name that was meant
 //! - [`value`]: values as WAVE text and in canonical form
@@ -23,6 +24,7 @@ mod adapter;
 pub mod calls;
 mod clock;
 mod core_module;
+mod dirty;
 pub mod engine;
 mod entropy;
 mod foreign;
@@ -41,12 +43,14 @@ pub mod memory;
 pub mod nearest;
 mod nesting;
 pub mod net;
+mod past;
 mod piece;
 mod readiness;
 mod schedule;
 mod secret_text;
 pub mod sections;
 mod socket;
+pub mod state;
 mod timers;
 pub mod value;
 pub mod wall;

@@ -27,6 +27,8 @@ pub struct Journal {
     inner: Mutex<Inner>,
     scribe: Arc<Scribe>,
     is_live: bool,
+    /// Whether a live run still follows the record that it forks from.
+    is_past: AtomicBool,
     /// Whether the operator wants grants back that no entry names yet, to save the look at which.
     has_wanted: AtomicBool,
     /// Grants that were taken back until now.
@@ -56,6 +58,8 @@ struct Inner {
 struct Record {
     reader: Reader,
     next: Option<Entry>,
+    /// The event at which the record is left, and the run goes on by itself: a fork.
+    until: Option<Seq>,
     /// Ticks of the record can be compared only if the same engine made them.
     same_engine: bool,
 }
@@ -67,18 +71,26 @@ pub struct Open(Seq);
 impl Journal {
     /// A journal that writes to `ledger`, and keeps bodies in `store`.
     pub fn live(ledger: Ledger, store: Arc<Store>) -> Self {
-        Self::new(ledger, store, None)
+        Self::new(ledger, store, None, true)
+    }
+
+    /// A journal that writes to `ledger` what `reader` reads, up to event `until`, and from there on goes on
+    /// live. Its header was read already.
+    pub fn forking(ledger: Ledger, store: Arc<Store>, reader: Reader, until: Seq) -> Result<Self> {
+        let mut record = Record { reader, next: None, until: Some(until), same_engine: true };
+        record.advance()?;
+        Ok(Self::new(ledger, store, Some(record), true))
     }
 
     /// A journal that compares with what `reader` reads. Its header was read already.
     pub fn replaying(header: Header, reader: Reader, store: Arc<Store>, same_engine: bool) -> Result<Self> {
-        let mut record = Record { reader, next: None, same_engine };
+        let mut record = Record { reader, next: None, until: None, same_engine };
         record.advance()?;
-        Ok(Self::new(Ledger::in_memory(header), store, Some(record)))
+        Ok(Self::new(Ledger::in_memory(header), store, Some(record), false))
     }
 
-    fn new(ledger: Ledger, store: Arc<Store>, record: Option<Record>) -> Self {
-        let is_live = record.is_none();
+    fn new(ledger: Ledger, store: Arc<Store>, record: Option<Record>, is_live: bool) -> Self {
+        let is_past = AtomicBool::new(is_live && record.is_some());
         let scribe = Arc::new(Scribe::new(ledger, Arc::clone(&store), is_live));
         let inner = Inner {
             scribe: Arc::clone(&scribe),
@@ -96,6 +108,7 @@ impl Journal {
             inner: Mutex::new(inner),
             scribe,
             is_live,
+            is_past,
             has_wanted: AtomicBool::new(false),
             revoked: AtomicUsize::new(0),
         }
@@ -108,7 +121,26 @@ impl Journal {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic while the lock was held would already have ended the run.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.record.as_ref().is_some_and(|record| record.until == Some(inner.events)) {
+            inner.record = None;
+            self.is_past.store(false, Ordering::Release);
+        }
+        inner
+    }
+
+    /// Whether this is a fork that still takes its answers from the record.
+    pub fn is_past(&self) -> bool {
+        self.is_past.load(Ordering::Acquire)
+    }
+
+    /// Takes over what the record has up to the end of the event `open`, without doing any of it again, and
+    /// gives that event's answer.
+    pub(crate) fn pass_to_end(&self, open: Open) -> Result<Vec<u8>> {
+        let mut inner = self.lock();
+        let answer = inner.pass_to_end(open.0);
+        self.revoked.store(inner.revoked.len(), Ordering::Release);
+        answer
     }
 
     /// Events so far.
@@ -156,6 +188,8 @@ impl Journal {
     fn revoked(&self, tick: u64, known: usize) -> Result<Vec<u32>> {
         let mut inner = self.lock();
         match self.is_live {
+            // Nothing is taken back in the past of a fork.
+            true if inner.record.is_some() => {}
             true => {
                 self.has_wanted.store(false, Ordering::Release);
                 inner.revoke_wanted(tick)?;
@@ -218,9 +252,13 @@ impl Journal {
     pub fn begin(&self, name: &str, tick: u64, request: &[u8]) -> Result<Open> {
         let mut inner = self.lock();
         let name = inner.name(name)?;
-        let (call, request) = inner.call(name, Class::Kernel, tick, request)?;
-        let seq = call.seq;
-        inner.emit(Item { entry: Entry::Begin(call), request, answer: None })?;
+        let seq = inner.events;
+        if inner.record.as_ref().is_some_and(|record| record.until.is_some()) && seq == 0 {
+            inner.begin_fork(name, tick, request)?;
+        } else {
+            let (call, request) = inner.call(name, Class::Kernel, tick, request)?;
+            inner.emit(Item { entry: Entry::Begin(call), request, answer: None })?;
+        }
         inner.events += 1;
         inner.open.push(seq);
         Ok(Open(seq))
@@ -296,6 +334,55 @@ impl Journal {
 }
 
 impl Inner {
+    fn pass_to_end(&mut self, seq: Seq) -> Result<Vec<u8>> {
+        loop {
+            let events = self.events;
+            let no_record = || HostAbort::new(AbortKind::Machine, "there is no record to pass over");
+            let entry = self.record.as_mut().ok_or_else(no_record)?.take(events)?;
+            self.scribe.push(entry.clone().into())?;
+            match entry {
+                Entry::Name(id, name) => drop(self.names.insert(name, id)),
+                Entry::Begin(call) => {
+                    self.events += 1;
+                    self.open.push(call.seq);
+                }
+                Entry::Event(call, ret) => {
+                    self.events += 1;
+                    if self.names.get(REVOKE_EVENT) == Some(&call.name) {
+                        self.revoked.extend(ret.grant);
+                    }
+                    self.denied.extend(ret.denied);
+                }
+                Entry::End(ended, ret) => {
+                    self.open.pop();
+                    self.denied.extend(ret.denied);
+                    if ended == seq {
+                        return ret.answer.map_err(error_of).and_then(|body| self.bytes_of(&body));
+                    }
+                }
+                other => {
+                    let ret = Return { answer: Ok(Body::default()), grant: None, denied: None };
+                    return Err(self.diverged(&other, &Entry::End(seq, ret)));
+                }
+            }
+        }
+    }
+
+    /// The first event of a fork, which may be asked something else than its record was: arguments that the guest
+    /// is told only later.
+    fn begin_fork(&mut self, name: NameId, tick: u64, request: &[u8]) -> Result<()> {
+        let (body, long) = self.scribe.body(request, true);
+        let call = Call { seq: 0, parent: None, name, class: Class::Kernel, tick, request: body };
+        let no_record = || HostAbort::new(AbortKind::Machine, "there is no record to fork from");
+        let expected = self.record.as_mut().ok_or_else(no_record)?.take(0)?;
+        match &expected {
+            Entry::Begin(recorded) if (recorded.name, recorded.class) == (name, Class::Kernel) => {
+                self.scribe.push(Item { entry: Entry::Begin(call), request: long, answer: None })
+            }
+            _ => Err(self.diverged(&expected, &Entry::Begin(call))),
+        }
+    }
+
     /// The number of a name, announced before its first use.
     fn name(&mut self, name: &str) -> Result<NameId> {
         if let Some(id) = self.names.get(name) {
@@ -640,6 +727,8 @@ pub struct KernelRecorder {
     /// Revoked grants that the kernel knows of.
     known: usize,
     is_new: bool,
+    /// Whether the call that is crossing was asked in the past of a fork.
+    is_past: bool,
 }
 
 impl KernelRecorder {
@@ -650,7 +739,7 @@ impl KernelRecorder {
 
     /// A recorder for a kernel that goes on after others ran: `ticks_before` grows by their ticks.
     pub fn with(journal: Arc<Journal>, ticks_before: Arc<AtomicU64>) -> Self {
-        Self { journal, ticks_before, known: 0, is_new: true }
+        Self { journal, ticks_before, known: 0, is_new: true, is_past: false }
     }
 
     fn tick(&self, crossing: &Crossing<'_>) -> u64 {
@@ -661,11 +750,13 @@ impl KernelRecorder {
 impl Recorder for KernelRecorder {
     fn ask(&mut self, crossing: &Crossing<'_>) -> Result<Option<Vec<u8>>> {
         // Live, only an effect has something to write before it happens.
-        if self.journal.is_live && crossing.function.class != Class::Effect {
+        if self.journal.is_live && crossing.function.class != Class::Effect && !self.journal.is_past() {
             return Ok(None);
         }
         let class = crossing.function.class;
         let mut inner = self.journal.lock();
+        // Of the last event of a past, the answer is still its own.
+        self.is_past = self.journal.is_past();
         let name = inner.function(crossing.function)?;
         let recorded = inner.ask(name, class, self.tick(crossing), crossing.request)?;
         drop(inner);
@@ -674,10 +765,13 @@ impl Recorder for KernelRecorder {
     }
 
     fn recorded_request(&mut self, function: &Function) -> Result<Option<Vec<u8>>> {
-        if self.journal.is_live {
+        if self.journal.is_live && !self.journal.is_past() {
             return Ok(None);
         }
         let mut inner = self.journal.lock();
+        if inner.record.is_none() {
+            return Ok(None);
+        }
         // A name stands before its first event.
         inner.function(function)?;
         match inner.record.as_ref().and_then(|record| record.next.as_ref()) {
@@ -685,6 +779,10 @@ impl Recorder for KernelRecorder {
             // Another event: it differs whatever was asked.
             _ => Ok(Some(Vec::new())),
         }
+    }
+
+    fn is_past(&self) -> bool {
+        self.is_past
     }
 
     fn answered(&mut self, crossing: &Crossing<'_>, answered: Answered<'_>) -> Result<()> {

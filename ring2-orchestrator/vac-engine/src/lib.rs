@@ -17,12 +17,14 @@
 //! - [`revoke`]: taking a grant back from a run that goes on
 //! - [`script`]: Starlark over handles
 //! - [`replay`]: running again from the ledger alone
+//! - [`snapshot`]: the state between two calls, where a replay may begin; [`fork`]: another future from an event
 //! - [`verify`]: checking that everything a ledger names is there and is itself
 //! - [`report`]: runs and events as data for those who show them
 
 pub mod calls;
 pub mod clock;
 mod copies;
+pub mod fork;
 pub mod grants;
 pub mod grants_file;
 pub mod home;
@@ -41,6 +43,7 @@ mod scribe;
 pub mod script;
 pub mod secrets;
 pub mod session;
+pub mod snapshot;
 mod strict_toml;
 pub mod target;
 pub mod tree;

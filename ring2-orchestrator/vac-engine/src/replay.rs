@@ -9,6 +9,7 @@ use vac_core::ledger::{Entry, Head, Header, Outcome, Reader, RunId, Tail};
 use vac_host::Watch;
 use vac_host::engine::ENGINE;
 
+use crate::calls::Stops;
 use crate::grants;
 use crate::home::Home;
 use crate::journal::{Journal, RECORD_ENDS, is_outside};
@@ -16,6 +17,7 @@ use crate::limits::{Limit, Limits};
 use crate::run::{HEADER_FORMAT, What, finish, recorded_args, seed_bytes};
 use crate::script;
 use crate::session::{Ask, Outside, Session, With};
+use crate::snapshot::{self, At, Listed, Snapshot, Taken, Taker, nearest};
 use crate::target::{Programs, Target};
 
 /// How a replay went. One that differs is an error, [`Divergence`], instead.
@@ -35,6 +37,23 @@ pub struct Replayed {
     pub outcome: Option<Outcome>,
     /// Host time the replay took.
     pub time_ns: u64,
+    /// The snapshot that it began at, if it did not begin at the start.
+    pub from: Option<Listed>,
+    /// Snapshots that were of no use, and why.
+    pub unusable: Vec<String>,
+    /// The snapshots that it left.
+    pub snapshots: Taken,
+}
+
+/// Where a replay begins, and what it leaves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct How {
+    /// Begin at the last snapshot that is not behind this, instead of the start.
+    pub from: Option<At>,
+    /// Leave a snapshot after so many ticks, where there can be one.
+    pub snapshot_ticks: Option<u64>,
+    /// Of a run of calls: end behind the call that has this tick.
+    pub until: Option<u64>,
 }
 
 /// What the record says of itself, read and checked once before anything runs.
@@ -46,8 +65,49 @@ struct Record {
     outcome: Option<Outcome>,
 }
 
-/// Replays `run`.
-pub fn replay(home: &Home, run: RunId, mut outside: Outside) -> Result<Replayed> {
+/// Replays `run` from its start.
+pub fn replay(home: &Home, run: RunId, outside: Outside) -> Result<Replayed> {
+    replay_once(home, run, None, How::default(), &outside)
+}
+
+/// Replays `run`. A snapshot that cannot be used is named, and the replay begins at an earlier one or at the
+/// start: what it says about the run never rests on one that led to something else.
+pub fn replay_as(home: &Home, run: RunId, how: How, outside: Outside) -> Result<Replayed> {
+    let mut unusable = Vec::new();
+    let mut from = match how.from.map(|at| nearest(home, run, at)) {
+        Some(Ok(found)) => found,
+        Some(Err(error)) => {
+            unusable.push(error.to_string());
+            None
+        }
+        None => None,
+    };
+    while let Some(listed) = from {
+        let replayed = snapshot::load(home, run, &listed).and_then(|snapshot| {
+            replay_once(home, run, Some((listed, snapshot)), how, &outside)
+        });
+        match replayed {
+            Err(error) if snapshot::is_of_snapshot(&error) => {
+                unusable.push(error.to_string());
+                // If it cannot be forgotten, it will be found unusable again.
+                let _ = snapshot::forget(home, run, &listed.cid);
+                from = nearest(home, run, At::Event(listed.events.saturating_sub(1))).unwrap_or_default();
+            }
+            done => return done.map(|replayed| Replayed { unusable, ..replayed }),
+        }
+    }
+    let replayed = replay_once(home, run, None, how, &outside)?;
+    Ok(Replayed { unusable, ..replayed })
+}
+
+fn replay_once(
+    home: &Home,
+    run: RunId,
+    from: Option<(Listed, Snapshot)>,
+    how: How,
+    outside: &Outside,
+) -> Result<Replayed> {
+    let mut outside = outside.clone();
     let record = read(home, run)?;
     let same_engine = text(&record.header, "engine")? == ENGINE;
     check_format(&record.header)?;
@@ -59,7 +119,22 @@ pub fn replay(home: &Home, run: RunId, mut outside: Outside) -> Result<Replayed>
     let clock = Arc::clone(&outside.clock);
     outside.console = Arc::new(std::sync::Mutex::new(vac_host::NoConsole));
     outside.watch = Arc::new(RecordWatch { journal: Arc::clone(&journal), operator: outside.watch });
-    let replayed = run_again(home, run, &record, &journal, outside);
+    let (listed, from) = from.unzip();
+    let taker = match (how.snapshot_ticks, same_engine) {
+        (Some(ticks), true) => {
+            Some(Taker::new(home, run, programs_of(&record.header)?, ticks, from.as_ref())?)
+        }
+        _ => None,
+    };
+    if let Some(from) = &from {
+        from.check(&programs_of(&record.header)?)?;
+    }
+    let mut stops = Stops { from, taker, until: how.until, ..Stops::default() };
+    let replayed = run_again(home, run, &record, &journal, outside, &mut stops);
+    let snapshots = match (stops.taker, &replayed) {
+        (Some(taker), made) if made.is_ok() || stops.is_reached => taker.finish(),
+        _ => Taken::default(),
+    };
     let time_ns = clock.monotonic_ns().saturating_sub(started_ns);
     let done = |events, ticks| Replayed {
         run,
@@ -69,6 +144,9 @@ pub fn replay(home: &Home, run: RunId, mut outside: Outside) -> Result<Replayed>
         ticks,
         outcome: record.outcome.clone(),
         time_ns,
+        from: listed,
+        unusable: Vec::new(),
+        snapshots: snapshots.clone(),
     };
     match replayed {
         Ok((head, ticks)) => {
@@ -78,6 +156,7 @@ pub fn replay(home: &Home, run: RunId, mut outside: Outside) -> Result<Replayed>
             }
             Ok(done(record.events, ticks))
         }
+        Err(_) if stops.is_reached => Ok(done(journal.events(), how.until.unwrap_or_default())),
         Err(Error::Abort(abort)) if record.outcome.is_none() && abort.message == RECORD_ENDS => {
             Ok(done(journal.events(), 0))
         }
@@ -120,7 +199,7 @@ fn read(home: &Home, run: RunId) -> Result<Record> {
     Ok(Record { header, head: reader.head(), events, ticks, outcome })
 }
 
-fn check_format(header: &Header) -> Result<()> {
+pub(crate) fn check_format(header: &Header) -> Result<()> {
     match header.get("format") {
         Some(Node::Int(HEADER_FORMAT)) => Ok(()),
         other => Err(wrong("format", HEADER_FORMAT, other)),
@@ -133,6 +212,7 @@ fn run_again(
     record: &Record,
     journal: &Arc<Journal>,
     outside: Outside,
+    stops: &mut Stops<'_>,
 ) -> Result<(Head, u64)> {
     let header = &record.header;
     let target = Target::from_store(home, &link(header, "target")?).map_err(|_| {
@@ -165,8 +245,10 @@ fn run_again(
             finish(session, gave)?
         }
         Some(What::Call) if header.get("calls").is_some() => {
-            let compiled = session.programs.compile_linked(home, &target, &recorded_links(home, header)?)?;
-            crate::calls::replay(session, &target, &compiled, &texts(header, "calls")?, &trees)?
+            let links = recorded_links(home, header)?;
+            let compiled = session.programs.compile_linked(home, &target, &links)?;
+            let texts = texts(header, "calls")?;
+            crate::calls::replay(session, (&target, &links), &compiled, &texts, &trees, stops)?
         }
         // Before there could be several calls, a header had the parts of its only one.
         Some(What::Call) => {
@@ -187,8 +269,18 @@ fn run_again(
     Ok((finished.summary.head, finished.summary.ticks))
 }
 
+/// The program of a run and what is linked to it.
+pub(crate) fn programs_of(header: &Header) -> Result<Vec<Cid>> {
+    let links = match header.get("links") {
+        Some(Node::List(items)) => items.as_slice(),
+        _ => &[],
+    };
+    let links = links.iter().filter_map(|item| if let Node::Link(cid) = item { Some(*cid) } else { None });
+    Ok(std::iter::once(link(header, "target")?).chain(links).collect())
+}
+
 /// The linked programs, which the header names and the store has.
-fn recorded_links(home: &Home, header: &Header) -> Result<Vec<Target>> {
+pub(crate) fn recorded_links(home: &Home, header: &Header) -> Result<Vec<Target>> {
     let items = match header.get("links") {
         None => return Ok(Vec::new()),
         Some(Node::List(items)) => items,
@@ -232,14 +324,14 @@ pub(crate) fn text(header: &Header, field: &str) -> Result<String> {
     }
 }
 
-fn link(header: &Header, field: &str) -> Result<Cid> {
+pub(crate) fn link(header: &Header, field: &str) -> Result<Cid> {
     match header.get(field) {
         Some(Node::Link(cid)) => Ok(*cid),
         other => Err(wrong(field, "a link", other)),
     }
 }
 
-fn int(header: &Header, field: &str) -> Result<u64> {
+pub(crate) fn int(header: &Header, field: &str) -> Result<u64> {
     match header.get(field) {
         Some(Node::Int(int)) => u64::try_from(*int).map_err(|_| wrong(field, "a number", header.get(field))),
         other => Err(wrong(field, "a number", other)),
@@ -257,7 +349,7 @@ pub(crate) fn texts(header: &Header, field: &str) -> Result<Vec<String>> {
     }
 }
 
-fn pairs(header: &Header, field: &str) -> Result<Vec<(String, String)>> {
+pub(crate) fn pairs(header: &Header, field: &str) -> Result<Vec<(String, String)>> {
     let bad = || wrong(field, "a list of pairs of text", header.get(field));
     let Some(Node::List(items)) = header.get(field) else { return Err(bad()) };
     let pair = |item: &Node| match item {

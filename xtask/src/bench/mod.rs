@@ -16,6 +16,7 @@ mod host_call;
 mod ledger;
 mod memory;
 mod plain;
+mod replay_snap;
 mod store;
 mod study;
 mod timing;
@@ -29,7 +30,7 @@ use figure::Figure;
 type Bench = fn() -> Result<Vec<Figure>>;
 
 /// What is measured, by name.
-const BENCHES: [(&str, Bench); 13] = [
+const BENCHES: [(&str, Bench); 14] = [
     ("compute", compute::run),
     ("call", calls::run),
     ("host-call", host_call::run),
@@ -43,6 +44,7 @@ const BENCHES: [(&str, Bench); 13] = [
     ("memory", memory::run),
     ("memory-policies", memory::policies),
     ("replay", study::run),
+    ("replay-snapshots", replay_snap::run),
 ];
 
 /// Measures what `args` name, or everything.

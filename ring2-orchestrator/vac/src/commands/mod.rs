@@ -7,6 +7,7 @@ use crate::cli::{Cli, Command, Global};
 use crate::host;
 
 mod call;
+mod fork;
 mod inspect;
 mod learn;
 mod log;
@@ -31,6 +32,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<u8> {
         Command::Runs(args) => runs::runs(&global, &args),
         Command::Log(args) => log::log(&global, args),
         Command::Replay(args) => replay::replay(&global, &args),
+        Command::Fork(args) => fork::fork(&global, args),
         Command::Revoke(args) => revoke::revoke(&global, &args),
         Command::Verify(args) => verify::verify(&global, &args),
         Command::Mem(args) => mem::mem(&global, args),

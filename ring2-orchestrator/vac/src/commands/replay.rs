@@ -4,20 +4,26 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 use vac_core::fault::Result;
+use vac_engine::replay::How;
 use vac_engine::report::show_outcome;
+use vac_engine::snapshot::At;
 use vac_host::NoConsole;
 
 use crate::cli::{Global, Replay};
 use crate::ui::{self, Progress};
-use crate::{exit, host, limits};
+use crate::{exit, host, limits, show};
 
 pub(crate) fn replay(global: &Global, args: &Replay) -> Result<u8> {
     let home = super::home(global)?;
     let run = home.find_run(&args.run)?;
     let limits = limits::of_patience(&args.patience)?;
     let progress = Progress::start(&format!("replaying {run}"), global.quiet || global.json);
-    let replayed =
-        vac_engine::replay::replay(&home, run, host::outside(|_| Arc::new(Mutex::new(NoConsole)), &limits));
+    let how = How {
+        from: args.from_snapshot.then_some(At::End),
+        snapshot_ticks: Some(args.snapshots).filter(|ticks| *ticks > 0),
+    };
+    let outside = host::outside(|_| Arc::new(Mutex::new(NoConsole)), &limits);
+    let replayed = vac_engine::replay::replay_as(&home, run, how, outside);
     progress.stop();
     let replayed = replayed?;
     let outcome = replayed.outcome.as_ref().map(show_outcome);
@@ -32,8 +38,24 @@ pub(crate) fn replay(global: &Global, args: &Replay) -> Result<u8> {
             "ticks": replayed.ticks,
             "outcome": outcome,
             "time_ns": replayed.time_ns,
+            "from": replayed.from.as_ref().map(show::snapshot_json),
+            "unusable": replayed.unusable,
+            "snapshots": replayed.snapshots.new,
+            "no_snapshots": replayed.snapshots.refused,
         }));
         return Ok(exit::OK);
+    }
+    for why in &replayed.unusable {
+        ui::note(format!("a snapshot could not be used: {}", ui::quote_lines(why)));
+    }
+    if let Some(from) = &replayed.from {
+        ui::print(format_args!(
+            "from  the snapshot before event {} at tick {}; what is before it was read, and not run\n",
+            ui::count(from.events),
+            ui::count(from.tick)
+        ));
+    } else if args.from_snapshot {
+        ui::note("no snapshot could be used: it was replayed from the start");
     }
     let word = if outcome.is_some() { "equal" } else { "equal so far" };
     ui::print(format_args!(
@@ -46,6 +68,12 @@ pub(crate) fn replay(global: &Global, args: &Replay) -> Result<u8> {
     match outcome {
         Some(outcome) => ui::print(format_args!("ended {outcome}\n")),
         None => ui::print("the record has no end: its process was killed; it replays up to there\n"),
+    }
+    if replayed.snapshots.new > 0 {
+        ui::note(format!("{} snapshots are new; `--from-snapshot` begins at the last", replayed.snapshots.new));
+    }
+    if let Some(why) = &replayed.snapshots.refused {
+        ui::note(format!("no snapshots: {}", ui::quote_lines(why)));
     }
     if !replayed.same_engine {
         ui::note("recorded by another engine: outputs and order were compared, ticks were not");

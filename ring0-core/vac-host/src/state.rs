@@ -1,0 +1,306 @@
+//! The state of an instance between two calls: taken out, and put into a fresh instance of the same program.
+//!
+//! Between two calls no frame of the guest is on the stack. What it will do next depends on its linear memories,
+//! its mutable globals, its tables, the segments that it dropped, the handles that it holds, and what the host
+//! computes for it: ticks, waits and entropy. Memories, globals, ticks and entropy are taken here. The others
+//! must be what a fresh instance has: [`fixed_parts`] looks at the program's code for what could change them, and
+//! [`Instance::freeze`] at this instance.
+//!
+//! Globals and memories of a component are nobody's exports. The engine gives handles of all that a store has
+//! to whoever handles a trap, for core dumps: so a module that only traps is started once beside the program.
+//!
+//! Invariant: a fresh instance that [`Instance::thaw`] changed goes on as the frozen one would have; what cannot
+//! be known to is refused by [`Instance::freeze`], with the reason.
+
+use std::ops::Range;
+
+use vac_core::fault::{Corrupt, Error, Result};
+use wasmparser::{ComponentType, CompositeInnerType, Operator, Parser, Payload};
+use wasmtime::{Global, Memory, Mutability, Ref, Store, V128, Val, WasmCoreDump};
+
+use crate::dirty::{CHUNK_BYTES, Tracker};
+use crate::engine::machine;
+use crate::instance::Instance;
+use crate::load::{Loaded, is_concurrent, malformed};
+use crate::schedule;
+use crate::wall::State;
+
+/// `(module (func unreachable) (start 0))`
+const TRAPS: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x08\x01\0\x0a\x05\x01\x03\0\0\x0b";
+
+/// What an instance is, but for the bytes of its memories.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frozen {
+    /// Ticks that it used.
+    pub ticks: u64,
+    /// The bits of its mutable globals that are numbers, in the order of the store.
+    pub globals: Vec<u128>,
+    /// The length of each of its memories.
+    pub memories: Vec<u64>,
+    /// How many bytes each stream of entropy gave.
+    pub entropy: [u64; 3],
+    /// The seed that was given to it, if it was.
+    pub seed_given: Option<(u64, u64)>,
+    /// Whether it never held a handle, not even while it started.
+    pub is_bare: bool,
+}
+
+/// What freezing gave.
+#[derive(Debug)]
+pub enum Freeze {
+    /// The state.
+    Taken(Frozen),
+    /// Why there is none that a fresh instance could be given.
+    Refused(String),
+}
+
+/// Handles of what the store has.
+pub(crate) struct Parts {
+    memories: Vec<(Memory, Tracker)>,
+    globals: Vec<Global>,
+}
+
+/// Why instances of `program` cannot be frozen, as far as its code says: it may change what is not taken.
+pub fn fixed_parts(program: &Loaded<'_>) -> Result<Option<String>> {
+    let bytes = program.component()?;
+    if is_concurrent(&bytes) {
+        return Ok(Some("its functions may be `async`".into()));
+    }
+    for payload in Parser::new(0).parse_all(&bytes) {
+        let changes = payload.and_then(|payload| changes_of(&payload));
+        if let Some(what) = changes.map_err(|e| malformed(&e, program.place))? {
+            return Ok(Some(format!("its code {what}")));
+        }
+    }
+    Ok(None)
+}
+
+/// What a part of a program does that no snapshot holds.
+fn changes_of(
+    payload: &Payload<'_>,
+) -> std::result::Result<Option<&'static str>, wasmparser::BinaryReaderError> {
+    match payload {
+        Payload::ComponentTypeSection(types) => {
+            for ty in types.clone() {
+                if matches!(ty?, ComponentType::Resource { .. }) {
+                    return Ok(Some("has resources of its own"));
+                }
+            }
+        }
+        Payload::TypeSection(types) => {
+            for group in types.clone() {
+                let is_object = |inner: &CompositeInnerType| {
+                    matches!(inner, CompositeInnerType::Struct(_) | CompositeInnerType::Array(_))
+                };
+                if group?.types().any(|ty| is_object(&ty.composite_type.inner)) {
+                    return Ok(Some("has objects that the engine collects"));
+                }
+            }
+        }
+        Payload::CodeSectionEntry(body) => {
+            let mut operators = body.get_operators_reader()?;
+            while !operators.eof() {
+                if let Some(what) = changes(&operators.read()?) {
+                    return Ok(Some(what));
+                }
+            }
+        }
+        _ => {}
+    }
+    Ok(None)
+}
+
+fn changes(operator: &Operator<'_>) -> Option<&'static str> {
+    match operator {
+        Operator::TableSet { .. }
+        | Operator::TableGrow { .. }
+        | Operator::TableFill { .. }
+        | Operator::TableCopy { .. }
+        | Operator::TableInit { .. } => Some("changes tables"),
+        Operator::ElemDrop { .. } | Operator::DataDrop { .. } => Some("drops segments"),
+        _ => None,
+    }
+}
+
+impl Instance {
+    /// The state between two calls.
+    pub fn freeze(&mut self) -> Result<Freeze> {
+        if self.store.data().handle_moves != self.moves_at_start {
+            return Ok(Freeze::Refused("it got or gave up handles since it started".into()));
+        }
+        let parts = self.take_parts()?;
+        let globals = globals_of(&mut self.store, &parts.globals);
+        let memories = parts.memories.iter().map(|(memory, _)| memory.data_size(&self.store) as u64);
+        let memories = memories.collect();
+        self.parts = Some(parts);
+        let Some(globals) = globals else {
+            return Ok(Freeze::Refused("a global of it is a reference".into()));
+        };
+        let entropy = &self.store.data().host.entropy;
+        Ok(Freeze::Taken(Frozen {
+            ticks: self.ticks(),
+            globals,
+            memories,
+            entropy: entropy.positions(),
+            seed_given: entropy.seed_given(),
+            is_bare: self.store.data().handle_moves == 0,
+        }))
+    }
+
+    /// Calls `found` for each part of a memory that was written since this was asked last, or since
+    /// [`Instance::thaw`]: number of the memory, address, bytes.
+    pub fn each_written(
+        &mut self,
+        found: &mut dyn FnMut(usize, u64, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut parts = self.take_parts()?;
+        let mut tell = |number: usize, bytes: &[u8], chunk: Range<usize>| {
+            let start = chunk.start * CHUNK_BYTES;
+            let end = bytes.len().min(chunk.end * CHUNK_BYTES);
+            found(number, start as u64, bytes.get(start..end).unwrap_or_default())
+        };
+        let told = parts.memories.iter_mut().enumerate().try_for_each(|(number, (memory, tracker))| {
+            let bytes = memory.data(&self.store);
+            tracker.written(bytes).into_iter().try_for_each(|chunk| tell(number, bytes, chunk))
+        });
+        self.parts = Some(parts);
+        told
+    }
+
+    /// Finds what is written by comparing with a copy, also where the system would note it: to measure both.
+    pub fn compare_memories(&mut self) -> Result<()> {
+        let mut parts = self.take_parts()?;
+        parts.memories.iter_mut().for_each(|(_, tracker)| *tracker = Tracker::comparing());
+        self.parts = Some(parts);
+        Ok(())
+    }
+
+    /// Makes this instance, which was started and not called yet, the frozen one. `fill` writes all of a
+    /// memory, whose number it gets.
+    pub fn thaw(
+        &mut self,
+        frozen: &Frozen,
+        fill: &mut dyn FnMut(usize, &mut [u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut parts = self.take_parts()?;
+        set_globals(&mut self.store, &parts.globals, &frozen.globals)?;
+        if parts.memories.len() != frozen.memories.len() {
+            return Err(differs("memories", parts.memories.len(), frozen.memories.len()));
+        }
+        for (number, ((memory, tracker), len)) in parts.memories.iter_mut().zip(&frozen.memories).enumerate() {
+            self.grow(memory, *len)?;
+            fill(number, memory.data_mut(&mut self.store))?;
+            tracker.written(memory.data(&self.store));
+        }
+        self.parts = Some(parts);
+        self.store.data_mut().host.entropy.go_to(frozen.entropy, frozen.seed_given);
+        self.set_ticks(frozen.ticks);
+        Ok(())
+    }
+
+    fn grow(&mut self, memory: &Memory, len_bytes: u64) -> Result<()> {
+        let (now, page) = (memory.data_size(&self.store) as u64, memory.page_size(&self.store));
+        let more = len_bytes.checked_sub(now).filter(|more| more.is_multiple_of(page));
+        let more = more.ok_or_else(|| differs("bytes of a memory", now, len_bytes))?;
+        if more > 0 {
+            let grown = memory.grow_async(&mut self.store, more / page);
+            schedule::run(grown, &*self.budget.watch).map_err(|e| self.classified(e))?;
+        }
+        Ok(())
+    }
+
+    fn take_parts(&mut self) -> Result<Parts> {
+        match self.parts.take() {
+            Some(parts) => Ok(parts),
+            None => self.find_parts(),
+        }
+    }
+
+    /// Starts a module that traps, whose trap has the handles. It uses neither ticks nor quotas.
+    fn find_parts(&mut self) -> Result<Parts> {
+        let module = wasmtime::Module::new(self.store.engine(), TRAPS);
+        let module = module.map_err(|e| machine("find the memories of a program", &e))?;
+        let ticks = self.ticks();
+        let left = self.store.get_fuel().unwrap_or_default();
+        // Some to trap with, whatever is left.
+        let _ = self.store.set_fuel(left.max(1000));
+        let started = wasmtime::Instance::new_async(&mut self.store, &module, &[]);
+        let trapped = schedule::run(started, &*self.budget.watch);
+        let _ = self.store.set_fuel(left);
+        self.set_ticks(ticks);
+        let trap = match trapped {
+            Err(trap) => trap,
+            Ok(_) => wasmtime::Error::msg("a module that traps did not"),
+        };
+        let Some(dump) = trap.downcast_ref::<WasmCoreDump>() else {
+            return Err(machine("find the memories of a program", &trap).into());
+        };
+        let memories = dump.memories().iter().map(|memory| (*memory, Tracker::New)).collect();
+        let is_mutable = |global: &&Global| global.ty(&self.store).mutability() == Mutability::Var;
+        let globals = dump.globals().iter().filter(is_mutable).copied().collect();
+        Ok(Parts { memories, globals })
+    }
+}
+
+/// The bits of all globals that are numbers; none if one is a reference to something.
+fn globals_of(store: &mut Store<State>, globals: &[Global]) -> Option<Vec<u128>> {
+    let mut bits = Vec::new();
+    for global in globals {
+        match global.get(&mut *store) {
+            Val::I32(v) => bits.push(u128::from(v as u32)),
+            Val::I64(v) => bits.push(u128::from(v as u64)),
+            Val::F32(v) => bits.push(u128::from(v)),
+            Val::F64(v) => bits.push(u128::from(v)),
+            Val::V128(v) => bits.push(v.as_u128()),
+            reference if is_null(&reference) => {}
+            _ => return None,
+        }
+    }
+    Some(bits)
+}
+
+fn is_null(value: &Val) -> bool {
+    value.ref_().is_some_and(|reference: Ref| reference.is_null())
+}
+
+fn set_globals(store: &mut Store<State>, globals: &[Global], bits: &[u128]) -> Result<()> {
+    let mut rest = bits.iter();
+    let failed = |e: wasmtime::Error| Error::from(machine("set a global", &e));
+    for global in globals {
+        let now = global.get(&mut *store);
+        if now.ref_().is_some() {
+            // Those that were null when the state was taken; a fresh instance may have begun with another.
+            set_null(store, global, &now).map_err(failed)?;
+            continue;
+        }
+        let bits = *rest.next().ok_or_else(|| differs("globals", globals.len(), bits.len()))?;
+        let value = match now {
+            Val::I32(_) => Val::I32(bits as u32 as i32),
+            Val::I64(_) => Val::I64(bits as u64 as i64),
+            Val::F32(_) => Val::F32(bits as u32),
+            Val::F64(_) => Val::F64(bits as u64),
+            _ => Val::V128(V128::from(bits)),
+        };
+        global.set(&mut *store, value).map_err(failed)?;
+    }
+    match rest.next() {
+        None => Ok(()),
+        Some(_) => Err(differs("globals", globals.len(), bits.len())),
+    }
+}
+
+fn set_null(store: &mut Store<State>, global: &Global, now: &Val) -> wasmtime::Result<()> {
+    if is_null(now) {
+        return Ok(());
+    }
+    let ty = global.ty(&mut *store).content().clone();
+    match ty.as_ref().map(|ty| Ref::null(ty.heap_type())) {
+        Some(null) => global.set(store, null.into()),
+        None => Ok(()),
+    }
+}
+
+fn differs(what: &str, here: impl std::fmt::Display, frozen: impl std::fmt::Display) -> Error {
+    let expected = format!("{here} {what}, as the program has");
+    Corrupt::new("snapshot", "the state of an instance", expected, format!("{frozen}")).into()
+}
