@@ -97,7 +97,7 @@ fn what_is_inside_of_a_call_is_left_where_that_begins() {
     sandbox.write("counter.wasm", wat::parse_str(draws).unwrap());
     let run = calls(&sandbox, &["draw()", "draw()", "draw()"]);
     let log = sandbox.json(&["log", text(&run, "run"), "--class", "kernel"]);
-    let second = number(&log["events"][1], "seq");
+    let second = number(&log["events"][1], "event");
     let inside = (second + 1).to_string();
     let ran = sandbox.vac(&["fork", text(&run, "run"), "--event", &inside, "--", "draw()"]).ok();
     assert!(ran.stderr.contains(&format!("at event {second}")), "{}", ran.stderr);
@@ -148,15 +148,19 @@ fn writer(sandbox: &Sandbox) -> Value {
 /// The event of the nth call of a function.
 fn event(sandbox: &Sandbox, run: &Value, part: &str, nth: usize) -> u64 {
     let log = sandbox.json(&["log", text(run, "run"), "--name", part]);
-    number(&log["events"][nth], "seq")
+    number(&log["events"][nth], "event")
 }
 
 /// The event of the nth write to the file, of all writes: those to the standard output lie between.
 fn file_write(sandbox: &Sandbox, run: &Value, text_written: &str) -> u64 {
     let log = sandbox.json(&["log", text(run, "run"), "--class", "effect"]);
     let hex: String = text_written.bytes().map(|b| format!("{b:02x}")).collect();
-    let found = log["events"].as_array().unwrap().iter().find(|e| e.to_string().contains(&hex) || e.to_string().contains(text_written));
-    number(found.unwrap_or_else(|| panic!("{log}")), "seq")
+    let found = log["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|e| e.to_string().contains(&hex) || e.to_string().contains(text_written));
+    number(found.unwrap_or_else(|| panic!("{log}")), "event")
 }
 
 #[test]

@@ -183,10 +183,7 @@ fn what_a_snapshot_cannot_hold_is_refused_with_the_reason() {
         "(table $t 1 funcref) (func (drop (table.grow $t (ref.null func) (i32.const 1))))",
         "its code changes tables",
     );
-    assert_module_refused(
-        "(memory 1) (data $d \"abc\") (func (data.drop $d))",
-        "its code drops segments",
-    );
+    assert_module_refused("(memory 1) (data $d \"abc\") (func (data.drop $d))", "its code drops segments");
     assert_module_refused("(type (struct (field i32)))", "objects that the engine collects");
     assert_module_refused(
         "(func $g) (elem declare func $g) (global (mut funcref) (ref.func $g))",

@@ -112,8 +112,7 @@ impl Instance {
         let spent = spent(&store);
         let started = started.map_err(|e| classify(e, bounds));
         let moves_at_start = store.data().handle_moves;
-        let made =
-            |instance| Self { store, instance, compiled, budget, bounds, parts: None, moves_at_start };
+        let made = |instance| Self { store, instance, compiled, budget, bounds, parts: None, moves_at_start };
         (started.map(made), spent)
     }
 
@@ -264,6 +263,11 @@ impl Instance {
     pub fn drop_resource(&mut self, any: ResourceAny) -> Result<()> {
         let dropped = schedule::run(any.resource_drop_async(&mut self.store), &*self.budget.watch);
         dropped.map_err(|error| classify(error, self.bounds))
+    }
+
+    /// The same, to start another instance of it.
+    pub(crate) fn program(&self) -> &Arc<Compiled> {
+        &self.compiled
     }
 
     /// The exported memory, if this is a core module that has one.

@@ -81,7 +81,9 @@ pub(crate) fn again<R: Wire>(
     let how = again_of(crossing);
     match how {
         Again::Refused => return Err(network(crossing)),
-        Again::No if gave_handle => return Err(differs(crossing, "something that only an effect gives", recorded)),
+        Again::No if gave_handle => {
+            return Err(differs(crossing, "something that only an effect gives", recorded));
+        }
         Again::No => return Ok(()),
         // What could not be opened then may be there now, and would get a number.
         Again::Handle if !gave_handle => return Ok(()),

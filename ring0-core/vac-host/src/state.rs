@@ -7,26 +7,35 @@
 //! [`Instance::freeze`] at this instance.
 //!
 //! Globals and memories of a component are nobody's exports. The engine gives handles of all that a store has
-//! to whoever handles a trap, for core dumps: so a module that only traps is started once beside the program.
+//! to whoever handles a trap, for core dumps; but a store in which anything trapped runs no component any more. So the
+//! program is started once more in a store of its own, where nothing is granted, and a module that only traps beside
+//! it. What is found there is at the same places of every store in which this program was started: a handle is the
+//! store's number and that place.
 //!
 //! Invariant: a fresh instance that [`Instance::thaw`] changed goes on as the frozen one would have; what cannot
 //! be known to is refused by [`Instance::freeze`], with the reason.
 
 use std::ops::Range;
+use std::sync::Arc;
 
+use vac_core::caps::Resource;
 use vac_core::fault::{Corrupt, Error, Result};
 use wasmparser::{ComponentType, CompositeInnerType, Operator, Parser, Payload};
-use wasmtime::{Global, Memory, Mutability, Ref, Store, V128, Val, WasmCoreDump};
+use wasmtime::{Global, GlobalType, Memory, Mutability, Ref, Store, V128, Val, ValType, WasmCoreDump};
 
 use crate::dirty::{CHUNK_BYTES, Tracker};
-use crate::engine::machine;
-use crate::instance::Instance;
+use crate::engine::{Engine, machine};
+use crate::host::Setup;
+use crate::instance::{Budget, Instance};
 use crate::load::{Loaded, is_concurrent, malformed};
 use crate::schedule;
-use crate::wall::State;
+use crate::wall::{NoRecorder, State};
 
 /// `(module (func unreachable) (start 0))`
 const TRAPS: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x08\x01\0\x0a\x05\x01\x03\0\0\x0b";
+
+/// Ticks that the program may take to start where nothing is granted.
+const SCOUT_TICKS_MAX: u64 = 1_000_000_000;
 
 /// What an instance is, but for the bytes of its memories.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,11 +133,11 @@ fn changes(operator: &Operator<'_>) -> Option<&'static str> {
 
 impl Instance {
     /// The state between two calls.
-    pub fn freeze(&mut self) -> Result<Freeze> {
+    pub fn freeze(&mut self, engine: &Engine) -> Result<Freeze> {
         if self.store.data().handle_moves != self.moves_at_start {
             return Ok(Freeze::Refused("it got or gave up handles since it started".into()));
         }
-        let parts = self.take_parts()?;
+        let parts = self.take_parts(engine)?;
         let globals = globals_of(&mut self.store, &parts.globals);
         let memories = parts.memories.iter().map(|(memory, _)| memory.data_size(&self.store) as u64);
         let memories = memories.collect();
@@ -151,9 +160,10 @@ impl Instance {
     /// [`Instance::thaw`]: number of the memory, address, bytes.
     pub fn each_written(
         &mut self,
+        engine: &Engine,
         found: &mut dyn FnMut(usize, u64, &[u8]) -> Result<()>,
     ) -> Result<()> {
-        let mut parts = self.take_parts()?;
+        let mut parts = self.take_parts(engine)?;
         let mut tell = |number: usize, bytes: &[u8], chunk: Range<usize>| {
             let start = chunk.start * CHUNK_BYTES;
             let end = bytes.len().min(chunk.end * CHUNK_BYTES);
@@ -168,8 +178,8 @@ impl Instance {
     }
 
     /// Finds what is written by comparing with a copy, also where the system would note it: to measure both.
-    pub fn compare_memories(&mut self) -> Result<()> {
-        let mut parts = self.take_parts()?;
+    pub fn compare_memories(&mut self, engine: &Engine) -> Result<()> {
+        let mut parts = self.take_parts(engine)?;
         parts.memories.iter_mut().for_each(|(_, tracker)| *tracker = Tracker::comparing());
         self.parts = Some(parts);
         Ok(())
@@ -179,15 +189,17 @@ impl Instance {
     /// memory, whose number it gets.
     pub fn thaw(
         &mut self,
+        engine: &Engine,
         frozen: &Frozen,
         fill: &mut dyn FnMut(usize, &mut [u8]) -> Result<()>,
     ) -> Result<()> {
-        let mut parts = self.take_parts()?;
+        let mut parts = self.take_parts(engine)?;
         set_globals(&mut self.store, &parts.globals, &frozen.globals)?;
         if parts.memories.len() != frozen.memories.len() {
             return Err(differs("memories", parts.memories.len(), frozen.memories.len()));
         }
-        for (number, ((memory, tracker), len)) in parts.memories.iter_mut().zip(&frozen.memories).enumerate() {
+        for (number, ((memory, tracker), len)) in parts.memories.iter_mut().zip(&frozen.memories).enumerate()
+        {
             self.grow(memory, *len)?;
             fill(number, memory.data_mut(&mut self.store))?;
             tracker.written(memory.data(&self.store));
@@ -209,37 +221,67 @@ impl Instance {
         Ok(())
     }
 
-    fn take_parts(&mut self) -> Result<Parts> {
+    fn take_parts(&mut self, engine: &Engine) -> Result<Parts> {
         match self.parts.take() {
             Some(parts) => Ok(parts),
-            None => self.find_parts(),
+            None => self.find_parts(engine),
         }
     }
 
-    /// Starts a module that traps, whose trap has the handles. It uses neither ticks nor quotas.
-    fn find_parts(&mut self) -> Result<Parts> {
-        let module = wasmtime::Module::new(self.store.engine(), TRAPS);
-        let module = module.map_err(|e| machine("find the memories of a program", &e))?;
-        let ticks = self.ticks();
-        let left = self.store.get_fuel().unwrap_or_default();
-        // Some to trap with, whatever is left.
-        let _ = self.store.set_fuel(left.max(1000));
+    fn find_parts(&mut self, engine: &Engine) -> Result<Parts> {
+        let budget = Budget { ticks_max: SCOUT_TICKS_MAX, watch: Arc::clone(&self.budget.watch) };
+        let program = Arc::clone(self.program());
+        // It may use what this one may, counted from zero.
+        let quotas = self.store.data().host.quotas.clone().with_used([0; Resource::COUNT]);
+        let setup = Setup { quotas, ..Setup::default() };
+        let (scout, _) = Instance::start(engine, program, setup, budget, Box::new(NoRecorder));
+        let (memories, globals) = scout?.dump()?;
+        let id = store_id(&mut self.store)?;
+        let memories = memories.into_iter().map(|memory| (adopted(memory, id), Tracker::New)).collect();
+        let globals: Vec<Global> = globals.into_iter().map(|global| adopted(global, id)).collect();
+        let is_mutable = |global: &Global| global.ty(&self.store).mutability() == Mutability::Var;
+        Ok(Parts { memories, globals: globals.into_iter().filter(is_mutable).collect() })
+    }
+
+    /// Handles of all memories and globals of this store, which runs nothing any more after this.
+    fn dump(mut self) -> Result<(Vec<Memory>, Vec<Global>)> {
+        let failed = |e: &wasmtime::Error| Error::from(machine("find the memories of a program", e));
+        let module = wasmtime::Module::new(self.store.engine(), TRAPS).map_err(|e| failed(&e))?;
         let started = wasmtime::Instance::new_async(&mut self.store, &module, &[]);
-        let trapped = schedule::run(started, &*self.budget.watch);
-        let _ = self.store.set_fuel(left);
-        self.set_ticks(ticks);
-        let trap = match trapped {
+        let trap = match schedule::run(started, &*self.budget.watch) {
             Err(trap) => trap,
             Ok(_) => wasmtime::Error::msg("a module that traps did not"),
         };
-        let Some(dump) = trap.downcast_ref::<WasmCoreDump>() else {
-            return Err(machine("find the memories of a program", &trap).into());
-        };
-        let memories = dump.memories().iter().map(|memory| (*memory, Tracker::New)).collect();
-        let is_mutable = |global: &&Global| global.ty(&self.store).mutability() == Mutability::Var;
-        let globals = dump.globals().iter().filter(is_mutable).copied().collect();
-        Ok(Parts { memories, globals })
+        match trap.downcast_ref::<WasmCoreDump>() {
+            Some(dump) => Ok((dump.memories().to_vec(), dump.globals().to_vec())),
+            None => Err(failed(&trap)),
+        }
     }
+}
+
+/// The number of a store, as it stands in front of every handle of something in it.
+type StoreId = [u8; size_of::<u64>()];
+
+// The engine asserts the same of both, and that the number of the store comes first, for its interface to C.
+const _: () = assert!(size_of::<Memory>() == 24 && size_of::<Global>() == 24);
+
+fn store_id(store: &mut Store<State>) -> Result<StoreId> {
+    let ty = GlobalType::new(ValType::I32, Mutability::Const);
+    let own = Global::new(store, ty, Val::I32(0)).map_err(|e| machine("name a store", &e))?;
+    // SAFETY: (1) `Global` is `repr(C)` and begins with the store's number, a `NonZeroU64`: the engine's version is pinned, and
+    // it asserts this layout itself, for C. (2) So its first eight bytes are there and initialised.
+    Ok(unsafe { std::ptr::read((&raw const own).cast::<StoreId>()) })
+}
+
+/// The handle of what stands in the store `id` where `handle` stands in its own, which was filled in the same way.
+fn adopted<T: Copy>(mut handle: T, id: StoreId) -> T {
+    const { assert!(size_of::<T>() == 24) };
+    // SAFETY: (1) `T` is `Memory` or `Global`, both `repr(C)` with the store's number first, as for `store_id`. (2) `id` was read from a
+    // handle of a living store, so it is such a number. (3) Both stores were new when the same program was started
+    // in them, and that makes the same things in the same order, so the place in the handle is that of
+    // something of the same type here; the engine checks store and instance at each use.
+    unsafe { std::ptr::write((&raw mut handle).cast::<StoreId>(), id) };
+    handle
 }
 
 /// The bits of all globals that are numbers; none if one is a reference to something.

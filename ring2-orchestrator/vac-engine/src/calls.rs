@@ -215,8 +215,7 @@ impl Live {
         let mut reader = Reader::new(&answer, "the recorded answer of a call");
         reader.array_of(2)?;
         let ticks = reader.uint()?;
-        let results =
-            self.kept.recorded(session.programs.engine()?, &self.compiled, &ready, &mut reader)?;
+        let results = self.kept.recorded(session.programs.engine()?, &self.compiled, &ready, &mut reader)?;
         reader.finish()?;
         session.used(&self.name, &self.compiled, &ready.export, ticks, before);
         self.called(call, &results)
@@ -225,7 +224,7 @@ impl Live {
     /// Makes the instance, which was started, the one of a snapshot.
     fn thaw(&mut self, session: &mut Session<'_>, from: &Snapshot) -> Result<()> {
         if let Some(instance) = &mut self.instance {
-            from.thaw(session.home, instance)?;
+            from.thaw(session.home, session.programs.engine()?, instance)?;
             self.used = instance.ticks();
         }
         self.held = session.thaw(from);

@@ -54,6 +54,36 @@ pub struct Forked {
     pub passed: u64,
 }
 
+/// Starts another future of `run`.
+pub fn fork(home: &Home, run: RunId, wanted: Wanted, outside: Outside) -> Result<Forked> {
+    let old = header_of(home, run)?;
+    let what = text(&old, "what")?;
+    match What::from_word(&what) {
+        Some(What::Call) if old.get("calls").is_some() => fork_calls(home, run, &old, wanted, outside),
+        Some(What::Run) => fork_command(home, run, &old, wanted, outside),
+        _ => {
+            let message = format!("run `{run}` is a {what}, which cannot be forked");
+            Err(Usage::new(message)
+                .hint("runs of `vac call`, and of `vac run` with a program, can be")
+                .into())
+        }
+    }
+}
+
+fn header_of(home: &Home, run: RunId) -> Result<Header> {
+    let mut reader = Reader::open(Arc::clone(home.storage()), run)?;
+    let Some(Entry::Header(header)) = reader.next()? else {
+        return Err(Usage::new(format!("run `{run}` has no header")).into());
+    };
+    check_format(&header)?;
+    let (engine, profile) = (text(&header, "engine")?, text(&header, "profile")?);
+    if (engine.as_str(), profile.as_str()) != (ENGINE, PROFILE) {
+        let message = format!("run `{run}` was recorded by {engine}, {profile}; this is {ENGINE}, {PROFILE}");
+        return Err(Usage::new(message).hint("run it again with this one, and fork that").into());
+    }
+    Ok(header)
+}
+
 /// What the record says of the past.
 #[derive(Default)]
 struct Past {
@@ -89,7 +119,9 @@ fn past(home: &Home, run: RunId) -> Result<Past> {
                     past.boundaries.push(call.seq);
                 }
             }
-            Entry::End(seq, ret) if past.boundaries.last() == Some(&seq) && ret.answer.is_ok() => past.ended += 1,
+            Entry::End(seq, ret) if past.boundaries.last() == Some(&seq) && ret.answer.is_ok() => {
+                past.ended += 1
+            }
             Entry::Note(fields) => {
                 let typed = fields.into_iter().find(|(name, _)| name == "target");
                 if let Some((_, Node::Text(text))) = typed {
@@ -166,7 +198,9 @@ impl Start {
         let past = past(home, run)?;
         if wanted.event > past.events {
             let message = format!("run `{run}` has no event {}: they are 0 to {}", wanted.event, past.events);
-            return Err(Usage::new(message).hint(format!("`vac log {run}` shows them; the last is its end")).into());
+            return Err(Usage::new(message)
+                .hint(format!("`vac log {run}` shows them; the last is its end"))
+                .into());
         }
         let mut target = Target::from_store(home, &link(old, "target")?)?;
         target.place = past.typed.clone().unwrap_or(target.place);
@@ -231,7 +265,8 @@ fn fork_command(home: &Home, run: RunId, old: &Header, wanted: Wanted, outside: 
     let (mut args, env) = (texts(old, "args")?, pairs(old, "env")?);
     if !wanted.new.is_empty() {
         if let Some(told) = before.told {
-            let message = format!("event {told} told the program its arguments, so they cannot be others now");
+            let message =
+                format!("event {told} told the program its arguments, so they cannot be others now");
             return Err(Usage::new(message).hint(format!("`--event {told}` forks before that")).into());
         }
         args.truncate(1);

@@ -83,9 +83,8 @@ pub fn replay_as(home: &Home, run: RunId, how: How, outside: Outside) -> Result<
         None => None,
     };
     while let Some(listed) = from {
-        let replayed = snapshot::load(home, run, &listed).and_then(|snapshot| {
-            replay_once(home, run, Some((listed, snapshot)), how, &outside)
-        });
+        let replayed = snapshot::load(home, run, &listed)
+            .and_then(|snapshot| replay_once(home, run, Some((listed, snapshot)), how, &outside));
         match replayed {
             Err(error) if snapshot::is_of_snapshot(&error) => {
                 unusable.push(error.to_string());

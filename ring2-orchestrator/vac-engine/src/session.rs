@@ -570,7 +570,8 @@ impl<'h> Session<'h> {
 }
 
 /// What a kernel gives back when it ends; until then it counts for all of them.
-pub(crate) const OF_INSTANCES: [Resource; 3] = [Resource::MemoryBytes, Resource::TableElements, Resource::OpenFiles];
+pub(crate) const OF_INSTANCES: [Resource; 3] =
+    [Resource::MemoryBytes, Resource::TableElements, Resource::OpenFiles];
 
 /// What one kernel that lives holds of what the run may have.
 #[derive(Debug, Default)]

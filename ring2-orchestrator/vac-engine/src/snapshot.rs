@@ -27,9 +27,9 @@ use vac_core::ledger::{Head, RUNS_DIR, RunId};
 use vac_core::memory::{La128, Pager, Settings, Space, Tier, page_len_of};
 use vac_core::storage::{read_file, replace_file};
 use vac_core::store::Store;
-use vac_host::Instance;
 use vac_host::engine::{ENGINE, PROFILE};
 use vac_host::state::{Freeze, Frozen};
+use vac_host::{Engine, Instance};
 
 use crate::calls::Live;
 use crate::home::Home;
@@ -37,8 +37,8 @@ use crate::session::{OF_INSTANCES, Session};
 
 /// Ticks after which a replay leaves a snapshot, at the next place where that can be.
 pub const TICKS_BETWEEN: u64 = 100_000_000;
-/// As many ticks more for each byte that the last one wrote: so writing takes a small part of the time.
-const TICKS_PER_BYTE: u64 = 16;
+/// As long again for so many bytes that the last one wrote: so writing takes a small part of the time.
+const BYTES_BETWEEN: u64 = 8 << 20;
 /// Snapshots that a run has. When there are more, every second is dropped, and they are made half as often.
 const KEPT_MAX: usize = 64;
 /// A page of a snapshot, which is one of WebAssembly.
@@ -210,9 +210,9 @@ impl Snapshot {
     }
 
     /// Gives its state to an instance that was started and not called.
-    pub(crate) fn thaw(&self, home: &Home, instance: &mut Instance) -> Result<()> {
+    pub(crate) fn thaw(&self, home: &Home, engine: &Engine, instance: &mut Instance) -> Result<()> {
         let mut pages = Pages::open(home, Some(&self.memory))?;
-        instance.thaw(&self.state, &mut |number, bytes| pages.fill(number as u64, bytes))
+        instance.thaw(engine, &self.state, &mut |number, bytes| pages.fill(number as u64, bytes))
     }
 }
 
@@ -229,9 +229,9 @@ impl Pages {
     }
 
     /// Writes the pages that changed since this was asked last. The root of all, and how many bytes were written.
-    pub fn take(&mut self, instance: &mut Instance) -> Result<(Cid, u64)> {
+    pub fn take(&mut self, engine: &Engine, instance: &mut Instance) -> Result<(Cid, u64)> {
         let mut bytes = 0;
-        instance.each_written(&mut |number, offset, part| {
+        instance.each_written(engine, &mut |number, offset, part| {
             bytes += self.write(number as u64, offset, part)?;
             Ok(())
         })?;
@@ -305,7 +305,8 @@ fn clear(bytes: &mut [u8]) {
 
 fn is_zero(bytes: &[u8]) -> bool {
     // Compared with its own rest, which the library does many bytes at a time.
-    bytes.first().is_none_or(|first| *first == 0) && bytes.get(1..) == bytes.get(..bytes.len().saturating_sub(1))
+    bytes.first().is_none_or(|first| *first == 0)
+        && bytes.get(1..) == bytes.get(..bytes.len().saturating_sub(1))
 }
 
 /// The store, which makes snapshots durable together, at the end of what leaves them.
@@ -379,7 +380,8 @@ impl<'h> Taker<'h> {
     }
 
     fn is_due(&self, tick: u64) -> bool {
-        let wait = self.ticks_between.saturating_add(TICKS_PER_BYTE.saturating_mul(self.last_bytes));
+        let more = self.ticks_between.saturating_mul(self.last_bytes) / BYTES_BETWEEN;
+        let wait = self.ticks_between.saturating_add(more);
         self.refused.is_none() && tick.saturating_sub(self.last_tick) >= wait
     }
 
@@ -419,12 +421,13 @@ impl<'h> Taker<'h> {
         if live.kept.has_handles() {
             return Ok(Some("its calls gave handles".into()));
         }
+        let engine = session.programs.engine()?;
         let Some((instance, held)) = live.instance_and_held() else { return Ok(None) };
-        let state = match instance.freeze()? {
+        let state = match instance.freeze(engine)? {
             Freeze::Taken(state) => state,
             Freeze::Refused(why) => return Ok(Some(why)),
         };
-        let (memory, bytes) = self.pages(instance)?;
+        let (memory, bytes) = self.pages(engine, instance)?;
         let snapshot = Snapshot {
             run: self.run,
             engine: ENGINE.into(),
@@ -443,12 +446,12 @@ impl<'h> Taker<'h> {
     }
 
     /// Writes the pages that changed. After a failure, what was written since is not known any more.
-    fn pages(&mut self, instance: &mut Instance) -> Result<(Cid, u64)> {
+    fn pages(&mut self, engine: &Engine, instance: &mut Instance) -> Result<(Cid, u64)> {
         let mut pages = match self.pages.take() {
             Some(pages) => pages,
             None => Pages::new(self.home)?,
         };
-        let taken = pages.take(instance)?;
+        let taken = pages.take(engine, instance)?;
         self.pages = Some(pages);
         Ok(taken)
     }

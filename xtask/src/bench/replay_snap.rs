@@ -20,8 +20,7 @@ use super::{Result, scratch, text};
 
 const ROUNDS: usize = 40;
 const PAGE_BYTES: usize = 64 << 10;
-/// 64 MiB, of which 1 MiB is written between two snapshots.
-const PAGES: usize = 1024;
+/// Pages that are written between two snapshots: 1 MiB of 64.
 const DIRTY_PAGES: usize = 16;
 const SNAPSHOT_GOAL: f64 = 2.0;
 /// Together a little more than a billion ticks.
@@ -98,10 +97,10 @@ impl<'h> Dirtied<'h> {
         let mut vac = Vac::start(program)?;
         vac.instance.call(&vac.engine, "fill", &[Val::S32(1)]).map_err(text)?;
         if compares {
-            vac.instance.compare_memories().map_err(text)?;
+            vac.instance.compare_memories(&vac.engine).map_err(text)?;
         }
         let mut pages = Pages::new(home).map_err(text)?;
-        pages.take(&mut vac.instance).map_err(text)?;
+        pages.take(&vac.engine, &mut vac.instance).map_err(text)?;
         home.store().commit().map_err(text)?;
         Ok(Self { home, vac, pages, salt: 0 })
     }
@@ -113,7 +112,7 @@ impl<'h> Dirtied<'h> {
         self.vac.instance.call_index(&index, &args).map_err(|stopped| text(into(stopped)))?;
         let mut bytes = 0;
         let ns = time(|| {
-            let (root, written) = self.pages.take(&mut self.vac.instance).map_err(text)?;
+            let (root, written) = self.pages.take(&self.vac.engine, &mut self.vac.instance).map_err(text)?;
             bytes = written;
             Ok(root)
         })?;

@@ -38,7 +38,10 @@ pub(crate) fn fork(global: &Global, args: Fork) -> Result<u8> {
     )?;
     if let Some((event, passed)) = left.filter(|_| !global.quiet && !global.json) {
         if event != args.event {
-            ui::note(format!("event {} is inside of a call: the fork left where that begins, at event {event}", args.event));
+            ui::note(format!(
+                "event {} is inside of a call: the fork left where that begins, at event {event}",
+                args.event
+            ));
         }
         if passed > 0 {
             ui::note(format!("a snapshot before event {passed} saved running what is before it"));

@@ -21,6 +21,7 @@ pub(crate) fn replay(global: &Global, args: &Replay) -> Result<u8> {
     let how = How {
         from: args.from_snapshot.then_some(At::End),
         snapshot_ticks: Some(args.snapshots).filter(|ticks| *ticks > 0),
+        until: None,
     };
     let outside = host::outside(|_| Arc::new(Mutex::new(NoConsole)), &limits);
     let replayed = vac_engine::replay::replay_as(&home, run, how, outside);
@@ -70,7 +71,10 @@ pub(crate) fn replay(global: &Global, args: &Replay) -> Result<u8> {
         None => ui::print("the record has no end: its process was killed; it replays up to there\n"),
     }
     if replayed.snapshots.new > 0 {
-        ui::note(format!("{} snapshots are new; `--from-snapshot` begins at the last", replayed.snapshots.new));
+        ui::note(format!(
+            "{} snapshots are new; `--from-snapshot` begins at the last",
+            replayed.snapshots.new
+        ));
     }
     if let Some(why) = &replayed.snapshots.refused {
         ui::note(format!("no snapshots: {}", ui::quote_lines(why)));
