@@ -283,6 +283,7 @@ mod noted {
             std::ptr::from_mut(&mut self.scan).cast()
         }
 
+        // SAFETY: called by `ioctl` alone, with the pointer that `as_ptr` gave, after the kernel filled it.
         unsafe fn output_from_ptr(out: IoctlOutput, ptr: *mut c_void) -> rustix::io::Result<Self::Output> {
             // SAFETY: the pointer is what `as_ptr` gave, to a `Scan` that lives as long as this.
             let scan = unsafe { &*ptr.cast::<Scan>() };

@@ -143,3 +143,86 @@ fn bits<const LEN: usize>(from: &mut Reader<'_>) -> Result<[u8; LEN], Corrupt> {
     let bytes = from.byte_string()?;
     bytes.try_into().map_err(|_| from.wrong(format!("{LEN} bytes"), bytes.len()))
 }
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::component::Component;
+    use wasmtime::component::types::ComponentItem;
+
+    use super::*;
+    use crate::value;
+
+    /// A value of each type, and another one where there is a choice.
+    const TYPES: [(&str, &[&str]); 20] = [
+        ("bool", &["true", "false"]),
+        ("u8", &["0", "255"]),
+        ("s8", &["-128", "127"]),
+        ("u16", &["65535"]),
+        ("s16", &["-32768"]),
+        ("u32", &["4294967295"]),
+        ("s32", &["-2147483648"]),
+        ("u64", &["18446744073709551615"]),
+        ("s64", &["-9223372036854775808"]),
+        ("f32", &["1.5", "nan", "-inf"]),
+        ("f64", &["-0.1", "nan", "inf"]),
+        ("char", &["'x'", "'\u{1f600}'"]),
+        ("string", &["\"\"", "\"text\""]),
+        ("(list u8)", &["[]", "[1, 2, 255]"]),
+        ("(list (list string))", &["[]", "[[], [\"a\", \"b\"]]"]),
+        ("(tuple u8 (option bool))", &["(1, none)", "(2, some(true))"]),
+        ("(option (option u8))", &["none", "some(none)", "some(some(1))"]),
+        ("(result u8 (error string))", &["ok(1)", "err(\"no\")"]),
+        ("(result)", &["ok", "err"]),
+        ("(result (error u8))", &["ok", "err(3)"]),
+    ];
+    const NAMED: [(&str, &[&str]); 4] = [
+        ("(record (field \"a\" u8) (field \"b\" (list string)))", &["{a: 1, b: [\"x\"]}"]),
+        ("(variant (case \"x\") (case \"y\" s16))", &["x", "y(-5)"]),
+        ("(enum \"one\" \"two\")", &["one", "two"]),
+        ("(flags \"p\" \"q\")", &["{}", "{q}", "{p, q}"]),
+    ];
+
+    /// A value of type `ty` for each text.
+    fn check(ty: &str, is_named: bool, texts: &[&str]) {
+        let (define, name) = match is_named {
+            true => (format!("(type $own {ty}) (import \"t\" (type $t (eq $own)))"), "$t"),
+            false => (String::new(), ty),
+        };
+        let wat = format!("(component {define} (import \"f\" (func (param \"x\" {name}))))");
+        let engine = wasmtime::Engine::default();
+        let component = Component::new(&engine, wat::parse_str(&wat).unwrap()).unwrap();
+        let ty = component.component_type();
+        let (_, item) = ty.imports(&engine).find(|(name, _)| *name == "f").unwrap();
+        let ComponentItem::ComponentFunc(func) = item.ty else { panic!("no function") };
+        let params: Vec<(String, Type)> = func.params().map(|(name, ty)| (name.to_owned(), ty)).collect();
+        let types: Vec<Type> = params.iter().map(|(_, ty)| ty.clone()).collect();
+        for text in texts {
+            let values = value::parse_args(&format!("({text})"), &params).unwrap();
+            let form = |values: &[Val]| {
+                let mut to = vac_core::canon::Writer::default();
+                value::put_values(values, &mut to);
+                to.into_bytes()
+            };
+            let bytes = form(&values);
+            let mut reader = Reader::new(&bytes, "it");
+            let read = read_values(&mut reader, &types).unwrap_or_else(|e| panic!("{text}: {e}"));
+            reader.finish().unwrap();
+            // By its form, because a NaN is not equal to itself.
+            assert_eq!(form(&read), bytes, "{text}");
+            assert_eq!(value::show_results(&read).unwrap(), value::show_results(&values).unwrap());
+            for end in 0..bytes.len() {
+                let mut reader = Reader::new(&bytes[..end], "it");
+                assert!(
+                    read_values(&mut reader, &types).and_then(|_| reader.finish()).is_err(),
+                    "{text}: {end}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_value_without_handles_is_read_back() {
+        TYPES.iter().for_each(|(ty, texts)| check(ty, false, texts));
+        NAMED.iter().for_each(|(ty, texts)| check(ty, true, texts));
+    }
+}
