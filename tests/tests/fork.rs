@@ -186,6 +186,9 @@ fn the_past_of_a_command_is_not_done_again() {
     sandbox.write("d/one", "x");
     let less = sandbox.vac(&["--json", "fork", text(&forked, "run"), "--event", &at, "--grant", "dir:ro=d"]);
     assert_eq!(less.code(), USAGE, "{}", less.stderr);
+    // What could not be forked leaves no run.
+    let runs = sandbox.json(&["runs"]);
+    assert_eq!(runs["runs"].as_array().unwrap().len(), 3, "{runs}");
     assert_eq!(sandbox.read("d/one"), "x");
 }
 

@@ -106,6 +106,7 @@ impl Stops<'_> {
         if number == from.place.calls {
             from.check_place(&session.place(number), session.is_live())?;
             live.thaw(session, from)?;
+            session.journal().hold_past(false);
         }
         Ok(called)
     }
@@ -133,6 +134,7 @@ pub(crate) fn make(
     stops: &mut Stops<'_>,
 ) -> Result<Finished> {
     let mut called = Vec::new();
+    session.journal().hold_past(stops.from.is_some());
     let made = (1..).zip(calls).try_for_each(|(number, call)| {
         if number > 1 {
             stops.between(&session, &mut live, number - 1)?;
@@ -359,6 +361,10 @@ fn finish(session: Session<'_>, called: Vec<Called>, made: Result<()>) -> Result
     let (outcome, error) = match made {
         Ok(()) => (Outcome::Done(session.result_body(shown(&called).as_bytes())?), None),
         Err(error @ (Error::Divergence(_) | Error::Corrupt(_))) if !session.is_live() => return Err(error),
+        Err(error) if session.journal().is_past() => {
+            session.abandon();
+            return Err(error);
+        }
         Err(error) => (outcome_of(&error), Some(error)),
     };
     let summary = session.finish(outcome)?;

@@ -49,6 +49,8 @@ struct Inner {
     /// Grants that would have allowed what was refused.
     denied: BTreeSet<String>,
     record: Option<Record>,
+    /// Whether a fork stays in its past for now.
+    holds_past: bool,
     /// Grants that the operator wants back, and those that were taken back, in order.
     wanted: BTreeSet<u32>,
     revoked: Vec<u32>,
@@ -101,6 +103,7 @@ impl Journal {
             events: 0,
             denied: BTreeSet::new(),
             record,
+            holds_past: false,
             wanted: BTreeSet::new(),
             revoked: Vec::new(),
         };
@@ -122,7 +125,8 @@ impl Journal {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic while the lock was held would already have ended the run.
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if inner.record.as_ref().is_some_and(|record| record.until == Some(inner.events)) {
+        if !inner.holds_past && inner.record.as_ref().is_some_and(|record| record.until == Some(inner.events))
+        {
             inner.record = None;
             self.is_past.store(false, Ordering::Release);
         }
@@ -131,7 +135,18 @@ impl Journal {
 
     /// Whether this is a fork that still takes its answers from the record.
     pub fn is_past(&self) -> bool {
+        self.is_past.load(Ordering::Acquire) && self.lock().record.is_some()
+    }
+
+    /// Whether there may be such answers, without a lock.
+    fn has_past(&self) -> bool {
         self.is_past.load(Ordering::Acquire)
+    }
+
+    /// Keeps to the record until this is called again with `false`, also behind the event where a fork leaves it: the
+    /// last call of its past, which is passed over, ends there.
+    pub(crate) fn hold_past(&self, holds: bool) {
+        self.lock().holds_past = holds;
     }
 
     /// Takes over what the record has up to the end of the event `open`, without doing any of it again, and
@@ -750,13 +765,13 @@ impl KernelRecorder {
 impl Recorder for KernelRecorder {
     fn ask(&mut self, crossing: &Crossing<'_>) -> Result<Option<Vec<u8>>> {
         // Live, only an effect has something to write before it happens.
-        if self.journal.is_live && crossing.function.class != Class::Effect && !self.journal.is_past() {
+        if self.journal.is_live && crossing.function.class != Class::Effect && !self.journal.has_past() {
             return Ok(None);
         }
         let class = crossing.function.class;
         let mut inner = self.journal.lock();
         // Of the last event of a past, the answer is still its own.
-        self.is_past = self.journal.is_past();
+        self.is_past = self.journal.is_live && inner.record.is_some();
         let name = inner.function(crossing.function)?;
         let recorded = inner.ask(name, class, self.tick(crossing), crossing.request)?;
         drop(inner);
@@ -765,7 +780,7 @@ impl Recorder for KernelRecorder {
     }
 
     fn recorded_request(&mut self, function: &Function) -> Result<Option<Vec<u8>>> {
-        if self.journal.is_live && !self.journal.is_past() {
+        if self.journal.is_live && !self.journal.has_past() {
             return Ok(None);
         }
         let mut inner = self.journal.lock();

@@ -344,6 +344,10 @@ pub(crate) fn finish(session: Session<'_>, gave: Result<Gave>) -> Result<Finishe
             Err(error) => (outcome_of(&error), None, Some(error)),
         },
         Err(error @ (Error::Divergence(_) | Error::Corrupt(_))) if !session.is_live() => return Err(error),
+        Err(error) if session.journal().is_past() => {
+            session.abandon();
+            return Err(error);
+        }
         Err(error) => (outcome_of(&error), None, Some(error)),
     };
     let summary = session.finish(outcome)?;

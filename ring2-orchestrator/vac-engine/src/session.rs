@@ -12,7 +12,7 @@ use vac_core::canon::{self, Encode, Node, Writer, encode};
 use vac_core::caps::{Quotas, Resource};
 use vac_core::cid::{Cid, Codec};
 use vac_core::fault::{Corrupt, Error, HostAbort, Result};
-use vac_core::ledger::{Body, Class, Committer, Head, Header, Ledger, Outcome, Reader, RunId};
+use vac_core::ledger::{self, Body, Class, Committer, Head, Header, Ledger, Outcome, Reader, RunId};
 use vac_core::store::Store;
 use vac_host::http::{Http, Secret, Serve};
 use vac_host::net::NetGrant;
@@ -379,6 +379,8 @@ impl<'h> Session<'h> {
             }
             // A replay that went wrong has no answer to compare.
             Err(error @ (Error::Divergence(_) | Error::Corrupt(_))) if !self.is_live() => Err(error),
+            // Nor has a fork whose past could not be had.
+            Err(error) if self.journal.is_past() => Err(error),
             Err(error) => {
                 let recorded = self.journal.recorded_abort(open);
                 let outcome = recorded.clone().unwrap_or_else(|| outcome_of(&error));
@@ -560,6 +562,14 @@ impl<'h> Session<'h> {
         })
     }
 
+    /// Leaves nothing behind: for a fork whose past could not be had.
+    pub(crate) fn abandon(self) {
+        let Some(flusher) = self.flusher else { return };
+        flusher.stop();
+        // What is left looks like a run that was killed.
+        let _ = ledger::remove(&**self.home.storage(), self.run);
+    }
+
     /// The result of a call as the outcome's body.
     pub fn result_body(&self, bytes: &[u8]) -> Result<Body> {
         if let Some(body) = Body::inline(bytes) {
@@ -680,6 +690,13 @@ impl Flusher {
         let (j, s, e) = (Arc::clone(&journal), Arc::clone(&store), Arc::clone(&ending));
         let thread = std::thread::spawn(move || flush(&j, &s, &e, committer, &listen));
         Self { journal, store, ending, thread }
+    }
+
+    /// Ends without them.
+    fn stop(self) {
+        self.ending.store(true, Ordering::Release);
+        self.thread.thread().unpark();
+        drop(self.thread.join());
     }
 
     /// The last group, and the close record.
