@@ -10,6 +10,7 @@ use vac_core::ledger::{Class, Entry, Head, Header, Outcome, Reader, Return, RunI
 use vac_host::engine::{ENGINE, Profile};
 use vac_host::{Compiled, Lens, Watch, inspect};
 
+use crate::calls::Stops;
 use crate::grants;
 use crate::history::{Compared, History};
 use crate::home::Home;
@@ -21,6 +22,7 @@ use crate::run::{HEADER_FORMAT, What, finish, recorded_args, seed_bytes};
 use crate::script;
 use crate::seek::stop::{At, Stop};
 use crate::session::{Ask, Outside, Session, With};
+use crate::snapshot::{self, Listed, Snapshot, Taken, Taker, nearest};
 use crate::target::{Programs, Target};
 
 /// How a replay went. One that differs is an error, [`Divergence`], instead.
@@ -40,6 +42,23 @@ pub struct Replayed {
     pub outcome: Option<Outcome>,
     /// Host time the replay took.
     pub time_ns: u64,
+    /// The snapshot that it began at, if it did not begin at the start.
+    pub from: Option<Listed>,
+    /// Snapshots that were of no use, and why.
+    pub unusable: Vec<String>,
+    /// The snapshots that it left.
+    pub snapshots: Taken,
+}
+
+/// Where a replay begins, and what it leaves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct How {
+    /// Begin at the last snapshot that is not behind this, instead of the start.
+    pub from: Option<snapshot::At>,
+    /// Leave a snapshot after so many ticks, where there can be one.
+    pub snapshot_ticks: Option<u64>,
+    /// Of a run of calls: end behind the call that has this tick.
+    pub until: Option<u64>,
 }
 
 /// What the record says of itself, read and checked once before anything runs.
@@ -53,8 +72,49 @@ struct Record {
     was_guest_stopped: bool,
 }
 
-/// Replays `run`.
-pub fn replay(home: &Home, run: RunId, mut outside: Outside) -> Result<Replayed> {
+/// Replays `run` from its start.
+pub fn replay(home: &Home, run: RunId, outside: Outside) -> Result<Replayed> {
+    replay_once(home, run, None, How::default(), &outside)
+}
+
+/// Replays `run`. A snapshot that cannot be used is named, and the replay begins at an earlier one or at the
+/// start: what it says about the run never rests on one that led to something else.
+pub fn replay_as(home: &Home, run: RunId, how: How, outside: Outside) -> Result<Replayed> {
+    let mut unusable = Vec::new();
+    let mut from = match how.from.map(|at| nearest(home, run, at)) {
+        Some(Ok(found)) => found,
+        Some(Err(error)) => {
+            unusable.push(error.to_string());
+            None
+        }
+        None => None,
+    };
+    while let Some(listed) = from {
+        let replayed = snapshot::load(home, run, &listed)
+            .and_then(|snapshot| replay_once(home, run, Some((listed, snapshot)), how, &outside));
+        match replayed {
+            Err(error) if snapshot::is_of_snapshot(&error) => {
+                unusable.push(error.to_string());
+                // If it cannot be forgotten, it will be found unusable again.
+                let _ = snapshot::forget(home, run, &listed.cid);
+                from = nearest(home, run, snapshot::At::Event(listed.events.saturating_sub(1)))
+                    .unwrap_or_default();
+            }
+            done => return done.map(|replayed| Replayed { unusable, ..replayed }),
+        }
+    }
+    let replayed = replay_once(home, run, None, how, &outside)?;
+    Ok(Replayed { unusable, ..replayed })
+}
+
+fn replay_once(
+    home: &Home,
+    run: RunId,
+    from: Option<(Listed, Snapshot)>,
+    how: How,
+    outside: &Outside,
+) -> Result<Replayed> {
+    let mut outside = outside.clone();
     let record = read(home, run)?;
     let same_engine = text(&record.header, "engine")? == ENGINE;
     let journal = journal(home, run, &record)?;
@@ -62,7 +122,23 @@ pub fn replay(home: &Home, run: RunId, mut outside: Outside) -> Result<Replayed>
     let clock = Arc::clone(&outside.clock);
     outside.console = Arc::new(std::sync::Mutex::new(vac_host::NoConsole));
     outside.watch = Arc::new(RecordWatch { journal: Arc::clone(&journal), operator: outside.watch });
-    let replayed = run_again(home, run, &record, &journal, &Replaced::default(), None, outside);
+    let (listed, from) = from.unzip();
+    let programs = programs_of(&record.header)?;
+    if let Some(from) = &from {
+        from.check(profile(&record.header)?, &programs)?;
+    }
+    let taker = match (how.snapshot_ticks, same_engine) {
+        (Some(ticks), true) => {
+            Some(Taker::new(home, run, profile(&record.header)?, programs, ticks, from.as_ref())?)
+        }
+        _ => None,
+    };
+    let mut stops = Stops { from, taker, until: how.until, ..Stops::default() };
+    let replayed = run_again(home, run, &record, &journal, &Replaced::default(), None, outside, &mut stops);
+    let snapshots = match (stops.taker, &replayed) {
+        (Some(taker), made) if made.is_ok() || stops.is_reached => taker.finish(),
+        _ => Taken::default(),
+    };
     let time_ns = clock.monotonic_ns().saturating_sub(started_ns);
     let done = |events, ticks| Replayed {
         run,
@@ -72,6 +148,9 @@ pub fn replay(home: &Home, run: RunId, mut outside: Outside) -> Result<Replayed>
         ticks,
         outcome: record.outcome.clone(),
         time_ns,
+        from: listed,
+        unusable: Vec::new(),
+        snapshots: snapshots.clone(),
     };
     match replayed {
         Ok((head, ticks)) => {
@@ -81,6 +160,7 @@ pub fn replay(home: &Home, run: RunId, mut outside: Outside) -> Result<Replayed>
             }
             Ok(done(record.events, ticks))
         }
+        Err(_) if stops.is_reached => Ok(done(journal.events(), how.until.unwrap_or_default())),
         Err(Error::Abort(abort)) if record.outcome.is_none() && abort.message == RECORD_ENDS => {
             Ok(done(journal.events(), 0))
         }
@@ -104,7 +184,16 @@ pub(crate) fn until(
     if matches!(at, At::Event(_)) {
         outside.watch = Arc::new(RecordWatch { journal: Arc::clone(&journal), operator: outside.watch });
     }
-    let ended = match run_again(home, run, &record, &journal, &Replaced::default(), Some(at), outside) {
+    let ended = match run_again(
+        home,
+        run,
+        &record,
+        &journal,
+        &Replaced::default(),
+        Some(at),
+        outside,
+        &mut Stops::default(),
+    ) {
         Err(Error::Abort(abort)) if record.outcome.is_none() && abort.message == RECORD_ENDS => Ok(()),
         ended => ended.map(drop),
     };
@@ -195,7 +284,7 @@ pub fn upgrade(
     let started_ns = clock.monotonic_ns();
     outside.console = Arc::new(std::sync::Mutex::new(vac_host::NoConsole));
     outside.watch = Arc::new(RecordWatch { journal: Arc::clone(&journal), operator: outside.watch });
-    let ended = run_again(home, run, &record, &journal, replaced, None, outside);
+    let ended = run_again(home, run, &record, &journal, replaced, None, outside, &mut Stops::default());
     let history = journal
         .take_history()
         .ok_or_else(|| HostAbort::new(AbortKind::Machine, "the comparison with the record was lost"))?;
@@ -330,8 +419,9 @@ fn run_again(
     record: &Record,
     journal: &Arc<Journal>,
     replaced: &Replaced,
-    stops: Option<At>,
+    at: Option<At>,
     outside: Outside,
+    stops: &mut Stops<'_>,
 ) -> Result<(Head, u64)> {
     let header = &record.header;
     // What takes the place of a program goes by its name in the record.
@@ -349,9 +439,9 @@ fn run_again(
         })?,
     };
     let seed = seed_bytes(int(header, "seed")?);
-    let limits = limits(record, replaced.is_nothing(), stops)?;
+    let limits = limits(record, replaced.is_nothing(), at)?;
     let programs = Programs::new(&limits, &outside).under(profile(header)?);
-    let programs = if stops.is_some() { programs.looking() } else { programs };
+    let programs = if at.is_some() || stops.need_state() { programs.looking() } else { programs };
     let mut session = Session::replay(home, programs, Arc::clone(journal), run, seed, limits, outside);
     session.replaced.clone_from(&replaced.kernels);
     let trees = grants::trees_to_keep(&grants::in_header(header));
@@ -375,7 +465,8 @@ fn run_again(
         Some(What::Call) if header.get("calls").is_some() => {
             let links = recorded_links(home, header)?;
             let compiled = session.programs.compile_as(home, &target, &links, identity)?;
-            crate::calls::replay(session, &target, &compiled, &texts(header, "calls")?, &trees)?
+            let texts = texts(header, "calls")?;
+            crate::calls::replay(session, (&target, &links), &compiled, &texts, &trees, stops)?
         }
         // Before there could be several calls, a header had the parts of its only one.
         Some(What::Call) => {
@@ -409,6 +500,16 @@ fn check_world(programs: &Programs, compiled: &Compiled, what: What, target: &Ta
     Err(Usage::new(format!("`{}` does not export `{export}`, which the run called", target.place)).into())
 }
 
+/// The program of a run and what is linked to it.
+pub(crate) fn programs_of(header: &Header) -> Result<Vec<Cid>> {
+    let links = match header.get("links") {
+        Some(Node::List(items)) => items.as_slice(),
+        _ => &[],
+    };
+    let links = links.iter().filter_map(|item| if let Node::Link(cid) = item { Some(*cid) } else { None });
+    Ok(std::iter::once(link(header, "target")?).chain(links).collect())
+}
+
 /// The linked programs, which the header names and the store has.
 pub(crate) fn recorded_links(home: &Home, header: &Header) -> Result<Vec<Target>> {
     let items = match header.get("links") {
@@ -429,7 +530,7 @@ pub(crate) fn recorded_links(home: &Home, header: &Header) -> Result<Vec<Target>
 /// The limits of the record; where its operator ended it, the tick at which that happened, since
 /// nothing else would end a replay there.
 /// A replay that is to stop at a tick gets no more than that, so that it stops inside of loops, too.
-fn limits(record: &Record, is_same_program: bool, stops: Option<At>) -> Result<Limits> {
+fn limits(record: &Record, is_same_program: bool, at: Option<At>) -> Result<Limits> {
     let field = |name: &str| record.header.get(name).ok_or_else(|| wrong(name, "a limit", None));
     let (ticks, memory) = (field("ticks_max")?, field("memory_max_bytes")?);
     let listed = record.header.get("limits");
@@ -447,7 +548,7 @@ fn limits(record: &Record, is_same_program: bool, stops: Option<At>) -> Result<L
         let most = limits.get(Limit::Ticks).unwrap_or(u64::MAX);
         limits.set(Limit::Ticks, ticks.map(|ticks| ticks.min(most)))?;
     }
-    if let Some(At::Tick(tick)) = stops {
+    if let Some(At::Tick(tick)) = at {
         // Under `det-2` a kernel stops when it is over its limit, and before that when it has reached it.
         let over = u64::from(profile(&record.header)? == Profile::Det2);
         let most = limits.get(Limit::Ticks).unwrap_or(u64::MAX).min(tick.saturating_sub(over));
@@ -493,7 +594,7 @@ pub(crate) fn texts(header: &Header, field: &str) -> Result<Vec<String>> {
     }
 }
 
-fn pairs(header: &Header, field: &str) -> Result<Vec<(String, String)>> {
+pub(crate) fn pairs(header: &Header, field: &str) -> Result<Vec<(String, String)>> {
     let bad = || wrong(field, "a list of pairs of text", header.get(field));
     let Some(Node::List(items)) = header.get(field) else { return Err(bad()) };
     let pair = |item: &Node| match item {

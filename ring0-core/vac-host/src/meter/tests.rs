@@ -28,7 +28,9 @@ fn call(engine: &Engine, bytes: &[u8], export: &str, args: &[Val], budget: Budge
 
 /// The compiler and the interpreter.
 fn engines() -> [Engine; 2] {
-    let interpreter = Engine::with(Profile::Det2, &Backend::Interpreter.settings(Profile::Det2).unwrap(), |_| Ok(())).unwrap();
+    let interpreter =
+        Engine::with(Profile::Det2, &Backend::Interpreter.settings(Profile::Det2).unwrap(), |_| Ok(()))
+            .unwrap();
     [Engine::new().unwrap(), interpreter]
 }
 
