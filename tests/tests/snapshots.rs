@@ -327,3 +327,105 @@ fn a_collection_keeps_snapshots_as_long_as_their_run() {
     let left = sandbox.json(&["store", "gc"]);
     assert!(number(&left, "removed") > 10, "{left}");
 }
+
+/// What is at a point, but for the snapshot where the replay began, and whether there was one.
+fn seek(sandbox: &Sandbox, run: &str, point: [&str; 2]) -> (Value, bool) {
+    let mut sought = sandbox.json(&["seek", run, point[0], point[1], "--globals", "--memory", "0:0+64"]);
+    let from = sought.as_object_mut().unwrap().remove("from").unwrap();
+    (sought, !from.is_null())
+}
+
+/// Goes to every event and to ticks all over the run, with snapshots and without.
+fn assert_sought_alike(sandbox: &Sandbox, run: &Value) {
+    let id = text(run, "run");
+    assert!(leave(sandbox, id) > 1);
+    let events = (0..number(run, "events")).map(|event| ["--event".to_owned(), event.to_string()]);
+    let ticks = (0..=12).map(|n| ["--tick".to_owned(), (number(run, "ticks") * n / 12).to_string()]);
+    // Where snapshots are themselves: the first point with so many ticks may be before them.
+    let listed = sandbox.json(&["runs", "snapshots", id])["snapshots"].as_array().unwrap().clone();
+    let at = listed.iter().map(|listed| ["--tick".to_owned(), number(listed, "tick").to_string()]);
+    let points: Vec<_> = events.chain(ticks).chain(at).collect();
+    let all = || points.iter().map(|[by, point]| seek(sandbox, id, [by, point])).collect::<Vec<_>>();
+    let with = all();
+    std::fs::remove_file(list_of(sandbox, id)).unwrap();
+    let without = all();
+    for ((point, with), without) in points.iter().zip(&with).zip(&without) {
+        assert_eq!(with.0, without.0, "{point:?}");
+    }
+    assert!(with.iter().filter(|(_, began)| *began).count() > with.len() / 2);
+    assert!(without.iter().all(|(_, began)| !began));
+}
+
+#[test]
+fn seek_shows_the_same_from_a_snapshot_as_from_the_start() {
+    let (sandbox, run) = recorded();
+    assert_sought_alike(&sandbox, &run);
+}
+
+/// Gets its output when it starts, so that its calls get no handles, and prints a line in each.
+const SAYER: &str = r#"(component
+  (import "wasi:io/error@0.2.3" (instance $errors (export "error" (type (sub resource)))))
+  (alias export $errors "error" (type $error))
+  (import "wasi:io/streams@0.2.3" (instance $streams
+    (alias outer 1 $error (type $e'))
+    (export "error" (type $e (eq $e')))
+    (export "output-stream" (type $s (sub resource)))
+    (type $failed' (variant (case "last-operation-failed" (own $e)) (case "closed")))
+    (export "stream-error" (type $failed (eq $failed')))
+    (export "[method]output-stream.blocking-write-and-flush"
+      (func (param "self" (borrow $s)) (param "contents" (list u8)) (result (result (error $failed)))))))
+  (alias export $streams "output-stream" (type $stream))
+  (import "wasi:cli/stdout@0.2.3" (instance $stdout
+    (alias outer 1 $stream (type $s')) (export "output-stream" (type $s (eq $s')))
+    (export "get-stdout" (func (result (own $s))))))
+  (core module $memory (memory (export "memory") 1))
+  (core instance $m (instantiate $memory))
+  (core func $get-stdout (canon lower (func $stdout "get-stdout")))
+  (core func $write (canon lower (func $streams "[method]output-stream.blocking-write-and-flush")
+    (memory (core memory $m "memory"))))
+  (core module $sayer
+    (import "" "memory" (memory 1))
+    (import "" "get-stdout" (func $get-stdout (result i32)))
+    (import "" "write" (func $write (param i32 i32 i32 i32)))
+    (global $out (mut i32) (i32.const 0))
+    (func $begin (global.set $out (call $get-stdout)))
+    (start $begin)
+    (func (export "say") (param $letter i32) (result i32) (local $n i32)
+      (i32.store8 (i32.const 0) (local.get $letter))
+      (i32.store8 (i32.const 1) (i32.const 10))
+      (loop $again
+        (local.set $n (i32.add (local.get $n) (i32.const 1)))
+        (br_if $again (i32.lt_u (local.get $n) (i32.const 1000))))
+      (call $write (global.get $out) (i32.const 0) (i32.const 2) (i32.const 16))
+      (local.get $n)))
+  (core instance $i (instantiate $sayer (with "" (instance
+    (export "memory" (memory $m "memory"))
+    (export "get-stdout" (func $get-stdout))
+    (export "write" (func $write))))))
+  (func (export "say") (param "letter" u32) (result u32) (canon lift (core func $i "say"))))"#;
+
+#[test]
+fn seek_shows_what_was_printed_before_the_snapshot_too() {
+    let sandbox = Sandbox::new();
+    sandbox.write("sayer.wasm", wat::parse_str(SAYER).unwrap());
+    let run = sandbox.json(&["call", "sayer.wasm", "say(97)", "say(98)", "say(99)", "say(100)"]);
+    let (id, ticks) = (text(&run, "run"), number(&run, "ticks").to_string());
+    leave(&sandbox, id);
+    let (end, began) = seek(&sandbox, id, ["--tick", &ticks]);
+    assert!(began && text(&end, "stdout") == "a\nb\nc\nd\n", "{end}");
+    std::fs::remove_file(list_of(&sandbox, id)).unwrap();
+    assert_sought_alike(&sandbox, &run);
+}
+
+#[test]
+fn seek_passes_by_a_snapshot_that_is_damaged() {
+    let (sandbox, run) = recorded();
+    let id = text(&run, "run");
+    leave(&sandbox, id);
+    let event = (number(&run, "events") - 1).to_string();
+    let good = seek(&sandbox, id, ["--event", &event]);
+    let objects = sandbox.json(&["store", "ls"])["objects"].as_array().unwrap().clone();
+    let pages = objects.iter().filter(|object| number(object, "bytes") == 65_536);
+    pages.for_each(|page| damage(&sandbox, text(page, "cid")));
+    assert_eq!(seek(&sandbox, id, ["--event", &event]), (good.0, false));
+}

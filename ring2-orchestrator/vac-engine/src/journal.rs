@@ -23,7 +23,7 @@ use vac_host::{Answered, Crossing, Function, Lens, Look, Recorder, Response};
 use crate::history::History;
 use crate::recording::Recording;
 use crate::scribe::{Item, Long, Scribe};
-use crate::seek::output::{self, Console};
+use crate::seek::output;
 use crate::seek::stop::{Asked, Running, Stop};
 
 /// Writes events, or compares them.
@@ -497,11 +497,13 @@ impl Inner {
 
     /// See [`Journal::pass_to_end`].
     fn pass_to_end(&mut self, seq: Seq, name: &str) -> Result<Vec<u8>> {
+        let mut passing = Passing::new(&self.names);
         loop {
             let events = self.events;
             let no_record = || HostAbort::new(AbortKind::Machine, "there is no record to pass over");
             let entry = self.record.as_mut().ok_or_else(no_record)?.take(events)?;
             self.scribe.push(entry.clone().into())?;
+            self.pass_printed(&mut passing, &entry)?;
             match entry {
                 Entry::Name(id, name) => drop(self.names.insert(name, id)),
                 Entry::Begin(call) => {
@@ -530,6 +532,18 @@ impl Inner {
                 }
             }
         }
+    }
+
+    /// Notes what an entry that is passed over printed, for a replay that is to stop.
+    fn pass_printed(&mut self, passing: &mut Passing, entry: &Entry) -> Result<()> {
+        let Some(stop) = &mut self.stop else { return Ok(()) };
+        let Some((call, ret)) = passing.event(entry) else { return Ok(()) };
+        let (Some(name), Ok(answer)) = (passing.names.get(&call.name), &ret.answer) else { return Ok(()) };
+        if let (Some(request), Some(answer)) = (kept(&self.store, &call.request)?, kept(&self.store, answer)?)
+        {
+            stop.note_last(name, &request, &answer);
+        }
+        Ok(())
     }
 
     /// The first event of a fork, which may be asked something else than its record was: arguments that the guest
@@ -984,6 +998,36 @@ pub fn error_of(outcome: Outcome) -> Error {
     }
 }
 
+/// Finds whole events among the entries that are passed over, if they may be about the standard streams.
+struct Passing {
+    names: BTreeMap<NameId, String>,
+    begun: Option<Call>,
+}
+
+impl Passing {
+    fn new(names: &BTreeMap<String, NameId>) -> Self {
+        let of_output = names.iter().filter(|(name, _)| output::is_of_output(name));
+        Self { names: of_output.map(|(name, id)| (*id, name.clone())).collect(), begun: None }
+    }
+
+    /// The event that `entry` is, or is the end of.
+    fn event<'e>(&mut self, entry: &'e Entry) -> Option<(Call, &'e Return)> {
+        match entry {
+            Entry::Name(id, name) if output::is_of_output(name) => {
+                self.names.insert(*id, name.clone());
+                None
+            }
+            Entry::Begin(call) => {
+                self.begun = Some(call.clone());
+                None
+            }
+            Entry::Event(call, ret) => Some((call.clone(), ret)),
+            Entry::End(seq, ret) => Some((self.begun.take().filter(|call| call.seq == *seq)?, ret)),
+            _ => None,
+        }
+    }
+}
+
 /// Records what one kernel does. Its ticks follow those of the kernels before it.
 pub struct KernelRecorder {
     journal: Arc<Journal>,
@@ -991,8 +1035,8 @@ pub struct KernelRecorder {
     /// Revoked grants that the kernel knows of.
     known: usize,
     is_new: bool,
-    /// The kernel's standard streams, for a replay that is to stop.
-    console: Console,
+    /// Which console is the kernel's, for a replay that is to stop.
+    console: Option<usize>,
     /// Whether the call that is crossing was asked in the past of a fork.
     is_past: bool,
 }
@@ -1028,7 +1072,8 @@ impl Recorder for KernelRecorder {
         let name = inner.function(crossing.function)?;
         let recorded = inner.ask(name, class, self.tick(crossing), crossing.request)?;
         if let (Some(stop), Some(answer)) = (&mut inner.stop, &recorded) {
-            self.console.note(&crossing.function.name, crossing.request, answer, &mut stop.printed);
+            let console = *self.console.get_or_insert_with(|| stop.add_console());
+            stop.note(console, &crossing.function.name, crossing.request, answer);
         }
         drop(inner);
         self.journal.before(class)?;

@@ -168,15 +168,63 @@ fn replay_once(
     }
 }
 
-/// Replays `run` from its start until `at`: what was seen there, the events before it, and what came of the replay,
-/// which means nothing if it was stopped. A start that is nearer than that of the run would begin here.
-pub(crate) fn until(
+/// What a replay to a point came to.
+pub(crate) struct Reached {
+    /// What was seen there.
+    pub(crate) stop: Stop,
+    /// The events before it.
+    pub(crate) events: u64,
+    /// What came of the replay, which means nothing if it was stopped.
+    pub(crate) ended: Result<()>,
+    /// The snapshot where it began, if that was not the start.
+    pub(crate) from: Option<Listed>,
+}
+
+/// Replays `run` until `at`, from the nearest snapshot before it. One that is of no use is forgotten.
+pub(crate) fn until(home: &Home, run: RunId, at: At, lens: Lens, outside: &Outside) -> Result<Reached> {
+    let mut from = nearest_before(home, run, at);
+    while let Some(listed) = from {
+        let reached = snapshot::load(home, run, &listed)
+            .and_then(|snapshot| until_from(home, run, at, lens, Some((listed, snapshot)), outside.clone()));
+        let why = match &reached {
+            Err(error) => Some(error),
+            Ok(reached) => reached.ended.as_ref().err().filter(|_| !reached.stop.is_reached()),
+        };
+        if !why.is_some_and(snapshot::is_of_snapshot) {
+            return reached;
+        }
+        // If it cannot be forgotten, it will be found unusable again.
+        let _ = snapshot::forget(home, run, &listed.cid);
+        from = nearest_before(home, run, At::Event(listed.events.saturating_sub(1)));
+    }
+    until_from(home, run, at, lens, None, outside.clone())
+}
+
+/// The last snapshot that nothing before `at` is behind. What was printed before it must be in the record.
+fn nearest_before(home: &Home, run: RunId, at: At) -> Option<Listed> {
+    let at = match at {
+        At::Event(event) => snapshot::At::Event(event),
+        // The first point with so many ticks may be before a snapshot that has as many.
+        At::Tick(tick) => snapshot::At::Tick(tick.checked_sub(1)?),
+    };
+    let Ok(Some(Entry::Header(header))) =
+        Reader::open(Arc::clone(home.storage()), run).and_then(|mut r| r.next())
+    else {
+        return None;
+    };
+    let is_whole = Recording::of(&header) == Some(Recording::Full);
+    nearest(home, run, at).ok().flatten().filter(|_| is_whole)
+}
+
+/// Replays `run` from its start or a snapshot until `at`.
+pub(crate) fn until_from(
     home: &Home,
     run: RunId,
     at: At,
     lens: Lens,
+    from: Option<(Listed, Snapshot)>,
     mut outside: Outside,
-) -> Result<(Stop, u64, Result<()>)> {
+) -> Result<Reached> {
     let record = read(home, run)?;
     let journal = journal(home, run, &record)?;
     journal.stop_at(Stop::new(at, lens));
@@ -184,21 +232,18 @@ pub(crate) fn until(
     if matches!(at, At::Event(_)) {
         outside.watch = Arc::new(RecordWatch { journal: Arc::clone(&journal), operator: outside.watch });
     }
-    let ended = match run_again(
-        home,
-        run,
-        &record,
-        &journal,
-        &Replaced::default(),
-        Some(at),
-        outside,
-        &mut Stops::default(),
-    ) {
+    let (from, snapshot) = from.unzip();
+    if let Some(snapshot) = &snapshot {
+        snapshot.check(profile(&record.header)?, &programs_of(&record.header)?)?;
+    }
+    let mut stops = Stops { from: snapshot, ..Stops::default() };
+    let replaced = Replaced::default();
+    let ended = match run_again(home, run, &record, &journal, &replaced, Some(at), outside, &mut stops) {
         Err(Error::Abort(abort)) if record.outcome.is_none() && abort.message == RECORD_ENDS => Ok(()),
         ended => ended.map(drop),
     };
     let stop = journal.take_stop().unwrap_or_else(|| Stop::new(at, lens));
-    Ok((stop, journal.events(), ended))
+    Ok(Reached { stop, events: journal.events(), ended, from })
 }
 
 /// Whether this engine recorded `run`.
