@@ -256,8 +256,10 @@ fn a_compiler_is_locked_up_before_it_reads_its_program() {
 /// The process that `parent` started and that reads its program already.
 fn child_of(parent: u32) -> String {
     for _ in 0..2000 {
-        let path = format!("/proc/{parent}/task/{parent}/children");
-        let children = std::fs::read_to_string(path).unwrap_or_default();
+        let path = format!("/proc/{parent}/task");
+        let tasks = std::fs::read_dir(&path).into_iter().flatten().flatten();
+        let of_task = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("children"));
+        let children: String = tasks.filter_map(|task| of_task(task).ok()).collect();
         if let Some(child) = children.split_whitespace().next() {
             let status = std::fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
             if status.contains("__compile") {

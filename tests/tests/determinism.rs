@@ -194,3 +194,50 @@ fn ticks_are_the_same_with_and_without_a_limit() {
     assert_eq!(free["ticks"], limited["ticks"]);
     assert_eq!(free["stdout"], limited["stdout"]);
 }
+
+/// A -1 would tell the guest how much this machine has. `ulimit -v` is in KiB: enough for a guest of some pages, too
+/// little for what it asks for.
+#[test]
+fn growth_that_the_host_cannot_give_ends_the_run_and_is_no_answer() {
+    const ADDRESSES_MAX_KIB: &str = "12000000";
+    let memory = "(memory i64 1) (func (export \"f\") (result i64) (memory.grow (i64.const 0x30000)))";
+    let table = "(table 1 funcref) (func (export \"f\") (result i64)
+        (i64.extend_i32_s (table.grow (ref.null func) (i32.const 2000000000))))";
+    for (what, module) in [("memory", memory), ("table", table)] {
+        let sandbox = Sandbox::new();
+        sandbox.write("grow.wasm", wat::parse_str(format!("(module {module})")).unwrap());
+        let (program, home) = (crate::support::program().display(), sandbox.home().display().to_string());
+        let limits = "--memory 64GiB --limit tables=3000000000";
+        let typed = format!("'{program}' --home '{home}' call grow.wasm 'f()' {limits}");
+        let mut shell = sandbox.bare("/bin/sh");
+        shell.args(["-c", &format!("ulimit -v {ADDRESSES_MAX_KIB}; {typed}")]);
+        let ran = run(shell).fails(1, &["the host"]);
+        assert!(ran.stdout.is_empty(), "{what}: {ran:?}");
+        // Its record ends there, and so does a replay on a machine that has more.
+        sandbox.vac(&["replay", "last"]).ok();
+    }
+}
+
+/// Eight waits that are over at once, each with a number of its own.
+#[test]
+fn what_is_ready_is_told_in_the_order_in_which_it_was_asked_for() {
+    let ask = |i: u32| format!("(i64.store (i32.const {}) (i64.const {}))", 1024 + 48 * i, 48 + (7 * i) % 8);
+    let asks: String = (0..8).map(ask).collect();
+    let text = format!(
+        r#"(module
+  (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "_start") (local $i i32)
+    {asks}
+    (drop (call $poll (i32.const 1024) (i32.const 2048) (i32.const 8) (i32.const 16)))
+    (loop $event
+      (i32.store8 offset=4096 (local.get $i) (i32.load8_u offset=2048 (i32.shl (local.get $i) (i32.const 5))))
+      (br_if $event (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.load (i32.const 16)))))
+    (i32.store (i32.const 0) (i32.const 4096)) (i32.store (i32.const 4) (i32.load (i32.const 16)))
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#
+    );
+    let sandbox = Sandbox::new();
+    sandbox.write("poll.wasm", wat::parse_str(text).unwrap());
+    assert_eq!(sandbox.vac(&["run", "poll.wasm"]).ok().out(), "07654321");
+}

@@ -342,8 +342,7 @@ fn what_the_network_and_namespaces_answered_is_in_the_component() {
     ];
     let out = calls_are_played(&sandbox, &typed);
     served.join().unwrap();
-    for words in ["a body", "ok(some(\"v\"))", "NoSuchStore", "[(\"key\", \"value\")]", "err(\"AccessDenied"]
-    {
+    for words in ["a body", "ok(some(\"v\"))", "NoSuchStore", "[(\"key\", \"value\")]", "access-denied"] {
         assert!(out.contains(words), "expected `{words}`: {out}");
     }
 }

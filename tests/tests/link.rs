@@ -6,10 +6,10 @@ use crate::support::{Sandbox, text};
 const USAGE: i32 = 2;
 const DENIED: i32 = 3;
 
-const OPS: &str = "my:math/ops@1.0.0";
+pub(crate) const OPS: &str = "my:math/ops@1.0.0";
 
 /// A component that exports `name` with one function, `double: func(n: TYPE) -> TYPE`, times `factor`.
-fn provider(name: &str, ty: &str, factor: u32) -> Vec<u8> {
+pub(crate) fn provider(name: &str, ty: &str, factor: u32) -> Vec<u8> {
     component(&format!(
         r#"(core module $m (func (export "f") (param i32) (result i32)
              (i32.mul (local.get 0) (i32.const {factor}))))
@@ -22,7 +22,7 @@ fn provider(name: &str, ty: &str, factor: u32) -> Vec<u8> {
 
 /// A component that imports `from` and gives one more than what comes from there: as `f`, and, if it is
 /// not empty, in the interface `to`.
-fn user(from: &str, to: &str) -> Vec<u8> {
+pub(crate) fn user(from: &str, to: &str) -> Vec<u8> {
     let out = match to {
         "" => String::new(),
         to => format!(r#"(instance $out (export "double" (func $f))) (export "{to}" (instance $out))"#),

@@ -20,6 +20,7 @@ mod exceptions;
 mod export_replay;
 mod fork;
 mod golden;
+mod golden_kinds;
 mod grants;
 mod guest;
 mod help;

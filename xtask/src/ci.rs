@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::repo::{self, Result};
-use crate::{compat, fuzz, kernels, tidy};
+use crate::{compat, forge, fuzz, kernels, seeds, tidy};
 
 const GUESTS: &str = "ring1-kernels";
 /// Installed if it is not there: about a minute.
@@ -22,7 +22,7 @@ struct Step {
 }
 
 /// In an order in which a mistake shows soon.
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 12] = [
     Step { name: "cargo fmt --all --check", run: format },
     Step { name: "cargo xtask tidy", run: |_| tidy::run(&[]) },
     Step { name: "cargo clippy --workspace --all-targets -- -D warnings", run: clippy },
@@ -33,6 +33,8 @@ const STEPS: [Step; 10] = [
     Step { name: "cargo run --release --bin vac -- run examples/keeling/study.star", run: study },
     Step { name: "cargo xtask compat --quick", run: |_| compat::run_in_ci() },
     Step { name: "cargo xtask fuzz", run: |_| fuzz::run(&[]) },
+    Step { name: "cargo xtask forge", run: |_| forge::run(&[]) },
+    Step { name: "cargo xtask seeds", run: |_| seeds::run(&[]) },
 ];
 
 /// Runs every step.

@@ -3,6 +3,8 @@
 //! - [`kernels`]: builds the prebuilt kernels, or proves them
 //! - [`tidy`]: rules of the sources that no compiler checks
 //! - [`fuzz`]: every decoder of foreign bytes, for a time
+//! - [`seeds`]: random guests, run and replayed in several ways
+//! - [`forge`]: edited ledgers
 //! - [`bench`]: figures beside their baselines
 //! - [`compat`]: programs of others, from their registries
 //! - [`ci`]: all that CI runs, in order
@@ -10,9 +12,11 @@
 mod bench;
 mod ci;
 mod compat;
+mod forge;
 mod fuzz;
 mod kernels;
 mod repo;
+mod seeds;
 mod tidy;
 
 use std::process::ExitCode;
@@ -23,6 +27,8 @@ usage: cargo xtask COMMAND
   kernels [--check]                build the kernels into ring1-kernels/prebuilt, or prove what is there
   tidy                             check the rules of the sources that no compiler checks
   fuzz [--seconds N] [TARGET...]   run each fuzz target for N seconds (default 60)
+  seeds [--count N] [--from SEED]  run random guests (default 10000), replay them and compare in every way
+  forge                            edit every field of the golden ledgers, and see that each edit is noticed
   bench [--json] [NAME...]         measure, in release, beside baselines from the same run
   compat [--quick] [--json] [--write] [NAME...]
                                    run programs of others from their registries, and judge them
@@ -36,6 +42,8 @@ fn main() -> ExitCode {
         "kernels" => kernels::run(rest),
         "tidy" => tidy::run(rest),
         "fuzz" => fuzz::run(rest),
+        "forge" => forge::run(rest),
+        "seeds" => seeds::run(rest),
         "bench" => bench::run(rest),
         "compat" => compat::run(rest),
         "engine" => compat::peer::run(rest),

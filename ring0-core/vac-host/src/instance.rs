@@ -5,7 +5,7 @@ use std::sync::Arc;
 use vac_core::caps::{Quotas, Resource as Quota, raise};
 use vac_core::fault::{AbortKind, Error, Fault, HostAbort, Result, Usage};
 use wasmtime::component::{self, ComponentExportIndex, Func, ResourceAny, ResourceType, Type, Val};
-use wasmtime::{GcHeapOutOfMemory, ResourceLimiter, Store, ThrownException, Trap};
+use wasmtime::{GcHeapOutOfMemory, OutOfMemory, ResourceLimiter, Store, ThrownException, Trap};
 
 use crate::core_module::CoreMemory;
 use crate::engine::{Compiled, Engine, Profile, chain, machine};
@@ -124,6 +124,7 @@ impl Instance {
         };
         drop(running);
         let started = started.map_err(|e| stopped(&mut store, e, bounds));
+        let started = started.and_then(|instance| end(&mut store, bounds).map(|()| instance));
         // The last memory that was made may be a guest's that looked like counters.
         let started = started.and_then(|instance| Ok(store.data_mut().has_started().map(|()| instance)?));
         let spent = spent(&store);
@@ -223,7 +224,7 @@ impl Instance {
                 Ok(())
             });
             match served {
-                Ok(()) if goes_on => {}
+                Ok(()) if goes_on => end(store, self.bounds)?,
                 Ok(()) => return Ok(Ending::Returned),
                 Err(error) => match error.downcast_ref::<Exit>() {
                     Some(Exit(status)) => return Ok(Ending::Exited(*status)),
@@ -305,7 +306,8 @@ impl Instance {
             true => any.resource_drop(&mut self.store),
             false => schedule::run(any.resource_drop_async(&mut self.store), &*self.budget.watch),
         };
-        dropped.map_err(|error| stopped(&mut self.store, error, self.bounds))
+        dropped.map_err(|error| stopped(&mut self.store, error, self.bounds))?;
+        end(&mut self.store, self.bounds)
     }
 
     /// The same, to start another instance of it.
@@ -341,7 +343,7 @@ impl Instance {
             true => schedule::call(store, callee.func, args, &mut results, watch),
         };
         match called {
-            Ok(()) => Ok(results),
+            Ok(()) => end(store, self.bounds).map(|()| results).map_err(Stopped::Error),
             Err(error) => match error.downcast_ref::<Exit>() {
                 Some(Exit(status)) => Err(Stopped::Exit(*status)),
                 None => Err(Stopped::Error(stopped(&mut self.store, error, self.bounds))),
@@ -391,6 +393,18 @@ fn meter(engine: &Engine, budget: &Budget) -> Result<Meter, HostAbort> {
 /// The host is about to call into the program, which runs until the result is dropped.
 fn begin(store: &mut Store<State>) -> Option<Running> {
     store.data_mut().counters().map(Counters::begin)
+}
+
+/// The program has returned. What is too short for a look at the limit ends here, if it went over it.
+fn end(store: &mut Store<State>, bounds: Bounds) -> Result<()> {
+    let ticks = tick(store);
+    match store.data_mut().counters().map(|counters| counters.cross(ticks)) {
+        Some(Err(_)) => {
+            look::between(store);
+            Err(out_of_ticks(bounds.ticks_max).into())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn limit(store: &mut Store<State>, bounds: Bounds) -> wasmtime::Result<()> {
@@ -536,6 +550,11 @@ fn classify(error: wasmtime::Error, store: &Store<State>, bounds: Bounds) -> Err
     };
     if let Some(fault) = exception(&error) {
         return fault;
+    }
+    // Of a table, for one, whose growth is not asked about again when it fails.
+    if error.is::<OutOfMemory>() {
+        let message = format!("the host has no more memory to give: {}", error.root_cause());
+        return HostAbort::new(AbortKind::Machine, message).into();
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => out_of_ticks(bounds.ticks_max).into(),

@@ -32,6 +32,7 @@ mod dirty;
 pub mod engine;
 mod entropy;
 pub mod export;
+mod floats;
 mod foreign;
 pub mod fs;
 mod held;

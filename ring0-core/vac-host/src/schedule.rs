@@ -17,6 +17,7 @@ use vac_core::fault::{Error, Result};
 use wasmtime::component::{Accessor, Func, Val};
 use wasmtime::{AsContextMut, Store, Trap};
 
+use crate::floats;
 use crate::instance::Watch;
 use crate::readiness;
 use crate::wall::{State, tick};
@@ -55,6 +56,7 @@ fn run_or<T>(
     let waker = Waker::from(Arc::clone(&woken));
     let mut context = Context::from_waker(&waker);
     let mut future = pin!(future);
+    let _floats = floats::Standard::enter();
     loop {
         if let Poll::Ready(result) = future.as_mut().poll(&mut context) {
             return result;

@@ -71,7 +71,7 @@ pub(crate) fn replay(
     trees: &[(u32, String)],
     stops: &mut Stops<'_>,
 ) -> Result<Finished> {
-    let calls = prepare(session.programs.engine()?, compiled, texts)?;
+    let calls = prepare(session.programs.engine()?, compiled, texts).map_err(crate::header::as_corrupt)?;
     stops.program = Some((target.clone(), links.to_vec()));
     make(session, Live::new(&target.name, compiled, With::default()), &calls, trees, None, stops)
 }

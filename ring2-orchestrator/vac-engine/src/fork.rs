@@ -77,6 +77,7 @@ fn header_of(home: &Home, run: RunId) -> Result<Header> {
         return Err(Usage::new(format!("run `{run}` has no header")).into());
     };
     check_format(&header)?;
+    crate::header::check(&header)?;
     let (engine, profile) = (text(&header, "engine")?, text(&header, "profile")?);
     let own = Profile::default().name();
     if (engine.as_str(), profile.as_str()) != (ENGINE, own) {

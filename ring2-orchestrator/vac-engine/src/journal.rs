@@ -640,7 +640,10 @@ impl Inner {
         }
         while let Some(record) = &self.record {
             match &record.next {
-                Some(Entry::Name(_, name)) if name == REVOKE_EVENT => drop(self.name(REVOKE_EVENT)?),
+                Some(Entry::Name(_, name)) if name == REVOKE_EVENT => {
+                    let name = self.name(REVOKE_EVENT)?;
+                    self.check_next(name)?;
+                }
                 Some(Entry::Event(call, Return { grant: Some(grant), .. }))
                     if self.names.get(REVOKE_EVENT) == Some(&call.name) =>
                 {
@@ -653,6 +656,15 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// Checks that the record has an event of this name next, or its end. A name stands right before its first event.
+    fn check_next(&self, name: NameId) -> Result<()> {
+        match self.record.as_ref().and_then(|record| record.next.as_ref()) {
+            None => Ok(()),
+            Some(Entry::Event(call, _)) if call.name == name => Ok(()),
+            Some(other) => Err(self.diverged(other, &Entry::Name(name, REVOKE_EVENT.to_owned()))),
+        }
     }
 
     fn ask(&mut self, name: NameId, class: Class, tick: u64, request: &[u8]) -> Result<Option<Vec<u8>>> {
@@ -768,7 +780,8 @@ impl Inner {
             Entry::Event(recorded, ret) if record.agrees_call(recorded, &call) => ret.clone(),
             Entry::Begin(recorded) if call.class == Class::Effect && record.agrees_call(recorded, &call) => {
                 let end = record.take(events)?;
-                self.scribe.push(expected.into())?;
+                let own = if record.same_engine { Entry::Begin(call.clone()) } else { expected };
+                self.scribe.push(own.into())?;
                 match end {
                     Entry::End(seq, ret) if seq == call.seq => {
                         self.scribe.push(Entry::End(seq, ret.clone()).into())?;
@@ -1049,7 +1062,7 @@ impl KernelRecorder {
 
     /// A recorder for a kernel that goes on after others ran: `ticks_before` grows by their ticks.
     pub fn with(journal: Arc<Journal>, ticks_before: Arc<AtomicU64>) -> Self {
-        Self { journal, ticks_before, known: 0, is_new: true, console: Console::default(), is_past: false }
+        Self { journal, ticks_before, known: 0, is_new: true, console: None, is_past: false }
     }
 
     fn tick(&self, crossing: &Crossing<'_>) -> u64 {

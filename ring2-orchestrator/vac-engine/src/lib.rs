@@ -16,7 +16,7 @@
 //! - [`calls`]: typed calls in one instance
 //! - [`revoke`]: taking a grant back from a run that goes on
 //! - [`script`]: Starlark over handles
-//! - [`replay`]: running again from the ledger alone
+//! - [`replay`]: running again from the ledger alone; `header` checks what the ledger says of the run
 //! - [`export_replay`]: a run as one component that needs no store
 //! - [`history`]: another version of a program against a record; `quirks` of older versions
 //! - [`recording`]: how much of a run is kept
@@ -35,6 +35,7 @@ pub mod export_replay;
 pub mod fork;
 pub mod grants;
 pub mod grants_file;
+mod header;
 pub mod history;
 pub mod home;
 pub mod journal;

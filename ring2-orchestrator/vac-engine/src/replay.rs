@@ -12,6 +12,7 @@ use vac_host::{Compiled, Lens, Watch, inspect};
 
 use crate::calls::Stops;
 use crate::grants;
+use crate::header;
 use crate::history::{Compared, History};
 use crate::home::Home;
 use crate::journal::{Journal, PROGRAM_EVENT, RECORD_ENDS, is_outside, kept};
@@ -257,6 +258,7 @@ pub(crate) fn is_same_engine(home: &Home, run: RunId) -> Result<bool> {
 /// A journal that compares with the record of `run`, from its first event on.
 fn journal(home: &Home, run: RunId, record: &Record) -> Result<Arc<Journal>> {
     check_format(&record.header)?;
+    header::check(&record.header)?;
     let same_engine = text(&record.header, "engine")? == ENGINE;
     let mut reader = Reader::open(Arc::clone(home.storage()), run)?;
     reader.next()?;
@@ -398,6 +400,7 @@ fn read(home: &Home, run: RunId) -> Result<Record> {
     };
     let (mut events, mut close, mut end) = (0, None, EndFromOutside::default());
     while let Some(entry) = reader.next()? {
+        header::check_grant(&header, &entry)?;
         end.see(&entry);
         match entry {
             Entry::Event(..) | Entry::Begin(_) => events += 1,
@@ -491,11 +494,13 @@ fn run_again(
     session.replaced.clone_from(&replaced.kernels);
     let trees = grants::trees_to_keep(&grants::in_header(header));
     let what = text(header, "what")?;
+    // What a recorded program could do, the same one can; another one may not.
+    let of_record = |error| if replaced.is_nothing() { header::as_corrupt(error) } else { error };
     let finished = match What::from_word(&what) {
         Some(What::Script) => script::replay(session, &Target { cid: identity, ..target }, header)?,
         Some(what @ (What::Run | What::Serve)) => {
             let links = recorded_links(home, header)?;
-            let compiled = session.programs.compile_as(home, &target, &links, identity)?;
+            let compiled = session.programs.compile_as(home, &target, &links, identity).map_err(of_record)?;
             check_world(&session.programs, &compiled, what, &target)?;
             let (args, env) = (texts(header, "args")?, pairs(header, "env")?);
             let name = args.first().cloned().unwrap_or_default();
@@ -509,15 +514,16 @@ fn run_again(
         }
         Some(What::Call) if header.get("calls").is_some() => {
             let links = recorded_links(home, header)?;
-            let compiled = session.programs.compile_as(home, &target, &links, identity)?;
+            let compiled = session.programs.compile_as(home, &target, &links, identity).map_err(of_record)?;
             let texts = texts(header, "calls")?;
             crate::calls::replay(session, (&target, &links), &compiled, &texts, &trees, stops)?
         }
         // Before there could be several calls, a header had the parts of its only one.
         Some(What::Call) => {
-            let compiled = session.programs.compile_as(home, &target, &[], identity)?;
+            let compiled = session.programs.compile_as(home, &target, &[], identity).map_err(of_record)?;
             let export = text(header, "export")?;
-            let args = recorded_args(&session.programs, &compiled, &export, &text(header, "arguments")?)?;
+            let args = recorded_args(&session.programs, &compiled, &export, &text(header, "arguments")?)
+                .map_err(header::as_corrupt)?;
             let gave = session.kernel(
                 &target.name,
                 &compiled,

@@ -105,13 +105,13 @@ pub fn net(data: &[u8]) {
     run(WORLD.get_or_init(|| World::new(probes())), data);
 }
 
-fn adapters() -> (Resolve, WorldId) {
+pub(crate) fn adapters() -> (Resolve, WorldId) {
     let adapter = wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER;
     let (_, bindgen) = wit_component::metadata::decode(adapter).expect("the adapter has its types");
     (bindgen.resolve, bindgen.world)
 }
 
-fn probes() -> (Resolve, WorldId) {
+pub(crate) fn probes() -> (Resolve, WorldId) {
     let mut resolve = Resolve::default();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit/probe");
     let (package, _) = resolve.push_dir(folder).expect("the WIT of the probe");

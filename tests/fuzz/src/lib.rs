@@ -12,8 +12,15 @@
 //! - `host`, `net`: the host's functions, called in any order with any values (feature `loader`)
 //! - `link`: programs that are joined (feature `loader`)
 //! - `nan`: what is made of a module before it is compiled (feature `loader`)
+//!
+//! Beside the targets, `guests` and `seeds`: random programs, each run, replayed and compared in several ways; and
+//! `forge`: ledgers that somebody edited (feature `loader`).
 
 pub mod canon;
+#[cfg(feature = "loader")]
+pub mod forge;
+#[cfg(feature = "loader")]
+pub mod guests;
 #[cfg(feature = "loader")]
 pub mod host;
 pub mod index;
@@ -25,6 +32,7 @@ pub mod manifest;
 pub mod mutate;
 #[cfg(feature = "loader")]
 pub mod rewrite;
+pub mod seeds;
 #[cfg(feature = "loader")]
 pub mod texts;
 #[cfg(feature = "loader")]

@@ -14,7 +14,7 @@ use vac_core::fault::{Corrupt, Result, quote, quote_line};
 use vac_core::ledger::{Body, Head};
 use wasm_encoder::{ComponentSection, CustomSection};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
-use wit_parser::{Function, Type};
+use wit_parser::Type;
 
 use crate::entropy::Entropy;
 use crate::limits::{EXPORT_EVENTS_MAX, WRITE_MAX_BYTES};
@@ -260,7 +260,11 @@ impl Export {
     fn answer(&mut self, number: u32, answer: &[u8], row: &mut Row) -> Result<()> {
         let Some(asked) = self.needs.asked.get(number as usize) else { return Ok(()) };
         let mut reader = Reader::new(answer, &asked.name);
-        let Kind::Call(Function { result: Some(ty), .. }) = &asked.kind else {
+        let result = match &asked.kind {
+            Kind::Call(function) => function.result.as_ref(),
+            Kind::Drop(_) => None,
+        };
+        let Some(ty) = result else {
             reader.array_of(0)?;
             return Ok(reader.finish()?);
         };

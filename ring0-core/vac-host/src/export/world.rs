@@ -31,7 +31,7 @@ pub(super) struct Asked {
 /// What is asked for.
 pub(super) enum Kind {
     /// A function is called.
-    Call(Function),
+    Call(Box<Function>),
     /// A handle is given up; the resource's name.
     Drop(String),
 }
@@ -160,7 +160,7 @@ impl Needs {
                 let call = quote(&function.name);
                 return Err(refused(place, &format!("its import `{name}` has `{call}`, {why}")));
             }
-            self.ask(&name, &function.name, Kind::Call(function.clone()), place)?;
+            self.ask(&name, &function.name, Kind::Call(Box::new(function.clone())), place)?;
         }
         Ok(())
     }

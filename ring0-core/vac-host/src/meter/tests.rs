@@ -153,3 +153,23 @@ fn a_limit_of_one_less_than_where_a_run_was_stopped_ends_it_there() {
         assert!(stopped_at(at) > at);
     }
 }
+
+/// A function that calls nothing and has no loop does not look at its limit; whoever called it does.
+#[test]
+fn calls_that_are_too_short_to_look_at_a_limit_are_limited_together() {
+    let text = r#"(component
+        (core module $m (func (export "f") (result i32) (i32.add (i32.const 1) (i32.const 2))))
+        (core instance $i (instantiate $m))
+        (func (export "f") (result u32) (canon lift (core func $i "f"))))"#;
+    let bytes = wat::parse_str(text).unwrap();
+    let engine = Engine::new().unwrap();
+    let mut instance = start(&engine, &bytes, Budget { ticks_max: 100, ..Budget::default() }).0.unwrap();
+    let calls = (0..100).take_while(|_| instance.call(&engine, "f", &[]).is_ok()).count();
+    let one = instance.ticks() / (calls as u64 + 1);
+    assert!(
+        calls > 5 && one * calls as u64 <= 100 && instance.ticks() > 100,
+        "{calls} calls, {one} ticks each"
+    );
+    let why = instance.call(&engine, "f", &[]).unwrap_err().to_string();
+    assert!(why.contains("used up its 100 ticks"), "{why}");
+}

@@ -11,7 +11,7 @@
 //! - [`ops`]: which operators give such NaNs, and which look at bits
 //! - [`flow`]: where the values of a function go
 //! - [`graph`]: which of them have to be made canonical
-//! - [`emit`]: how that is done
+//! - [`emit`]: how that is done; [`hints`]: where branches go
 //!
 //! A function without such operators is copied byte for byte. In the others, code is only inserted, and locals are added
 //! at the end: no index changes. A function that is too large or too strange to follow gets canonical
@@ -20,6 +20,7 @@
 mod emit;
 mod flow;
 mod graph;
+mod hints;
 mod ops;
 
 use std::borrow::Cow;
@@ -27,18 +28,20 @@ use std::borrow::Cow;
 use vac_core::fault::{Corrupt, Error, Result};
 use wasm_encoder::{CodeSection, Module, RawSection};
 use wasmparser::{
-    FuncToValidate, FunctionBody, Operator, Parser, Payload, ValidPayload, Validator, ValidatorResources,
-    WasmFeatures,
+    FuncToValidate, FunctionBody, KnownCustom, Operator, Parser, Payload, ValidPayload, Validator,
+    ValidatorResources, WasmFeatures,
 };
 
 use self::flow::{Assigned, Stop};
 use self::graph::{Canonicalise, Place};
+use self::hints::Hints;
 use self::ops::{Effect, effect};
 use crate::load::malformed;
 
 /// Nodes and edges of a graph: some 200 MB. Functions that are not made to be large stay far below.
 const GRAPH_MAX: usize = 4 << 20;
-/// Custom sections with this name say something of offsets in code, which change.
+/// Custom sections with names like this say something of offsets in code, which change. Only one that moves with
+/// the code is kept.
 const OFFSETS: &str = "metadata.code.";
 const PLACE: &str = "a core module";
 
@@ -72,20 +75,28 @@ fn component() -> Error {
 
 fn rewritten(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut validator = Validator::new_with_features(WasmFeatures::all());
-    let (mut module, mut code, mut left) = (Module::new(), CodeSection::new(), 0);
+    let (mut module, mut code, mut left) = (Module::new(), CodeSection::new(), 0_u32);
+    let mut hints = Hints::default();
     for payload in Parser::new(0).parse_all(bytes) {
         let payload = payload.map_err(invalid)?;
         if let ValidPayload::Func(function, body) = validator.payload(&payload).map_err(invalid)? {
-            code.raw(&self::function(function, &body)?);
-            left -= 1;
+            code.raw(&self::function(function, &body, &mut hints)?);
+            left = left.saturating_sub(1);
             if left == 0 {
+                if let Some(section) = hints.section() {
+                    module.section(&section);
+                }
                 module.section(&code);
             }
             continue;
         }
         match &payload {
             Payload::CodeSectionStart { count, .. } if *count > 0 => left = *count,
-            Payload::CustomSection(custom) if custom.name().starts_with(OFFSETS) => {}
+            Payload::CustomSection(custom) if custom.name().starts_with(OFFSETS) => {
+                if let KnownCustom::BranchHints(reader) = custom.as_known() {
+                    hints = Hints::read(reader);
+                }
+            }
             _ => copy(&mut module, &payload, bytes),
         }
     }
@@ -104,6 +115,7 @@ fn copy(module: &mut Module, payload: &Payload<'_>, bytes: &[u8]) {
 fn function<'a>(
     function: FuncToValidate<ValidatorResources>,
     body: &FunctionBody<'a>,
+    hints: &mut Hints,
 ) -> Result<Cow<'a, [u8]>> {
     let computes = Computes::of(body)?;
     if !computes.is_any {
@@ -112,12 +124,14 @@ fn function<'a>(
     let index = function.index;
     let params = params(&function);
     let places = places(function, body, computes)?;
-    let emitted = emit::body(body, params, &places).map_err(invalid)?;
-    emitted.map(Cow::Owned).ok_or_else(|| {
+    let emitted = emit::body(body, params, &places, hints.of(index)).map_err(invalid)?;
+    let Some(emitted) = emitted else {
         let found = format!("{} bytes", body.as_bytes().len());
         let expected = "a function that has room for canonical NaNs";
-        Corrupt::new("program", format!("{PLACE}, function {index}"), expected, found).into()
-    })
+        return Err(Corrupt::new("program", format!("{PLACE}, function {index}"), expected, found).into());
+    };
+    hints.replace(index, emitted.hints);
+    Ok(Cow::Owned(emitted.bytes))
 }
 
 /// How many parameters a function has.

@@ -6,11 +6,18 @@ use wasm_encoder::{BlockType, Encode, Ieee32, Ieee64, Instruction, ValType};
 use wasmparser::{BinaryReaderError, FunctionBody};
 
 use super::graph::{Canonicalise, Place, Type};
+use super::hints::Hint;
 use super::ops::{CANON_F32, CANON_F64, Width};
 
 /// What validators accept: locals with the parameters, and bytes of a body.
 const LOCALS_MAX: u32 = 50_000;
 const BODY_MAX_BYTES: usize = 7_654_321;
+
+/// The body of a function, without its length, and where its branches go.
+pub(super) struct Body {
+    pub(super) bytes: Vec<u8>,
+    pub(super) hints: Vec<Hint>,
+}
 
 /// The body of a function with `params` parameters, with NaNs made canonical at `places`. Nothing, if there
 /// is no room for that.
@@ -18,25 +25,83 @@ pub(super) fn body(
     body: &FunctionBody<'_>,
     params: u32,
     places: &[Canonicalise],
-) -> Result<Option<Vec<u8>>, BinaryReaderError> {
+    hints: &[Hint],
+) -> Result<Option<Body>, BinaryReaderError> {
     let locals = Locals::of(body, params, places)?;
     if locals.end > LOCALS_MAX && !places.is_empty() {
         return Ok(None);
     }
-    let (start, bytes) = (body.range().start, body.as_bytes());
-    let mut out = locals.header(bytes);
-    let mut from = locals.header_len;
+    let (start, original) = (body.range().start, body.as_bytes());
     let mut places: Vec<_> = places.iter().map(|place| (offset(place.place), place)).collect();
     // Those of one offset keep their order. They change different things.
     places.sort_by_key(|(offset, _)| *offset);
+    let mut out = Out::new(&locals, original);
     for (offset, place) in places {
-        let to = offset.saturating_sub(start);
-        out.extend(bytes.get(from..to).unwrap_or_default());
-        locals.replace(place, &mut out);
-        from = to;
+        out.copy_to(offset.saturating_sub(start));
+        out.replace(place, &locals);
     }
-    out.extend(bytes.get(from..).unwrap_or_default());
-    Ok((out.len() <= BODY_MAX_BYTES).then_some(out))
+    out.copy_to(original.len());
+    out.move_hints(hints);
+    let is_small = out.bytes.len() <= BODY_MAX_BYTES;
+    Ok(is_small.then_some(Body { bytes: out.bytes, hints: out.hints }))
+}
+
+/// A body that is being written.
+struct Out<'a> {
+    original: &'a [u8],
+    /// What of it was copied.
+    copied: usize,
+    bytes: Vec<u8>,
+    hints: Vec<Hint>,
+    /// From an offset in the original on, how much longer this is.
+    longer: Vec<(usize, usize)>,
+}
+
+impl<'a> Out<'a> {
+    fn new(locals: &Locals, original: &'a [u8]) -> Self {
+        let (bytes, copied) = (locals.header(original), locals.header_len);
+        let longer = vec![(0, bytes.len().saturating_sub(copied))];
+        Self { original, copied, bytes, hints: Vec::new(), longer }
+    }
+
+    fn copy_to(&mut self, end: usize) {
+        self.bytes.extend(self.original.get(self.copied..end).unwrap_or_default());
+        self.copied = self.copied.max(end);
+    }
+
+    /// Inserts what makes a value canonical.
+    fn replace(&mut self, place: &Canonicalise, locals: &Locals) {
+        let (local, is_on_stack) = match place.place {
+            Place::Local(_, local) => (local, false),
+            Place::Nowhere | Place::Stack(_) => {
+                (locals.scratch.get(&place.ty).copied().unwrap_or_default(), true)
+            }
+        };
+        if is_on_stack {
+            Instruction::LocalSet(local).encode(&mut self.bytes);
+        }
+        for instruction in canonical(place, local) {
+            if let (Instruction::BrIf(_), Ok(offset)) = (&instruction, u32::try_from(self.bytes.len())) {
+                self.hints.push(Hint { offset, is_taken: true });
+            }
+            instruction.encode(&mut self.bytes);
+        }
+        if is_on_stack {
+            Instruction::LocalGet(local).encode(&mut self.bytes);
+        }
+        self.longer.push((self.copied, self.bytes.len().saturating_sub(self.copied)));
+    }
+
+    /// Takes over what was known of the original's branches.
+    fn move_hints(&mut self, hints: &[Hint]) {
+        for hint in hints {
+            let at = self.longer.partition_point(|(from, _)| *from <= hint.offset as usize);
+            let longer = at.checked_sub(1).and_then(|at| self.longer.get(at)).map_or(0, |(_, by)| *by);
+            if let Some(offset) = u32::try_from(longer).ok().and_then(|by| hint.offset.checked_add(by)) {
+                self.hints.push(Hint { offset, ..*hint });
+            }
+        }
+    }
 }
 
 fn offset(place: Place) -> usize {
@@ -95,30 +160,13 @@ impl Locals {
         }
         out
     }
-
-    fn replace(&self, place: &Canonicalise, out: &mut Vec<u8>) {
-        let (local, is_on_stack) = match place.place {
-            Place::Local(_, local) => (local, false),
-            Place::Nowhere | Place::Stack(_) => {
-                (self.scratch.get(&place.ty).copied().unwrap_or_default(), true)
-            }
-        };
-        let mut put = |instruction: Instruction<'_>| instruction.encode(out);
-        if is_on_stack {
-            put(Instruction::LocalSet(local));
-        }
-        canonical(place, local).into_iter().for_each(&mut put);
-        if is_on_stack {
-            put(Instruction::LocalGet(local));
-        }
-    }
 }
 
 /// Replaces what is in a local, if it is a NaN.
 ///
-/// A scalar is replaced behind a branch that is never taken in most programs: what the machine predicts
-/// makes nothing wait for the comparison. `>=` with itself is one branch, where `==` would be two. The
-/// vectors have no branch for some of their lanes, so each lane is chosen.
+/// A scalar is replaced behind a branch, and a hint puts that out of the way of what runs: what the machine
+/// predicts makes nothing wait for the comparison. `>=` with itself is one branch, where `==` would be two. A
+/// vector has lanes of both kinds, so each is chosen.
 fn canonical(place: &Canonicalise, local: u32) -> Vec<Instruction<'static>> {
     let (get, set) = (Instruction::LocalGet(local), Instruction::LocalSet(local));
     let lanes_equal = match (place.ty, place.width) {

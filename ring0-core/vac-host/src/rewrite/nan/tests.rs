@@ -31,7 +31,8 @@ fn engines() -> &'static Engines {
         let engine = |is_canonical: bool, target: Option<&str>| {
             let mut config: Config = crate::engine::det_1();
             // The interpreter has no atomic instructions.
-            config.consume_fuel(false).wasm_threads(false).cranelift_nan_canonicalization(is_canonical);
+            config.consume_fuel(false).wasm_threads(false).wasm_branch_hinting(true);
+            config.cranelift_nan_canonicalization(is_canonical);
             if let Some(target) = target {
                 config.target(target).expect("the engine has the target");
             }
@@ -357,6 +358,62 @@ fn a_function_without_room_for_a_local_is_refused_by_name() {
     assert!(module(&bytes(49_998)).is_ok());
     let refused = module(&bytes(49_999)).unwrap_err().to_string();
     assert!(refused.contains("function 1") && refused.contains("room"), "{refused}");
+}
+
+#[test]
+fn hints_move_with_their_branches() {
+    let text = "(module
+        (func (param f64 i32) (result f64)
+            (local.set 0 (f64.add (local.get 0) (f64.const 1)))
+            (drop (i64.reinterpret_f64 (local.get 0)))
+            (f64.sqrt (local.get 0))
+            (local.get 1)
+            (@metadata.code.branch_hint \"\\00\") (if (then (local.set 1 (i32.const 3)))))
+        (func (param i32)
+            (local.get 0)
+            (@metadata.code.branch_hint \"\\01\") (if (then (local.set 0 (i32.const 3))))))";
+    let bytes = wat::parse_str(text).unwrap();
+    assert_eq!(hinted(&bytes), [(0, "if", false), (1, "if", true)]);
+    // What is inserted, at the reinterpreted value and at the root, is hinted too.
+    let expected = [(0, "br_if", true), (0, "br_if", true), (0, "if", false), (1, "if", true)];
+    assert_eq!(hinted(&module(&bytes).unwrap()), expected);
+}
+
+/// The branches that a module has hints for: function, operator, whether it is taken.
+fn hinted(bytes: &[u8]) -> Vec<(u32, &'static str, bool)> {
+    use wasmparser::{KnownCustom, Operator, Payload};
+    let (mut hints, mut found) = (Vec::new(), Vec::new());
+    let mut function = 0;
+    for payload in wasmparser::Parser::new(0).parse_all(bytes) {
+        match payload.unwrap() {
+            Payload::CustomSection(custom) => {
+                let KnownCustom::BranchHints(reader) = custom.as_known() else { continue };
+                for of in reader {
+                    let of = of.unwrap();
+                    hints.extend(of.hints.into_iter().map(|hint| (of.func, hint.unwrap())));
+                }
+            }
+            Payload::CodeSectionEntry(body) => {
+                let start = body.range().start;
+                for pair in body.get_operators_reader().unwrap().into_iter_with_offsets() {
+                    let (operator, at) = pair.unwrap();
+                    let is_here = |(of, hint): &&(u32, wasmparser::BranchHint)| {
+                        *of == function && hint.func_offset as usize == at - start
+                    };
+                    let name = match operator {
+                        Operator::If { .. } => "if",
+                        Operator::BrIf { .. } => "br_if",
+                        _ => "something else",
+                    };
+                    found.extend(hints.iter().filter(is_here).map(|(_, hint)| (function, name, hint.taken)));
+                }
+                function += 1;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(found.len(), hints.len(), "a hint for no operator");
+    found
 }
 
 #[test]

@@ -1,0 +1,97 @@
+//! `cargo xtask seeds`: random guests, each run, replayed and compared in several ways.
+#![expect(clippy::disallowed_methods, reason = "how long it took is printed; nothing here is part of a run")]
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use vac_fuzz::guests::Plan;
+use vac_fuzz::seeds::{Compilers, Tally, check};
+
+use crate::repo::Result;
+
+const USAGE: &str = "expected `cargo xtask seeds [--count N] [--from SEED]`";
+/// What CI runs.
+pub(crate) const COUNT: u64 = 10_000;
+
+/// Runs the seeds that `args` name, on all processors.
+///
+/// # Errors
+///
+/// The first seed that does not hold, and how to run it again.
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    let (count, from) = parse(args)?;
+    let start = Instant::now();
+    let tally = check_all(from..from.saturating_add(count))?;
+    let seconds = start.elapsed().as_secs_f64();
+    let Tally { seeds, events, ended, trapped, limited, functions } = tally;
+    let all = Plan::functions();
+    let missing: Vec<String> = all.iter().filter(|name| !functions.contains(*name)).cloned().collect();
+    println!(
+        "seeds: {seeds} from {from} in {seconds:.1} s: {events} events of {} functions; {ended} came to their end, \
+         {trapped} trapped, {limited} met a limit; all equal in every way",
+        functions.len()
+    );
+    println!(
+        "seeds: {} of {} functions of WASI 0.2 were not called: {}",
+        missing.len(),
+        all.len(),
+        missing.join(", ")
+    );
+    Ok(())
+}
+
+fn parse(args: &[String]) -> Result<(u64, u64)> {
+    let (mut count, mut from) = (COUNT, 0);
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        let slot = match arg.as_str() {
+            "--count" => &mut count,
+            "--from" => &mut from,
+            _ => return Err(USAGE.to_owned()),
+        };
+        *slot = args.next().and_then(|n| n.parse().ok()).ok_or(USAGE)?;
+    }
+    Ok((count, from))
+}
+
+/// Checks each seed on whichever thread is free.
+fn check_all(seeds: Range<u64>) -> Result<Tally> {
+    let (next, has_failed) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
+    let work = || -> Result<Tally> {
+        let compilers = Compilers::new().map_err(|e| e.to_string())?;
+        let mut tally = Tally::default();
+        while !has_failed.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                break;
+            }
+            let checked = check(seed, &compilers).inspect_err(|_| has_failed.store(true, Ordering::Relaxed));
+            let again = |why| format!("{why}\n`cargo xtask seeds --from {seed} --count 1` repeats it");
+            tally = tally.and(checked.map_err(again)?);
+        }
+        Ok(tally)
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_fold(Tally::default(), |tally, worker| {
+            let own = worker.join().map_err(|_| "a thread that checked seeds panicked".to_owned())??;
+            Ok(tally.and(own))
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A little of what `cargo xtask seeds` does, with every `cargo test`.
+    #[test]
+    fn random_guests_are_equal_in_every_way() {
+        let tally = check_all(0..48).unwrap_or_else(|why| panic!("{why}"));
+        // Guests that did nothing would be equal for ever.
+        assert!(tally.events > 48 * 5 && tally.ended > 10 && tally.trapped > 3, "{tally:?}");
+    }
+}
