@@ -323,7 +323,8 @@ pub enum Resource {
 }
 
 impl Resource {
-    const COUNT: usize = 7;
+    /// How many there are.
+    pub const COUNT: usize = 7;
 
     /// The resource in words, with its unit.
     pub fn words(self) -> &'static str {
@@ -398,6 +399,18 @@ impl Quotas {
     /// Takes over from `before` how much of `resource` is used.
     pub fn carry(&mut self, resource: Resource, before: &Self) {
         self.used[resource as usize] = before.used[resource as usize];
+    }
+
+    /// How much of each resource is used, in their order.
+    pub fn all_used(&self) -> [u64; Resource::COUNT] {
+        self.used
+    }
+
+    /// The same limits, of which this much is used: what [`Self::all_used`] gave.
+    #[must_use]
+    pub fn with_used(mut self, used: [u64; Resource::COUNT]) -> Self {
+        self.used = used;
+        self
     }
 
     /// How much of `resource` is used.

@@ -13,8 +13,8 @@
 //! Invariant: a handle is only ever one that the guest gave, of this very instance; its number is
 //! that of its coming.
 
-use vac_core::canon::Writer;
-use vac_core::fault::{Fault, Result, Usage, cut, quote, quote_line};
+use vac_core::canon::{Reader, Writer};
+use vac_core::fault::{Corrupt, Fault, Result, Usage, cut, quote, quote_line};
 use wasmtime::component::{ResourceAny, ResourceType, Type, Val};
 
 use crate::engine::{Compiled, Engine};
@@ -271,6 +271,28 @@ impl Kept {
         results.iter().for_each(|value| handles_in(value, &mut given));
         self.handles.extend(given.into_iter().map(|any| Handle { any, moved: false }));
         Ok(results)
+    }
+
+    /// Whether the guest gave any handle, here or given back.
+    pub fn has_handles(&self) -> bool {
+        !self.handles.is_empty()
+    }
+
+    /// What the record of a call says that it gave. Only for what has no handles in it.
+    pub fn recorded(
+        &self,
+        engine: &Engine,
+        compiled: &Compiled,
+        ready: &Ready,
+        from: &mut Reader<'_>,
+    ) -> Result<Vec<Val>> {
+        match ready.what {
+            What::Export => {
+                let found = inspect::find_function(engine, compiled, &ready.export)?;
+                Ok(value::read_values(from, &found.results)?)
+            }
+            What::Memory(access) => Ok(recorded_access(access, from)?),
+        }
     }
 
     /// Keeps what `call` gave. Of a result, what is in its `ok`.
@@ -550,6 +572,28 @@ fn access_memory(engine: &Engine, instance: &mut Instance, access: Access, args:
         }
         _ => Err(Usage::new("expected text or bytes, and an address from 0 to 4294967295").into()),
     }
+}
+
+/// The results of [`access_memory`], from their canonical form.
+fn recorded_access(access: Access, from: &mut Reader<'_>) -> Result<Vec<Val>, Corrupt> {
+    from.nested(|r| {
+        let len = r.array()?;
+        let value = match access {
+            Access::Write => return if len == 0 { Ok(Vec::new()) } else { Err(r.wrong("nothing", len)) },
+            _ if len != 1 => return Err(r.wrong("one result", len)),
+            Access::Text => Val::String(r.text()?.to_owned()),
+            Access::Read => match r.byte_string() {
+                Ok(bytes) => bytes_value(bytes),
+                // No bytes are an empty list.
+                Err(_) => r.array_of(0).map(|()| bytes_value(&[]))?,
+            },
+            Access::U32 | Access::Put | Access::Put32 => {
+                let word = r.uint()?;
+                Val::U32(u32::try_from(word).map_err(|_| r.wrong("a number of 32 bits", word))?)
+            }
+        };
+        Ok(vec![value])
+    })
 }
 
 fn data_of(value: &Val) -> Option<Vec<u8>> {

@@ -162,6 +162,13 @@ pub struct Compiled {
     pub(crate) core: Option<CoreModule>,
 }
 
+impl Compiled {
+    /// Whether its functions may be `async`.
+    pub fn is_concurrent(&self) -> bool {
+        self.is_concurrent
+    }
+}
+
 /// What code is made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Backend {

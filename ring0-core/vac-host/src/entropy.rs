@@ -13,6 +13,25 @@ pub(crate) struct Entropy {
 }
 
 impl Entropy {
+    /// How many bytes each stream gave: secure, insecure, seeds.
+    pub(crate) fn positions(&self) -> [u64; 3] {
+        [&self.secure, &self.insecure, &self.insecure_seed].map(|stream| stream.0.position())
+    }
+
+    /// The seed that was given, if it was.
+    pub(crate) fn seed_given(&self) -> Option<(u64, u64)> {
+        self.seed_given
+    }
+
+    /// Goes on from where [`Self::positions`] was taken.
+    pub(crate) fn go_to(&mut self, positions: [u64; 3], seed_given: Option<(u64, u64)>) {
+        let streams = [&mut self.secure, &mut self.insecure, &mut self.insecure_seed];
+        for (stream, position) in streams.into_iter().zip(positions) {
+            stream.0.set_position(position);
+        }
+        self.seed_given = seed_given;
+    }
+
     /// The same two numbers each time.
     pub(crate) fn one_seed(&mut self) -> (u64, u64) {
         *self.seed_given.get_or_insert_with(|| (self.insecure_seed.u64(), self.insecure_seed.u64()))

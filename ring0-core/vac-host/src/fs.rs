@@ -367,6 +367,12 @@ pub(crate) struct How {
 }
 
 impl How {
+    /// To open again what was opened like this before: it is there, and stays as it is.
+    pub(crate) fn without_effect(self) -> Self {
+        let write = self.write || self.truncate || self.create;
+        Self { create: false, exclusive: false, truncate: false, write, ..self }
+    }
+
     /// The rights that opening like this uses.
     pub(crate) fn needs(self) -> Rights {
         let mut rights = Rights::NONE;

@@ -236,6 +236,8 @@ pub struct Host {
     /// Where the last part of a listing ended, by number of the namespace: how many keys, and the last.
     pub(crate) listed: BTreeMap<usize, (u64, String)>,
     pub(crate) watch: Arc<dyn Watch>,
+    /// Whether what is done now was done before, so that nothing outside may change: see [`crate::past`].
+    pub(crate) is_past: bool,
     /// Of the call that is crossing: the grant that allowed it.
     grant: Option<u32>,
     /// Of the call that is crossing: what was refused, as the grant that would allow it.
@@ -271,6 +273,7 @@ impl Host {
             buckets: setup.buckets.into_iter().map(Some).collect(),
             listed: BTreeMap::new(),
             watch,
+            is_past: false,
             grant: None,
             denied: None,
         }

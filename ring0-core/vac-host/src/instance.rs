@@ -12,6 +12,7 @@ use crate::engine::{Compiled, Engine, Profile, chain, machine};
 use crate::host::{Host, Setup};
 use crate::limits::{DEPTH_UNIT_BYTES, TASKS_MAX, TICKS_BETWEEN_CHECKS};
 use crate::meter::{Counters, Ended, Meter, PAGE_BYTES};
+use crate::state::Parts;
 use crate::wall::{Exit, Recorder, State, tick};
 use crate::wasi3::http_serve::{self, Events};
 use crate::watchdog::{Leash, Running};
@@ -59,13 +60,17 @@ impl Default for Budget {
 
 /// A kernel that was started.
 pub struct Instance {
-    store: Store<State>,
+    pub(crate) store: Store<State>,
     instance: component::Instance,
     compiled: Arc<Compiled>,
-    budget: Budget,
+    pub(crate) budget: Budget,
     bounds: Bounds,
     /// What it needs of a thread's stack to run there; `None` if it must have one of its own.
     native_bytes: Option<usize>,
+    /// Handles of its memories and globals, once somebody asked for its state.
+    pub(crate) parts: Option<Parts>,
+    /// [`State::handle_moves`] when it had started.
+    pub(crate) moves_at_start: u64,
 }
 
 /// Bounds of the engine, for messages.
@@ -121,10 +126,20 @@ impl Instance {
         let started = started.map_err(|e| stopped(&mut store, e, bounds));
         let started = started.and_then(|instance| end(&mut store, bounds).map(|()| instance));
         // The last memory that was made may be a guest's that looked like counters.
-        let started =
-            started.and_then(|instance| Ok(store.data_mut().charge_pending().map(|()| instance)?));
+        let started = started.and_then(|instance| Ok(store.data_mut().has_started().map(|()| instance)?));
         let spent = spent(&store);
-        (started.map(|instance| Self { store, instance, compiled, budget, bounds, native_bytes }), spent)
+        let moves_at_start = store.data().handle_moves;
+        let made = |instance| Self {
+            store,
+            instance,
+            compiled,
+            budget,
+            bounds,
+            native_bytes,
+            parts: None,
+            moves_at_start,
+        };
+        (started.map(made), spent)
     }
 
     /// Ticks used so far.
@@ -144,6 +159,20 @@ impl Instance {
         {
             *given = given.saturating_sub(over);
         }
+    }
+
+    /// Lets the kernel have used this many ticks.
+    pub(crate) fn set_ticks(&mut self, ticks: u64) {
+        if let Some(counters) = self.store.data_mut().counters() {
+            return counters.set(ticks);
+        }
+        let left = self.store.get_fuel().unwrap_or_default();
+        self.store.data_mut().meter = Meter::Fuel { given: ticks.saturating_add(left) };
+    }
+
+    /// Who is to blame for what the engine reports.
+    pub(crate) fn classified(&self, error: wasmtime::Error) -> Error {
+        classify(error, &self.store, self.bounds)
     }
 
     /// Takes over what the whole run has used up, and how many handles others have open: they went on
@@ -281,6 +310,11 @@ impl Instance {
         end(&mut self.store, self.bounds)
     }
 
+    /// The same, to start another instance of it.
+    pub(crate) fn program(&self) -> &Arc<Compiled> {
+        &self.compiled
+    }
+
     /// The exported memory, if this is a core module that has one.
     pub(crate) fn core_memory(&self) -> Option<CoreMemory> {
         self.compiled.core.as_ref().filter(|core| !core.has_world)?.memory
@@ -392,6 +426,15 @@ fn spent(store: &Store<State>) -> Spent {
 }
 
 impl State {
+    /// From now on no memory is counters: components attach theirs while they start.
+    fn has_started(&mut self) -> Result<(), HostAbort> {
+        self.charge_pending()?;
+        if let Some(counters) = self.counters() {
+            counters.has_started = true;
+        }
+        Ok(())
+    }
+
     /// Charges a memory that could have been counters and was not.
     fn charge_pending(&mut self) -> Result<(), HostAbort> {
         let was_pending =
@@ -417,6 +460,7 @@ impl ResourceLimiter for State {
         // Counters are the host's. Whether these are, is known when they are attached, which follows at once.
         if let (0, PAGE_BYTES, Some(PAGE_BYTES), Some(counters)) =
             (current, desired, maximum, self.counters())
+            && !counters.has_started
         {
             counters.may_be_counters = true;
             return Ok(true);

@@ -13,6 +13,7 @@
 //! - [`memory`]: the linear memory of a core module, from outside
 //! - [`export`]: a run as one component that needs no host of ours
 //! - [`look`]: what a kernel that was stopped looks like inside
+//! - [`state`]: memories and globals of an instance between two calls, and putting them into a fresh one
 //! - [`inspect`]: what a kernel imports and exports, and which grants it would need
 //! - [`nearest`]: the name that was meant
 //! - [`value`]: values as WAVE text and in canonical form
@@ -27,6 +28,7 @@ mod adapter;
 pub mod calls;
 mod clock;
 mod core_module;
+mod dirty;
 pub mod engine;
 mod entropy;
 pub mod export;
@@ -49,6 +51,7 @@ mod meter;
 pub mod nearest;
 mod nesting;
 pub mod net;
+mod past;
 mod piece;
 mod readiness;
 pub mod rewrite;
@@ -57,6 +60,7 @@ mod secret_text;
 pub mod sections;
 mod socket;
 pub mod stack;
+pub mod state;
 mod timers;
 pub mod value;
 pub mod wall;

@@ -3,7 +3,7 @@
 //! The engine shows all memories and globals of a store only in a core dump, and makes one only of a trap. So a tiny
 //! module of our own is started in the store of the kernel that was stopped, and traps. It has neither memory nor
 //! globals, and what the kernel left is not touched. Engines that do so are made by [`Engine::looking`]; no other
-//! one pays for it.
+//! one pays for it. [`crate::state`] finds the memories and globals of a program in the same way.
 //!
 //! Invariant: what is seen depends on the kernel and on where it was stopped, and on nothing of the host: no address,
 //! no time, no order but that in which the engine made the instances.
@@ -139,15 +139,15 @@ fn look(store: &mut Store<State>, frames: Vec<Frame>, lens: Lens) -> Look {
 }
 
 /// Whether a memory holds the counters of the meter, and nothing of the guest.
-fn is_of_meter(store: &Store<State>, memory: &Memory) -> bool {
+pub(crate) fn is_of_meter(store: &Store<State>, memory: &Memory) -> bool {
     match &store.data().meter {
         Meter::Counters(counters) => counters.are_at(memory.data_ptr(store)),
         Meter::Fuel { .. } => false,
     }
 }
 
-/// The core dump of a trap in the store.
-fn dump(store: &mut Store<State>) -> wasmtime::Result<WasmCoreDump> {
+/// The core dump of a trap in the store, which runs no component any more after this.
+pub(crate) fn dump(store: &mut Store<State>) -> wasmtime::Result<WasmCoreDump> {
     let module = Module::new(store.engine(), TRAPS)?;
     match schedule::run(Instance::new_async(&mut *store, &module, &[]), &NoWatch) {
         Ok(_) => Err(wasmtime::Error::msg("the module that should trap did not")),

@@ -111,11 +111,21 @@ pub(crate) struct Counters {
     leash: Arc<Leash>,
     /// Whether a memory was made that a component may be about to say are its counters.
     pub(crate) may_be_counters: bool,
+    /// Whether all components have attached theirs.
+    pub(crate) has_started: bool,
 }
 
 impl Counters {
     pub(crate) fn new(ticks_max: u64, depth_max: u64, leash: Arc<Leash>) -> Self {
-        Self { all: Vec::new(), ticks_max, depth_max, is_over: false, leash, may_be_counters: false }
+        Self {
+            all: Vec::new(),
+            ticks_max,
+            depth_max,
+            is_over: false,
+            leash,
+            may_be_counters: false,
+            has_started: false,
+        }
     }
 
     /// Ticks of all together.
@@ -136,6 +146,15 @@ impl Counters {
         words.word(DEPTH_LIMIT).store(self.depth_max, Relaxed);
         self.all.push(words);
         self.leash.hold(words);
+        self.divide();
+    }
+
+    /// Lets all together have used so many ticks, with no code of the guest on the stack. Which component used them
+    /// is lost, and does not matter: only their sum is shown, and each may use what is left of the whole.
+    pub(crate) fn set(&mut self, ticks: u64) {
+        for (number, words) in self.all.iter().enumerate() {
+            words.word(TICKS).store(if number == 0 { ticks } else { 0 }, Relaxed);
+        }
         self.divide();
     }
 

@@ -337,6 +337,9 @@ fn bytes_of(list: &[Val]) -> Option<Vec<u8>> {
 }
 
 mod kept;
+mod read;
+
+pub use read::read_values;
 
 pub(crate) use kept::{Places, Unfit, as_bytes, as_u32, fit, is_name, parse_args_with, parse_untyped};
 

@@ -20,6 +20,7 @@ use wasmtime::{AsContext, AsContextMut, StoreContextMut};
 use crate::host::{Host, REVOKED};
 use crate::look::{Lens, Look};
 use crate::meter::{Counters, Meter};
+use crate::past;
 use crate::piece::Form;
 use crate::readiness::Readiness;
 use crate::socket::Interest;
@@ -93,6 +94,12 @@ pub trait Recorder: Send {
         Ok(None)
     }
 
+    /// Whether the answers that [`Recorder::ask`] has are those of a past after which the host goes on itself: then
+    /// what stands behind the handles that they give is made again.
+    fn is_past(&self) -> bool {
+        false
+    }
+
     /// The host acted.
     fn answered(&mut self, crossing: &Crossing<'_>, answered: Answered<'_>) -> Result<()>;
 
@@ -120,6 +127,8 @@ pub struct State {
     pub(crate) recorder: Box<dyn Recorder>,
     /// What counts its ticks.
     pub(crate) meter: Meter,
+    /// How often it got handles or gave some up: its table of handles may differ from a fresh one since.
+    pub(crate) handle_moves: u64,
     pub(crate) request: Writer,
     pub(crate) response: Writer,
     /// Waits of functions that are `async`.
@@ -137,6 +146,7 @@ impl State {
             host,
             recorder,
             meter,
+            handle_moves: 0,
             request,
             response,
             timers: Timers::default(),
@@ -456,6 +466,7 @@ impl Interface<'_> {
             let drop =
                 |host: &mut Host, (handle,): (Resource<T>,)| host.release(Handle::from_rep(handle.rep()));
             let params = (Resource::<T>::new_own(rep),);
+            store.data_mut().handle_moves += 1;
             cross(&mut store, &function, params, None, &drop).map_err(wasmtime::Error::new)?;
             end(&mut store, rep)
         })
@@ -494,7 +505,7 @@ pub(crate) fn cross<P: Wire, R: Wire>(
     if let Some(counters) = store.data_mut().counters() {
         counters.cross(tick)?;
     }
-    let State { host, recorder, request, response, .. } = store.data_mut();
+    let State { host, recorder, handle_moves, request, response, .. } = store.data_mut();
     host.begin_call(tick);
     host.quotas.charge(Quota::HostCalls, 1)?;
     for grant in recorder.revoked(tick)? {
@@ -516,7 +527,14 @@ pub(crate) fn cross<P: Wire, R: Wire>(
     let crossing = Crossing { function, tick, request: request.bytes_so_far() };
     match recorder.ask(&crossing) {
         Ok(None) => {}
-        Ok(Some(recorded)) => return Ok(replayed(&recorded, function)?),
+        Ok(Some(recorded)) => {
+            let result: R = replayed(&recorded, function)?;
+            *handle_moves += u64::from(result.has_handle());
+            if recorder.is_past() {
+                past::again(host, &crossing, &recorded, result.has_handle(), |host| act(host, params))?;
+            }
+            return Ok(result);
+        }
         Err(why) => return told(why),
     }
     let result = match act(host, params).or_else(told) {
@@ -526,6 +544,7 @@ pub(crate) fn cross<P: Wire, R: Wire>(
             return Err(why);
         }
     };
+    *handle_moves += u64::from(result.has_handle());
     let response = match result.form() {
         Some(form) => Response::Shared(form),
         None => {
@@ -545,7 +564,7 @@ pub(crate) fn cross<P: Wire, R: Wire>(
 pub const UNANSWERED: &str = "unanswered";
 
 /// A revoked handle is an error that the guest sees, where its function has one.
-fn told<R: Wire>(why: Error) -> Result<R> {
+pub(crate) fn told<R: Wire>(why: Error) -> Result<R> {
     match &why {
         Error::Fault(fault) if matches!(fault.kind, REVOKED | UNANSWERED) => R::revoked().ok_or(why),
         _ => Err(why),

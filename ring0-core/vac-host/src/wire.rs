@@ -19,6 +19,11 @@ pub trait Wire: Sized {
     /// Reads the canonical form.
     fn read(from: &mut Reader<'_>) -> Result<Self, Corrupt>;
 
+    /// Whether there is a handle in it.
+    fn has_handle(&self) -> bool {
+        false
+    }
+
     /// The canonical form, if it is in memory already and can be shared.
     fn form(&self) -> Option<Form> {
         None
@@ -74,6 +79,9 @@ macro_rules! as_encoded {
 as_encoded!(u8, u16, u32, u64, i64, bool, String, ());
 
 impl<T: Wire> Wire for Vec<T> {
+    fn has_handle(&self) -> bool {
+        self.iter().any(T::has_handle)
+    }
     fn put(&self, to: &mut Writer) {
         T::put_list(self, to);
     }
@@ -83,6 +91,9 @@ impl<T: Wire> Wire for Vec<T> {
 }
 
 impl<T: Wire> Wire for Option<T> {
+    fn has_handle(&self) -> bool {
+        self.as_ref().is_some_and(T::has_handle)
+    }
     fn put(&self, to: &mut Writer) {
         match self {
             None => to.null(),
@@ -107,6 +118,9 @@ impl<T: Wire> Wire for Option<T> {
 }
 
 impl<T: Wire, E: Wire> Wire for Result<T, E> {
+    fn has_handle(&self) -> bool {
+        self.as_ref().map_or_else(E::has_handle, T::has_handle)
+    }
     fn put(&self, to: &mut Writer) {
         to.array(2);
         to.uint(u64::from(self.is_err()));
@@ -135,6 +149,9 @@ impl<T: Wire, E: Wire> Wire for Result<T, E> {
 
 /// A handle is the number that crosses. Read back, it is owned: only a result carries one.
 impl<T: 'static> Wire for Resource<T> {
+    fn has_handle(&self) -> bool {
+        true
+    }
     fn put(&self, to: &mut Writer) {
         to.uint(u64::from(self.rep()));
     }
@@ -146,6 +163,11 @@ impl<T: 'static> Wire for Resource<T> {
 macro_rules! tuples {
     ($($len:literal: $($name:ident)*;)*) => {$(
         impl<$($name: Wire),*> Wire for ($($name,)*) {
+            fn has_handle(&self) -> bool {
+                #[expect(non_snake_case, reason = "type parameters name the fields too")]
+                let ($($name,)*) = self;
+                $($name.has_handle())||*
+            }
             fn put(&self, to: &mut Writer) {
                 to.array($len);
                 #[expect(non_snake_case, reason = "type parameters name the fields too")]

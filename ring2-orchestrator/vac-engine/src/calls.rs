@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use vac_core::canon::Writer;
-use vac_core::fault::Result;
+use vac_core::canon::{Reader, Writer};
+use vac_core::fault::{AbortKind, HostAbort, Result};
 use vac_core::ledger::Outcome;
 use vac_host::calls::{Call, Kept, Ready, prepare};
 use vac_host::{Compiled, Instance, Val};
@@ -18,7 +18,8 @@ use crate::grants;
 use crate::home::Home;
 use crate::journal::outcome_of;
 use crate::run::{Finished, Keys, Request, What, header, start, with};
-use crate::session::{Ask, Held, KERNEL_EVENT, Outside, Session, With};
+use crate::session::{Ask, Held, KERNEL_EVENT, OF_INSTANCES, Outside, Session, With};
+use crate::snapshot::{Snapshot, Taker};
 use crate::target::{Programs, Target};
 
 /// Name of the event in which handles are given up.
@@ -57,33 +58,99 @@ pub fn call(
     let trees = grants::trees_to_keep(&grants::in_header(&header));
     let session = start(home, programs, target, header, request, outside)?;
     keys.note(&session);
-    make(session, Live::new(&target.name, &compiled, with), &calls, &trees, Some(&copies))
+    let live = Live::new(&target.name, &compiled, with);
+    make(session, live, &calls, &trees, Some(&copies), &mut Stops::default())
 }
 
 /// Makes recorded calls again.
 pub(crate) fn replay(
     session: Session<'_>,
-    target: &Target,
+    (target, links): (&Target, &[Target]),
     compiled: &Arc<Compiled>,
     texts: &[String],
     trees: &[(u32, String)],
+    stops: &mut Stops<'_>,
 ) -> Result<Finished> {
     let calls = prepare(session.programs.engine()?, compiled, texts).map_err(crate::header::as_corrupt)?;
-    make(session, Live::new(&target.name, compiled, With::default()), &calls, trees, None)
+    stops.program = Some((target.clone(), links.to_vec()));
+    make(session, Live::new(&target.name, compiled, With::default()), &calls, trees, None, stops)
 }
 
-fn make(
+/// What happens between calls: where they begin, and who may take a snapshot there.
+#[derive(Default)]
+pub(crate) struct Stops<'h> {
+    /// Calls up to here are passed over.
+    pub(crate) from: Option<Snapshot>,
+    /// Leaves snapshots.
+    pub(crate) taker: Option<Taker<'h>>,
+    /// The tick behind whose call they end, and whether they did.
+    pub(crate) until: Option<u64>,
+    pub(crate) is_reached: bool,
+    /// The program and its links, for who looks at its code.
+    pub(crate) program: Option<(Target, Vec<Target>)>,
+}
+
+impl Stops<'_> {
+    /// Whether memories and globals of an instance are read or written, for which not every engine will do.
+    pub(crate) fn need_state(&self) -> bool {
+        self.from.is_some() || self.taker.is_some()
+    }
+
+    /// Makes the call number `number`, counted from one, or passes over it.
+    fn typed(
+        &mut self,
+        session: &mut Session<'_>,
+        live: &mut Live,
+        call: &Call,
+        number: u64,
+    ) -> Result<Called> {
+        let Some(from) = self.from.as_ref().filter(|from| number <= from.place.calls) else {
+            return live.typed(session, call);
+        };
+        let called = live.passed(session, call)?;
+        if number == from.place.calls {
+            from.check_place(&session.place(number), session.is_live())?;
+            live.thaw(session, from)?;
+            session.journal().hold_past(false);
+        }
+        Ok(called)
+    }
+
+    /// After a call, behind which there is another one.
+    fn between(&mut self, session: &Session<'_>, live: &mut Live, calls: u64) -> Result<()> {
+        if self.until.is_some_and(|tick| tick <= session.ticks()) {
+            self.is_reached = true;
+            return Err(HostAbort::new(AbortKind::Interrupt, "the tick is reached").into());
+        }
+        let is_passing = self.from.as_ref().is_some_and(|from| calls <= from.place.calls);
+        if let (Some(taker), Some((target, links)), false) = (&mut self.taker, &self.program, is_passing) {
+            taker.look(session, live, calls, || session.programs.fixed_parts(target, links));
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn make(
     mut session: Session<'_>,
     mut live: Live,
     calls: &[Call],
     trees: &[(u32, String)],
     copies: Option<&Copies>,
+    stops: &mut Stops<'_>,
 ) -> Result<Finished> {
     let mut called = Vec::new();
-    let made = calls.iter().try_for_each(|call| {
-        called.push(live.typed(&mut session, call)?);
+    session.journal().hold_past(stops.from.is_some());
+    let made = (1..).zip(calls).try_for_each(|(number, call)| {
+        if number > 1 {
+            stops.between(&session, &mut live, number - 1)?;
+        }
+        called.push(stops.typed(&mut session, &mut live, call, number)?);
         Ok(())
     });
+    let made = match made {
+        Err(reached) if stops.is_reached => return Err(reached),
+        made => made,
+    };
     let made = made.and_then(|()| live.end(&mut session));
     let made = session.keep_trees(trees, copies, made);
     finish(session, called, made)
@@ -130,13 +197,51 @@ impl Live {
         let engine = session.programs.engine()?;
         let ready = self.kept.ready(engine, &self.compiled, self.instance.as_mut(), call)?;
         let results = self.call(session, &ready)?;
-        self.kept.keep(call, &results)?;
+        self.called(call, &results)
+    }
+
+    /// Keeps what a call gave, and shows it.
+    fn called(&mut self, call: &Call, results: &[Val]) -> Result<Called> {
+        self.kept.keep(call, results)?;
         let result = match results.first() {
             Some(value) => Some(self.kept.show(value)?),
             None => None,
         };
         let bytes = results.first().and_then(bytes_of);
         Ok(Called { call: call.text.clone(), keep: call.keep.clone(), result, bytes })
+    }
+
+    /// Takes what a call gave from the record. Of the first one, the start of the instance is done again.
+    fn passed(&mut self, session: &mut Session<'_>, call: &Call) -> Result<Called> {
+        let engine = session.programs.engine()?;
+        let ready = self.kept.ready(engine, &self.compiled, self.instance.as_mut(), call)?;
+        let open = session.journal().begin(KERNEL_EVENT, session.ticks(), &self.request(&ready))?;
+        let before = session.mark();
+        self.start(session, &ready.export)?;
+        let answer = session.journal().pass_to_end(open, KERNEL_EVENT)?;
+        let mut reader = Reader::new(&answer, "the recorded answer of a call");
+        reader.array_of(2)?;
+        let ticks = reader.uint()?;
+        let results = self.kept.recorded(session.programs.engine()?, &self.compiled, &ready, &mut reader)?;
+        reader.finish()?;
+        session.used(&self.name, &self.compiled, &ready.export, ticks, before);
+        self.called(call, &results)
+    }
+
+    /// Makes the instance, which was started, the one of a snapshot.
+    fn thaw(&mut self, session: &mut Session<'_>, from: &Snapshot) -> Result<()> {
+        if let Some(instance) = &mut self.instance {
+            from.thaw(session.home, session.programs.engine()?, instance)?;
+            self.used = instance.ticks();
+        }
+        self.held = session.thaw(from);
+        Ok(())
+    }
+
+    /// The instance, and what it holds, if it was started.
+    pub(crate) fn instance_and_held(&mut self) -> Option<(&mut Instance, [u64; OF_INSTANCES.len()])> {
+        let held = self.held.resources();
+        self.instance.as_mut().map(|instance| (instance, held))
     }
 
     /// Calls an export with values, among which may be handles of this instance.
@@ -176,16 +281,8 @@ impl Live {
 
     /// Starts the instance if it is not, and calls it.
     fn perform(&mut self, session: &Session<'_>, ready: &Ready) -> Result<Vec<Val>> {
-        self.ticks_before.store(session.ticks().saturating_sub(self.used), Ordering::Relaxed);
         let is_new = self.with.is_some();
-        if let Some(with) = self.with.take() {
-            let ask = Ask::Call { export: &ready.export, args: &[] };
-            let before = Arc::clone(&self.ticks_before);
-            let (started, spent) = session.start_kernel(&self.compiled, &ask, with, before);
-            // Ticks of a start that failed are counted as well.
-            self.used = 0u64.wrapping_sub(if started.is_err() { spent.ticks } else { 0 });
-            self.instance = Some(started?);
-        }
+        self.start(session, &ready.export)?;
         match &mut self.instance {
             Some(instance) => {
                 instance.leave_ticks(session.ticks_left());
@@ -196,6 +293,19 @@ impl Live {
             }
             None => Ok(Vec::new()),
         }
+    }
+
+    /// Starts the instance if it is not.
+    fn start(&mut self, session: &Session<'_>, export: &str) -> Result<()> {
+        self.ticks_before.store(session.ticks().saturating_sub(self.used), Ordering::Relaxed);
+        let Some(with) = self.with.take() else { return Ok(()) };
+        let ask = Ask::Call { export, args: &[] };
+        let before = Arc::clone(&self.ticks_before);
+        let (started, spent) = session.start_kernel(&self.compiled, &ask, with, before);
+        // Ticks of a start that failed are counted as well.
+        self.used = 0u64.wrapping_sub(if started.is_err() { spent.ticks } else { 0 });
+        self.instance = Some(started?);
+        Ok(())
     }
 
     /// Ticks since this was asked last.
@@ -267,6 +377,10 @@ fn finish(session: Session<'_>, called: Vec<Called>, made: Result<()>) -> Result
     let (outcome, error) = match made {
         Ok(()) => (Outcome::Done(session.result_body(shown(&called).as_bytes())?), None),
         Err(error @ (Error::Divergence(_) | Error::Corrupt(_))) if !session.is_live() => return Err(error),
+        Err(error) if session.journal().is_past() => {
+            session.abandon();
+            return Err(error);
+        }
         Err(error) => (outcome_of(&error), Some(error)),
     };
     let summary = session.finish(outcome)?;

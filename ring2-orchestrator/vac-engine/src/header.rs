@@ -3,12 +3,12 @@
 
 use vac_core::canon::Node;
 use vac_core::fault::{AbortKind, Corrupt, Error, Result, quote};
-use vac_core::ledger::{Entry, Header, Return};
+use vac_core::ledger::{Entry, Header, Return, Seq};
 
 use crate::limits::Limit;
 
 /// Every field, whether all headers have it or only some: see `docs/formats.md`.
-const FIELDS: [&str; 22] = [
+const FIELDS: [&str; 23] = [
     "args",
     "arguments",
     "calls",
@@ -16,6 +16,7 @@ const FIELDS: [&str; 22] = [
     "engine",
     "env",
     "export",
+    "fork",
     "format",
     "grants",
     "limits",
@@ -40,7 +41,27 @@ pub(crate) fn check(header: &Header) -> Result<()> {
         return Err(wrong("header of a run", name, "a field of this version", "another"));
     }
     check_grants(header)?;
+    check_fork(header)?;
     check_limits(header)
+}
+
+fn check_fork(header: &Header) -> Result<()> {
+    match header.get("fork") {
+        None => Ok(()),
+        Some(_) if fork_event(header).is_some() => Ok(()),
+        other => Err(wrong("header of a run", "fork", "a run and the number of an event", &shown(other))),
+    }
+}
+
+/// The event at which a fork left the run that it came from.
+fn fork_event(header: &Header) -> Option<Seq> {
+    match header.get("fork") {
+        Some(Node::List(items)) => match items.as_slice() {
+            [Node::Text(_), Node::Int(event)] => Seq::try_from(*event).ok(),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 fn check_grants(header: &Header) -> Result<()> {
@@ -62,10 +83,17 @@ fn check_limits(header: &Header) -> Result<()> {
     }
 }
 
-/// Checks that an event was allowed by a grant that the header has.
+/// Checks that an event was allowed by a grant that the header has. The past of a fork was by those of another.
 pub(crate) fn check_grant(header: &Header, entry: &Entry) -> Result<()> {
-    let (Entry::Event(_, ret) | Entry::End(_, ret)) = entry else { return Ok(()) };
+    let (seq, ret) = match entry {
+        Entry::Event(call, ret) => (call.seq, ret),
+        Entry::End(seq, ret) => (*seq, ret),
+        _ => return Ok(()),
+    };
     let Return { grant: Some(grant), .. } = ret else { return Ok(()) };
+    if fork_event(header).is_some_and(|left| seq < left) {
+        return Ok(());
+    }
     let count = match header.get("grants") {
         Some(Node::List(grants)) => grants.len(),
         _ => 0,

@@ -23,7 +23,7 @@ use vac_host::{Answered, Crossing, Function, Lens, Look, Recorder, Response};
 use crate::history::History;
 use crate::recording::Recording;
 use crate::scribe::{Item, Long, Scribe};
-use crate::seek::output::{self, Console};
+use crate::seek::output;
 use crate::seek::stop::{Asked, Running, Stop};
 
 /// Writes events, or compares them.
@@ -32,6 +32,8 @@ pub struct Journal {
     scribe: Arc<Scribe>,
     is_live: bool,
     recording: Recording,
+    /// Whether a live run still follows the record that it forks from.
+    is_past: AtomicBool,
     /// Whether the operator wants grants back that no entry names yet, to save the look at which.
     has_wanted: AtomicBool,
     /// Grants that were taken back until now.
@@ -66,6 +68,8 @@ struct Inner {
     kept: Vec<NameId>,
     /// Why the record cannot answer: it is one without bodies.
     lacks: Option<Usage>,
+    /// Whether a fork stays in its past for now.
+    holds_past: bool,
     /// Grants that the operator wants back, and those that were taken back, in order.
     wanted: BTreeSet<u32>,
     revoked: Vec<u32>,
@@ -77,8 +81,22 @@ struct Inner {
 struct Record {
     reader: Reader,
     next: Option<Entry>,
+    /// The event at which the record is left, and the run goes on by itself: a fork.
+    until: Option<Seq>,
     /// Ticks of the record can be compared only if the same engine made them.
     same_engine: bool,
+}
+
+/// What a journal follows.
+enum Follows {
+    /// Nothing: it is live.
+    Nothing,
+    /// Live, but first a record, up to where that is left.
+    Past(Record),
+    /// A record.
+    Record(Record),
+    /// The record of another version of the program.
+    History(History),
 }
 
 /// An event that others may happen inside of.
@@ -93,31 +111,45 @@ impl Journal {
 
     /// A journal that keeps as much as `recording` says. If that is nothing, nothing is written to `ledger`.
     pub fn recording(ledger: Ledger, store: Arc<Store>, recording: Recording) -> Self {
-        Self::new(ledger, store, None, None, recording)
+        Self::new(ledger, store, Follows::Nothing, recording)
+    }
+
+    /// A journal that writes to `ledger` what `reader` reads, up to event `until`, and from there on goes on
+    /// live. Its header was read already.
+    pub fn forking(
+        ledger: Ledger,
+        store: Arc<Store>,
+        reader: Reader,
+        until: Seq,
+        recording: Recording,
+    ) -> Result<Self> {
+        let mut record = Record { reader, next: None, until: Some(until), same_engine: true };
+        record.advance()?;
+        Ok(Self::new(ledger, store, Follows::Past(record), recording))
     }
 
     /// A journal that compares with what `reader` reads. Its header was read already.
     pub fn replaying(header: Header, reader: Reader, store: Arc<Store>, same_engine: bool) -> Result<Self> {
-        let mut record = Record { reader, next: None, same_engine };
+        let mut record = Record { reader, next: None, until: None, same_engine };
         record.advance()?;
         // What was not kept then is named now as it was.
         let recording = Recording::of(&header).unwrap_or_default();
-        Ok(Self::new(Ledger::in_memory(header), store, Some(record), None, recording))
+        Ok(Self::new(Ledger::in_memory(header), store, Follows::Record(record), recording))
     }
 
     /// A journal that compares another version of a program with the record of the one before.
     pub(crate) fn against(header: Header, history: History, store: Arc<Store>) -> Self {
-        Self::new(Ledger::in_memory(header), store, None, Some(history), Recording::Full)
+        Self::new(Ledger::in_memory(header), store, Follows::History(history), Recording::Full)
     }
 
-    fn new(
-        ledger: Ledger,
-        store: Arc<Store>,
-        record: Option<Record>,
-        history: Option<History>,
-        recording: Recording,
-    ) -> Self {
-        let is_live = record.is_none() && history.is_none();
+    fn new(ledger: Ledger, store: Arc<Store>, follows: Follows, recording: Recording) -> Self {
+        let is_live = matches!(follows, Follows::Nothing | Follows::Past(_));
+        let is_past = AtomicBool::new(matches!(follows, Follows::Past(_)));
+        let (record, history) = match follows {
+            Follows::Nothing => (None, None),
+            Follows::Past(record) | Follows::Record(record) => (Some(record), None),
+            Follows::History(history) => (None, Some(history)),
+        };
         let scribe = Arc::new(Scribe::new(ledger, Arc::clone(&store), is_live));
         let inner = Inner {
             scribe: Arc::clone(&scribe),
@@ -132,6 +164,7 @@ impl Journal {
             recording,
             kept: Vec::new(),
             lacks: None,
+            holds_past: false,
             wanted: BTreeSet::new(),
             revoked: Vec::new(),
             stop: None,
@@ -141,6 +174,7 @@ impl Journal {
             scribe,
             is_live,
             recording,
+            is_past,
             has_wanted: AtomicBool::new(false),
             revoked: AtomicUsize::new(0),
         }
@@ -163,7 +197,38 @@ impl Journal {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic while the lock was held would already have ended the run.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if !inner.holds_past && inner.record.as_ref().is_some_and(|record| record.until == Some(inner.events))
+        {
+            inner.record = None;
+            self.is_past.store(false, Ordering::Release);
+        }
+        inner
+    }
+
+    /// Whether this is a fork that still takes its answers from the record.
+    pub fn is_past(&self) -> bool {
+        self.is_past.load(Ordering::Acquire) && self.lock().record.is_some()
+    }
+
+    /// Whether there may be such answers, without a lock.
+    fn has_past(&self) -> bool {
+        self.is_past.load(Ordering::Acquire)
+    }
+
+    /// Keeps to the record until this is called again with `false`, also behind the event where a fork leaves it: the
+    /// last call of its past, which is passed over, ends there.
+    pub(crate) fn hold_past(&self, holds: bool) {
+        self.lock().holds_past = holds;
+    }
+
+    /// Takes over what the record has up to the end of the event `open`, without doing any of it again, and
+    /// gives that event's answer, which is one of `name`.
+    pub(crate) fn pass_to_end(&self, open: Open, name: &str) -> Result<Vec<u8>> {
+        let mut inner = self.lock();
+        let answer = inner.pass_to_end(open.0, name);
+        self.revoked.store(inner.revoked.len(), Ordering::Release);
+        answer
     }
 
     /// Events so far.
@@ -211,6 +276,8 @@ impl Journal {
     fn revoked(&self, tick: u64, known: usize) -> Result<Vec<u32>> {
         let mut inner = self.lock();
         match self.is_live {
+            // Nothing is taken back in the past of a fork.
+            true if inner.record.is_some() => {}
             true => {
                 self.has_wanted.store(false, Ordering::Release);
                 inner.revoke_wanted(tick)?;
@@ -308,9 +375,13 @@ impl Journal {
             inner.open.push(seq);
             return Ok(Open(seq));
         }
-        let (call, request) = inner.call(name, Class::Kernel, tick, request)?;
-        let seq = call.seq;
-        inner.emit(Item { entry: Entry::Begin(call), request, answer: None })?;
+        let seq = inner.events;
+        if inner.record.as_ref().is_some_and(|record| record.until.is_some()) && seq == 0 {
+            inner.begin_fork(name, tick, request)?;
+        } else {
+            let (call, request) = inner.call(name, Class::Kernel, tick, request)?;
+            inner.emit(Item { entry: Entry::Begin(call), request, answer: None })?;
+        }
         inner.events += 1;
         inner.open.push(seq);
         Ok(Open(seq))
@@ -421,6 +492,72 @@ impl Inner {
     fn printed(&mut self, name: &str, request: &[u8]) {
         if let Some(stop) = self.stop.as_mut().filter(|_| name == output::PRINT_EVENT) {
             stop.printed.stdout.extend(&output::printed_line(request).unwrap_or_default());
+        }
+    }
+
+    /// See [`Journal::pass_to_end`].
+    fn pass_to_end(&mut self, seq: Seq, name: &str) -> Result<Vec<u8>> {
+        let mut passing = Passing::new(&self.names);
+        loop {
+            let events = self.events;
+            let no_record = || HostAbort::new(AbortKind::Machine, "there is no record to pass over");
+            let entry = self.record.as_mut().ok_or_else(no_record)?.take(events)?;
+            self.scribe.push(entry.clone().into())?;
+            self.pass_printed(&mut passing, &entry)?;
+            match entry {
+                Entry::Name(id, name) => drop(self.names.insert(name, id)),
+                Entry::Begin(call) => {
+                    self.events += 1;
+                    self.open.push(call.seq);
+                }
+                Entry::Event(call, ret) => {
+                    self.events += 1;
+                    if self.names.get(REVOKE_EVENT) == Some(&call.name) {
+                        self.revoked.extend(ret.grant);
+                    }
+                    self.denied.extend(ret.denied);
+                }
+                Entry::End(ended, ret) => {
+                    self.open.pop();
+                    self.denied.extend(ret.denied);
+                    if ended == seq {
+                        let body = ret.answer.map_err(error_of)?;
+                        let id = self.names.get(name).copied().unwrap_or_default();
+                        return self.bytes_of(&body, id, seq);
+                    }
+                }
+                other => {
+                    let ret = Return { answer: Ok(Body::default()), grant: None, denied: None };
+                    return Err(self.diverged(&other, &Entry::End(seq, ret)));
+                }
+            }
+        }
+    }
+
+    /// Notes what an entry that is passed over printed, for a replay that is to stop.
+    fn pass_printed(&mut self, passing: &mut Passing, entry: &Entry) -> Result<()> {
+        let Some(stop) = &mut self.stop else { return Ok(()) };
+        let Some((call, ret)) = passing.event(entry) else { return Ok(()) };
+        let (Some(name), Ok(answer)) = (passing.names.get(&call.name), &ret.answer) else { return Ok(()) };
+        if let (Some(request), Some(answer)) = (kept(&self.store, &call.request)?, kept(&self.store, answer)?)
+        {
+            stop.note_last(name, &request, &answer);
+        }
+        Ok(())
+    }
+
+    /// The first event of a fork, which may be asked something else than its record was: arguments that the guest
+    /// is told only later.
+    fn begin_fork(&mut self, name: NameId, tick: u64, request: &[u8]) -> Result<()> {
+        let (body, long) = self.scribe.body(request, self.recording.keeps(Class::Kernel));
+        let call = Call { seq: 0, parent: None, name, class: Class::Kernel, tick, request: body };
+        let no_record = || HostAbort::new(AbortKind::Machine, "there is no record to fork from");
+        let expected = self.record.as_mut().ok_or_else(no_record)?.take(0)?;
+        match &expected {
+            Entry::Begin(recorded) if (recorded.name, recorded.class) == (name, Class::Kernel) => {
+                self.scribe.push(Item { entry: Entry::Begin(call), request: long, answer: None })
+            }
+            _ => Err(self.diverged(&expected, &Entry::Begin(call))),
         }
     }
 
@@ -874,6 +1011,36 @@ pub fn error_of(outcome: Outcome) -> Error {
     }
 }
 
+/// Finds whole events among the entries that are passed over, if they may be about the standard streams.
+struct Passing {
+    names: BTreeMap<NameId, String>,
+    begun: Option<Call>,
+}
+
+impl Passing {
+    fn new(names: &BTreeMap<String, NameId>) -> Self {
+        let of_output = names.iter().filter(|(name, _)| output::is_of_output(name));
+        Self { names: of_output.map(|(name, id)| (*id, name.clone())).collect(), begun: None }
+    }
+
+    /// The event that `entry` is, or is the end of.
+    fn event<'e>(&mut self, entry: &'e Entry) -> Option<(Call, &'e Return)> {
+        match entry {
+            Entry::Name(id, name) if output::is_of_output(name) => {
+                self.names.insert(*id, name.clone());
+                None
+            }
+            Entry::Begin(call) => {
+                self.begun = Some(call.clone());
+                None
+            }
+            Entry::Event(call, ret) => Some((call.clone(), ret)),
+            Entry::End(seq, ret) => Some((self.begun.take().filter(|call| call.seq == *seq)?, ret)),
+            _ => None,
+        }
+    }
+}
+
 /// Records what one kernel does. Its ticks follow those of the kernels before it.
 pub struct KernelRecorder {
     journal: Arc<Journal>,
@@ -881,8 +1048,10 @@ pub struct KernelRecorder {
     /// Revoked grants that the kernel knows of.
     known: usize,
     is_new: bool,
-    /// The kernel's standard streams, for a replay that is to stop.
-    console: Console,
+    /// Which console is the kernel's, for a replay that is to stop.
+    console: Option<usize>,
+    /// Whether the call that is crossing was asked in the past of a fork.
+    is_past: bool,
 }
 
 impl KernelRecorder {
@@ -893,7 +1062,7 @@ impl KernelRecorder {
 
     /// A recorder for a kernel that goes on after others ran: `ticks_before` grows by their ticks.
     pub fn with(journal: Arc<Journal>, ticks_before: Arc<AtomicU64>) -> Self {
-        Self { journal, ticks_before, known: 0, is_new: true, console: Console::default() }
+        Self { journal, ticks_before, known: 0, is_new: true, console: None, is_past: false }
     }
 
     fn tick(&self, crossing: &Crossing<'_>) -> u64 {
@@ -905,16 +1074,19 @@ impl Recorder for KernelRecorder {
     fn ask(&mut self, crossing: &Crossing<'_>) -> Result<Option<Vec<u8>>> {
         // Live, only an effect has something to write before it happens.
         let is_written = crossing.function.class == Class::Effect && self.journal.is_recorded();
-        if self.journal.is_live && !is_written {
+        if self.journal.is_live && !is_written && !self.journal.has_past() {
             return Ok(None);
         }
         let class = crossing.function.class;
         let mut inner = self.journal.lock();
         inner.reach(&crossing.function.name, class, self.tick(crossing), crossing.request)?;
+        // Of the last event of a past, the answer is still its own.
+        self.is_past = self.journal.is_live && inner.record.is_some();
         let name = inner.function(crossing.function)?;
         let recorded = inner.ask(name, class, self.tick(crossing), crossing.request)?;
         if let (Some(stop), Some(answer)) = (&mut inner.stop, &recorded) {
-            self.console.note(&crossing.function.name, crossing.request, answer, &mut stop.printed);
+            let console = *self.console.get_or_insert_with(|| stop.add_console());
+            stop.note(console, &crossing.function.name, crossing.request, answer);
         }
         drop(inner);
         self.journal.before(class)?;
@@ -922,10 +1094,13 @@ impl Recorder for KernelRecorder {
     }
 
     fn recorded_request(&mut self, function: &Function) -> Result<Option<Vec<u8>>> {
-        if self.journal.is_live {
+        if self.journal.is_live && !self.journal.has_past() {
             return Ok(None);
         }
         let mut inner = self.journal.lock();
+        if inner.record.is_none() && inner.history.is_none() {
+            return Ok(None);
+        }
         // A name stands before its first event.
         let name = inner.function(function)?;
         if let Some(history) = &mut inner.history {
@@ -939,6 +1114,10 @@ impl Recorder for KernelRecorder {
             // Another event: it differs whatever was asked.
             _ => Ok(Some(Vec::new())),
         }
+    }
+
+    fn is_past(&self) -> bool {
+        self.is_past
     }
 
     fn answered(&mut self, crossing: &Crossing<'_>, answered: Answered<'_>) -> Result<()> {

@@ -23,6 +23,7 @@
 //! - [`probe`]: one program several times, with something different around it
 //! - [`seek`]: a replay that stops at a point, and what is there
 //! - [`bisect`]: where two runs part, and what led to it
+//! - [`snapshot`]: the state between two calls, where a replay may begin; [`fork`]: another future from an event
 //! - [`verify`]: checking that everything a ledger names is there and is itself
 //! - [`report`]: runs and events as data for those who show them
 
@@ -31,6 +32,7 @@ pub mod calls;
 pub mod clock;
 mod copies;
 pub mod export_replay;
+pub mod fork;
 pub mod grants;
 pub mod grants_file;
 mod header;
@@ -55,6 +57,7 @@ pub mod script;
 pub mod secrets;
 pub mod seek;
 pub mod session;
+pub mod snapshot;
 mod strict_toml;
 pub mod target;
 pub mod tree;

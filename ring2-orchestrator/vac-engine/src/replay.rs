@@ -10,6 +10,7 @@ use vac_core::ledger::{Class, Entry, Head, Header, Outcome, Reader, Return, RunI
 use vac_host::engine::{ENGINE, Profile};
 use vac_host::{Compiled, Lens, Watch, inspect};
 
+use crate::calls::Stops;
 use crate::grants;
 use crate::header;
 use crate::history::{Compared, History};
@@ -22,6 +23,7 @@ use crate::run::{HEADER_FORMAT, What, finish, recorded_args, seed_bytes};
 use crate::script;
 use crate::seek::stop::{At, Stop};
 use crate::session::{Ask, Outside, Session, With};
+use crate::snapshot::{self, Listed, Snapshot, Taken, Taker, nearest};
 use crate::target::{Programs, Target};
 
 /// How a replay went. One that differs is an error, [`Divergence`], instead.
@@ -41,6 +43,23 @@ pub struct Replayed {
     pub outcome: Option<Outcome>,
     /// Host time the replay took.
     pub time_ns: u64,
+    /// The snapshot that it began at, if it did not begin at the start.
+    pub from: Option<Listed>,
+    /// Snapshots that were of no use, and why.
+    pub unusable: Vec<String>,
+    /// The snapshots that it left.
+    pub snapshots: Taken,
+}
+
+/// Where a replay begins, and what it leaves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct How {
+    /// Begin at the last snapshot that is not behind this, instead of the start.
+    pub from: Option<snapshot::At>,
+    /// Leave a snapshot after so many ticks, where there can be one.
+    pub snapshot_ticks: Option<u64>,
+    /// Of a run of calls: end behind the call that has this tick.
+    pub until: Option<u64>,
 }
 
 /// What the record says of itself, read and checked once before anything runs.
@@ -54,8 +73,49 @@ struct Record {
     was_guest_stopped: bool,
 }
 
-/// Replays `run`.
-pub fn replay(home: &Home, run: RunId, mut outside: Outside) -> Result<Replayed> {
+/// Replays `run` from its start.
+pub fn replay(home: &Home, run: RunId, outside: Outside) -> Result<Replayed> {
+    replay_once(home, run, None, How::default(), &outside)
+}
+
+/// Replays `run`. A snapshot that cannot be used is named, and the replay begins at an earlier one or at the
+/// start: what it says about the run never rests on one that led to something else.
+pub fn replay_as(home: &Home, run: RunId, how: How, outside: Outside) -> Result<Replayed> {
+    let mut unusable = Vec::new();
+    let mut from = match how.from.map(|at| nearest(home, run, at)) {
+        Some(Ok(found)) => found,
+        Some(Err(error)) => {
+            unusable.push(error.to_string());
+            None
+        }
+        None => None,
+    };
+    while let Some(listed) = from {
+        let replayed = snapshot::load(home, run, &listed)
+            .and_then(|snapshot| replay_once(home, run, Some((listed, snapshot)), how, &outside));
+        match replayed {
+            Err(error) if snapshot::is_of_snapshot(&error) => {
+                unusable.push(error.to_string());
+                // If it cannot be forgotten, it will be found unusable again.
+                let _ = snapshot::forget(home, run, &listed.cid);
+                from = nearest(home, run, snapshot::At::Event(listed.events.saturating_sub(1)))
+                    .unwrap_or_default();
+            }
+            done => return done.map(|replayed| Replayed { unusable, ..replayed }),
+        }
+    }
+    let replayed = replay_once(home, run, None, how, &outside)?;
+    Ok(Replayed { unusable, ..replayed })
+}
+
+fn replay_once(
+    home: &Home,
+    run: RunId,
+    from: Option<(Listed, Snapshot)>,
+    how: How,
+    outside: &Outside,
+) -> Result<Replayed> {
+    let mut outside = outside.clone();
     let record = read(home, run)?;
     let same_engine = text(&record.header, "engine")? == ENGINE;
     let journal = journal(home, run, &record)?;
@@ -63,7 +123,23 @@ pub fn replay(home: &Home, run: RunId, mut outside: Outside) -> Result<Replayed>
     let clock = Arc::clone(&outside.clock);
     outside.console = Arc::new(std::sync::Mutex::new(vac_host::NoConsole));
     outside.watch = Arc::new(RecordWatch { journal: Arc::clone(&journal), operator: outside.watch });
-    let replayed = run_again(home, run, &record, &journal, &Replaced::default(), None, outside);
+    let (listed, from) = from.unzip();
+    let programs = programs_of(&record.header)?;
+    if let Some(from) = &from {
+        from.check(profile(&record.header)?, &programs)?;
+    }
+    let taker = match (how.snapshot_ticks, same_engine) {
+        (Some(ticks), true) => {
+            Some(Taker::new(home, run, profile(&record.header)?, programs, ticks, from.as_ref())?)
+        }
+        _ => None,
+    };
+    let mut stops = Stops { from, taker, until: how.until, ..Stops::default() };
+    let replayed = run_again(home, run, &record, &journal, &Replaced::default(), None, outside, &mut stops);
+    let snapshots = match (stops.taker, &replayed) {
+        (Some(taker), made) if made.is_ok() || stops.is_reached => taker.finish(),
+        _ => Taken::default(),
+    };
     let time_ns = clock.monotonic_ns().saturating_sub(started_ns);
     let done = |events, ticks| Replayed {
         run,
@@ -73,6 +149,9 @@ pub fn replay(home: &Home, run: RunId, mut outside: Outside) -> Result<Replayed>
         ticks,
         outcome: record.outcome.clone(),
         time_ns,
+        from: listed,
+        unusable: Vec::new(),
+        snapshots: snapshots.clone(),
     };
     match replayed {
         Ok((head, ticks)) => {
@@ -82,6 +161,7 @@ pub fn replay(home: &Home, run: RunId, mut outside: Outside) -> Result<Replayed>
             }
             Ok(done(record.events, ticks))
         }
+        Err(_) if stops.is_reached => Ok(done(journal.events(), how.until.unwrap_or_default())),
         Err(Error::Abort(abort)) if record.outcome.is_none() && abort.message == RECORD_ENDS => {
             Ok(done(journal.events(), 0))
         }
@@ -89,15 +169,63 @@ pub fn replay(home: &Home, run: RunId, mut outside: Outside) -> Result<Replayed>
     }
 }
 
-/// Replays `run` from its start until `at`: what was seen there, the events before it, and what came of the replay,
-/// which means nothing if it was stopped. A start that is nearer than that of the run would begin here.
-pub(crate) fn until(
+/// What a replay to a point came to.
+pub(crate) struct Reached {
+    /// What was seen there.
+    pub(crate) stop: Stop,
+    /// The events before it.
+    pub(crate) events: u64,
+    /// What came of the replay, which means nothing if it was stopped.
+    pub(crate) ended: Result<()>,
+    /// The snapshot where it began, if that was not the start.
+    pub(crate) from: Option<Listed>,
+}
+
+/// Replays `run` until `at`, from the nearest snapshot before it. One that is of no use is forgotten.
+pub(crate) fn until(home: &Home, run: RunId, at: At, lens: Lens, outside: &Outside) -> Result<Reached> {
+    let mut from = nearest_before(home, run, at);
+    while let Some(listed) = from {
+        let reached = snapshot::load(home, run, &listed)
+            .and_then(|snapshot| until_from(home, run, at, lens, Some((listed, snapshot)), outside.clone()));
+        let why = match &reached {
+            Err(error) => Some(error),
+            Ok(reached) => reached.ended.as_ref().err().filter(|_| !reached.stop.is_reached()),
+        };
+        if !why.is_some_and(snapshot::is_of_snapshot) {
+            return reached;
+        }
+        // If it cannot be forgotten, it will be found unusable again.
+        let _ = snapshot::forget(home, run, &listed.cid);
+        from = nearest_before(home, run, At::Event(listed.events.saturating_sub(1)));
+    }
+    until_from(home, run, at, lens, None, outside.clone())
+}
+
+/// The last snapshot that nothing before `at` is behind. What was printed before it must be in the record.
+fn nearest_before(home: &Home, run: RunId, at: At) -> Option<Listed> {
+    let at = match at {
+        At::Event(event) => snapshot::At::Event(event),
+        // The first point with so many ticks may be before a snapshot that has as many.
+        At::Tick(tick) => snapshot::At::Tick(tick.checked_sub(1)?),
+    };
+    let Ok(Some(Entry::Header(header))) =
+        Reader::open(Arc::clone(home.storage()), run).and_then(|mut r| r.next())
+    else {
+        return None;
+    };
+    let is_whole = Recording::of(&header) == Some(Recording::Full);
+    nearest(home, run, at).ok().flatten().filter(|_| is_whole)
+}
+
+/// Replays `run` from its start or a snapshot until `at`.
+pub(crate) fn until_from(
     home: &Home,
     run: RunId,
     at: At,
     lens: Lens,
+    from: Option<(Listed, Snapshot)>,
     mut outside: Outside,
-) -> Result<(Stop, u64, Result<()>)> {
+) -> Result<Reached> {
     let record = read(home, run)?;
     let journal = journal(home, run, &record)?;
     journal.stop_at(Stop::new(at, lens));
@@ -105,12 +233,18 @@ pub(crate) fn until(
     if matches!(at, At::Event(_)) {
         outside.watch = Arc::new(RecordWatch { journal: Arc::clone(&journal), operator: outside.watch });
     }
-    let ended = match run_again(home, run, &record, &journal, &Replaced::default(), Some(at), outside) {
+    let (from, snapshot) = from.unzip();
+    if let Some(snapshot) = &snapshot {
+        snapshot.check(profile(&record.header)?, &programs_of(&record.header)?)?;
+    }
+    let mut stops = Stops { from: snapshot, ..Stops::default() };
+    let replaced = Replaced::default();
+    let ended = match run_again(home, run, &record, &journal, &replaced, Some(at), outside, &mut stops) {
         Err(Error::Abort(abort)) if record.outcome.is_none() && abort.message == RECORD_ENDS => Ok(()),
         ended => ended.map(drop),
     };
     let stop = journal.take_stop().unwrap_or_else(|| Stop::new(at, lens));
-    Ok((stop, journal.events(), ended))
+    Ok(Reached { stop, events: journal.events(), ended, from })
 }
 
 /// Whether this engine recorded `run`.
@@ -197,7 +331,7 @@ pub fn upgrade(
     let started_ns = clock.monotonic_ns();
     outside.console = Arc::new(std::sync::Mutex::new(vac_host::NoConsole));
     outside.watch = Arc::new(RecordWatch { journal: Arc::clone(&journal), operator: outside.watch });
-    let ended = run_again(home, run, &record, &journal, replaced, None, outside);
+    let ended = run_again(home, run, &record, &journal, replaced, None, outside, &mut Stops::default());
     let history = journal
         .take_history()
         .ok_or_else(|| HostAbort::new(AbortKind::Machine, "the comparison with the record was lost"))?;
@@ -333,8 +467,9 @@ fn run_again(
     record: &Record,
     journal: &Arc<Journal>,
     replaced: &Replaced,
-    stops: Option<At>,
+    at: Option<At>,
     outside: Outside,
+    stops: &mut Stops<'_>,
 ) -> Result<(Head, u64)> {
     let header = &record.header;
     // What takes the place of a program goes by its name in the record.
@@ -352,9 +487,9 @@ fn run_again(
         })?,
     };
     let seed = seed_bytes(int(header, "seed")?);
-    let limits = limits(record, replaced.is_nothing(), stops)?;
+    let limits = limits(record, replaced.is_nothing(), at)?;
     let programs = Programs::new(&limits, &outside).under(profile(header)?);
-    let programs = if stops.is_some() { programs.looking() } else { programs };
+    let programs = if at.is_some() || stops.need_state() { programs.looking() } else { programs };
     let mut session = Session::replay(home, programs, Arc::clone(journal), run, seed, limits, outside);
     session.replaced.clone_from(&replaced.kernels);
     let trees = grants::trees_to_keep(&grants::in_header(header));
@@ -380,7 +515,8 @@ fn run_again(
         Some(What::Call) if header.get("calls").is_some() => {
             let links = recorded_links(home, header)?;
             let compiled = session.programs.compile_as(home, &target, &links, identity).map_err(of_record)?;
-            crate::calls::replay(session, &target, &compiled, &texts(header, "calls")?, &trees)?
+            let texts = texts(header, "calls")?;
+            crate::calls::replay(session, (&target, &links), &compiled, &texts, &trees, stops)?
         }
         // Before there could be several calls, a header had the parts of its only one.
         Some(What::Call) => {
@@ -415,6 +551,16 @@ fn check_world(programs: &Programs, compiled: &Compiled, what: What, target: &Ta
     Err(Usage::new(format!("`{}` does not export `{export}`, which the run called", target.place)).into())
 }
 
+/// The program of a run and what is linked to it.
+pub(crate) fn programs_of(header: &Header) -> Result<Vec<Cid>> {
+    let links = match header.get("links") {
+        Some(Node::List(items)) => items.as_slice(),
+        _ => &[],
+    };
+    let links = links.iter().filter_map(|item| if let Node::Link(cid) = item { Some(*cid) } else { None });
+    Ok(std::iter::once(link(header, "target")?).chain(links).collect())
+}
+
 /// The linked programs, which the header names and the store has.
 pub(crate) fn recorded_links(home: &Home, header: &Header) -> Result<Vec<Target>> {
     let items = match header.get("links") {
@@ -435,7 +581,7 @@ pub(crate) fn recorded_links(home: &Home, header: &Header) -> Result<Vec<Target>
 /// The limits of the record; where its operator ended it, the tick at which that happened, since
 /// nothing else would end a replay there.
 /// A replay that is to stop at a tick gets no more than that, so that it stops inside of loops, too.
-fn limits(record: &Record, is_same_program: bool, stops: Option<At>) -> Result<Limits> {
+fn limits(record: &Record, is_same_program: bool, at: Option<At>) -> Result<Limits> {
     let field = |name: &str| record.header.get(name).ok_or_else(|| wrong(name, "a limit", None));
     let (ticks, memory) = (field("ticks_max")?, field("memory_max_bytes")?);
     let listed = record.header.get("limits");
@@ -453,7 +599,7 @@ fn limits(record: &Record, is_same_program: bool, stops: Option<At>) -> Result<L
         let most = limits.get(Limit::Ticks).unwrap_or(u64::MAX);
         limits.set(Limit::Ticks, ticks.map(|ticks| ticks.min(most)))?;
     }
-    if let Some(At::Tick(tick)) = stops {
+    if let Some(At::Tick(tick)) = at {
         // Under `det-2` a kernel stops when it is over its limit, and before that when it has reached it.
         let over = u64::from(profile(&record.header)? == Profile::Det2);
         let most = limits.get(Limit::Ticks).unwrap_or(u64::MAX).min(tick.saturating_sub(over));
@@ -499,7 +645,7 @@ pub(crate) fn texts(header: &Header, field: &str) -> Result<Vec<String>> {
     }
 }
 
-fn pairs(header: &Header, field: &str) -> Result<Vec<(String, String)>> {
+pub(crate) fn pairs(header: &Header, field: &str) -> Result<Vec<(String, String)>> {
     let bad = || wrong(field, "a list of pairs of text", header.get(field));
     let Some(Node::List(items)) = header.get(field) else { return Err(bad()) };
     let pair = |item: &Node| match item {

@@ -282,7 +282,7 @@ pub(crate) fn start<'h>(
 }
 
 /// What may differ between equal runs.
-fn note(started_unix_ms: u64, target: &Target, request: &Request) -> Vec<Field> {
+pub(crate) fn note(started_unix_ms: u64, target: &Target, request: &Request) -> Vec<Field> {
     let hosts = request.grants.iter().map(|g| match g.host_path() {
         Some(path) => {
             Node::Text(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string())
@@ -302,7 +302,7 @@ pub(crate) fn text_list(texts: &[String]) -> Node {
     Node::List(texts.iter().map(|text| Node::Text(text.clone())).collect())
 }
 
-fn command_fields(args: &[String], env: &[(String, String)]) -> Vec<Field> {
+pub(crate) fn command_fields(args: &[String], env: &[(String, String)]) -> Vec<Field> {
     let text = |text: &String| Node::Text(text.clone());
     let env = env.iter().map(|(k, v)| Node::List(vec![text(k), text(v)])).collect();
     vec![("args".into(), text_list(args)), ("env".into(), Node::List(env))]
@@ -354,6 +354,10 @@ pub(crate) fn finish(session: Session<'_>, gave: Result<Gave>) -> Result<Finishe
             Err(error) => (outcome_of(&error), None, Some(error)),
         },
         Err(error @ (Error::Divergence(_) | Error::Corrupt(_))) if !session.is_live() => return Err(error),
+        Err(error) if session.journal().is_past() => {
+            session.abandon();
+            return Err(error);
+        }
         Err(error) => (outcome_of(&error), None, Some(error)),
     };
     let summary = session.finish(outcome)?;

@@ -1,6 +1,6 @@
 //! Going back into a run: a replay that stops at a point, and what is there.
 //!
-//! A point is an event, a tick or a time. The replay compares until there as any other does, so what is shown is what
+//! A point is an event, a tick or a time. The replay begins at the nearest snapshot before it, or at the start, and compares until there as any other does, so what is shown is what
 //! was: a record that could not have happened is a divergence, and no state.
 //!
 //! Invariant: the same point of the same record shows the same, wherever and whenever.
@@ -19,10 +19,11 @@ use vac_host::{Lens, Look};
 pub use self::stop::{Asked, At, Running};
 use self::time::Waits;
 use crate::home::Home;
-use crate::replay;
+use crate::replay::{self, Reached};
 use crate::report::{self, EventInfo};
 use crate::run::What;
 use crate::session::Outside;
+use crate::snapshot::Listed;
 
 /// Bytes of each standard stream that are kept.
 pub const OUTPUT_MAX_BYTES: usize = 16 << 20;
@@ -87,6 +88,8 @@ pub struct Sought {
     pub stdout: Output,
     /// Standard error until there.
     pub stderr: Output,
+    /// The snapshot where the replay began, if that was not the start. It changes nothing of all this.
+    pub from: Option<Listed>,
 }
 
 /// How far a run goes.
@@ -105,11 +108,11 @@ pub fn seek(home: &Home, run: RunId, point: Point, lens: Lens, outside: Outside)
     let goal = if let Point::Time(time_ns) = point { Some(time_ns) } else { None };
     let extent = extent(home, run, goal)?;
     let at = resolve(run, point, extent)?;
-    let (stop, events, ended) = replay::until(home, run, at, lens, outside)?;
+    let Reached { stop, events, ended, from } = replay::until(home, run, at, lens, &outside)?;
     if !stop.is_reached() {
         ended?;
     }
-    sought(home, run, (stop, events), extent)
+    Ok(Sought { from, ..sought(home, run, (stop, events), extent)? })
 }
 
 /// What the replay of `run` did instead of what was recorded, when it differed: the call, whole, and the guest's stack.
@@ -121,7 +124,8 @@ pub fn look_at_divergence(
     outside: Outside,
 ) -> Option<(Asked, Option<Look>)> {
     let at = At::Event(divergence.seq);
-    let (stop, ..) = replay::until(home, run, at, Lens::default(), outside).ok()?;
+    // From the start, as the replay that differed.
+    let Reached { stop, .. } = replay::until_from(home, run, at, Lens::default(), None, outside).ok()?;
     Some((stop.asked?, stop.look))
 }
 
@@ -265,5 +269,6 @@ fn sought(home: &Home, run: RunId, (stop, events): (stop::Stop, u64), extent: Ex
         is_end,
         stdout: stop.printed.stdout.into(),
         stderr: stop.printed.stderr.into(),
+        from: None,
     })
 }

@@ -13,7 +13,7 @@ use vac_core::canon::{self, Encode, Node, Writer, encode};
 use vac_core::caps::{Quotas, Resource};
 use vac_core::cid::{Cid, Codec};
 use vac_core::fault::{Corrupt, Error, HostAbort, Result};
-use vac_core::ledger::{Body, Class, Committer, Head, Header, Ledger, Outcome, RunId};
+use vac_core::ledger::{self, Body, Class, Committer, Head, Header, Ledger, Outcome, Reader, RunId};
 use vac_core::store::Store;
 use vac_host::http::{Http, Secret, Serve};
 use vac_host::net::NetGrant;
@@ -30,6 +30,7 @@ use crate::limits::{Limit, Limits};
 use crate::recording::Recording;
 use crate::revoke;
 use crate::scribe::abort_of;
+use crate::snapshot::{Place, Snapshot};
 use crate::target::{Programs, Target};
 use crate::tree;
 
@@ -52,6 +53,7 @@ const NOTED_TIMES_MAX: usize = 50_000;
 const FIRST_GROUP_AFTER: Duration = Duration::from_millis(20);
 
 /// Where a run takes its time, its end and its console from.
+#[derive(Clone)]
 pub struct Outside {
     /// The host's clocks.
     pub clock: Arc<dyn HostClock>,
@@ -210,10 +212,42 @@ impl<'h> Session<'h> {
         }
         let (ledger, committer) = Ledger::create(Arc::clone(home.storage()), run, header)?;
         let journal = Arc::new(Journal::recording(ledger, Arc::clone(home.store()), recording));
+        Ok(Self::writing(home, programs, journal, committer, run, seed, limits, outside))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "private, and called with what a run is made of")]
+    fn writing(
+        home: &'h Home,
+        programs: Programs,
+        journal: Arc<Journal>,
+        committer: Committer,
+        run: RunId,
+        seed: [u8; 32],
+        limits: Limits,
+        outside: Outside,
+    ) -> Self {
         let (storage, heard) = (Arc::clone(home.storage()), Arc::clone(&journal));
         let listen = move || heard.want_back(&revoke::wanted(&*storage, run));
         let flusher = Flusher::start(Arc::clone(&journal), Arc::clone(home.store()), committer, listen);
-        Ok(Self::new(home, programs, journal, Some(flusher), run, seed, limits, outside))
+        Self::new(home, programs, journal, Some(flusher), run, seed, limits, outside)
+    }
+
+    /// Starts a run that follows the record of another up to an event, and is recorded from its start.
+    #[expect(clippy::too_many_arguments, reason = "called once, with what a run is made of")]
+    pub(crate) fn fork(
+        home: &'h Home,
+        programs: Programs,
+        header: Header,
+        seed: [u8; 32],
+        limits: Limits,
+        recording: Recording,
+        outside: Outside,
+        past: (Reader, u64),
+    ) -> Result<Self> {
+        let run = RunId::new(outside.clock.unix_ms(), outside.clock.random_u32());
+        let (ledger, committer) = Ledger::create(Arc::clone(home.storage()), run, header)?;
+        let journal = Journal::forking(ledger, Arc::clone(home.store()), past.0, past.1, recording)?;
+        Ok(Self::writing(home, programs, Arc::new(journal), committer, run, seed, limits, outside))
     }
 
     /// Starts a replay of `run` through `journal`.
@@ -365,6 +399,8 @@ impl<'h> Session<'h> {
             }
             // A replay that went wrong has no answer to compare.
             Err(error @ (Error::Divergence(_) | Error::Corrupt(_))) if !self.is_live() => Err(error),
+            // Nor has a fork whose past could not be had.
+            Err(error) if self.journal.is_past() => Err(error),
             Err(error) => {
                 let recorded = self.journal.recorded_abort(open);
                 let outcome = recorded.clone().unwrap_or_else(|| outcome_of(&error));
@@ -463,6 +499,23 @@ impl<'h> Session<'h> {
         Before { events: self.journal.events(), started_ns: self.outside.clock.monotonic_ns() }
     }
 
+    /// Where in its record it is, after `calls` calls.
+    pub(crate) fn place(&self, calls: u64) -> Place {
+        let (head, entries) = (self.journal.head(), self.journal.entries());
+        Place { calls, events: self.journal.events(), entries, head, tick: self.ticks }
+    }
+
+    /// What is used up of each resource.
+    pub(crate) fn quotas_used(&self) -> [u64; Resource::COUNT] {
+        self.quotas.all_used()
+    }
+
+    /// Goes on with what was used up when a snapshot was taken. The instance that it gives back holds this much.
+    pub(crate) fn thaw(&mut self, snapshot: &Snapshot) -> Held {
+        self.quotas = self.quotas.clone().with_used(snapshot.used);
+        Held { resources: snapshot.held, handles: 0 }
+    }
+
     /// Counts ticks of a kernel.
     pub(crate) fn add_ticks(&mut self, ticks: u64) {
         self.ticks = self.ticks.saturating_add(ticks);
@@ -532,6 +585,14 @@ impl<'h> Session<'h> {
         })
     }
 
+    /// Leaves nothing behind: for a fork whose past could not be had.
+    pub(crate) fn abandon(self) {
+        let Some(flusher) = self.flusher else { return };
+        flusher.stop();
+        // What is left looks like a run that was killed.
+        let _ = ledger::remove(&**self.home.storage(), self.run);
+    }
+
     /// The result of a call as the outcome's body.
     pub fn result_body(&self, bytes: &[u8]) -> Result<Body> {
         if let Some(body) = Body::inline(bytes) {
@@ -545,7 +606,8 @@ impl<'h> Session<'h> {
 }
 
 /// What a kernel gives back when it ends; until then it counts for all of them.
-const OF_INSTANCES: [Resource; 3] = [Resource::MemoryBytes, Resource::TableElements, Resource::OpenFiles];
+pub(crate) const OF_INSTANCES: [Resource; 3] =
+    [Resource::MemoryBytes, Resource::TableElements, Resource::OpenFiles];
 
 /// What one kernel that lives holds of what the run may have.
 #[derive(Debug, Default)]
@@ -553,6 +615,13 @@ pub(crate) struct Held {
     /// Of each of [`OF_INSTANCES`].
     resources: [u64; OF_INSTANCES.len()],
     handles: usize,
+}
+
+impl Held {
+    /// How much of each of [`OF_INSTANCES`].
+    pub(crate) fn resources(&self) -> [u64; OF_INSTANCES.len()] {
+        self.resources
+    }
 }
 
 /// What is used up for good, whichever kernel it was.
@@ -647,6 +716,13 @@ impl Flusher {
         let (j, s, e) = (Arc::clone(&journal), Arc::clone(&store), Arc::clone(&ending));
         let thread = std::thread::spawn(move || flush(&j, &s, &e, committer, &listen));
         Self { journal, store, ending, thread }
+    }
+
+    /// Ends without them.
+    fn stop(self) {
+        self.ending.store(true, Ordering::Release);
+        self.thread.thread().unpark();
+        drop(self.thread.join());
     }
 
     /// The last group, and the close record.

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use vac_core::cid::Cid;
 use vac_core::fault::{HostAbort, Result, Usage, quote};
 use vac_host::limits::MODULE_DEFAULT_BYTES;
+use vac_host::state::fixed_parts;
 use vac_host::{Backend, Compiled, Compiler, Engine, Loaded, Profile, inspect, load};
 
 use crate::home::Home;
@@ -169,6 +170,16 @@ impl Programs {
             None => root,
         };
         inspect::program(self.engine()?, &loaded, Some(&**home.storage()), &*self.compiler)
+    }
+
+    /// Why a run of `target` with `links` can have no snapshots, as far as its code says.
+    pub(crate) fn fixed_parts(&self, target: &Target, links: &[Target]) -> Result<Option<String>> {
+        let root = self.load(target)?;
+        if links.is_empty() {
+            return fixed_parts(&root);
+        }
+        let linked = link_all(&root, links)?;
+        fixed_parts(&load::load(&linked, &target.place)?)
     }
 
     fn load<'t>(&self, target: &'t Target) -> Result<Loaded<'t>> {

@@ -10,6 +10,7 @@ use vac_core::ledger::{Body, Call, Entry, Head, Outcome, Reader, Return, RunId, 
 use vac_core::store::Store;
 
 use crate::home::Home;
+use crate::snapshot;
 
 /// What was found of one run.
 #[derive(Debug)]
@@ -75,11 +76,26 @@ pub fn live_objects(home: &Home) -> Result<BTreeSet<Cid>> {
         }
     }
     live.extend(home.store().pins()?.into_values());
+    live.extend(of_snapshots(home)?);
     // What is below something that cannot be read now is not garbage: nothing is collected then.
     with_all_below(home.store(), live, &mut |cid, why| match why {
         Some(why) => Err(why),
         None => Err(Corrupt::new("structure", "the store", format!("the object {cid}"), "nothing").into()),
     })
+}
+
+/// What the snapshots of all runs need, as far as it is there: they can be lost.
+fn of_snapshots(home: &Home) -> Result<BTreeSet<Cid>> {
+    let listed = home.runs()?.into_iter().flat_map(|run| snapshot::list(home, run).unwrap_or_default());
+    let mut lost = BTreeSet::new();
+    let roots = listed.map(|listed| listed.cid).collect();
+    let mut all = with_all_below(home.store(), roots, &mut |cid, _| {
+        lost.insert(*cid);
+        Ok(())
+    })?;
+    // A page that is gone is no structure, and was not looked at.
+    all.retain(|cid| !lost.contains(cid) && matches!(home.store().len_of(cid), Ok(Some(_))));
+    Ok(all)
 }
 
 /// `roots` and everything below those that are structures: directories, maps of memories. `lost` is asked about

@@ -80,6 +80,9 @@ pub(crate) enum Command {
     Seek(Seek),
     /// Show the first event in which two runs differ, and what led to it.
     Bisect(Bisect),
+    /// Start another future of a run at one of its events.
+    #[command(after_help = limits::table())]
+    Fork(Fork),
     /// Take a grant back from a run that goes on.
     Revoke(Revoke),
     /// Check the chain of a run, and hash everything it names again.
@@ -284,6 +287,11 @@ pub(crate) enum RunsCommand {
         #[arg(required = true)]
         runs: Vec<String>,
     },
+    /// List the snapshots that replays of a run of calls left, for later ones to begin at.
+    Snapshots {
+        /// A run: its identity, the beginning or end of it, or `last`.
+        run: String,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -330,8 +338,35 @@ pub(crate) struct Replay {
     /// Go on after the first difference, and list all of them.
     #[arg(long, requires = "with")]
     pub(crate) lenient: bool,
+    /// Begin at the last snapshot, instead of the start. What is passed over is read and hashed.
+    #[arg(long)]
+    pub(crate) from_snapshot: bool,
+    /// Leave a snapshot after this many ticks, between two calls of `vac call`; 0 leaves none.
+    #[arg(long, value_name = "TICKS", default_value_t = vac_engine::snapshot::TICKS_BETWEEN)]
+    pub(crate) snapshots: u64,
     #[command(flatten)]
     pub(crate) patience: Patience,
+}
+
+/// `vac fork`.
+#[derive(Debug, Args)]
+pub(crate) struct Fork {
+    /// A run of `vac call`, or of `vac run` with a program: its identity, the beginning or end of it, or `last`.
+    pub(crate) run: String,
+    /// The event at which the fork leaves the run, as `vac log` numbers them; that after the last is the end. Of a run of
+    /// calls, where the call begins that has it.
+    #[arg(long, value_name = "EVENT")]
+    pub(crate) event: u64,
+    #[command(flatten)]
+    pub(crate) allowed: Allowed,
+    #[command(flatten)]
+    pub(crate) within: Within,
+    /// Give the program all that is granted, whatever its manifest asks for.
+    #[arg(long)]
+    pub(crate) no_manifest: bool,
+    /// New calls, `export(args)`, in the same instance; or arguments of a command that was not told them yet.
+    #[arg(last = true, value_name = "NEW")]
+    pub(crate) new: Vec<String>,
 }
 
 #[derive(Debug, Args)]

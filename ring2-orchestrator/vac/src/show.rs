@@ -8,6 +8,7 @@ use vac_engine::grants::Grant;
 use vac_engine::manifest::{self, Ask};
 use vac_engine::report::{RunInfo, show_outcome};
 use vac_engine::session::{KernelUse, Summary};
+use vac_engine::snapshot::Listed;
 
 use crate::ui;
 
@@ -124,4 +125,14 @@ pub(crate) fn shorten(text: &str, max: usize) -> String {
         None => text.to_owned(),
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
     }
+}
+
+/// A snapshot of a run.
+pub(crate) fn snapshot_json(listed: &Listed) -> Value {
+    json!({
+        "calls": listed.calls,
+        "event": listed.events,
+        "tick": listed.tick,
+        "cid": listed.cid.to_string(),
+    })
 }

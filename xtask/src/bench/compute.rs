@@ -96,7 +96,7 @@ impl Vac {
         Self::start_in(Engine::new().map_err(text)?, bytes)
     }
 
-    fn start_in(engine: Engine, bytes: &[u8]) -> Result<Self> {
+    pub(super) fn start_in(engine: Engine, bytes: &[u8]) -> Result<Self> {
         let loaded = load::load(bytes, "the benchmark").map_err(text)?;
         let compiled = Arc::new(engine.compile(&loaded, None).map_err(text)?);
         let recorder = Box::new(NoRecorder);

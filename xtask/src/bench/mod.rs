@@ -18,6 +18,7 @@ mod ledger;
 mod memory;
 mod plain;
 mod replay;
+mod replay_snap;
 mod store;
 mod study;
 mod timing;
@@ -31,7 +32,7 @@ use figure::Figure;
 type Bench = fn() -> Result<Vec<Figure>>;
 
 /// What is measured, by name.
-const BENCHES: [(&str, Bench); 15] = [
+const BENCHES: [(&str, Bench); 16] = [
     ("compute", compute::run),
     ("compile", compile::run),
     ("call", calls::run),
@@ -46,6 +47,7 @@ const BENCHES: [(&str, Bench); 15] = [
     ("memory", memory::run),
     ("memory-policies", memory::policies),
     ("replay", replay::run),
+    ("replay-snapshots", replay_snap::run),
     ("replay-study", study::run),
 ];
 

@@ -18,6 +18,7 @@ use crate::fs::{ErrorCode, FsResult, OpenFile};
 use crate::held::Held;
 use crate::host::{Host, Object, Out, handle_of, refused};
 use crate::limits::{POLL_MAX, READ_MAX_BYTES, WRITE_MAX_BYTES};
+use crate::past;
 use crate::piece::{Piece, ROOM_BYTES};
 use crate::socket::{self, Interest, Socket};
 use crate::wall::Wall;
@@ -84,6 +85,9 @@ pub(crate) enum StreamError {
 }
 
 impl Wire for StreamError {
+    fn has_handle(&self) -> bool {
+        matches!(self, Self::LastOperationFailed(_))
+    }
     fn put(&self, to: &mut Writer) {
         match self {
             Self::LastOperationFailed(error) => Some(error.rep()).put(to),
@@ -318,6 +322,8 @@ fn take_if(host: &mut Host, rep: u32, max: usize, waits: bool) -> Result<Option<
             host.deny("stdin");
             Ok(Vec::new())
         }
+        // What was read of it then is not there any more.
+        Input::Stdin if host.is_past => return Err(past::nothing()),
         Input::Stdin => match host.console.read(max) {
             Ok(bytes) => Ok(bytes),
             Err(e) => Err(of_console(e)?),
@@ -411,6 +417,8 @@ pub(crate) fn give(host: &mut Host, rep: u32, bytes: &[u8]) -> Result<FsResult<(
     host.allowed_by(host.table.grant(handle));
     host.give_out(bytes.len())?;
     let written = match &output {
+        // It is there already.
+        Output::Console(_) | Output::File { .. } if host.is_past => Ok(()),
         Output::Console(to) => match host.console.write(*to, bytes) {
             Ok(()) => Ok(()),
             Err(e) => Err(of_console(e)?),

@@ -47,6 +47,12 @@ pub(crate) struct Console {
 pub(crate) const PRINT_EVENT: &str = "vac:script/print";
 const STREAMS: &str = "wasi:io/streams#";
 
+/// Whether an event of this name may say something about the standard streams.
+pub(crate) fn is_of_output(name: &str) -> bool {
+    ["wasi:cli/stdout#", "wasi:cli/stderr#", STREAMS].iter().any(|start| name.starts_with(start))
+        && !name.contains("input-stream")
+}
+
 impl Console {
     /// Notes what an event of its kernel says about the standard streams.
     pub(crate) fn note(&mut self, name: &str, request: &[u8], answer: &[u8], printed: &mut Printed) {

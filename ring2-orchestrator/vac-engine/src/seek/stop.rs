@@ -8,7 +8,7 @@ use vac_core::fault::{AbortKind, Error, HostAbort, Result};
 use vac_core::ledger::{Class, Seq};
 use vac_host::{Lens, Look};
 
-use super::output::Printed;
+use super::output::{Console, Printed};
 
 /// Where a replay is to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +58,8 @@ pub(crate) struct Stop {
     pub(crate) running: Option<Running>,
     /// What was printed.
     pub(crate) printed: Printed,
+    /// The standard streams of each kernel.
+    consoles: Vec<Console>,
     /// Whether a kernel returned past the tick: it is only counted where loops and calls begin.
     is_passed: bool,
 }
@@ -71,7 +73,29 @@ impl Stop {
             look: None,
             running: None,
             printed: Printed::default(),
+            consoles: Vec::new(),
             is_passed: false,
+        }
+    }
+
+    /// The console of one more kernel.
+    pub(crate) fn add_console(&mut self) -> usize {
+        self.consoles.push(Console::default());
+        self.consoles.len() - 1
+    }
+
+    /// Notes what an event of the kernel with this console says about its standard streams.
+    pub(crate) fn note(&mut self, console: usize, name: &str, request: &[u8], answer: &[u8]) {
+        if let Some(console) = self.consoles.get_mut(console) {
+            console.note(name, request, answer, &mut self.printed);
+        }
+    }
+
+    /// The same, of an event that is passed over. Only runs with one kernel have such, and between its start and a
+    /// snapshot it got no handle and gave none up.
+    pub(crate) fn note_last(&mut self, name: &str, request: &[u8], answer: &[u8]) {
+        if let Some(last) = self.consoles.len().checked_sub(1) {
+            self.note(last, name, request, answer);
         }
     }
 

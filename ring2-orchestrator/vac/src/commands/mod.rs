@@ -9,6 +9,7 @@ use crate::host;
 mod bisect;
 mod call;
 mod export_replay;
+mod fork;
 mod inspect;
 mod learn;
 mod log;
@@ -40,6 +41,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<u8> {
         Command::Probe(args) => probe::probe(&global, args),
         Command::Seek(args) => seek::seek(&global, &args),
         Command::Bisect(args) => bisect::bisect(&global, &args),
+        Command::Fork(args) => fork::fork(&global, args),
         Command::Revoke(args) => revoke::revoke(&global, &args),
         Command::Verify(args) => verify::verify(&global, &args),
         Command::Mem(args) => mem::mem(&global, args),

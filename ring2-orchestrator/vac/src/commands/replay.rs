@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 use vac_core::fault::{Divergence, Error, Result, quote, quote_line};
 use vac_core::ledger::RunId;
+use vac_engine::replay::How;
 use vac_engine::report::{self, EventInfo, show_outcome};
 use vac_engine::seek::Asked;
+use vac_engine::snapshot::At;
 use vac_engine::{Home, Limits, seek};
 use vac_host::NoConsole;
 
@@ -14,7 +16,7 @@ use super::log::{event_json, table};
 use super::seek::{stack_json, stack_table};
 use crate::cli::{Global, Replay};
 use crate::ui::{self, Progress};
-use crate::{exit, host, limits};
+use crate::{exit, host, limits, show};
 
 pub(crate) fn replay(global: &Global, args: &Replay) -> Result<u8> {
     let home = super::home(global)?;
@@ -24,8 +26,13 @@ pub(crate) fn replay(global: &Global, args: &Replay) -> Result<u8> {
         return super::upgrade::upgrade(global, args, &home, run, &limits);
     }
     let progress = Progress::start(&format!("replaying {run}"), global.quiet || global.json);
-    let replayed =
-        vac_engine::replay::replay(&home, run, host::outside(|_| Arc::new(Mutex::new(NoConsole)), &limits));
+    let how = How {
+        from: args.from_snapshot.then_some(At::End),
+        snapshot_ticks: Some(args.snapshots).filter(|ticks| *ticks > 0),
+        until: None,
+    };
+    let outside = host::outside(|_| Arc::new(Mutex::new(NoConsole)), &limits);
+    let replayed = vac_engine::replay::replay_as(&home, run, how, outside);
     progress.stop();
     let replayed = match replayed {
         Err(Error::Divergence(divergence)) => return differs(global, &home, run, divergence, &limits),
@@ -43,8 +50,24 @@ pub(crate) fn replay(global: &Global, args: &Replay) -> Result<u8> {
             "ticks": replayed.ticks,
             "outcome": outcome,
             "time_ns": replayed.time_ns,
+            "from": replayed.from.as_ref().map(show::snapshot_json),
+            "unusable": replayed.unusable,
+            "snapshots": replayed.snapshots.new,
+            "no_snapshots": replayed.snapshots.refused,
         }));
         return Ok(exit::OK);
+    }
+    for why in &replayed.unusable {
+        ui::note(format!("a snapshot could not be used: {}", ui::quote_lines(why)));
+    }
+    if let Some(from) = &replayed.from {
+        ui::print(format_args!(
+            "from  the snapshot before event {} at tick {}; what is before it was read, and not run\n",
+            ui::count(from.events),
+            ui::count(from.tick)
+        ));
+    } else if args.from_snapshot {
+        ui::note("no snapshot could be used: it was replayed from the start");
     }
     let word = if outcome.is_some() { "equal" } else { "equal so far" };
     ui::print(format_args!(
@@ -63,6 +86,15 @@ pub(crate) fn replay(global: &Global, args: &Replay) -> Result<u8> {
                 None => "before its first event".to_owned(),
             }
         )),
+    }
+    if replayed.snapshots.new > 0 {
+        ui::note(format!(
+            "{} snapshots are new; `--from-snapshot` begins at the last",
+            replayed.snapshots.new
+        ));
+    }
+    if let Some(why) = &replayed.snapshots.refused {
+        ui::note(format!("no snapshots: {}", ui::quote_lines(why)));
     }
     if !replayed.same_engine {
         ui::note("recorded by another engine: outputs and order were compared, ticks were not");

@@ -6,6 +6,7 @@ use serde_json::json;
 use vac_core::fault::Result;
 use vac_core::ledger;
 use vac_engine::report::{self, RunInfo};
+use vac_engine::snapshot;
 
 use crate::cli::{Global, Runs, RunsCommand};
 use crate::{exit, show, ui};
@@ -13,6 +14,7 @@ use crate::{exit, show, ui};
 pub(crate) fn runs(global: &Global, args: &Runs) -> Result<u8> {
     match &args.command {
         Some(RunsCommand::Rm { runs }) => rm(global, runs),
+        Some(RunsCommand::Snapshots { run }) => snapshots(global, run),
         None => list(global, args),
     }
 }
@@ -30,6 +32,29 @@ fn rm(global: &Global, runs: &[String]) -> Result<u8> {
     } else {
         found.iter().for_each(|run| ui::print(format_args!("removed {run}\n")));
     }
+    Ok(exit::OK)
+}
+
+fn snapshots(global: &Global, run: &str) -> Result<u8> {
+    let home = super::home_to_read(global)?;
+    let run = home.find_run(run)?;
+    let listed = snapshot::list(&home, run)?;
+    if global.json {
+        let listed: Vec<_> = listed.iter().map(show::snapshot_json).collect();
+        ui::print_json(&json!({ "run": run.to_string(), "snapshots": listed }));
+        return Ok(exit::OK);
+    }
+    if listed.is_empty() {
+        ui::note(format!("run `{run}` has no snapshots; a replay of it that is long enough leaves some"));
+        return Ok(exit::OK);
+    }
+    let row = |listed: &snapshot::Listed| {
+        let memory = snapshot::load(&home, run, listed).map(|snapshot| snapshot.memory.to_string());
+        let memory = memory.unwrap_or_else(|_| ui::red("damaged"));
+        vec![ui::count(listed.calls), ui::count(listed.events), ui::count(listed.tick), memory]
+    };
+    let head = [">CALLS", ">EVENT", ">TICK", "MEMORY"];
+    ui::print(ui::table(&head, listed.iter().map(row).collect()));
     Ok(exit::OK)
 }
 

@@ -231,6 +231,7 @@ fn as_json(sought: &Sought, args: &Seek, store: &vac_core::store::Store) -> Valu
         "stderr": stream(&sought.stderr.bytes),
         "stdout_dropped_bytes": sought.stdout.dropped_bytes,
         "stdout_unseen_bytes": sought.stdout.unseen_bytes,
+        "from": sought.from.as_ref().map(show::snapshot_json),
     })
 }
 

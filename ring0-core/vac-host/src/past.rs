@@ -1,0 +1,135 @@
+//! Doing again what a record says was done, so that the host can go on behind it.
+//!
+//! A fork takes the answers of its past from a record, and then goes on itself. For that the host needs what
+//! stands behind the handles that the guest got: files, streams with their places, clocks. So beside each answer of the
+//! past the host acts again, without any effect: nothing is written, created or cut off, and nothing is taken from
+//! the standard input. What it would answer now must be what the record has, where that means anything to the host;
+//! else the fork is refused, and says at which event.
+//!
+//! | class | is done again |
+//! |---|---|
+//! | computed, local | all, and must give the same |
+//! | read | of streams and of what gave a handle, and must give the same; what tells files apart |
+//! | effect | opening a file that is there, and the place of a stream that writes; nothing else may have given a handle |
+//! | anything of the network | refused: nobody has the other end any more |
+
+use vac_core::canon::Writer;
+use vac_core::fault::{Error, Fault, Result, Usage, cut};
+use vac_core::ledger::Class;
+
+use crate::host::Host;
+use crate::wall::{Crossing, told};
+use crate::wire::Wire;
+
+/// The kind of the fault by which an act of the past says that it leaves nothing behind.
+const NOTHING: &str = "past";
+/// What is shown of an answer that differs.
+const SHOWN_MAX_BYTES: usize = 64;
+
+/// What an act of the past ends with that would take something from the outside.
+pub(crate) fn nothing() -> Error {
+    Fault { kind: NOTHING, message: "this was done before".to_owned() }.into()
+}
+
+/// What gives numbers to files that were not seen before.
+const LOOKS: [&str; 5] = [
+    "descriptor.stat",
+    "descriptor.stat-at",
+    "descriptor.metadata-hash",
+    "descriptor.metadata-hash-at",
+    "descriptor.is-same-object",
+];
+
+/// How much of a call is done again.
+enum Again {
+    /// Nothing.
+    No,
+    /// All, and the answer must be the same.
+    Same,
+    /// If a handle came of it, and that must be the same.
+    Handle,
+    /// All, whatever the answer is now: it gives files their numbers.
+    Look,
+    /// It cannot be.
+    Refused,
+}
+
+fn again_of(crossing: &Crossing<'_>) -> Again {
+    let name = crossing.function.name.as_str();
+    if name.starts_with("wasi:sockets/") || name.starts_with("wasi:http/") {
+        return Again::Refused;
+    }
+    match crossing.function.class {
+        Class::Computed | Class::Local => Again::Same,
+        Class::Read if name.starts_with("wasi:io/") => Again::Same,
+        Class::Read if LOOKS.iter().any(|look| name.ends_with(look)) => Again::Look,
+        Class::Read if name.starts_with("wasi:filesystem/") => Again::Handle,
+        Class::Effect if name.ends_with("#[method]descriptor.open-at") => Again::Handle,
+        Class::Effect if name.starts_with("wasi:io/streams#[method]output-stream.") => Again::Same,
+        Class::Read | Class::Effect | Class::Kernel => Again::No,
+    }
+}
+
+/// Does `act` again as far as that is without effect. `recorded` is what came of it then.
+pub(crate) fn again<R: Wire>(
+    host: &mut Host,
+    crossing: &Crossing<'_>,
+    recorded: &[u8],
+    gave_handle: bool,
+    act: impl FnOnce(&mut Host) -> Result<R>,
+) -> Result<()> {
+    let how = again_of(crossing);
+    match how {
+        Again::Refused => return Err(network(crossing)),
+        Again::No if gave_handle => {
+            return Err(differs(crossing, "something that only an effect gives", recorded));
+        }
+        Again::No => return Ok(()),
+        // What could not be opened then may be there now, and would get a number.
+        Again::Handle if !gave_handle => return Ok(()),
+        Again::Same | Again::Handle | Again::Look => {}
+    }
+    host.is_past = true;
+    let done = act(host).or_else(told);
+    host.is_past = false;
+    host.end_call();
+    match done {
+        _ if matches!(how, Again::Look) => Ok(()),
+        Ok(result) => {
+            let mut form = Writer::default();
+            result.put(&mut form);
+            let bytes = form.into_bytes();
+            if bytes == recorded { Ok(()) } else { Err(differs(crossing, &hex(&bytes), recorded)) }
+        }
+        Err(Error::Fault(fault)) if fault.kind == NOTHING => Ok(()),
+        Err(Error::Fault(fault)) => Err(differs(crossing, &fault.message, recorded)),
+        Err(other) => Err(other),
+    }
+}
+
+fn network(crossing: &Crossing<'_>) -> Error {
+    let message = format!(
+        "the run used the network before this point: `{}` at tick {}",
+        crossing.function.name, crossing.tick
+    );
+    Usage::new(message).hint("fork it at an event before that; `vac log RUN` shows them").into()
+}
+
+fn differs(crossing: &Crossing<'_>, now: &str, recorded: &[u8]) -> Error {
+    let message = format!(
+        "the world is not what it was: `{}` at tick {} gave {}, and now it would give {now}",
+        crossing.function.name,
+        crossing.tick,
+        hex(recorded)
+    );
+    let hint = "a fork needs the files and folders that its past had open: grant the same ones, as they were";
+    Usage::new(message).hint(hint).into()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let shown: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    match cut(&shown, SHOWN_MAX_BYTES) {
+        whole if whole.len() == shown.len() => whole.to_owned(),
+        start => format!("{start}… ({} bytes)", bytes.len()),
+    }
+}

@@ -1,0 +1,338 @@
+//! The state of an instance between two calls: taken out, and put into a fresh instance of the same program.
+//!
+//! Between two calls no frame of the guest is on the stack. What it will do next depends on its linear memories,
+//! its mutable globals, its tables, the segments that it dropped, the handles that it holds, and what the host
+//! computes for it: ticks, waits and entropy. Memories, globals, ticks and entropy are taken here. The others
+//! must be what a fresh instance has: [`fixed_parts`] looks at the program's code for what could change them, and
+//! [`Instance::freeze`] at this instance.
+//!
+//! Globals and memories of a component are nobody's exports. The engine gives handles of all that a store has
+//! to whoever handles a trap, for core dumps; but a store in which anything trapped runs no component any more. So the
+//! program is started once more in a store of its own, where nothing is granted, and a module that only traps beside
+//! it. What is found there is at the same places of every store in which this program was started: a handle is the
+//! store's number and that place.
+//!
+//! Invariant: a fresh instance that [`Instance::thaw`] changed goes on as the frozen one would have; what cannot
+//! be known to is refused by [`Instance::freeze`], with the reason.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use vac_core::caps::Resource;
+use vac_core::fault::{Corrupt, Error, Result};
+use wasmparser::{ComponentType, CompositeInnerType, Operator, Parser, Payload};
+use wasmtime::{Global, GlobalType, Memory, Mutability, Ref, Store, V128, Val, ValType};
+
+use crate::dirty::{CHUNK_BYTES, Tracker};
+use crate::engine::{Engine, machine};
+use crate::host::Setup;
+use crate::instance::{Budget, Instance};
+use crate::load::{Loaded, is_concurrent, malformed};
+use crate::wall::{NoRecorder, State};
+use crate::{look, schedule};
+
+/// Ticks that the program may take to start where nothing is granted.
+const SCOUT_TICKS_MAX: u64 = 1_000_000_000;
+
+/// What an instance is, but for the bytes of its memories.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frozen {
+    /// Ticks that it used.
+    pub ticks: u64,
+    /// The bits of its mutable globals that are numbers, in the order of the store.
+    pub globals: Vec<u128>,
+    /// The length of each of its memories.
+    pub memories: Vec<u64>,
+    /// How many bytes each stream of entropy gave.
+    pub entropy: [u64; 3],
+    /// The seed that was given to it, if it was.
+    pub seed_given: Option<(u64, u64)>,
+    /// Whether it never held a handle, not even while it started.
+    pub is_bare: bool,
+}
+
+/// What freezing gave.
+#[derive(Debug)]
+pub enum Freeze {
+    /// The state.
+    Taken(Frozen),
+    /// Why there is none that a fresh instance could be given.
+    Refused(String),
+}
+
+/// Handles of what the store has.
+pub(crate) struct Parts {
+    memories: Vec<(Memory, Tracker)>,
+    globals: Vec<Global>,
+}
+
+/// Why instances of `program` cannot be frozen, as far as its code says: it may change what is not taken.
+pub fn fixed_parts(program: &Loaded<'_>) -> Result<Option<String>> {
+    let bytes = program.component()?;
+    if is_concurrent(&bytes) {
+        return Ok(Some("its functions may be `async`".into()));
+    }
+    for payload in Parser::new(0).parse_all(&bytes) {
+        let changes = payload.and_then(|payload| changes_of(&payload));
+        if let Some(what) = changes.map_err(|e| malformed(&e, program.place))? {
+            return Ok(Some(format!("its code {what}")));
+        }
+    }
+    Ok(None)
+}
+
+/// What a part of a program does that no snapshot holds.
+fn changes_of(
+    payload: &Payload<'_>,
+) -> std::result::Result<Option<&'static str>, wasmparser::BinaryReaderError> {
+    match payload {
+        Payload::ComponentTypeSection(types) => {
+            for ty in types.clone() {
+                if matches!(ty?, ComponentType::Resource { .. }) {
+                    return Ok(Some("has resources of its own"));
+                }
+            }
+        }
+        Payload::TypeSection(types) => {
+            for group in types.clone() {
+                let is_object = |inner: &CompositeInnerType| {
+                    matches!(inner, CompositeInnerType::Struct(_) | CompositeInnerType::Array(_))
+                };
+                if group?.types().any(|ty| is_object(&ty.composite_type.inner)) {
+                    return Ok(Some("has objects that the engine collects"));
+                }
+            }
+        }
+        Payload::CodeSectionEntry(body) => {
+            let mut operators = body.get_operators_reader()?;
+            while !operators.eof() {
+                if let Some(what) = changes(&operators.read()?) {
+                    return Ok(Some(what));
+                }
+            }
+        }
+        _ => {}
+    }
+    Ok(None)
+}
+
+fn changes(operator: &Operator<'_>) -> Option<&'static str> {
+    match operator {
+        Operator::TableSet { .. }
+        | Operator::TableGrow { .. }
+        | Operator::TableFill { .. }
+        | Operator::TableCopy { .. }
+        | Operator::TableInit { .. } => Some("changes tables"),
+        Operator::ElemDrop { .. } | Operator::DataDrop { .. } => Some("drops segments"),
+        _ => None,
+    }
+}
+
+impl Instance {
+    /// The state between two calls.
+    pub fn freeze(&mut self, engine: &Engine) -> Result<Freeze> {
+        if self.store.data().handle_moves != self.moves_at_start {
+            return Ok(Freeze::Refused("it got or gave up handles since it started".into()));
+        }
+        let parts = self.take_parts(engine)?;
+        let globals = globals_of(&mut self.store, &parts.globals);
+        let memories = parts.memories.iter().map(|(memory, _)| memory.data_size(&self.store) as u64);
+        let memories = memories.collect();
+        self.parts = Some(parts);
+        let Some(globals) = globals else {
+            return Ok(Freeze::Refused("a global of it is a reference".into()));
+        };
+        let entropy = &self.store.data().host.entropy;
+        Ok(Freeze::Taken(Frozen {
+            ticks: self.ticks(),
+            globals,
+            memories,
+            entropy: entropy.positions(),
+            seed_given: entropy.seed_given(),
+            is_bare: self.store.data().handle_moves == 0,
+        }))
+    }
+
+    /// Calls `found` for each part of a memory that was written since this was asked last, or since
+    /// [`Instance::thaw`]: number of the memory, address, bytes.
+    pub fn each_written(
+        &mut self,
+        engine: &Engine,
+        found: &mut dyn FnMut(usize, u64, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut parts = self.take_parts(engine)?;
+        let mut tell = |number: usize, bytes: &[u8], chunk: Range<usize>| {
+            let start = chunk.start * CHUNK_BYTES;
+            let end = bytes.len().min(chunk.end * CHUNK_BYTES);
+            found(number, start as u64, bytes.get(start..end).unwrap_or_default())
+        };
+        let told = parts.memories.iter_mut().enumerate().try_for_each(|(number, (memory, tracker))| {
+            let bytes = memory.data(&self.store);
+            tracker.written(bytes).into_iter().try_for_each(|chunk| tell(number, bytes, chunk))
+        });
+        self.parts = Some(parts);
+        told
+    }
+
+    /// Finds what is written by comparing with a copy, also where the system would note it: to measure both.
+    pub fn compare_memories(&mut self, engine: &Engine) -> Result<()> {
+        let mut parts = self.take_parts(engine)?;
+        parts.memories.iter_mut().for_each(|(_, tracker)| *tracker = Tracker::comparing());
+        self.parts = Some(parts);
+        Ok(())
+    }
+
+    /// Makes this instance, which was started and not called yet, the frozen one. `fill` writes all of a
+    /// memory, whose number it gets.
+    pub fn thaw(
+        &mut self,
+        engine: &Engine,
+        frozen: &Frozen,
+        fill: &mut dyn FnMut(usize, &mut [u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut parts = self.take_parts(engine)?;
+        set_globals(&mut self.store, &parts.globals, &frozen.globals)?;
+        if parts.memories.len() != frozen.memories.len() {
+            return Err(differs("memories", parts.memories.len(), frozen.memories.len()));
+        }
+        for (number, ((memory, tracker), len)) in parts.memories.iter_mut().zip(&frozen.memories).enumerate()
+        {
+            self.grow(memory, *len)?;
+            fill(number, memory.data_mut(&mut self.store))?;
+            tracker.written(memory.data(&self.store));
+        }
+        self.parts = Some(parts);
+        self.store.data_mut().host.entropy.go_to(frozen.entropy, frozen.seed_given);
+        self.set_ticks(frozen.ticks);
+        Ok(())
+    }
+
+    fn grow(&mut self, memory: &Memory, len_bytes: u64) -> Result<()> {
+        let (now, page) = (memory.data_size(&self.store) as u64, memory.page_size(&self.store));
+        let more = len_bytes.checked_sub(now).filter(|more| more.is_multiple_of(page));
+        let more = more.ok_or_else(|| differs("bytes of a memory", now, len_bytes))?;
+        if more > 0 {
+            let grown = memory.grow_async(&mut self.store, more / page);
+            schedule::run(grown, &*self.budget.watch).map_err(|e| self.classified(e))?;
+        }
+        Ok(())
+    }
+
+    fn take_parts(&mut self, engine: &Engine) -> Result<Parts> {
+        match self.parts.take() {
+            Some(parts) => Ok(parts),
+            None => self.find_parts(engine),
+        }
+    }
+
+    fn find_parts(&mut self, engine: &Engine) -> Result<Parts> {
+        let budget = Budget { ticks_max: SCOUT_TICKS_MAX, watch: Arc::clone(&self.budget.watch) };
+        let program = Arc::clone(self.program());
+        // It may use what this one may, counted from zero.
+        let quotas = self.store.data().host.quotas.clone().with_used([0; Resource::COUNT]);
+        let setup = Setup { quotas, ..Setup::default() };
+        let (scout, _) = Instance::start(engine, program, setup, budget, Box::new(NoRecorder));
+        let (memories, globals) = scout?.dump()?;
+        let id = store_id(&mut self.store)?;
+        let memories = memories.into_iter().map(|memory| (adopted(memory, id), Tracker::New)).collect();
+        let globals: Vec<Global> = globals.into_iter().map(|global| adopted(global, id)).collect();
+        let is_mutable = |global: &Global| global.ty(&self.store).mutability() == Mutability::Var;
+        Ok(Parts { memories, globals: globals.into_iter().filter(is_mutable).collect() })
+    }
+
+    /// Handles of all memories and globals of the program in this store, which runs nothing any more after this.
+    fn dump(mut self) -> Result<(Vec<Memory>, Vec<Global>)> {
+        let dump = look::dump(&mut self.store).map_err(|e| machine("find the memories of a program", &e))?;
+        // The meter's counters are the host's: their ticks are set, not written.
+        let own = dump.memories().iter().filter(|memory| !look::is_of_meter(&self.store, memory));
+        Ok((own.copied().collect(), dump.globals().to_vec()))
+    }
+}
+
+/// The number of a store, as it stands in front of every handle of something in it.
+type StoreId = [u8; size_of::<u64>()];
+
+// The engine asserts the same of both, and that the number of the store comes first, for its interface to C.
+const _: () = assert!(size_of::<Memory>() == 24 && size_of::<Global>() == 24);
+
+fn store_id(store: &mut Store<State>) -> Result<StoreId> {
+    let ty = GlobalType::new(ValType::I32, Mutability::Const);
+    let own = Global::new(store, ty, Val::I32(0)).map_err(|e| machine("name a store", &e))?;
+    // SAFETY: (1) `Global` is `repr(C)` and begins with the store's number, a `NonZeroU64`: the engine's version is pinned, and
+    // it asserts this layout itself, for C. (2) So its first eight bytes are there and initialised.
+    Ok(unsafe { std::ptr::read((&raw const own).cast::<StoreId>()) })
+}
+
+/// The handle of what stands in the store `id` where `handle` stands in its own, which was filled in the same way.
+fn adopted<T: Copy>(mut handle: T, id: StoreId) -> T {
+    const { assert!(size_of::<T>() == 24) };
+    // SAFETY: (1) `T` is `Memory` or `Global`, both `repr(C)` with the store's number first, as for `store_id`. (2) `id` was read from a
+    // handle of a living store, so it is such a number. (3) Both stores were new when the same program was started
+    // in them, and that makes the same things in the same order, so the place in the handle is that of
+    // something of the same type here; the engine checks store and instance at each use.
+    unsafe { std::ptr::write((&raw mut handle).cast::<StoreId>(), id) };
+    handle
+}
+
+/// The bits of all globals that are numbers; none if one is a reference to something.
+fn globals_of(store: &mut Store<State>, globals: &[Global]) -> Option<Vec<u128>> {
+    let mut bits = Vec::new();
+    for global in globals {
+        match global.get(&mut *store) {
+            Val::I32(v) => bits.push(u128::from(v as u32)),
+            Val::I64(v) => bits.push(u128::from(v as u64)),
+            Val::F32(v) => bits.push(u128::from(v)),
+            Val::F64(v) => bits.push(u128::from(v)),
+            Val::V128(v) => bits.push(v.as_u128()),
+            reference if is_null(&reference) => {}
+            _ => return None,
+        }
+    }
+    Some(bits)
+}
+
+fn is_null(value: &Val) -> bool {
+    value.ref_().is_some_and(|reference: Ref| reference.is_null())
+}
+
+fn set_globals(store: &mut Store<State>, globals: &[Global], bits: &[u128]) -> Result<()> {
+    let mut rest = bits.iter();
+    let failed = |e: wasmtime::Error| Error::from(machine("set a global", &e));
+    for global in globals {
+        let now = global.get(&mut *store);
+        if now.ref_().is_some() {
+            // Those that were null when the state was taken; a fresh instance may have begun with another.
+            set_null(store, global, &now).map_err(failed)?;
+            continue;
+        }
+        let bits = *rest.next().ok_or_else(|| differs("globals", globals.len(), bits.len()))?;
+        let value = match now {
+            Val::I32(_) => Val::I32(bits as u32 as i32),
+            Val::I64(_) => Val::I64(bits as u64 as i64),
+            Val::F32(_) => Val::F32(bits as u32),
+            Val::F64(_) => Val::F64(bits as u64),
+            _ => Val::V128(V128::from(bits)),
+        };
+        global.set(&mut *store, value).map_err(failed)?;
+    }
+    match rest.next() {
+        None => Ok(()),
+        Some(_) => Err(differs("globals", globals.len(), bits.len())),
+    }
+}
+
+fn set_null(store: &mut Store<State>, global: &Global, now: &Val) -> wasmtime::Result<()> {
+    if is_null(now) {
+        return Ok(());
+    }
+    let ty = global.ty(&mut *store).content().clone();
+    match ty.as_ref().map(|ty| Ref::null(ty.heap_type())) {
+        Some(null) => global.set(store, null.into()),
+        None => Ok(()),
+    }
+}
+
+fn differs(what: &str, here: impl std::fmt::Display, frozen: impl std::fmt::Display) -> Error {
+    let expected = format!("{here} {what}, as the program has");
+    Corrupt::new("snapshot", "the state of an instance", expected, format!("{frozen}")).into()
+}
