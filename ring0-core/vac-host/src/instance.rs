@@ -566,7 +566,7 @@ fn classify(error: wasmtime::Error, store: &Store<State>, bounds: Bounds) -> Err
         }
         None => match error.downcast_ref::<Exit>() {
             Some(Exit(status)) => Stopped::Exit(*status).into(),
-            None => of_message(&error, bounds),
+            None => of_message(&error, &store.data().meter, bounds),
         },
     }
 }
@@ -575,7 +575,7 @@ fn classify(error: wasmtime::Error, store: &Store<State>, bounds: Bounds) -> Err
 const TOO_MUCH_DATA: &str = "fuel allocated for hostcalls has been exhausted";
 const TOO_MANY_RESOURCES: &str = "store handle limit exceeded";
 
-fn of_message(error: &wasmtime::Error, bounds: Bounds) -> Error {
+fn of_message(error: &wasmtime::Error, meter: &Meter, bounds: Bounds) -> Error {
     // Only the innermost words are the engine's own: others may quote names of the guest.
     let message = error.root_cause().to_string();
     let quota =
@@ -591,7 +591,9 @@ fn of_message(error: &wasmtime::Error, bounds: Bounds) -> Error {
             "resources",
         );
     }
-    Fault { kind: "trap", message: chain(error) }.into()
+    // Around them the engine says where in the code it was, which under `det-2` is a place that the rewriting made.
+    let message = if matches!(meter, Meter::Fuel { .. }) { chain(error) } else { message };
+    Fault { kind: "trap", message }.into()
 }
 
 /// What went wrong with an exception, if that is what did.
