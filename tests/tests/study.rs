@@ -10,7 +10,7 @@ use crate::support::{Sandbox, copy_folder, number, repository, text};
 const FIGURE: &str = "bafkr4ibmtxotvgnsmsk6sn3csfg6fitm5an6nhrioz5wtwg3nuqvuvxll4";
 const TABLE: &str = "bafkr4ig4l2bfedoolruvuchb47wceyigv7lskgq5wiu2ryzndepckclypa";
 /// It names the engine and its settings too, so it changes with them.
-const HEAD: &str = "752d07643315185998725f29b81c48df608be69dd541627e33073f77eaababc6";
+const HEAD: &str = "170b64ab2f2a03708038c488c60d2d44d9bdc25e77ad6f5e43734d9d19c1b26e";
 
 /// The script, in the repository.
 fn script() -> String {

@@ -221,6 +221,11 @@ mod tests {
     }
 
     #[test]
+    fn canonical_nans_hold_for_mutated_modules() {
+        holds_for("nan", 2_000);
+    }
+
+    #[test]
     fn texts_hold_for_mutated_texts() {
         holds_for("texts", 500);
     }
@@ -259,6 +264,9 @@ mod tests {
         let engine = vac_host::Engine::new().unwrap();
         for seed in (vac_fuzz::loader::seeds)() {
             engine.compile(&vac_host::load::load(&seed, "a seed").unwrap(), None).map(drop).unwrap();
+        }
+        for seed in (vac_fuzz::rewrite::seeds)() {
+            assert_ne!(vac_host::rewrite::nan::module(&seed).unwrap(), seed);
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::state::Parts;
 use crate::wall::{Exit, Recorder, State, tick};
 use crate::wasi3::http_serve::{self, Events};
 use crate::watchdog::{Leash, Running};
-use crate::{look, schedule, stack};
+use crate::{floats, look, schedule, stack};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -391,8 +391,8 @@ fn meter(engine: &Engine, budget: &Budget) -> Result<Meter, HostAbort> {
 }
 
 /// The host is about to call into the program, which runs until the result is dropped.
-fn begin(store: &mut Store<State>) -> Option<Running> {
-    store.data_mut().counters().map(Counters::begin)
+fn begin(store: &mut Store<State>) -> (floats::Standard, Option<Running>) {
+    (floats::Standard::enter(), store.data_mut().counters().map(Counters::begin))
 }
 
 /// The program has returned. What is too short for a look at the limit ends here, if it went over it.

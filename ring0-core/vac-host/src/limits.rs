@@ -82,12 +82,13 @@ pub const WASM_STACK_BYTES: usize = 1 << 20;
 /// The least stack that a guest can do with, and the most that it is given.
 pub const WASM_STACK_MIN_BYTES: usize = 64 << 10;
 /// See [`WASM_STACK_MIN_BYTES`].
-pub const WASM_STACK_MAX_BYTES: usize = 256 << 20;
+pub const WASM_STACK_MAX_BYTES: usize = 64 << 20;
 /// What a byte of the guest's stack is one unit of depth for, which the program itself counts, and how many
 /// bytes of the native stack that may take at most: docs/ticks.md.
 pub const DEPTH_UNIT_BYTES: usize = 8;
 /// See [`DEPTH_UNIT_BYTES`].
-pub const NATIVE_BYTES_PER_DEPTH_BYTE: usize = 16;
+pub const NATIVE_BYTES_PER_DEPTH_BYTE: usize =
+    crate::rewrite::meter::cost::NATIVE_BYTES_PER_UNIT as usize / DEPTH_UNIT_BYTES;
 /// What the native stack has beyond the guest's, for the host functions that it calls.
 pub const HOST_STACK_BYTES: usize = 3 << 20;
 

@@ -128,6 +128,9 @@ fn changes(operator: &Operator<'_>) -> Option<&'static str> {
     }
 }
 
+/// Hears of a part of a memory that was written: number of the memory, address, bytes.
+pub type Found<'a> = dyn FnMut(usize, u64, &[u8]) -> Result<()> + 'a;
+
 impl Instance {
     /// The state between two calls.
     pub fn freeze(&mut self, engine: &Engine) -> Result<Freeze> {
@@ -154,12 +157,8 @@ impl Instance {
     }
 
     /// Calls `found` for each part of a memory that was written since this was asked last, or since
-    /// [`Instance::thaw`]: number of the memory, address, bytes.
-    pub fn each_written(
-        &mut self,
-        engine: &Engine,
-        found: &mut dyn FnMut(usize, u64, &[u8]) -> Result<()>,
-    ) -> Result<()> {
+    /// [`Instance::thaw`].
+    pub fn each_written(&mut self, engine: &Engine, found: &mut Found<'_>) -> Result<()> {
         let mut parts = self.take_parts(engine)?;
         let mut tell = |number: usize, bytes: &[u8], chunk: Range<usize>| {
             let start = chunk.start * CHUNK_BYTES;

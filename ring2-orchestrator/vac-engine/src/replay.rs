@@ -64,6 +64,7 @@ pub struct How {
 
 /// What the record says of itself, read and checked once before anything runs.
 struct Record {
+    run: RunId,
     header: Header,
     head: Head,
     events: u64,
@@ -135,7 +136,7 @@ fn replay_once(
         _ => None,
     };
     let mut stops = Stops { from, taker, until: how.until, ..Stops::default() };
-    let replayed = run_again(home, run, &record, &journal, &Replaced::default(), None, outside, &mut stops);
+    let replayed = run_again(home, &record, &journal, &Replaced::default(), None, outside, &mut stops);
     let snapshots = match (stops.taker, &replayed) {
         (Some(taker), made) if made.is_ok() || stops.is_reached => taker.finish(),
         _ => Taken::default(),
@@ -239,7 +240,7 @@ pub(crate) fn until_from(
     }
     let mut stops = Stops { from: snapshot, ..Stops::default() };
     let replaced = Replaced::default();
-    let ended = match run_again(home, run, &record, &journal, &replaced, Some(at), outside, &mut stops) {
+    let ended = match run_again(home, &record, &journal, &replaced, Some(at), outside, &mut stops) {
         Err(Error::Abort(abort)) if record.outcome.is_none() && abort.message == RECORD_ENDS => Ok(()),
         ended => ended.map(drop),
     };
@@ -331,7 +332,7 @@ pub fn upgrade(
     let started_ns = clock.monotonic_ns();
     outside.console = Arc::new(std::sync::Mutex::new(vac_host::NoConsole));
     outside.watch = Arc::new(RecordWatch { journal: Arc::clone(&journal), operator: outside.watch });
-    let ended = run_again(home, run, &record, &journal, replaced, None, outside, &mut Stops::default());
+    let ended = run_again(home, &record, &journal, replaced, None, outside, &mut Stops::default());
     let history = journal
         .take_history()
         .ok_or_else(|| HostAbort::new(AbortKind::Machine, "the comparison with the record was lost"))?;
@@ -412,7 +413,7 @@ fn read(home: &Home, run: RunId) -> Result<Record> {
     let (outcome, ticks) = close.unzip();
     // A look at a limit comes after at least one tick: without one, it was between two looks.
     let was_guest_stopped = end.of_kernel && !end.of_host && ticks.is_some_and(|ticks| end.last < ticks);
-    Ok(Record { header, head: reader.head(), events, ticks, outcome, was_guest_stopped })
+    Ok(Record { run, header, head: reader.head(), events, ticks, outcome, was_guest_stopped })
 }
 
 /// Where a run was when something from outside ended it.
@@ -463,7 +464,6 @@ pub(crate) fn check_format(header: &Header) -> Result<()> {
 
 fn run_again(
     home: &Home,
-    run: RunId,
     record: &Record,
     journal: &Arc<Journal>,
     replaced: &Replaced,
@@ -471,7 +471,7 @@ fn run_again(
     outside: Outside,
     stops: &mut Stops<'_>,
 ) -> Result<(Head, u64)> {
-    let header = &record.header;
+    let (run, header) = (record.run, &record.header);
     // What takes the place of a program goes by its name in the record.
     let identity = link(header, "target")?;
     let target = match &replaced.target {

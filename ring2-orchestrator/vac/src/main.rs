@@ -25,7 +25,7 @@ mod ui;
 fn main() -> ExitCode {
     // Before anything else: this is how `vac` starts itself to compile, and nobody types it.
     let args: Vec<String> =
-        std::env::args_os().skip(1).take(4).filter_map(|arg| arg.into_string().ok()).collect();
+        std::env::args_os().skip(1).take(5).filter_map(|arg| arg.into_string().ok()).collect();
     if let Some((compile::SUBCOMMAND, rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest))
     {
         return compile::child(rest);

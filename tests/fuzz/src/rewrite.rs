@@ -16,8 +16,8 @@ pub fn nan(data: &[u8]) {
     let is_module = wasmparser::Parser::is_core_wasm(data);
     match rewritten {
         Ok(bytes) => {
-            let checked = wasmparser::Validator::new().validate_all(&bytes);
-            assert!(checked.is_ok(), "a valid module became an invalid one: {:?}", checked.err());
+            let checked = wasmparser::Validator::new().validate_all(&bytes).map(drop);
+            assert!(checked.is_ok(), "a valid module became an invalid one: {checked:?}");
         }
         Err(error) => assert!(!is_module || error.to_string().contains("room"), "{error}"),
     }

@@ -61,7 +61,6 @@ fn a_guest_does_not_see_the_floating_point_environment_of_its_host() {
 
 #[test]
 fn the_interpreter_does_not_see_it_either() {
-    use crate::Compiler;
     let expected = results(&Engine::new().unwrap());
     for changed in CHANGED {
         let before = read();

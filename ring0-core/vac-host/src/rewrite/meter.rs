@@ -17,12 +17,16 @@
 //!   count at which a run was stopped names the check that stopped it.
 //! - Invariant: what a module computes, and where it traps, is as before.
 
+mod arity;
 mod body;
 pub mod cost;
+mod counted;
 mod facts;
+mod parts;
 mod sections;
 #[cfg(test)]
 mod tests;
+mod trees;
 mod types;
 
 use vac_core::fault::{Corrupt, Error, Result};

@@ -47,10 +47,12 @@ const PLACE: &str = "a core module";
 
 /// `bytes`, with canonical NaNs wherever a guest or the host could tell.
 pub fn module(bytes: &[u8]) -> Result<Vec<u8>> {
-    if !any_computes(bytes)? {
-        return Ok(bytes.to_vec());
-    }
-    rewritten(bytes)
+    with_room(bytes, GRAPH_MAX)
+}
+
+/// The same, with graphs of at most `room` nodes and edges.
+fn with_room(bytes: &[u8], room: usize) -> Result<Vec<u8>> {
+    if any_computes(bytes)? { rewritten(bytes, room) } else { Ok(bytes.to_vec()) }
 }
 
 /// Whether a function of the module does arithmetic with floats.
@@ -73,14 +75,14 @@ fn component() -> Error {
     Corrupt::new("program", PLACE, "a core module", "a component").into()
 }
 
-fn rewritten(bytes: &[u8]) -> Result<Vec<u8>> {
+fn rewritten(bytes: &[u8], room: usize) -> Result<Vec<u8>> {
     let mut validator = Validator::new_with_features(WasmFeatures::all());
     let (mut module, mut code, mut left) = (Module::new(), CodeSection::new(), 0_u32);
     let mut hints = Hints::default();
     for payload in Parser::new(0).parse_all(bytes) {
         let payload = payload.map_err(invalid)?;
         if let ValidPayload::Func(function, body) = validator.payload(&payload).map_err(invalid)? {
-            code.raw(&self::function(function, &body, &mut hints)?);
+            code.raw(&self::function(function, &body, room, &mut hints)?);
             left = left.saturating_sub(1);
             if left == 0 {
                 if let Some(section) = hints.section() {
@@ -115,6 +117,7 @@ fn copy(module: &mut Module, payload: &Payload<'_>, bytes: &[u8]) {
 fn function<'a>(
     function: FuncToValidate<ValidatorResources>,
     body: &FunctionBody<'a>,
+    room: usize,
     hints: &mut Hints,
 ) -> Result<Cow<'a, [u8]>> {
     let computes = Computes::of(body)?;
@@ -123,7 +126,7 @@ fn function<'a>(
     }
     let index = function.index;
     let params = params(&function);
-    let places = places(function, body, computes)?;
+    let places = places(function, body, computes, room)?;
     let emitted = emit::body(body, params, &places, hints.of(index)).map_err(invalid)?;
     let Some(emitted) = emitted else {
         let found = format!("{} bytes", body.as_bytes().len());
@@ -144,6 +147,7 @@ fn places(
     function: FuncToValidate<ValidatorResources>,
     body: &FunctionBody<'_>,
     computes: Computes,
+    room: usize,
 ) -> Result<Vec<Canonicalise>> {
     let again = || FuncToValidate {
         resources: function.resources.clone(),
@@ -153,10 +157,10 @@ fn places(
     };
     let assigned = match computes.catches {
         true => None,
-        false => assigned(body)?,
+        false => assigned(body, room)?,
     };
     for assigned in assigned.into_iter().chain([Assigned::new()]) {
-        match flow::graph(again(), body, assigned, GRAPH_MAX) {
+        match flow::graph(again(), body, assigned, room) {
             Ok(graph) => return Ok(graph.solve()),
             Err(Stop::Invalid(error)) => return Err(invalid(error)),
             Err(Stop::TooLarge | Stop::Unknown) => {}
@@ -187,9 +191,9 @@ impl Computes {
 }
 
 /// The locals that are set in each block; nothing if these are too many to follow.
-fn assigned(body: &FunctionBody<'_>) -> Result<Option<Assigned>> {
+fn assigned(body: &FunctionBody<'_>, mut room: usize) -> Result<Option<Assigned>> {
     // The first is the function as a whole, whose end joins no locals.
-    let (mut all, mut open, mut room) = (Assigned::new(), vec![Vec::new()], GRAPH_MAX);
+    let (mut all, mut open) = (Assigned::new(), vec![Vec::new()]);
     let mut starts = Vec::new();
     let mut reader = body.get_operators_reader().map_err(invalid)?;
     while !reader.eof() {

@@ -30,20 +30,23 @@
 //! A function that catches exceptions has its count in memory throughout, because a local keeps the value of before
 //! the call that threw.
 
+use std::collections::BTreeMap;
+
 use vac_core::fault::{Error, Result};
 use wasm_encoder::reencode::{self, Reencode};
 use wasm_encoder::{BlockType, Encode, Instruction as I, MemArg, ValType};
 use wasmparser::{Catch, FunctionBody, Operator, TryTable};
 
+use super::counted::Counted;
 use super::facts::{Facts, Length, Scale, conditional_targets, length};
 use super::sections::{Added, Sections};
 use super::{DEPTH_AT, DEPTH_LIMIT_AT, TICK_LIMIT_AT, TICKS_AT, cost};
 
-type Encoded<T> = Result<T, reencode::Error<Error>>;
+pub(super) type Encoded<T> = Result<T, reencode::Error<Error>>;
 
 /// Where the count is right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Count {
+pub(super) enum Count {
     Local,
     Memory,
     Both,
@@ -51,7 +54,7 @@ enum Count {
 
 /// What a label belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Body,
     Block,
     Loop,
@@ -59,9 +62,40 @@ enum Kind {
     Else,
 }
 
+/// What the meter keeps in locals of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Local {
+    /// The count.
+    Ticks,
+    /// The function's own depth.
+    Depth,
+    /// An operand, of 32 bits.
+    Length,
+    /// An operand, of 64 bits.
+    WideLength,
+    /// Of a counted loop: trips that are left, less one.
+    Trips,
+    /// Trips of this part, less one.
+    Part,
+    /// What the trips are compared with, as unsigned and upwards.
+    Last,
+    /// The step, as upwards.
+    Step,
+    /// What this part ends at.
+    Bound,
+    /// The same, of 64 bits.
+    WideBound,
+}
+
+impl Local {
+    fn ty(self) -> ValType {
+        if matches!(self, Self::Length | Self::Bound) { ValType::I32 } else { ValType::I64 }
+    }
+}
+
 /// A block that is open.
 #[derive(Debug)]
-struct Frame {
+pub(super) struct Frame {
     kind: Kind,
     /// Control may come to its end from elsewhere.
     is_target: bool,
@@ -75,16 +109,13 @@ pub(super) struct Body<'s> {
     added: Added,
     facts: Facts,
     out: Vec<u8>,
-    /// The local with the count.
-    ticks: u32,
-    /// The local with the function's own depth.
-    depth: u32,
-    /// The locals for lengths, of 32 and of 64 bits.
-    length: u32,
-    wide_length: u32,
+    /// The types of locals that were added.
+    added_locals: Vec<ValType>,
+    /// By purpose, its number.
+    locals: BTreeMap<Local, u32>,
     /// Ticks that were read and not yet added.
-    pending: u64,
-    count: Count,
+    pub(super) pending: u64,
+    pub(super) count: Count,
     frames: Vec<Frame>,
     /// Blocks that were opened since nothing can be reached any more.
     dead: Option<u32>,
@@ -102,10 +133,8 @@ impl<'s> Body<'s> {
         let mut body = Self {
             sections,
             added,
-            ticks: 0,
-            depth: 0,
-            length: 0,
-            wide_length: 0,
+            added_locals: Vec::new(),
+            locals: BTreeMap::new(),
             pending: facts.entry,
             count: Count::Memory,
             frames: vec![Frame { kind: Kind::Body, is_target: false, catches: false }],
@@ -113,37 +142,39 @@ impl<'s> Body<'s> {
             out: Vec::with_capacity(function.range().len() * 3 / 2),
             facts,
         };
-        body.locals(function)?;
         body.enter(results);
         body.operators(function)?;
-        Ok(body.out)
+        let mut bytes = body.declarations(function)?;
+        bytes.append(&mut body.out);
+        Ok(bytes)
     }
 
     /// The function's locals, and the meter's after them.
-    fn locals(&mut self, function: &FunctionBody<'_>) -> Encoded<()> {
+    fn declarations(&mut self, function: &FunctionBody<'_>) -> Encoded<Vec<u8>> {
         let mut groups = Vec::new();
         for group in function.get_locals_reader()? {
             let (count, ty) = group?;
             groups.push((count, self.sections.val_type(ty)?));
         }
-        let mut next = self.facts.locals;
-        let mut add = |is_needed: bool, ty: ValType| {
-            if is_needed {
-                groups.push((1, ty));
-                next += 1;
-            }
-            next.saturating_sub(1)
-        };
-        self.ticks = add(!self.is_in_memory(), ValType::I64);
-        self.depth = add(self.facts.is_counted(), ValType::I64);
-        self.wide_length = add(self.facts.wide_lengths, ValType::I64);
-        self.length = add(self.facts.lengths, ValType::I32);
-        (groups.len() as u32).encode(&mut self.out);
+        groups.extend(self.added_locals.iter().map(|ty| (1, *ty)));
+        let mut bytes = Vec::with_capacity(self.out.len() + 4 * groups.len() + 8);
+        (groups.len() as u32).encode(&mut bytes);
         for (count, ty) in groups {
-            count.encode(&mut self.out);
-            ty.encode(&mut self.out);
+            count.encode(&mut bytes);
+            ty.encode(&mut bytes);
         }
-        Ok(())
+        Ok(bytes)
+    }
+
+    /// The number of one of the meter's own locals.
+    pub(super) fn local(&mut self, local: Local) -> u32 {
+        if let Some(number) = self.locals.get(&local) {
+            return *number;
+        }
+        let number = self.facts.locals + self.added_locals.len() as u32;
+        self.added_locals.push(local.ty());
+        self.locals.insert(local, number);
+        number
     }
 
     fn operators(&mut self, function: &FunctionBody<'_>) -> Encoded<()> {
@@ -153,12 +184,25 @@ impl<'s> Body<'s> {
             let from = reader.original_position() - start;
             let op = reader.read()?;
             let raw = bytes.get(from..reader.original_position() - start).unwrap_or_default();
-            match self.dead {
-                Some(nesting) => self.skip(&op, nesting),
-                None => self.operator(op, raw)?,
+            match (self.dead, &op) {
+                (Some(nesting), _) => self.skip(&op, nesting),
+                (None, Operator::Loop { blockty }) if self.counts_loops() => {
+                    match Counted::read(*blockty, reader.clone(), bytes, start) {
+                        Some((counted, after)) => {
+                            self.counted(&counted, raw)?;
+                            reader = after;
+                        }
+                        None => self.operator(op, raw)?,
+                    }
+                }
+                _ => self.operator(op, raw)?,
             }
         }
         Ok(())
+    }
+
+    fn counts_loops(&self) -> bool {
+        self.sections.options().counts_loops && !self.is_in_memory()
     }
 
     /// An operator that is never reached. It is left out, but for the ends of blocks that are.
@@ -175,7 +219,7 @@ impl<'s> Body<'s> {
         }
     }
 
-    fn operator(&mut self, op: Operator<'_>, raw: &[u8]) -> Encoded<()> {
+    pub(super) fn operator(&mut self, op: Operator<'_>, raw: &[u8]) -> Encoded<()> {
         use Operator as O;
         self.pending += cost::of(&op);
         match &op {
@@ -230,7 +274,7 @@ impl<'s> Body<'s> {
     }
 
     /// The operator, with the numbers that its functions and memories have now.
-    fn copy(&mut self, op: Operator<'_>, raw: &[u8]) -> Encoded<()> {
+    pub(super) fn copy(&mut self, op: Operator<'_>, raw: &[u8]) -> Encoded<()> {
         if !has_shifting_number(&op) {
             self.out.extend_from_slice(raw);
             return Ok(());
@@ -260,13 +304,13 @@ impl<'s> Body<'s> {
         }
     }
 
-    fn open(&mut self, kind: Kind, raw: &[u8]) {
+    pub(super) fn open(&mut self, kind: Kind, raw: &[u8]) {
         self.out.extend_from_slice(raw);
         self.frames.push(Frame { kind, is_target: false, catches: false });
     }
 
     /// Every way into the loop cost something since the last check: the operator that begins it, or a branch.
-    fn open_loop(&mut self, raw: &[u8]) {
+    pub(super) fn open_loop(&mut self, raw: &[u8]) {
         self.settle();
         self.open(Kind::Loop, raw);
         self.count = self.settled();
@@ -291,6 +335,17 @@ impl<'s> Body<'s> {
         op.encode(&mut self.out);
         self.frames.push(Frame { kind: Kind::Block, is_target: false, catches: false });
         Ok(())
+    }
+
+    /// A block of the meter's own.
+    pub(super) fn open_own(&mut self, instruction: &I<'_>) {
+        self.put(instruction);
+        self.frames.push(Frame { kind: Kind::Block, is_target: false, catches: false });
+    }
+
+    pub(super) fn end_own(&mut self) {
+        self.put(&I::End);
+        self.frames.pop();
     }
 
     fn otherwise(&mut self) {
@@ -432,7 +487,7 @@ impl<'s> Body<'s> {
     }
 
     /// Makes the count what it is at labels.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         self.charge(self.settled());
     }
 
@@ -453,12 +508,12 @@ impl<'s> Body<'s> {
         }
         if to == Count::Local {
             self.sum();
-            self.put(&I::LocalSet(self.ticks));
+            self.set(Local::Ticks);
         } else {
             self.put(&I::I32Const(0));
             self.sum();
             if to == Count::Both {
-                self.put(&I::LocalTee(self.ticks));
+                self.tee(Local::Ticks);
             }
             self.store(TICKS_AT);
         }
@@ -469,7 +524,7 @@ impl<'s> Body<'s> {
     fn sum(&mut self) {
         match self.count {
             Count::Memory => self.load_at(TICKS_AT),
-            Count::Local | Count::Both => self.put(&I::LocalGet(self.ticks)),
+            Count::Local | Count::Both => self.get(Local::Ticks),
         }
         let pending = std::mem::take(&mut self.pending);
         if pending > 0 {
@@ -479,13 +534,13 @@ impl<'s> Body<'s> {
     }
 
     /// Ends the run if the count is more than its limit.
-    fn check(&mut self) {
+    pub(super) fn check(&mut self) {
         if self.is_in_memory() {
             self.charge(Count::Memory);
             self.load_at(TICKS_AT);
         } else {
             self.charge(Count::Both);
-            self.put(&I::LocalGet(self.ticks));
+            self.get(Local::Ticks);
         }
         self.load_at(TICK_LIMIT_AT);
         self.put(&I::I64GtU);
@@ -498,7 +553,7 @@ impl<'s> Body<'s> {
         self.load_at(DEPTH_AT);
         self.put(&I::I64Const(self.facts.weight as i64));
         self.put(&I::I64Add);
-        self.put(&I::LocalTee(self.depth));
+        self.tee(Local::Depth);
         self.load_at(DEPTH_LIMIT_AT);
         self.put(&I::I64GtU);
         self.put(&I::BrIf(deep));
@@ -508,19 +563,19 @@ impl<'s> Body<'s> {
     /// Writes the function's own depth. Who throws does not take back its depth.
     fn restore_depth(&mut self) {
         self.put(&I::I32Const(0));
-        self.put(&I::LocalGet(self.depth));
+        self.get(Local::Depth);
         self.store(DEPTH_AT);
     }
 
     /// Charges for an operator by the length on top of the stack, and checks: it may take long.
     fn charge_length(&mut self, length: Length) {
-        let local = if length.is_wide { self.wide_length } else { self.length };
-        self.put(&I::LocalTee(local));
+        let local = if length.is_wide { Local::WideLength } else { Local::Length };
+        self.tee(local);
         if self.is_in_memory() {
             self.put(&I::I32Const(0));
         }
         self.sum();
-        self.put(&I::LocalGet(local));
+        self.get(local);
         if length.is_wide {
             self.clamp(local);
         } else {
@@ -532,16 +587,16 @@ impl<'s> Body<'s> {
             self.store(TICKS_AT);
             self.count = Count::Memory;
         } else {
-            self.put(&I::LocalSet(self.ticks));
+            self.set(Local::Ticks);
             self.count = Count::Local;
         }
         self.check();
     }
 
     /// The lesser of what is on the stack, which `local` has too, and the greatest length.
-    fn clamp(&mut self, local: u32) {
+    fn clamp(&mut self, local: Local) {
         self.put(&I::I64Const(cost::LENGTH_MAX as i64));
-        self.put(&I::LocalGet(local));
+        self.get(local);
         self.put(&I::I64Const(cost::LENGTH_MAX as i64));
         self.put(&I::I64LtU);
         self.put(&I::Select);
@@ -575,7 +630,22 @@ impl<'s> Body<'s> {
         MemArg { offset, align: 3, memory_index: self.added.counters }
     }
 
-    fn put(&mut self, instruction: &I<'_>) {
+    pub(super) fn get(&mut self, local: Local) {
+        let number = self.local(local);
+        self.put(&I::LocalGet(number));
+    }
+
+    pub(super) fn set(&mut self, local: Local) {
+        let number = self.local(local);
+        self.put(&I::LocalSet(number));
+    }
+
+    pub(super) fn tee(&mut self, local: Local) {
+        let number = self.local(local);
+        self.put(&I::LocalTee(number));
+    }
+
+    pub(super) fn put(&mut self, instruction: &I<'_>) {
         instruction.encode(&mut self.out);
     }
 }

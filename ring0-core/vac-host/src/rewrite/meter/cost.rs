@@ -17,12 +17,20 @@ pub const PAGE_SHIFT: u32 = 16 - BYTES_SHIFT;
 /// The largest length that is charged for. No memory is larger, so an operator with a greater one fails.
 pub const LENGTH_MAX: u64 = 1 << 48;
 
+/// Ticks that a counted loop is charged for at a time: it is stopped no later than that.
+pub const PART: u64 = 1 << 20;
+
 /// Units of depth of any function.
 pub const FRAME: u64 = 4;
 /// Values that operators of a function make, for one further unit.
-pub const VALUES_PER_UNIT: u64 = 16;
-/// A function that calls nothing is not counted as depth up to this weight.
-pub const LEAF_WEIGHT_MAX: u64 = 64;
+pub const VALUES_PER_UNIT: u64 = 128;
+/// Bytes of the native stack that one unit takes at most, on every engine. What it follows from is in
+/// `docs/ticks.md`.
+pub const NATIVE_BYTES_PER_UNIT: u64 = 768;
+/// A function is not counted as depth if it weighs no more than this with what it calls.
+pub const TREE_WEIGHT_MAX: u64 = 128;
+/// A function is not checked on entry if its operators and those of what it calls cost no more than this.
+pub const TREE_TICKS_MAX: u64 = 1 << 14;
 
 /// Ticks of an operator, without what depends on its operands.
 pub(super) fn of(op: &Operator<'_>) -> u64 {

@@ -8,15 +8,19 @@ use super::{PLACE, cost, invalid};
 use crate::load::malformed;
 
 /// Locals that a function may declare: what the engine accepts, less those that the meter adds.
-const LOCALS_MAX: u64 = 50_000 - 8;
+const LOCALS_MAX: u64 = 50_000 - 10;
 
 /// A function, before it is rewritten.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
+    /// The type of the function.
+    pub(super) ty: u32,
     /// Parameters and declared locals.
     pub(super) locals: u32,
-    /// Calls something that comes back.
-    pub(super) calls: bool,
+    /// Functions that it calls by number, each as often as there are calls.
+    pub(super) callees: Vec<u32>,
+    /// Calls what a value says.
+    pub(super) calls_unknown: bool,
     /// Ends by calling something.
     pub(super) tail_calls: bool,
     pub(super) loops: bool,
@@ -30,8 +34,14 @@ pub(super) struct Facts {
     pub(super) may_leave: bool,
     /// Ticks of entering it.
     pub(super) entry: u64,
+    /// Ticks of all its operators, each once, and of entering it.
+    pub(super) cost: u64,
     /// Units of depth.
     pub(super) weight: u64,
+    /// It ends soon, with all that it calls.
+    pub(super) is_brief: bool,
+    /// It needs little depth, with all that it calls.
+    pub(super) is_shallow: bool,
 }
 
 impl Facts {
@@ -44,10 +54,12 @@ impl Facts {
             local_words += u64::from(count) * words(ty);
         }
         if locals > LOCALS_MAX {
-            return Err(invalid("a function with more than 49,992 locals"));
+            return Err(invalid("a function with more than 49,990 locals"));
         }
-        let mut facts = Self { locals: locals as u32, entry: cost::entry(local_words), ..Self::default() };
+        let mut facts =
+            Self { ty, locals: locals as u32, entry: cost::entry(local_words), ..Self::default() };
         let values = facts.scan(function, types)?;
+        facts.cost += facts.entry;
         facts.weight = cost::weight(shape.words() + local_words, values);
         Ok(facts)
     }
@@ -58,6 +70,7 @@ impl Facts {
         let (mut values, mut nesting) = (0, 0_u32);
         while !reader.eof() {
             let op = reader.read().map_err(|e| malformed(&e, PLACE))?;
+            self.cost += cost::of(&op);
             values += 1 + self.note(&op, nesting, types)?;
             match op {
                 Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => nesting += 1,
@@ -74,11 +87,11 @@ impl Facts {
         use Operator as O;
         match op {
             O::Call { function_index } => {
-                self.calls = true;
+                self.callees.push(*function_index);
                 return Ok(types.shape(types.of_function(*function_index)?)?.words());
             }
             O::CallIndirect { type_index, .. } | O::CallRef { type_index } => {
-                self.calls = true;
+                self.calls_unknown = true;
                 return Ok(types.shape(*type_index)?.words());
             }
             O::ReturnCall { function_index } => {
@@ -121,12 +134,16 @@ impl Facts {
 
     /// A function that calls nothing and has no loop ends by itself.
     pub(super) fn is_checked_on_entry(&self) -> bool {
-        self.calls || self.tail_calls
+        (self.calls() || self.tail_calls) && !self.is_brief
     }
 
-    /// Whether it counts as depth: a small function that calls nothing does not.
+    /// Whether it counts as depth.
     pub(super) fn is_counted(&self) -> bool {
-        self.calls || self.weight > cost::LEAF_WEIGHT_MAX
+        !self.is_shallow && (self.calls() || self.weight > cost::TREE_WEIGHT_MAX)
+    }
+
+    fn calls(&self) -> bool {
+        self.calls_unknown || !self.callees.is_empty()
     }
 }
 

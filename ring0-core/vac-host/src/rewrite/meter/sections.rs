@@ -9,14 +9,15 @@ use wasm_encoder::reencode::{self, Reencode};
 use wasm_encoder::{
     CodeSection, EntityType, ImportSection, MemoryType, Module, SectionId, TypeSection, ValType,
 };
-use wasmparser::{CustomSectionReader, FunctionBody, ImportSectionReader, KnownCustom, TypeSectionReader};
+use wasmparser::{
+    CustomSectionReader, FunctionBody, ImportSectionReader, KnownCustom, Parser, Payload, TypeSectionReader,
+};
 
-use super::body::Body;
+use super::body::{Body, Encoded};
 use super::facts::Facts;
 use super::types::Types;
-use super::{COUNTERS, DEEP, IMPORTS, Options, STOP, invalid};
-
-type Encoded<T> = Result<T, reencode::Error<Error>>;
+use super::{COUNTERS, DEEP, IMPORTS, Options, PLACE, STOP, invalid, trees};
+use crate::load::malformed;
 
 /// The numbers of what was added.
 #[derive(Debug, Clone, Copy)]
@@ -35,8 +36,8 @@ pub(super) struct Sections {
     blocks: BTreeMap<u32, u32>,
     has_types: bool,
     has_imports: bool,
-    /// The function whose body comes next, of those that are defined.
-    next: usize,
+    /// The functions whose bodies come next.
+    facts: std::vec::IntoIter<Facts>,
 }
 
 impl Sections {
@@ -45,7 +46,10 @@ impl Sections {
         let stop = types.imported_functions;
         let added = Added { counters: types.imported_memories, stop, deep: stop + 1 };
         let blocks = blocks(&types)?;
-        Ok(Self { types, added, options, blocks, has_types: false, has_imports: false, next: 0 })
+        let mut facts = facts(bytes, &types)?;
+        trees::mark(&mut facts, types.imported_functions);
+        let facts = facts.into_iter();
+        Ok(Self { types, added, options, blocks, has_types: false, has_imports: false, facts })
     }
 
     /// `stop` and `deep` are functions of this type, the first that is added.
@@ -94,6 +98,19 @@ fn blocks(types: &Types) -> Result<BTreeMap<u32, u32>> {
     // Numbered in the order of the types that they come from.
     blocks.values_mut().zip(types.len() + 1..).for_each(|(number, next)| *number = next);
     Ok(blocks)
+}
+
+/// What there is to know of every function that has a body.
+fn facts(bytes: &[u8], types: &Types) -> Result<Vec<Facts>> {
+    let mut all = Vec::with_capacity(types.defined().len());
+    let mut types_left = types.defined().iter();
+    for payload in Parser::new(0).parse_all(bytes) {
+        if let Payload::CodeSectionEntry(body) = payload.map_err(|e| malformed(&e, PLACE))? {
+            let ty = types_left.next().ok_or_else(|| invalid("more bodies than functions"))?;
+            all.push(Facts::read(&body, *ty, types)?);
+        }
+    }
+    Ok(all)
 }
 
 impl Reencode for Sections {
@@ -160,11 +177,9 @@ impl Reencode for Sections {
     }
 
     fn parse_function_body(&mut self, code: &mut CodeSection, function: FunctionBody<'_>) -> Encoded<()> {
-        let ty = self.types.defined().get(self.next).copied();
-        let ty = ty.ok_or_else(|| reencode::Error::UserError(invalid("more bodies than functions")))?;
-        self.next += 1;
-        let facts = Facts::read(&function, ty, &self.types).map_err(reencode::Error::UserError)?;
-        let results = self.block(ty)?;
+        let facts = self.facts.next();
+        let facts = facts.ok_or_else(|| reencode::Error::UserError(invalid("more bodies than functions")))?;
+        let results = self.block(facts.ty)?;
         let body = Body::write(self, &function, facts, results)?;
         code.raw(&body);
         Ok(())

@@ -6,7 +6,11 @@ use wasmtime::{
 
 use super::*;
 
+mod counted;
 mod exact;
+mod native;
+mod smith;
+mod speed;
 mod stops;
 
 /// A run's end.
@@ -70,8 +74,16 @@ const TOO_DEEP: &str = "vac: too deep";
 
 impl Metered {
     fn start(engine: &Engine, bytes: &[u8], limits: Limits) -> wasmtime::Result<Self> {
+        Self::with_fuel(engine, bytes, limits, None)
+    }
+
+    /// A module that needs not be metered, with the engine's fuel.
+    fn with_fuel(engine: &Engine, bytes: &[u8], limits: Limits, fuel: Option<u64>) -> wasmtime::Result<Self> {
         let module = Module::new(engine, bytes)?;
         let mut store = Store::new(engine, Vec::new());
+        if let Some(fuel) = fuel {
+            store.set_fuel(fuel)?;
+        }
         let counters = Memory::new(&mut store, MemoryType::new(1, Some(1)))?;
         let mut linker = Linker::new(engine);
         linker.define(&store, IMPORTS, COUNTERS, counters)?;

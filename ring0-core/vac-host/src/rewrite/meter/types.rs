@@ -48,22 +48,33 @@ impl Types {
     fn section(&mut self, payload: Payload<'_>) -> wasmparser::Result<()> {
         match payload {
             Payload::TypeSection(section) => {
-                section.into_iter().try_for_each(|group| Ok(self.group(&group?)))
+                for group in section {
+                    self.group(&group?);
+                }
             }
             Payload::ImportSection(section) => {
-                section.into_imports().try_for_each(|import| Ok(self.import(import?.ty)))
+                for import in section.into_imports() {
+                    self.import(import?.ty);
+                }
             }
             Payload::FunctionSection(section) => {
-                section.into_iter().try_for_each(|ty| Ok(self.functions.push(ty?)))
+                for ty in section {
+                    self.functions.push(ty?);
+                }
             }
             Payload::MemorySection(section) => {
-                section.into_iter().try_for_each(|memory| Ok(self.memories.push(memory?.memory64)))
+                for memory in section {
+                    self.memories.push(memory?.memory64);
+                }
             }
             Payload::TableSection(section) => {
-                section.into_iter().try_for_each(|table| Ok(self.tables.push(table?.ty.table64)))
+                for table in section {
+                    self.tables.push(table?.ty.table64);
+                }
             }
-            _ => Ok(()),
+            _ => {}
         }
+        Ok(())
     }
 
     fn group(&mut self, group: &RecGroup) {

@@ -60,6 +60,9 @@ pub(super) fn graph(
     Ok(flow.graph)
 }
 
+/// Which of some values are floats.
+type Floats = Vec<Option<Type>>;
+
 /// One operator: where it is, how much it takes and gives, and the types after it.
 struct At<'a> {
     start: usize,
@@ -75,7 +78,7 @@ impl At<'_> {
     }
 
     /// Types of what a block takes and gives.
-    fn signature(&self, ty: BlockType) -> Result<(Vec<Option<Type>>, Vec<Option<Type>>), Stop> {
+    fn signature(&self, ty: BlockType) -> Result<(Floats, Floats), Stop> {
         match ty {
             BlockType::Empty => Ok((Vec::new(), Vec::new())),
             BlockType::Type(ty) => Ok((Vec::new(), vec![float(ty)])),

@@ -230,14 +230,33 @@ fn makes(operator: &Operator<'_>) -> Option<Class> {
 /// The type of what an operator of arithmetic gives.
 pub(super) fn result_type(operator: &Operator<'_>, width: Width) -> Type {
     use Operator as O;
-    let is_scalar = match operator {
-        O::F32Add | O::F32Sub | O::F32Mul | O::F32Div | O::F32Min | O::F32Max => true,
-        O::F32Ceil | O::F32Floor | O::F32Trunc | O::F32Nearest | O::F32Sqrt => true,
-        O::F64Add | O::F64Sub | O::F64Mul | O::F64Div | O::F64Min | O::F64Max => true,
-        O::F64Ceil | O::F64Floor | O::F64Trunc | O::F64Nearest | O::F64Sqrt => true,
-        O::F32DemoteF64 | O::F64PromoteF32 => true,
-        _ => false,
-    };
+    let is_scalar = matches!(
+        operator,
+        O::F32Add
+            | O::F32Sub
+            | O::F32Mul
+            | O::F32Div
+            | O::F32Min
+            | O::F32Max
+            | O::F32Ceil
+            | O::F32Floor
+            | O::F32Trunc
+            | O::F32Nearest
+            | O::F32Sqrt
+            | O::F64Add
+            | O::F64Sub
+            | O::F64Mul
+            | O::F64Div
+            | O::F64Min
+            | O::F64Max
+            | O::F64Ceil
+            | O::F64Floor
+            | O::F64Trunc
+            | O::F64Nearest
+            | O::F64Sqrt
+            | O::F32DemoteF64
+            | O::F64PromoteF32
+    );
     match (is_scalar, width) {
         (false, _) => Type::V128,
         (true, Width::F32) => Type::F32,

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use wasmtime::{Config, Engine, Instance, Module, Ref, Store, Val, ValType};
 
-use super::module;
+use super::{GRAPH_MAX, module, with_room};
 
 mod cost;
 mod functions;
@@ -51,7 +51,7 @@ fn engines() -> &'static Engines {
 struct Seen(Vec<String>);
 
 /// Calls exported functions of `bytes`, in order, each with each list of arguments that `args` gives for its type.
-fn run(engine: &Engine, bytes: &[u8], args: &dyn Fn(&[ValType]) -> Vec<Vec<Val>>) -> Seen {
+fn run(engine: &Engine, bytes: &[u8], args: Args<'_>) -> Seen {
     let module = Module::new(engine, bytes).unwrap_or_else(|e| panic!("{e:#}"));
     let mut store = Store::new(engine, ());
     let mut seen = Vec::new();
@@ -98,10 +98,19 @@ fn trap(error: &wasmtime::Error) -> String {
     error.downcast_ref::<wasmtime::Trap>().map_or_else(|| "no trap".to_owned(), |trap| format!("{trap:?}"))
 }
 
+/// Arguments for functions of a type.
+type Args<'a> = &'a dyn Fn(&[ValType]) -> Vec<Vec<Val>>;
+
 /// Panics unless `bytes` behave in all three ways alike. Gives what was seen.
-fn same(bytes: &[u8], args: &dyn Fn(&[ValType]) -> Vec<Vec<Val>>, what: &str) -> Seen {
-    let rewritten = module(bytes).unwrap_or_else(|e| panic!("{what}: {e}"));
-    assert_eq!(rewritten, module(bytes).expect("it was rewritten once"), "{what}: not the same twice");
+fn same(bytes: &[u8], args: Args<'_>, what: &str) -> Seen {
+    same_in(GRAPH_MAX, bytes, args, what)
+}
+
+/// The same, with graphs that have so much room.
+fn same_in(room: usize, bytes: &[u8], args: Args<'_>, what: &str) -> Seen {
+    let rewritten = with_room(bytes, room).unwrap_or_else(|e| panic!("{what}: {e}"));
+    let again = with_room(bytes, room).expect("it was rewritten once");
+    assert_eq!(rewritten, again, "{what}: not the same twice");
     if let Err(error) = wasmparser::validate(&rewritten) {
         panic!("{what}: {error}");
     }
@@ -358,6 +367,17 @@ fn a_function_without_room_for_a_local_is_refused_by_name() {
     assert!(module(&bytes(49_998)).is_ok());
     let refused = module(&bytes(49_999)).unwrap_err().to_string();
     assert!(refused.contains("function 1") && refused.contains("room"), "{refused}");
+}
+
+#[test]
+fn a_function_that_is_too_large_to_follow_is_canonical_everywhere() {
+    let text = "(module (func (export \"f\") (param f64 v128) (result f64)
+        (drop (f64x2.sqrt (local.get 1))) (drop (f32.demote_f64 (local.get 0)))
+        (f64.mul (f64.add (local.get 0) (local.get 0)) (f64.const 2))))";
+    let bytes = wat::parse_str(text).unwrap();
+    assert_eq!(constants(&with_room(&bytes, 0).unwrap()).len(), 4);
+    assert_eq!(constants(&module(&bytes).unwrap()).len(), 1);
+    same_in(0, &bytes, &random::args(1, 20), text);
 }
 
 #[test]

@@ -31,6 +31,24 @@ fn endless_calls_stop() {
     stopped_at(&format!(r#"(module {funcs} (func $f40) (func (export "run") (call $f0)))"#), 100_000);
 }
 
+/// Small functions are neither checked nor counted, so their callers must be.
+#[test]
+fn what_calls_small_functions_for_ever_stops() {
+    let small = "(func $a (call $b) (call $b)) (func $b (call $c)) (func $c)";
+    stopped_at(&format!(r#"(module {small} (func (export "run") (loop (call $a) (br 0))))"#), 1000);
+    let seen = on_all(
+        &format!(r#"(module {small} (func $f (call $a) (call $f)) (func (export "run") (call $f)))"#),
+        NO_LIMITS,
+        &[],
+    );
+    assert_eq!(seen.end, End::TooDeep);
+    // What is only small until it is called often is checked itself.
+    let many = "(call $a)".repeat(5000);
+    let wat =
+        format!(r#"(module {small} (func $many {many}) (func (export "run") (call $many) (call $many)))"#);
+    assert!(stopped_at(&wat, 30_000) < 80_000);
+}
+
 #[test]
 fn what_takes_long_stops_before_it() {
     let wat = r#"(module (memory 100)

@@ -6,7 +6,7 @@ use wasmtime::{Engine, Instance, Module, Store, Val};
 
 use super::{engines, module};
 
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 75;
 
 /// Loops that the prebuilt kernel has none of. Each repeats its work often enough to be timed.
 const LOOPS: &str = r#"(module (memory (export "memory") 2)
@@ -50,17 +50,17 @@ const LOOPS: &str = r#"(module (memory (export "memory") 2)
                 (br_if $next (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 8))) (i32.const 16384))))
             (br_if $again (local.tee $times (i32.sub (local.get $times) (i32.const 1)))))))"#;
 
-/// Exports and arguments that take a few hundredths of a second: short enough that some rounds are not interrupted.
+/// Exports and arguments that take a few milliseconds: short enough that some rounds are not interrupted.
 fn kernels() -> Vec<(&'static str, Vec<Val>)> {
     vec![
-        ("float-loop", vec![Val::I64(3_000_000)]),
-        ("matmul-naive", vec![Val::I32(240)]),
-        ("matmul-blocked", vec![Val::I32(320)]),
+        ("float-loop", vec![Val::I64(500_000)]),
+        ("matmul-naive", vec![Val::I32(120)]),
+        ("matmul-blocked", vec![Val::I32(160)]),
     ]
 }
 
 fn loops() -> Vec<(&'static str, Vec<Val>)> {
-    ["saxpy", "daxpy", "saxpy of vectors", "relaxation"].map(|name| (name, vec![Val::I32(5_000)])).to_vec()
+    ["saxpy", "daxpy", "saxpy of vectors", "relaxation"].map(|name| (name, vec![Val::I32(500)])).to_vec()
 }
 
 /// A module in one of the engines.
