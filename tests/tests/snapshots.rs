@@ -330,7 +330,7 @@ fn a_collection_keeps_snapshots_as_long_as_their_run() {
 
 /// What is at a point, but for the snapshot where the replay began, and whether there was one.
 fn seek(sandbox: &Sandbox, run: &str, point: [&str; 2]) -> (Value, bool) {
-    let mut sought = sandbox.json(&["seek", run, point[0], point[1], "--globals", "--memory", "0:0+64"]);
+    let mut sought = sandbox.json(&["seek", run, point[0], point[1], "--globals"]);
     let from = sought.as_object_mut().unwrap().remove("from").unwrap();
     (sought, !from.is_null())
 }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use vac_core::caps::Resource;
 use vac_core::fault::{Corrupt, Error, Result};
 use wasmparser::{ComponentType, CompositeInnerType, Operator, Parser, Payload};
-use wasmtime::{Global, GlobalType, Memory, Mutability, Ref, Store, V128, Val, ValType};
+use wasmtime::{Func, Global, Memory, Mutability, Ref, Store, V128, Val};
 
 use crate::dirty::{CHUNK_BYTES, Tracker};
 use crate::engine::{Engine, machine};
@@ -232,7 +232,7 @@ impl Instance {
         let setup = Setup { quotas, ..Setup::default() };
         let (scout, _) = Instance::start(engine, program, setup, budget, Box::new(NoRecorder));
         let (memories, globals) = scout?.dump()?;
-        let id = store_id(&mut self.store)?;
+        let id = store_id(&mut self.store);
         let memories = memories.into_iter().map(|memory| (adopted(memory, id), Tracker::New)).collect();
         let globals: Vec<Global> = globals.into_iter().map(|global| adopted(global, id)).collect();
         let is_mutable = |global: &Global| global.ty(&self.store).mutability() == Mutability::Var;
@@ -251,15 +251,15 @@ impl Instance {
 /// The number of a store, as it stands in front of every handle of something in it.
 type StoreId = [u8; size_of::<u64>()];
 
-// The engine asserts the same of both, and that the number of the store comes first, for its interface to C.
-const _: () = assert!(size_of::<Memory>() == 24 && size_of::<Global>() == 24);
+// The engine asserts the same of all three, and that the number of the store comes first, for its interface to C.
+const _: () = assert!(size_of::<Memory>() == 24 && size_of::<Global>() == 24 && size_of::<Func>() == 16);
 
-fn store_id(store: &mut Store<State>) -> Result<StoreId> {
-    let ty = GlobalType::new(ValType::I32, Mutability::Const);
-    let own = Global::new(store, ty, Val::I32(0)).map_err(|e| machine("name a store", &e))?;
-    // SAFETY: (1) `Global` is `repr(C)` and begins with the store's number, a `NonZeroU64`: the engine's version is pinned, and
+fn store_id(store: &mut Store<State>) -> StoreId {
+    // Of all that can be made in a store, nobody who looks at its globals and memories finds this.
+    let own = Func::wrap(store, || {});
+    // SAFETY: (1) `Func` is `repr(C)` and begins with the store's number, a `NonZeroU64`: the engine's version is pinned, and
     // it asserts this layout itself, for C. (2) So its first eight bytes are there and initialised.
-    Ok(unsafe { std::ptr::read((&raw const own).cast::<StoreId>()) })
+    unsafe { std::ptr::read((&raw const own).cast::<StoreId>()) }
 }
 
 /// The handle of what stands in the store `id` where `handle` stands in its own, which was filled in the same way.
