@@ -495,6 +495,10 @@ impl History {
 
     /// Ends a strict comparison, and lists what is extra in a lenient one.
     fn not_recorded(&mut self, side: Side) -> Result<()> {
+        // Of a run that was killed nobody knows what would have come.
+        if let Some(over) = self.is_over() {
+            return Err(over.into());
+        }
         if !self.is_lenient {
             let recorded = self.front();
             let is_same = recorded.as_ref().is_some_and(|recorded| recorded.function == side.function);
