@@ -40,7 +40,7 @@ pub const ENGINE: &str = "wasmtime 48.0.8, adapter 48.0.8.1";
 /// code of before is not taken then.
 const WRAPPING: &str = "exports 2";
 /// Changes with what [`crate::rewrite`] makes of a program. What changes ticks is another profile.
-const REWRITING: &str = "3";
+const REWRITING: &str = "4";
 /// What the engine calls its interpreter.
 const INTERPRETER: &str = "pulley64";
 

@@ -29,6 +29,10 @@ use crate::watchdog::{Leash, Running};
 /// Bytes of the memory that a component's counters are in.
 pub(crate) const PAGE_BYTES: usize = 64 << 10;
 
+/// More ticks than any run can use. What is charged at once is at most 2^58 (a memory of 64 bits that is to grow by
+/// all that it can), and is looked at before more is: so no count is ever over 2^63, and none begins anew.
+const TICKS_MAX: u64 = 1 << 62;
+
 /// The words of the counters, by their number.
 const TICKS: usize = 0;
 const TICK_LIMIT: usize = 1;
@@ -119,7 +123,7 @@ impl Counters {
     pub(crate) fn new(ticks_max: u64, depth_max: u64, leash: Arc<Leash>) -> Self {
         Self {
             all: Vec::new(),
-            ticks_max,
+            ticks_max: ticks_max.min(TICKS_MAX),
             depth_max,
             is_over: false,
             leash,

@@ -225,21 +225,21 @@ impl Symbols {
             O::I32Const { value } => return self.constant(*value as u64, at),
             O::I64Const { value } => return self.constant(*value as u64, at),
             O::LocalSet { local_index } => {
-                let value = self.stack.pop()?;
+                let value = self.take()?;
                 self.locals.insert(*local_index, value.symbol);
                 return Some(());
             }
             O::LocalTee { local_index } => {
-                let value = self.stack.pop()?;
+                let value = self.take()?;
                 self.locals.insert(*local_index, value.symbol);
                 value.symbol
             }
             O::I32Add | O::I64Add => {
-                let (right, left) = (self.stack.pop()?, self.stack.pop()?);
+                let (right, left) = (self.take()?, self.take()?);
                 add(left.symbol, right.symbol)
             }
             O::I32Sub | O::I64Sub => {
-                let (right, left) = (self.stack.pop()?, self.stack.pop()?);
+                let (right, left) = (self.take()?, self.take()?);
                 subtract(left.symbol, right.symbol)
             }
             O::I32Eqz | O::I64Eqz => {
@@ -254,18 +254,24 @@ impl Symbols {
 
     fn other(&mut self, op: &Operator<'_>) -> Option<()> {
         if let Some((comparison, is_wide)) = comparison(op) {
-            let (right, left) = (self.stack.pop()?, self.stack.pop()?);
+            let (right, left) = (self.take()?, self.take()?);
             let symbol = compare(comparison, is_wide, left, right);
             self.stack.push(Value { symbol, pushed_by: None });
             return Some(());
         }
         let (takes, gives) = arity(op)?;
         for _ in 0..takes {
-            self.stack.pop()?;
+            self.take()?;
         }
         let unknown = Value { symbol: Symbol::Unknown, pushed_by: None };
         self.stack.extend(std::iter::repeat_n(unknown, gives));
         Some(())
+    }
+
+    /// A value that is used otherwise than to go on or not. What was compared with the bound cannot be: the copy of
+    /// the body compares with the bound of a part, and what the guest sees must not depend on parts.
+    fn take(&mut self) -> Option<Value> {
+        self.stack.pop().filter(|value| !matches!(value.symbol, Symbol::Compared(_)))
     }
 
     fn constant(&mut self, value: u64, at: usize) -> Option<()> {

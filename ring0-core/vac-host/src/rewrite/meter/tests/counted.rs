@@ -199,3 +199,29 @@ fn a_trip_that_traps_leaves_what_was_done() {
     assert!(memories[0] == memories[1]);
     assert_eq!(word(&memories[0], 65_528), 65_528 | 65_532 << 32);
 }
+
+/// A loop that was charged in parts compared with the end of each part, and a guest that kept what its comparison gave
+/// saw a 0 there. Such a loop is not counted.
+#[test]
+fn what_a_guest_compares_and_keeps_is_not_the_end_of_a_part() {
+    let ends = [
+        "(br_if 0 (local.tee $x (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (local.get $n))))",
+        "(local.set $x (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (local.get $n)))
+         (br_if 0 (local.get $x))",
+    ];
+    for end in ends {
+        let text = format!(
+            r#"(module (func (export "run") (param $n i32) (result i32) (local $i i32) (local $x i32) (local $sum i32)
+                 (loop (local.set $sum (i32.add (local.get $sum) (local.get $x))) {end})
+                 (local.get $sum)))"#
+        );
+        let bytes = binary(&text);
+        let engine = Engine::new(&config(None)).unwrap();
+        let seen = [true, false].map(|counts_loops| {
+            let bytes = with(&bytes, Options { counts_loops }).unwrap();
+            let mut metered = Metered::start(&engine, &bytes, NO_LIMITS).unwrap();
+            metered.call("run", &[Val::I32(3_000_000)])
+        });
+        assert_eq!(seen[0], seen[1]);
+    }
+}
