@@ -98,7 +98,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let (root, vac) = (repo::root()?, vac()?);
     let mut rows = Vec::new();
     for program in programs::ALL.iter().filter(|program| asked.wants(program)) {
-        let row = Row::of(program, judge(program, &root.join(CACHE), &vac));
+        let row = Row::of(program, judge(program, &root.join(CACHE), &vac, asked.is_quick));
         if !asked.is_json {
             println!("{}", row.line());
         }
@@ -137,9 +137,14 @@ pub(crate) fn boolector(root: &std::path::Path) -> Result<PathBuf> {
     programs::BOOLECTOR.origin.fetch(&root.join(CACHE))
 }
 
-fn judge(program: &Program, cache: &std::path::Path, vac: &std::path::Path) -> Result<trial::Measured> {
+fn judge(
+    program: &Program,
+    cache: &std::path::Path,
+    vac: &std::path::Path,
+    is_quick: bool,
+) -> Result<trial::Measured> {
     let file = program.origin.fetch(cache)?;
-    trial::judge(&file, vac, &(program.case)())
+    trial::judge(&file, vac, &(program.case)(), is_quick)
 }
 
 /// The release `vac`, built if it is not.
