@@ -68,7 +68,7 @@ struct Inner {
     kept: Vec<NameId>,
     /// Why the record cannot answer: it is one without bodies.
     lacks: Option<Usage>,
-    /// Whether a fork stays in its past for now.
+    /// Whether a fork stays in its past although it came to the event: calls are being passed over.
     holds_past: bool,
     /// Grants that the operator wants back, and those that were taken back, in order.
     wanted: BTreeSet<u32>,
