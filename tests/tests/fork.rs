@@ -77,6 +77,10 @@ fn equal_forks_have_equal_heads_from_the_start_or_a_snapshot() {
     assert_eq!(text(&one, "head"), text(&two, "head"));
     assert_eq!(text(&one, "result"), "326");
     sandbox.vac(&["replay", text(&run, "run"), "--snapshots", "1"]).ok();
+    // It is of use to those who trust it, and nobody else begins there.
+    let again = sandbox.vac(&args).ok();
+    assert!(!again.stderr.contains("a snapshot"), "{}", again.stderr);
+    let args = ["fork", text(&run, "run"), "--event", "3", "--from-snapshot", "--", "add(5)"];
     let ran = sandbox.vac(&args).ok();
     assert!(ran.stderr.contains("a snapshot before event 3 saved"), "{}", ran.stderr);
     assert!(ran.stderr.contains(text(&one, "head")), "{}", ran.stderr);
@@ -106,7 +110,8 @@ fn what_is_inside_of_a_call_is_left_where_that_begins() {
     assert_eq!(ran.out().lines().nth(1), Some(second_draw));
     // Behind a snapshot, too.
     sandbox.vac(&["replay", text(&run, "run"), "--snapshots", "1"]).ok();
-    let again = sandbox.vac(&["fork", text(&run, "run"), "--event", &inside, "--", "draw()"]).ok();
+    let again =
+        sandbox.vac(&["fork", text(&run, "run"), "--event", &inside, "--from-snapshot", "--", "draw()"]).ok();
     assert!(again.stderr.contains("saved"), "{}", again.stderr);
     assert_eq!(again.out(), ran.out());
 }

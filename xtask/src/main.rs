@@ -26,7 +26,7 @@ usage: cargo xtask COMMAND
 
   kernels [--check]                build the kernels into ring1-kernels/prebuilt, or prove what is there
   tidy                             check the rules of the sources that no compiler checks
-  fuzz [--seconds N] [TARGET...]   run each fuzz target for N seconds (default 60)
+  fuzz [--seconds N] [TARGET...]   run each fuzz target for N seconds (default 10)
   seeds [--count N] [--from SEED]  run random guests (default 10000), replay them and compare in every way
   forge                            edit every field of the golden ledgers, and see that each edit is noticed
   bench [--json] [NAME...]         measure, in release, beside baselines from the same run

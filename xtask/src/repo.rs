@@ -18,6 +18,13 @@ pub(crate) fn cargo(root: &Path) -> Command {
     cargo
 }
 
+/// Runs `cargo xtask COMMAND ARGS` with optimised code: for what measures, and for what runs long.
+pub(crate) fn in_release(command: &str, args: &[String]) -> Result<()> {
+    let mut cargo = cargo(&root()?);
+    cargo.args(["run", "--quiet", "--release", "--package", "xtask", "--", command]).args(args);
+    execute(&mut cargo)
+}
+
 /// Rustup's cargo of another toolchain. What the running cargo says of its own would get in the way.
 pub(crate) fn cargo_of(toolchain: &str, root: &Path) -> Command {
     let mut cargo = Command::new("cargo");

@@ -9,11 +9,11 @@ use std::time::Instant;
 use vac_fuzz::guests::Plan;
 use vac_fuzz::seeds::{Compilers, Tally, check};
 
-use crate::repo::Result;
+use crate::repo::{self, Result};
 
 const USAGE: &str = "expected `cargo xtask seeds [--count N] [--from SEED]`";
-/// What CI runs: about three minutes. More are for a quiet machine and a longer wait.
-pub(crate) const COUNT: u64 = 3_000;
+/// What CI runs.
+const COUNT: u64 = 10_000;
 
 /// Runs the seeds that `args` name, on all processors.
 ///
@@ -22,6 +22,9 @@ pub(crate) const COUNT: u64 = 3_000;
 /// The first seed that does not hold, and how to run it again.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let (count, from) = parse(args)?;
+    if cfg!(debug_assertions) {
+        return repo::in_release("seeds", args);
+    }
     let start = Instant::now();
     let tally = check_all(from..from.saturating_add(count))?;
     let seconds = start.elapsed().as_secs_f64();

@@ -10,6 +10,34 @@
 
 use std::ops::Range;
 
+/// Which chunks of a memory somebody may have written to since it was made. The others hold zeros, and reading
+/// them to see that would make the system map each.
+pub struct Touched {
+    chunks: Vec<Range<usize>>,
+}
+
+impl Touched {
+    pub(crate) fn of(memory: &[u8]) -> Self {
+        #[cfg(target_os = "linux")]
+        if let Ok(chunks) = noted::touched(memory) {
+            return Self { chunks };
+        }
+        Self { chunks: merge(0..chunks(memory.len())) }
+    }
+
+    /// Makes `range` of `memory` zeros. A part that holds them already is not written.
+    pub fn clear(&self, memory: &mut [u8], range: Range<usize>) {
+        for chunk in self.chunks.iter().cloned().flatten() {
+            let start = (chunk * CHUNK_BYTES).max(range.start);
+            let end = ((chunk + 1) * CHUNK_BYTES).min(range.end);
+            let part = memory.get_mut(start..end).unwrap_or_default();
+            if part.iter().any(|byte| *byte != 0) {
+                part.fill(0);
+            }
+        }
+    }
+}
+
 /// What is found is told in chunks of this length, which is a page of WebAssembly.
 pub(crate) const CHUNK_BYTES: usize = 64 << 10;
 
@@ -95,6 +123,7 @@ mod noted {
     use std::io;
     use std::ops::Range;
     use std::os::fd::OwnedFd;
+    use std::os::unix::fs::FileExt;
 
     use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, Updater, ioctl, opcode};
     use rustix::mm::{UserfaultfdFlags, userfaultfd};
@@ -258,6 +287,56 @@ mod noted {
         }
     }
 
+    /// The chunks of `memory` that are not known to be zeros: those with a page that is there or was swapped out, and
+    /// those that show a file, whose pages come when they are read.
+    pub(crate) fn touched(memory: &[u8]) -> io::Result<Vec<Range<usize>>> {
+        let start = memory.as_ptr() as usize;
+        let range = start..start + memory.len();
+        let mut found = files_in(&range)?;
+        found.extend(present_in(&range)?);
+        let mut numbers: Vec<usize> = found
+            .iter()
+            .flat_map(|part| (part.start - start) / CHUNK_BYTES..(part.end - start).div_ceil(CHUNK_BYTES))
+            .collect();
+        numbers.sort_unstable();
+        Ok(merge(numbers.into_iter()))
+    }
+
+    /// The parts of `range` that are mapped from files.
+    fn files_in(range: &Range<usize>) -> io::Result<Vec<Range<usize>>> {
+        let malformed = || io::Error::other("a line of /proc/self/maps without addresses");
+        let mut parts = Vec::new();
+        for line in std::fs::read_to_string("/proc/self/maps")?.lines() {
+            let mut words = line.split_ascii_whitespace();
+            let (start, end) = words.next().and_then(|word| word.split_once('-')).ok_or_else(malformed)?;
+            let address = |text| usize::from_str_radix(text, 16).map_err(|_| malformed());
+            let (start, end) = (address(start)?.max(range.start), address(end)?.min(range.end));
+            // Permissions, offset, device, inode.
+            if start < end && words.nth(3) != Some("0") {
+                parts.push(start..end);
+            }
+        }
+        Ok(parts)
+    }
+
+    /// The pages of `range` that exist.
+    fn present_in(range: &Range<usize>) -> io::Result<Vec<Range<usize>>> {
+        /// Bits of an entry of the page map: the page is there; it was swapped out.
+        const PRESENT_OR_SWAPPED: u64 = 3 << 62;
+        let mut entries = vec![0; range.len().div_ceil(PAGE_BYTES) * size_of::<u64>()];
+        let at = (range.start / PAGE_BYTES * size_of::<u64>()) as u64;
+        File::open("/proc/self/pagemap")?.read_exact_at(&mut entries, at)?;
+        let is_there = |entry: &[u8]| {
+            entry.try_into().map_or(true, |entry| u64::from_ne_bytes(entry) & PRESENT_OR_SWAPPED != 0)
+        };
+        let entries = entries.chunks_exact(size_of::<u64>()).enumerate();
+        Ok(entries
+            .filter(|(_, entry)| is_there(entry))
+            .map(|(page, _)| range.start + page * PAGE_BYTES)
+            .map(|start| start..range.end.min(start + PAGE_BYTES))
+            .collect())
+    }
+
     struct Scanning<'a> {
         scan: Scan,
         regions: &'a mut [Region],
@@ -336,6 +415,41 @@ mod tests {
     #[test]
     fn every_write_is_found_by_what_the_system_has() {
         every_write_is_found(Tracker::New);
+    }
+
+    #[test]
+    fn what_was_never_touched_is_not_read() {
+        let mut bytes = pages(64);
+        let memory = whole(&mut bytes);
+        memory[5 * CHUNK_BYTES + 77] = 2;
+        memory[63 * CHUNK_BYTES] = 3;
+        let touched = Touched::of(memory);
+        let is_in = |chunk| touched.chunks.iter().any(|range| range.contains(&chunk));
+        assert!(is_in(5) && is_in(63), "{:?}", touched.chunks);
+        // Pages of a new allocation are zeros that nobody made yet, unless the system gives larger ones.
+        #[cfg(target_os = "linux")]
+        assert!(!is_in(32) || touched.chunks.len() == 1, "{:?}", touched.chunks);
+        touched.clear(memory, 0..6 * CHUNK_BYTES);
+        assert_eq!((memory[5 * CHUNK_BYTES + 77], memory[63 * CHUNK_BYTES]), (0, 3));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_a_file_shows_counts_as_touched() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(4 * CHUNK_BYTES as u64).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, b"data", 2 * CHUNK_BYTES as u64).unwrap();
+        use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+        let (prot, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
+        // SAFETY: a new private mapping, at an address that the system chooses.
+        let at = unsafe { mmap(std::ptr::null_mut(), 4 * CHUNK_BYTES, prot, flags, &file, 0) }.unwrap();
+        // SAFETY: it was just mapped, for reading and writing, and nobody else knows it.
+        let memory = unsafe { std::slice::from_raw_parts_mut(at.cast::<u8>(), 4 * CHUNK_BYTES) };
+        let touched = Touched::of(memory);
+        touched.clear(memory, 0..4 * CHUNK_BYTES);
+        assert!(memory.iter().all(|byte| *byte == 0));
+        // SAFETY: nothing refers to it any more.
+        unsafe { munmap(at, 4 * CHUNK_BYTES) }.unwrap();
     }
 
     #[test]

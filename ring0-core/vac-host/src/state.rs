@@ -23,6 +23,7 @@ use vac_core::fault::{Corrupt, Error, Result};
 use wasmparser::{ComponentType, CompositeInnerType, Operator, Parser, Payload};
 use wasmtime::{Func, Global, Memory, Mutability, Ref, Store, V128, Val};
 
+pub use crate::dirty::Touched;
 use crate::dirty::{CHUNK_BYTES, Tracker};
 use crate::engine::{Engine, machine};
 use crate::host::Setup;
@@ -131,6 +132,9 @@ fn changes(operator: &Operator<'_>) -> Option<&'static str> {
 /// Hears of a part of a memory that was written: number of the memory, address, bytes.
 pub type Found<'a> = dyn FnMut(usize, u64, &[u8]) -> Result<()> + 'a;
 
+/// Writes all of a memory of a fresh instance: number of the memory, its bytes, which of them may be other than zeros.
+pub type Fill<'a> = dyn FnMut(usize, &mut [u8], &Touched) -> Result<()> + 'a;
+
 impl Instance {
     /// The state between two calls.
     pub fn freeze(&mut self, engine: &Engine) -> Result<Freeze> {
@@ -169,6 +173,10 @@ impl Instance {
             let bytes = memory.data(&self.store);
             tracker.written(bytes).into_iter().try_for_each(|chunk| tell(number, bytes, chunk))
         });
+        if told.is_err() {
+            // What was told is forgotten by the trackers, and the caller may not have it.
+            parts.memories.iter_mut().for_each(|(_, tracker)| *tracker = Tracker::New);
+        }
         self.parts = Some(parts);
         told
     }
@@ -183,12 +191,7 @@ impl Instance {
 
     /// Makes this instance, which was started and not called yet, the frozen one. `fill` writes all of a
     /// memory, whose number it gets.
-    pub fn thaw(
-        &mut self,
-        engine: &Engine,
-        frozen: &Frozen,
-        fill: &mut dyn FnMut(usize, &mut [u8]) -> Result<()>,
-    ) -> Result<()> {
+    pub fn thaw(&mut self, engine: &Engine, frozen: &Frozen, fill: &mut Fill<'_>) -> Result<()> {
         let mut parts = self.take_parts(engine)?;
         set_globals(&mut self.store, &parts.globals, &frozen.globals)?;
         if parts.memories.len() != frozen.memories.len() {
@@ -197,7 +200,8 @@ impl Instance {
         for (number, ((memory, tracker), len)) in parts.memories.iter_mut().zip(&frozen.memories).enumerate()
         {
             self.grow(memory, *len)?;
-            fill(number, memory.data_mut(&mut self.store))?;
+            let touched = Touched::of(memory.data(&self.store));
+            fill(number, memory.data_mut(&mut self.store), &touched)?;
             tracker.written(memory.data(&self.store));
         }
         self.parts = Some(parts);

@@ -7,6 +7,7 @@
 //!
 //! While no kernel runs the thread sleeps: beginning a call looks at one flag.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, Thread};
@@ -75,6 +76,13 @@ impl Leash {
         Running(Arc::clone(leash))
     }
 
+    /// What the operator says. A watch that panics cannot say that its kernel may go on.
+    fn asked(&self) -> Option<HostAbort> {
+        let asked = catch_unwind(AssertUnwindSafe(|| self.watch.stop()));
+        asked
+            .unwrap_or_else(|_| Some(HostAbort::new(AbortKind::Machine, "what watches this kernel panicked")))
+    }
+
     /// Why the kernel was stopped, if it was.
     pub(crate) fn reason(&self) -> Option<HostAbort> {
         lock(&self.held).reason.clone()
@@ -89,10 +97,11 @@ impl Leash {
     }
 
     fn look(&self) {
+        let is_new = lock(&self.held).reason.is_none();
+        // The operator's code: asked without a lock that the kernel's own thread waits for.
+        let reason = if is_new { self.asked() } else { None };
         let mut held = lock(&self.held);
-        if held.reason.is_none() {
-            held.reason = self.watch.stop();
-        }
+        held.reason = held.reason.take().or(reason);
         if held.reason.is_some() {
             held.counters.iter().for_each(|words| words.limit(0));
         }
@@ -146,11 +155,12 @@ impl Dog {
         self.sleeps.store(false, SeqCst);
     }
 
-    /// Looks at all who run; whether anybody does. The lock is kept, so that whoever is looked at is not over before.
+    /// Looks at all who run; whether anybody does. One that is over by then has no counters any more.
     fn look(&self) -> bool {
-        let leashes = lock(&self.leashes);
-        let running = leashes.iter().filter(|leash| leash.is_running.load(SeqCst));
-        running.map(|leash| leash.look()).count() > 0
+        let is_running = |leash: &&Arc<Leash>| leash.is_running.load(SeqCst);
+        let running: Vec<_> = lock(&self.leashes).iter().filter(is_running).cloned().collect();
+        running.iter().for_each(|leash| leash.look());
+        !running.is_empty()
     }
 
     fn sees_any(&self) -> bool {
@@ -173,6 +183,31 @@ mod tests {
         fn stop(&self) -> Option<HostAbort> {
             self.0.load(SeqCst).then(|| HostAbort::new(AbortKind::Interrupt, "interrupted"))
         }
+    }
+
+    struct Broken;
+
+    impl Watch for Broken {
+        fn stop(&self) -> Option<HostAbort> {
+            panic!("a watch that is broken")
+        }
+    }
+
+    #[test]
+    fn a_watch_that_panics_stops_its_own_kernel_and_no_other() {
+        let (broken, other) = (Arc::new(Broken), Arc::new(Stop(AtomicBool::new(false))));
+        let (broken, leash) = (Leash::new(broken).unwrap(), Leash::new(Arc::<Stop>::clone(&other)).unwrap());
+        let running = (Leash::run(&broken), Leash::run(&leash));
+        while broken.reason().is_none() {
+            thread::yield_now();
+        }
+        other.0.store(true, SeqCst);
+        while leash.reason().is_none() {
+            thread::yield_now();
+        }
+        drop(running);
+        broken.end();
+        leash.end();
     }
 
     #[test]

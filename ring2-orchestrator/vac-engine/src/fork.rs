@@ -1,7 +1,7 @@
 //! Another future of a run: its past from the record, and from an event on new calls or new grants, live.
 //!
-//! The past is run again, each answer from the record, or passed over if a snapshot is near; what stands
-//! behind the guest's handles is made again without any effect. So nothing of the past is done twice. From the event on
+//! The past is run again, each answer from the record, or passed over if a snapshot is near and the operator trusts it; what
+//! stands behind the guest's handles is made again without any effect. So nothing of the past is done twice. From the event on
 //! the run is like any other. Its ledger holds the past, too, and its header says `fork: [run, event]`
 //! beside all that a run needs: it replays, verifies and can be forked without the run that it came from.
 //!
@@ -42,6 +42,8 @@ pub struct Wanted {
     pub new: Vec<String>,
     /// What is allowed from then on.
     pub request: Request,
+    /// Begin at a snapshot if one is near, whose state nothing checks. Else the past is run again.
+    pub from_snapshot: bool,
 }
 
 /// How a fork went.
@@ -237,7 +239,8 @@ fn fork_calls(home: &Home, run: RunId, old: &Header, wanted: Wanted, outside: Ou
     let header = header(What::Call, &target.cid, &keys.request, keys.add_to(fields));
     let trees = grants::trees_to_keep(&grants::in_header(&header));
     check_trees(&trees, &before)?;
-    let from = if before.is_quiet { bare_snapshot(home, run, old, event) } else { None };
+    let from =
+        if wanted.from_snapshot && before.is_quiet { bare_snapshot(home, run, old, event) } else { None };
     let passed = from.as_ref().map_or(0, |from| from.place.events);
     let session = start(home, programs, &target, header, &keys, outside, (run, event))?;
     let live = Live::new(&target.name, &compiled, with);

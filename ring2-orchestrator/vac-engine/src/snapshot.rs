@@ -26,17 +26,19 @@ use vac_core::fault::{Corrupt, Error, HostAbort, Result};
 use vac_core::ledger::{Head, RUNS_DIR, RunId};
 use vac_core::memory::{La128, Pager, Settings, Space, Tier, page_len_of};
 use vac_core::storage::{read_file, replace_file};
-use vac_core::store::Store;
 use vac_host::engine::{ENGINE, Profile};
-use vac_host::state::{Freeze, Frozen};
+use vac_host::state::{Freeze, Frozen, Touched};
 use vac_host::{Engine, Instance};
 
 use crate::calls::Live;
 use crate::home::Home;
 use crate::session::{OF_INSTANCES, Session};
+use behind::Behind;
+
+mod behind;
 
 /// Ticks after which a replay leaves a snapshot, at the next place where that can be.
-pub const TICKS_BETWEEN: u64 = 100_000_000;
+pub const TICKS_BETWEEN: u64 = 50_000_000;
 /// As long again for so many bytes that the last one wrote: so writing takes a small part of the time.
 const BYTES_BETWEEN: u64 = 8 << 20;
 /// Snapshots that a run has. When there are more, every second is dropped, and they are made half as often.
@@ -212,12 +214,15 @@ impl Snapshot {
     /// Gives its state to an instance that was started and not called.
     pub(crate) fn thaw(&self, home: &Home, engine: &Engine, instance: &mut Instance) -> Result<()> {
         let mut pages = Pages::open(home, Some(&self.memory))?;
-        instance.thaw(engine, &self.state, &mut |number, bytes| pages.fill(number as u64, bytes))
+        instance.thaw(engine, &self.state, &mut |number, bytes, touched| {
+            pages.fill(number as u64, bytes, touched)
+        })
     }
 }
 
 /// The memories of an instance as a space, of which only what changed is written.
 pub struct Pages {
+    tier: Arc<Behind>,
     pager: Pager,
     space: Space,
 }
@@ -232,15 +237,22 @@ impl Pages {
     pub fn take(&mut self, engine: &Engine, instance: &mut Instance) -> Result<(Cid, u64)> {
         let mut bytes = 0;
         instance.each_written(engine, &mut |number, offset, part| {
-            bytes += self.write(number as u64, offset, part)?;
+            let at = La128 { shard: number as u64, offset };
+            bytes += self.pager.write_through(&mut self.space, at, part)?;
             Ok(())
         })?;
         Ok((self.pager.commit(&mut self.space)?, bytes))
     }
 
+    /// Waits until the store has all that was written. What it has is not durable by that.
+    pub fn settle(&self) -> Result<()> {
+        self.tier.settle()
+    }
+
     fn open(home: &Home, root: Option<&Cid>) -> Result<Self> {
         let settings = Settings { page_len: PAGE_BYTES, budget_bytes: BUDGET_BYTES, ..Settings::default() };
-        let mut pager = Pager::new(Arc::new(Unhurried(Arc::clone(home.store()))), settings)?;
+        let tier = Arc::new(Behind::new(Arc::clone(home.store())));
+        let mut pager = Pager::new(Arc::<Behind>::clone(&tier), settings)?;
         let space = match root {
             None => pager.space(),
             Some(root) => {
@@ -252,11 +264,11 @@ impl Pages {
                 pager.open(root)?
             }
         };
-        Ok(Self { pager, space })
+        Ok(Self { tier, pager, space })
     }
 
     /// Makes `bytes` what `shard` holds. What is not mapped is zeros.
-    fn fill(&mut self, shard: u64, bytes: &mut [u8]) -> Result<()> {
+    fn fill(&mut self, shard: u64, bytes: &mut [u8], touched: &Touched) -> Result<()> {
         let mapped = self.pager.mapped(&self.space)?;
         let mut zeros_from = 0;
         for range in mapped.iter().filter(|range| range.shard == shard) {
@@ -269,60 +281,12 @@ impl Pages {
                 return Err(Corrupt::new("snapshot", format!("shard {shard}"), expected, got).into());
             };
             let end = end.min(bytes.len());
-            clear(bytes.get_mut(zeros_from..start).unwrap_or_default());
+            touched.clear(bytes, zeros_from..start);
             let to = bytes.get_mut(start..end).unwrap_or_default();
             self.pager.read(&mut self.space, La128 { shard, offset: start as u64 }, to)?;
             zeros_from = end;
         }
-        clear(bytes.get_mut(zeros_from..).unwrap_or_default());
-        Ok(())
-    }
-
-    fn write(&mut self, shard: u64, offset: u64, bytes: &[u8]) -> Result<u64> {
-        let (mut at, mut written) = (offset, 0);
-        for page in bytes.chunks(PAGE_BYTES) {
-            let to = La128 { shard, offset: at };
-            at += page.len() as u64;
-            if is_zero(page) {
-                self.pager.fill(&mut self.space, to, page.len() as u64, 0)?;
-            } else {
-                self.pager.write(&mut self.space, to, page)?;
-                written += page.len() as u64;
-            }
-        }
-        Ok(written)
-    }
-}
-
-/// A page that was never touched stays so.
-fn clear(bytes: &mut [u8]) {
-    for page in bytes.chunks_mut(PAGE_BYTES) {
-        if !is_zero(page) {
-            page.fill(0);
-        }
-    }
-}
-
-fn is_zero(bytes: &[u8]) -> bool {
-    // Compared with its own rest, which the library does many bytes at a time.
-    bytes.first().is_none_or(|first| *first == 0)
-        && bytes.get(1..) == bytes.get(..bytes.len().saturating_sub(1))
-}
-
-/// The store, which makes snapshots durable together, at the end of what leaves them.
-struct Unhurried(Arc<Store>);
-
-impl Tier for Unhurried {
-    fn read_into(&self, cid: &Cid, to: &mut [u8]) -> Result<bool> {
-        Tier::read_into(&*self.0, cid, to)
-    }
-    fn get(&self, cid: &Cid, max: usize) -> Result<Option<Vec<u8>>> {
-        Tier::get(&*self.0, cid, max)
-    }
-    fn put(&self, cid: &Cid, bytes: &[u8]) -> Result<()> {
-        Tier::put(&*self.0, cid, bytes)
-    }
-    fn commit(&self) -> Result<()> {
+        touched.clear(bytes, zeros_from..bytes.len());
         Ok(())
     }
 }
@@ -442,7 +406,11 @@ impl<'h> Taker<'h> {
             used: session.quotas_used(),
             held,
         };
-        let cid = self.home.store().put(Codec::DagCbor, &encode(&snapshot))?;
+        let encoded = encode(&snapshot);
+        let cid = Cid::of(Codec::DagCbor, &encoded);
+        if let Some(pages) = &self.pages {
+            pages.tier.put(&cid, &encoded)?;
+        }
         self.keep(Listed { calls, events: place.events, tick: place.tick, cid });
         (self.last_tick, self.last_bytes) = (place.tick, bytes);
         Ok(None)
@@ -479,7 +447,10 @@ impl<'h> Taker<'h> {
         if taken.new == 0 {
             return taken;
         }
-        let listed = self.home.store().commit().and_then(|()| write_list(self.home, self.run, &self.kept));
+        let settled = self.pages.as_ref().map_or(Ok(()), Pages::settle);
+        let listed = settled
+            .and_then(|()| self.home.store().commit())
+            .and_then(|()| write_list(self.home, self.run, &self.kept));
         if let Err(why) = listed {
             taken = Taken { new: 0, refused: Some(why.to_string()) };
         }

@@ -357,6 +357,10 @@ pub(crate) struct Fork {
     /// calls, where the call begins that has it.
     #[arg(long, value_name = "EVENT")]
     pub(crate) event: u64,
+    /// Begin at the nearest snapshot, instead of running the past again. Its state is believed: nothing compares it with
+    /// the record.
+    #[arg(long)]
+    pub(crate) from_snapshot: bool,
     #[command(flatten)]
     pub(crate) allowed: Allowed,
     #[command(flatten)]

@@ -58,7 +58,8 @@ const BENCHES: [(&str, Bench); 16] = [
 /// An unknown name, or why something could not be measured at all.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     if cfg!(debug_assertions) {
-        return run_in_release(args);
+        // An unoptimised host measures nothing.
+        return repo::in_release("bench", args);
     }
     let is_json = args.iter().any(|arg| arg == "--json");
     let names: Vec<&str> = args.iter().map(String::as_str).filter(|arg| *arg != "--json").collect();
@@ -89,13 +90,6 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 /// of `host-call`, `host-start` and so on.
 fn is_named(name: &str, asked: &str) -> bool {
     name.strip_prefix(asked).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-}
-
-/// An unoptimised host measures nothing: this program again, with `--release`.
-fn run_in_release(args: &[String]) -> Result<()> {
-    let mut cargo = repo::cargo(&repo::root()?);
-    cargo.args(["run", "--quiet", "--release", "--package", "xtask", "--", "bench"]).args(args);
-    repo::execute(&mut cargo)
 }
 
 /// A component of `ring1-kernels/prebuilt`.

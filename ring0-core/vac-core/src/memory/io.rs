@@ -119,7 +119,7 @@ impl Pager {
         self.spill(space)
     }
 
-    fn has_zeros_behind(&self, space: &Space, shard: u64) -> bool {
+    pub(super) fn has_zeros_behind(&self, space: &Space, shard: u64) -> bool {
         space.shards.get(&shard).is_none_or(|shard| shard.backing == Backing::Zeros)
     }
 

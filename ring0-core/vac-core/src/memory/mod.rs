@@ -37,6 +37,7 @@ mod root;
 mod seal;
 #[cfg(test)]
 mod tests;
+mod through;
 mod tier;
 
 use std::collections::BTreeMap;

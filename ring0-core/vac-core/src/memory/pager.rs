@@ -208,7 +208,7 @@ impl Pager {
     }
 
     /// Counts bytes from or to the tier, or refuses.
-    fn count_io(&self, space: &mut Space, bytes: usize) -> Result<()> {
+    pub(super) fn count_io(&self, space: &mut Space, bytes: usize) -> Result<()> {
         let after = space.used.io_bytes.saturating_add(bytes as u64);
         if let Some(max) = space.quota.io_max_bytes.filter(|max| after > *max) {
             return Err(over("bytes from and to the store in this slice", max));

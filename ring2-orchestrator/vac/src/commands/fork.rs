@@ -21,7 +21,7 @@ pub(crate) fn fork(global: &Global, args: Fork) -> Result<u8> {
         ..Request::default()
     };
     let (limits, grants) = (request.limits.clone(), request.grants.clone());
-    let wanted = Wanted { event: args.event, new: args.new, request };
+    let wanted = Wanted { event: args.event, new: args.new, request, from_snapshot: args.from_snapshot };
     let name = format!("a fork of {run}");
     let mut left = None;
     let code = with_console(

@@ -168,12 +168,20 @@ impl Model {
     }
 
     fn write(&mut self, which: usize) -> Result<()> {
-        let (at, len) = (self.address(), self.len());
+        let (mut at, mut len) = (self.address(), self.len());
+        let is_through = self.random.below(3) == 0;
+        if is_through && self.random.below(2) == 0 {
+            at.offset -= at.offset % PAGE as u64;
+            len += PAGE;
+        }
         // Few values, so that pages become equal and go back to what they were.
         let byte = self.random.below(3) as u8;
         let bytes: Vec<u8> = (0..len).map(|i| if byte == 2 { i as u8 } else { 0 }).collect();
         let (space, contents) = &mut self.spaces[which];
-        self.pager.write(space, at, &bytes)?;
+        match is_through {
+            true => self.pager.write_through(space, at, &bytes).map(drop)?,
+            false => self.pager.write(space, at, &bytes)?,
+        }
         write_model(contents, at, &bytes);
         Ok(())
     }
