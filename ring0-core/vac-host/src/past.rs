@@ -11,6 +11,7 @@
 //! | computed, local | all, and must give the same |
 //! | read | of streams and of what gave a handle, and must give the same; what tells files apart |
 //! | effect | opening a file that is there, and the place of a stream that writes; nothing else may have given a handle |
+//! | any of a memory | all, and must give the same; a commit moves no name |
 //! | anything of the network | refused: nobody has the other end any more |
 
 use vac_core::canon::Writer;
@@ -58,6 +59,9 @@ fn again_of(crossing: &Crossing<'_>) -> Again {
     let name = crossing.function.name.as_str();
     if name.starts_with("wasi:sockets/") || name.starts_with("wasi:http/") {
         return Again::Refused;
+    }
+    if name.starts_with("vac:memory/") {
+        return Again::Same;
     }
     match crossing.function.class {
         Class::Computed | Class::Local => Again::Same,
