@@ -111,6 +111,15 @@ pub(crate) fn again<R: Wire>(
     }
 }
 
+/// Whether what stands behind the arguments is what it was: `now`, and in the record `then`.
+pub(crate) fn check_detail(crossing: &Crossing<'_>, then: &[u8], now: Result<Vec<u8>>) -> Result<()> {
+    if matches!(again_of(crossing), Again::Refused) {
+        return Ok(());
+    }
+    let now = now?;
+    if now == then { Ok(()) } else { Err(differs(crossing, &hex(&now), then)) }
+}
+
 fn network(crossing: &Crossing<'_>) -> Error {
     let message = format!(
         "the run used the network before this point: `{}` at tick {}",

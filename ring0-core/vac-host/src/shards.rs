@@ -17,6 +17,9 @@ use vac_core::memory::{Advice, La128, Pager, Quota, Range, Space, Stats};
 
 use crate::limits::{READ_MAX_BYTES, SHARD_PAGES_MAX, WRITE_MAX_BYTES};
 
+#[cfg(test)]
+mod tests;
+
 /// Pages that are filled, copied or restored before it is looked whether the run should stop.
 const PAGES_PER_LOOK: u64 = 1024;
 

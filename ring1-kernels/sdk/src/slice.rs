@@ -51,8 +51,8 @@ numbers!(u8, u16, u32, u64, i8, i16, i32, i64, f32, f64);
 
 /// Pages that a slice keeps.
 const LINES: usize = 8;
-/// Bytes that are moved at a time: what one call of the memory takes.
-const STEP_BYTES: u64 = 1 << 20;
+/// Bytes that are moved at a time.
+const STEP_BYTES: u64 = 256 << 10;
 
 struct Line {
     /// Which page of the slice.
