@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! ;; What it tries.
+//! ;;! before: mem create m          a command that comes first
 //! ;;! give: --grant dir:ro=data     options of the command
 //! ;;! call: f()                     a typed call; otherwise it is run as a command
 //! ;;! code: 4                       the exit code; 0 unless it says otherwise
@@ -30,6 +31,7 @@ fn sandbox() -> Sandbox {
 
 #[derive(Default)]
 struct Case {
+    before: Vec<String>,
     give: Vec<String>,
     call: Option<String>,
     code: i32,
@@ -45,6 +47,7 @@ fn read(path: &Path) -> Case {
     for line in source.lines().filter_map(|line| line.strip_prefix(";;! ")) {
         let (word, rest) = line.split_once(": ").unwrap_or((line, ""));
         match word {
+            "before" => case.before.push(rest.to_owned()),
             "give" => case.give.extend(rest.split(' ').map(str::to_owned)),
             "call" => case.call = Some(rest.to_owned()),
             "code" => case.code = rest.parse().unwrap(),
@@ -78,6 +81,9 @@ fn attack(path: &Path) {
     let (case, sandbox) = (read(path), sandbox());
     let wasm = wat::parse_file(path).unwrap_or_else(|e| panic!("{e}"));
     sandbox.write("guest.wasm", wasm);
+    for before in &case.before {
+        sandbox.vac(&before.split(' ').collect::<Vec<_>>()).ok();
+    }
     let ran = start(&sandbox, &case);
     assert_eq!(ran.code(), case.code, "{name}: {}\n{}", String::from_utf8_lossy(&ran.stdout), ran.stderr);
     if !case.error.is_empty() {

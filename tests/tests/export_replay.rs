@@ -348,6 +348,24 @@ fn what_the_network_and_namespaces_answered_is_in_the_component() {
 }
 
 #[test]
+fn what_a_memory_answered_is_in_the_component() {
+    let sandbox = Sandbox::new();
+    sandbox.vac(&["mem", "create", "m"]).ok();
+    let sorter = repository().join("ring1-kernels/prebuilt/sorter.wasm").display().to_string();
+    let typed = [
+        &sorter,
+        "fill(\"m\", 100, 1)",
+        "sort(\"m\", 100)",
+        "shuffled(\"m\", 100, 9, 1)",
+        "histogram(\"none\", 1)",
+        "--grant",
+        "mem:rw=m",
+    ];
+    let out = calls_are_played(&sandbox, &typed);
+    assert!(out.contains("ok(some(\"") && out.contains("err(\"`none`: it is not granted\")"), "{out}");
+}
+
+#[test]
 fn another_result_than_the_recorded_one_is_found() {
     let sandbox = Sandbox::new();
     let module = "(module (func (export \"f\") (result i32) (i32.const 1234567)))";

@@ -23,6 +23,7 @@ mod golden;
 mod golden_kinds;
 mod grants;
 mod guest;
+mod guest_mem;
 mod help;
 mod home;
 mod hostile_wasm;

@@ -34,7 +34,7 @@ struct Kernel {
     imports: &'static [&'static str],
 }
 
-const KERNELS: [Kernel; 7] = [
+const KERNELS: [Kernel; 8] = [
     Kernel { name: "bench", imports: &[] },
     Kernel { name: "bench-host", imports: &["vac:bench/host@0.1.0"] },
     Kernel {
@@ -62,6 +62,7 @@ const KERNELS: [Kernel; 7] = [
     },
     Kernel { name: "plot", imports: &[] },
     Kernel { name: "series", imports: &["vac:kernel/files@0.1.0"] },
+    Kernel { name: "sorter", imports: &["vac:memory/shards@0.1.0"] },
     Kernel { name: "trend", imports: &[] },
     Kernel { name: "wasi3", imports: &WASI_3 },
 ];

@@ -29,7 +29,7 @@ use crate::limits::{FRAMES_MAX, HOST_STACK_BYTES, NATIVE_BYTES_PER_DEPTH_BYTE, W
 use crate::link::is_of_the_wall;
 use crate::load::{Kind, Loaded, is_concurrent, uncovered};
 use crate::wall::{State, Wall};
-use crate::{adapt, floats, foreign, kernel_files, meter, rewrite, wasi, wasi3};
+use crate::{adapt, floats, foreign, kernel_files, kernel_memory, meter, rewrite, wasi, wasi3};
 
 mod baseline;
 
@@ -492,6 +492,7 @@ impl Engine {
         let mut wall = Wall::new(&mut linker);
         let defined = wasi::define(&mut wall)
             .and_then(|()| kernel_files::define(&mut wall))
+            .and_then(|()| kernel_memory::define(&mut wall))
             .and_then(|()| adapt::define(&mut wall))
             .and_then(|()| extra(&mut wall));
         defined.map_err(|e| machine("define the wall", &e))?;

@@ -21,6 +21,7 @@ use crate::identity::Identities;
 use crate::instance::Watch;
 use crate::net::{Net, NetGrant};
 use crate::piece::Pieces;
+use crate::shards::Memory;
 
 /// Where a kernel's standard streams go.
 pub trait Console: Send {
@@ -113,6 +114,8 @@ pub struct Setup {
     pub config: Vec<(String, String)>,
     /// The namespaces of `wasi:keyvalue`.
     pub buckets: Vec<Bucket>,
+    /// The memories of `vac:memory`.
+    pub memories: Vec<Memory>,
     /// The standard streams.
     pub console: Box<dyn Console>,
     /// The seed of all entropy.
@@ -144,6 +147,7 @@ impl Default for Setup {
             hidden: Vec::new(),
             config: Vec::new(),
             buckets: Vec::new(),
+            memories: Vec::new(),
             console: Box::new(NoConsole),
             seed: [0; 32],
             quotas: Quotas::unlimited(),
@@ -172,6 +176,7 @@ pub(crate) enum Object {
     Flow(crate::wasi3::flows::Flow),
     /// Number of a granted namespace.
     Bucket(usize),
+    Shard(Arc<Mutex<crate::shards::View>>),
     Http(Box<crate::wasi::http::HttpObject>),
     Http3(Box<crate::wasi3::http::Part>),
 }
@@ -233,6 +238,8 @@ pub struct Host {
     pub(crate) config: Vec<(String, String)>,
     /// Granted namespaces; `None` is one that was taken back.
     pub(crate) buckets: Vec<Option<Bucket>>,
+    /// Granted memories.
+    pub(crate) memories: Vec<Memory>,
     /// Where the last part of a listing ended, by number of the namespace: how many keys, and the last.
     pub(crate) listed: BTreeMap<usize, (u64, String)>,
     pub(crate) watch: Arc<dyn Watch>,
@@ -271,6 +278,7 @@ impl Host {
             secrets: setup.secrets,
             config: setup.config,
             buckets: setup.buckets.into_iter().map(Some).collect(),
+            memories: setup.memories,
             listed: BTreeMap::new(),
             watch,
             is_past: false,
@@ -347,6 +355,7 @@ impl Host {
         for bucket in self.buckets.iter_mut().filter(|slot| slot.as_ref().is_some_and(|b| b.grant == grant)) {
             *bucket = None;
         }
+        self.memories.retain(|memory| memory.grant != grant);
         for number in meant {
             let ended = self.table.revoke_grant(number);
             let files = ended.iter().filter(|object| object.is_open_file()).count();

@@ -358,6 +358,7 @@ fn grants_for(import: &str) -> &'static [&'static str] {
         ("wasi:sockets/udp", &["udp:HOST:PORT", "udp:listen=ADDRESS:PORT", "net:ADDRESS"]),
         ("wasi:sockets/", &["tcp:HOST:PORT", "udp:HOST:PORT"]),
         ("wasi:keyvalue/", &["kv:ro=NAME", "kv:rw=NAME"]),
+        ("vac:memory/", &["mem:ro=NAME", "mem:rw=NAME"]),
     ];
     table.iter().find(|(prefix, _)| import.starts_with(prefix)).map_or(&[], |(_, grants)| grants)
 }

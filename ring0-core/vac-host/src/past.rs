@@ -11,6 +11,7 @@
 //! | computed, local | all, and must give the same |
 //! | read | of streams and of what gave a handle, and must give the same; what tells files apart |
 //! | effect | opening a file that is there, and the place of a stream that writes; nothing else may have given a handle |
+//! | any of a memory | all, and must give the same; a commit moves no name |
 //! | anything of the network | refused: nobody has the other end any more |
 
 use vac_core::canon::Writer;
@@ -59,6 +60,9 @@ fn again_of(crossing: &Crossing<'_>) -> Again {
     if name.starts_with("wasi:sockets/") || name.starts_with("wasi:http/") {
         return Again::Refused;
     }
+    if name.starts_with("vac:memory/") {
+        return Again::Same;
+    }
     match crossing.function.class {
         Class::Computed | Class::Local => Again::Same,
         Class::Read if name.starts_with("wasi:io/") => Again::Same,
@@ -105,6 +109,15 @@ pub(crate) fn again<R: Wire>(
         Err(Error::Fault(fault)) => Err(differs(crossing, &fault.message, recorded)),
         Err(other) => Err(other),
     }
+}
+
+/// Whether what stands behind the arguments is what it was: `now`, and in the record `then`.
+pub(crate) fn check_detail(crossing: &Crossing<'_>, then: &[u8], now: Result<Vec<u8>>) -> Result<()> {
+    if matches!(again_of(crossing), Again::Refused) {
+        return Ok(());
+    }
+    let now = now?;
+    if now == then { Ok(()) } else { Err(differs(crossing, &hex(&now), then)) }
 }
 
 fn network(crossing: &Crossing<'_>) -> Error {

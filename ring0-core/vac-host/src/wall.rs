@@ -531,6 +531,10 @@ pub(crate) fn cross<P: Wire, R: Wire>(
             let result: R = replayed(&recorded, function)?;
             *handle_moves += u64::from(result.has_handle());
             if recorder.is_past() {
+                if let Some(detail) = detail {
+                    let then = recorded_detail(crossing.request).unwrap_or_default();
+                    past::check_detail(&crossing, &then, detail(host, &params))?;
+                }
                 past::again(host, &crossing, &recorded, result.has_handle(), |host| act(host, params))?;
             }
             return Ok(result);

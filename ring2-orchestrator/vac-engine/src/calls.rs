@@ -52,7 +52,7 @@ pub fn call(
     let keys = Keys::of(home, target, request)?;
     let request = &keys.request;
     let copies = Copies::make(home, &request.grants)?;
-    let with = with(home, request, &copies)?;
+    let with = with(home, request, &copies, &outside)?;
     let fields = vec![("calls".to_owned(), crate::run::text_list(texts))];
     let header = header(What::Call, &target.cid, request, keys.add_to(fields));
     let trees = grants::trees_to_keep(&grants::in_header(&header));

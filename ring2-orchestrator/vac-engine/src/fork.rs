@@ -234,7 +234,7 @@ fn fork_calls(home: &Home, run: RunId, old: &Header, wanted: Wanted, outside: Ou
     let prepared = prepare(programs.engine()?, &compiled, &calls)?;
     let keys = Keys::of(home, &target, &request)?;
     let copies = Copies::make(home, &keys.request.grants)?;
-    let with = with(home, &keys.request, &copies)?;
+    let with = with(home, &keys.request, &copies, &outside)?;
     let fields = vec![("calls".to_owned(), text_list(&calls)), origin(run, event)];
     let header = header(What::Call, &target.cid, &keys.request, keys.add_to(fields));
     let trees = grants::trees_to_keep(&grants::in_header(&header));
@@ -282,7 +282,7 @@ fn fork_command(home: &Home, run: RunId, old: &Header, wanted: Wanted, outside: 
     }
     let keys = Keys::of(home, &target, &request)?;
     let copies = Copies::make(home, &keys.request.grants)?;
-    let with = with(home, &keys.request, &copies)?;
+    let with = with(home, &keys.request, &copies, &outside)?;
     let mut fields = command_fields(&args, &env);
     fields.push(origin(run, event));
     let header = header(What::Run, &target.cid, &keys.request, keys.add_to(fields));

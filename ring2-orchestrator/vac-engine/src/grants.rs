@@ -7,6 +7,7 @@
 //! env:NAME                a variable of the operator's environment
 //! stdin                   the standard input
 //! kv:ro=NAME[::GUEST]     a namespace of values         kv:rw=…
+//! mem:ro=NAME[@SHARD[+COUNT]][::GUEST]   a memory, or some shards of it; a root instead of a name   mem:rw=…
 //! ```
 //!
 //! Those of the network are in [`crate::net_grants`].
@@ -27,13 +28,16 @@ use vac_core::caps::Rights;
 use vac_core::cid::Cid;
 use vac_core::fault::{AbortKind, HostAbort, Result, Usage, quote};
 use vac_host::net::NetGrant;
+use vac_host::shards::Memory;
 use vac_host::{Bucket, Preopen};
 
 use crate::home::Home;
 
 use crate::manifest::Ask;
+use crate::memory;
 use crate::namespace::{Namespaces, check_name};
 use crate::net_grants::Net;
+use crate::working::Memories;
 
 /// One thing the operator allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,9 +89,78 @@ pub enum Grant {
         /// What may be done.
         rights: Rights,
     },
+    /// A memory of 128-bit addresses.
+    Mem(Mem),
     /// What a program asks for of a directory that was granted. No `--grant` says this; it is made
     /// by [`Grant::meet`].
     Part(Part),
+}
+
+/// Shards of a memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mem {
+    /// Its name, or its root.
+    pub name: String,
+    /// The first shard.
+    pub first: u64,
+    /// The last one.
+    pub last: u64,
+    /// What the guest calls it.
+    pub guest: String,
+    /// What may be done.
+    pub rights: Rights,
+}
+
+impl Mem {
+    fn parse(text: &str, value: &str, rights: Rights) -> Result<Self> {
+        let (shards, guest) = value.split_once("::").map_or((value, None), |(v, guest)| (v, Some(guest)));
+        let (name, range) = shards.split_once('@').map_or((shards, None), |(n, range)| (n, Some(range)));
+        match name.parse::<Cid>() {
+            Ok(_) if rights.has(Rights::WRITE) => {
+                let message = format!("`{}` is a root, which nobody can change", quote(name));
+                return Err(Usage::new(message).hint("`vac mem restore NAME ROOT` gives it a name").into());
+            }
+            Ok(_) => {}
+            Err(_) => memory::check_name(name)?,
+        }
+        let guest = guest.unwrap_or(name);
+        if guest.is_empty() {
+            return Err(Usage::new(format!("`{}` names no memory", quote(text))).into());
+        }
+        let (first, last) = range.map_or(Ok((0, u64::MAX)), |range| shard_range(text, range))?;
+        Ok(Self { name: name.to_owned(), first, last, guest: guest.to_owned(), rights })
+    }
+
+    /// Whether it is all of the memory.
+    fn is_whole(&self) -> bool {
+        (self.first, self.last) == (0, u64::MAX)
+    }
+
+    /// `[kind, guest, rights]`, and the shards unless they are all.
+    fn to_node(&self) -> Node {
+        let mut items = vec!["mem".to_owned(), self.guest.clone(), self.rights.to_string()];
+        if !self.is_whole() {
+            let more = self.last.saturating_sub(self.first);
+            items.push(format!("{}+{}", self.first, u128::from(more) + 1));
+        }
+        Node::List(items.into_iter().map(Node::Text).collect())
+    }
+
+    /// Whether a guest may ask for it: nothing in it is of the host.
+    pub(crate) fn is_of_a_guest(&self) -> bool {
+        self.is_whole() && self.name == self.guest
+    }
+}
+
+/// `SHARD` or `FIRST+COUNT`, as first and last.
+fn shard_range(text: &str, range: &str) -> Result<(u64, u64)> {
+    let (first, count) = range.split_once('+').unwrap_or((range, "1"));
+    let (first, count) = (memory::parse_number(first)?, memory::parse_number(count)?);
+    let last = count.checked_sub(1).and_then(|more| first.checked_add(more));
+    last.map(|last| (first, last)).ok_or_else(|| {
+        let message = format!("`{}` names no shards: they are numbered from 0 to 2^64 - 1", quote(text));
+        Usage::new(message).hint("for example `mem:ro=NAME@0` or `mem:ro=NAME@0+16`").into()
+    })
 }
 
 /// A file or directory inside of a granted directory. It is reached through that directory, so no
@@ -117,7 +190,7 @@ impl Part {
 const TREE_GUEST: &str = "tree";
 
 const KINDS: &str = "one of dir:ro=DIR, dir:rw=DIR, file:ro=FILE, file:rw=FILE, tree:ro=CID, tree:rw=CID, env:NAME, \
-     stdin, kv:ro=NAME, kv:rw=NAME, http:HOST, tcp:HOST:PORT, udp:HOST:PORT, tcp:listen=ADDRESS:PORT, net:ADDRESS";
+     stdin, kv:ro=NAME, kv:rw=NAME, mem:ro=NAME, mem:rw=NAME, http:HOST, tcp:HOST:PORT, udp:HOST:PORT, tcp:listen=ADDRESS:PORT, net:ADDRESS";
 
 impl Grant {
     /// Reads the text of one `--grant`. `env` looks up a variable of the operator.
@@ -141,6 +214,10 @@ impl Grant {
                 let (name, guest) = value.split_once("::").unwrap_or((value, value));
                 check_name(name)?;
                 Ok(Self::Kv { name: name.to_owned(), guest: guest.to_owned(), rights: rights(spec) })
+            }
+            ("mem:ro" | "mem:rw", Some(value)) => {
+                let rights = rights(spec).and(Rights::READ.or(Rights::WRITE));
+                Ok(Self::Mem(Mem::parse(text, value, rights)?))
             }
             ("tree:ro" | "tree:rw", Some(tree)) => {
                 let (cid, guest) = tree.split_once("::").unwrap_or((tree, TREE_GUEST));
@@ -190,6 +267,9 @@ impl Grant {
                 ["tree", guest, &rights.to_string()].map(|text| Node::Text(text.to_owned()));
             return Node::List(vec![kind, guest, rights, Node::Link(*cid)]);
         }
+        if let Self::Mem(mem) = self {
+            return mem.to_node();
+        }
         let (kind, guest, rights) = match self {
             Self::Dir { guest, rights, .. } => ("dir", guest.clone(), *rights),
             Self::File { guest, rights, .. } => ("file", guest.clone(), *rights),
@@ -197,6 +277,7 @@ impl Grant {
             Self::Env { name, .. } => ("env", name.clone(), Rights::READ),
             Self::Stdin => ("stdin", String::new(), Rights::READ),
             Self::Kv { guest, rights, .. } => ("kv", guest.clone(), *rights),
+            Self::Mem(mem) => ("mem", mem.guest.clone(), mem.rights),
             Self::Net(net) => return net.to_node(),
             Self::Part(part) => (part.kind(), part.guest(), part.rights),
         };
@@ -226,6 +307,9 @@ impl Grant {
             Self::Kv { guest, rights, .. } => {
                 format!("kv:{}={guest}", if rights.has(Rights::WRITE) { "rw" } else { "ro" })
             }
+            Self::Mem(Mem { guest, rights, .. }) => {
+                format!("mem:{}={guest}", if rights.has(Rights::WRITE) { "rw" } else { "ro" })
+            }
             Self::Net(net) => net.text(),
             Self::Part(part) => path(part.kind(), &part.guest(), part.rights),
         }
@@ -236,7 +320,12 @@ impl Grant {
         match self {
             Self::Dir { host, .. } | Self::File { host, .. } => Some(host),
             Self::Part(part) => Some(&part.host),
-            Self::Tree { .. } | Self::Env { .. } | Self::Stdin | Self::Net(_) | Self::Kv { .. } => None,
+            Self::Tree { .. }
+            | Self::Env { .. }
+            | Self::Stdin
+            | Self::Net(_)
+            | Self::Kv { .. }
+            | Self::Mem(_) => None,
         }
     }
 
@@ -250,7 +339,8 @@ impl Grant {
             | Self::Part(_)
             | Self::Tree { .. }
             | Self::Net(_)
-            | Self::Kv { .. } => {}
+            | Self::Kv { .. }
+            | Self::Mem(_) => {}
         }
         self
     }
@@ -276,6 +366,12 @@ impl Grant {
             Self::Kv { name, guest, rights } => match &asked.wants {
                 Self::Kv { guest: wanted, rights: wants, .. } if wanted == guest => {
                     Some(Self::Kv { name: name.clone(), guest: guest.clone(), rights: rights.and(*wants) })
+                }
+                _ => None,
+            },
+            Self::Mem(mem) => match &asked.wants {
+                Self::Mem(wanted) if wanted.guest == mem.guest => {
+                    Some(Self::Mem(Mem { rights: mem.rights.and(wanted.rights), ..mem.clone() }))
                 }
                 _ => None,
             },
@@ -391,6 +487,8 @@ fn nearest(spec: &str) -> Option<&'static str> {
         ("env", "env:NAME"),
         ("input", "stdin"),
         ("kv", "kv:rw=NAME"),
+        ("mem", "mem:ro=NAME"),
+        ("memory", "mem:ro=NAME"),
         ("tcp", "tcp:HOST:PORT"),
         ("udp", "udp:HOST:PORT"),
         ("http", "http:HOST"),
@@ -427,7 +525,12 @@ pub fn open(grants: &[Grant]) -> Result<Vec<Preopen>> {
                 rights: part.rights,
                 grant: number,
             }),
-            Grant::Tree { .. } | Grant::Env { .. } | Grant::Stdin | Grant::Net(_) | Grant::Kv { .. } => {}
+            Grant::Tree { .. }
+            | Grant::Env { .. }
+            | Grant::Stdin
+            | Grant::Net(_)
+            | Grant::Kv { .. }
+            | Grant::Mem(_) => {}
         }
     }
     Ok(preopens)
@@ -607,6 +710,17 @@ pub fn buckets(home: &Home, grants: &[Grant]) -> Result<Vec<Bucket>> {
     Ok(buckets)
 }
 
+/// Opens the memories that are granted, numbered as their grants are.
+pub(crate) fn memories(memories: &mut Memories, home: &Home, grants: &[Grant]) -> Result<Vec<Memory>> {
+    let mut all = Vec::new();
+    for (number, grant) in (0..).zip(grants) {
+        if let Grant::Mem(mem) = grant {
+            all.push(memories.open(home, mem, number)?);
+        }
+    }
+    Ok(all)
+}
+
 /// The variables that the grants let through, then those set by the operator, which win. Sorted,
 /// so that the order in which they were typed does not matter.
 pub fn environment(grants: &[Grant], set: &[(String, String)]) -> Vec<(String, String)> {
@@ -656,10 +770,37 @@ mod tests {
             "net:x",
             "dir:ro=::x",
             "tree:ro=x",
+            "mem",
+            "mem:ro",
+            "mem:ro=",
+            "mem:ro=a/b",
+            "mem:ro=m::",
+            "mem:ro=m@",
+            "mem:ro=m@x",
+            "mem:ro=m@0+0",
+            "mem:ro=m@1+18446744073709551616",
+            "mem:ro=m@2+18446744073709551615",
+            "mem:xx=m",
             "tree:ro=",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn shards_of_a_memory_are_granted_by_number() {
+        let shards = |text: &str| match parse(text).unwrap() {
+            Grant::Mem(mem) => (mem.first, mem.last, mem.guest),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(shards("mem:rw=m"), (0, u64::MAX, "m".into()));
+        assert_eq!(shards("mem:rw=m@7::x"), (7, 7, "x".into()));
+        assert_eq!(shards("mem:ro=m@0x10+0x10::x"), (16, 31, "x".into()));
+        assert_eq!(shards("mem:ro=m@18446744073709551615"), (u64::MAX, u64::MAX, "m".into()));
+        assert_eq!(shards("mem:ro=m@1+18446744073709551615"), (1, u64::MAX, "m".into()));
+        let root = Cid::of(vac_core::cid::Codec::DagCbor, b"");
+        assert_eq!(shards(&format!("mem:ro={root}::x")), (0, u64::MAX, "x".into()));
+        assert!(parse(&format!("mem:rw={root}::x")).is_err());
     }
 
     #[test]

@@ -33,6 +33,7 @@ const FLAG_WRITE: i128 = 2;
 
 const FILES: &str = "wasi:filesystem/types#[method]descriptor.";
 const KERNEL_FILES: &str = "vac:kernel/files#";
+const MEMORY: &str = "vac:memory/shards#";
 /// Functions that work on a handle, whose own making says all that is needed.
 const OF_HANDLES: &[&str] =
     &["wasi:filesystem/types#", "wasi:filesystem/preopens#", "wasi:io/", "wasi:cli/stdin#"];
@@ -123,6 +124,10 @@ impl Watcher<'_> {
         }
         if let Some(function) = event.name.strip_prefix(KERNEL_FILES) {
             return self.kernel_call(function, grant, event);
+        }
+        if let Some(function) = event.name.strip_prefix(MEMORY) {
+            self.memory_call(function, grant, event.seq);
+            return Ok(());
         }
         let is_known = OF_HANDLES.iter().any(|prefix| event.name.starts_with(prefix));
         match self.grants.get(grant) {
@@ -319,6 +324,17 @@ impl Watcher<'_> {
         Ok(())
     }
 
+    /// A function of `vac:memory/shards`, which says itself what it needs.
+    fn memory_call(&mut self, function: &str, grant: usize, event: Seq) {
+        let name = function.strip_prefix("[method]shard.").unwrap_or(function);
+        let (verb, rights) = match name {
+            "write" | "fill" | "copy" | "restore" | "fork" => ("changed", Rights::READ.or(Rights::WRITE)),
+            "commit" => ("committed", Rights::READ.or(Rights::WRITE)),
+            _ => ("read", Rights::READ),
+        };
+        self.add(grant, "", Use { verb, rights, is_dir: false, is_absent: false, event });
+    }
+
     fn add(&mut self, grant: usize, path: &str, one: Use) {
         // A granted file is one thing, whatever was said of it.
         let (key, path) = match self.grants.get(grant) {
@@ -450,6 +466,7 @@ fn text_of(grant: &Grant, key: &str, need: &Need) -> String {
     match grant {
         Grant::Dir { .. } if need.is_dir => format!("dir:{access}={key}"),
         Grant::Dir { .. } | Grant::File { .. } => format!("file:{access}={key}"),
+        Grant::Mem(mem) => format!("mem:{access}={}", mem.guest),
         other => other.text(),
     }
 }

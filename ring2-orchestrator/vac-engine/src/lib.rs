@@ -19,6 +19,7 @@
 //! - [`replay`]: running again from the ledger alone; `header` checks what the ledger says of the run
 //! - [`export_replay`]: a run as one component that needs no store
 //! - [`history`]: another version of a program against a record; `quirks` of older versions
+//! - [`memory`]: memories by name; `working`: those that a run has open; [`watching`]: what their pagers do
 //! - [`recording`]: how much of a run is kept
 //! - [`probe`]: one program several times, with something different around it
 //! - [`seek`]: a replay that stops at a point, and what is there
@@ -62,6 +63,8 @@ mod strict_toml;
 pub mod target;
 pub mod tree;
 pub mod verify;
+pub mod watching;
+mod working;
 
 pub use clock::{Deadline, HostClock};
 pub use home::Home;

@@ -30,6 +30,7 @@ pub enum Limit {
     Module,
     CompileTime,
     CompileMemory,
+    Pages,
 }
 
 /// What a limit counts.
@@ -148,6 +149,8 @@ pub const RULES: &[Rule] = &[
     rule(Limit::CompileMemory, "compile-memory", Unit::Bytes, 4 * GIB, "memory of compiling one program")
         .range(64 << 20, 1 << 40)
         .operators(),
+    rule(Limit::Pages, "pages", Unit::Count, host::PAGES_DEFAULT, "pages mapped in each granted memory")
+        .before(host::PAGES_DEFAULT),
 ];
 
 impl Limit {
@@ -213,10 +216,14 @@ impl Limits {
     }
 
     /// The limits that are in the header under their own names: all that a replay must know, but
-    /// for ticks and memory, which have fields from before there was this list.
+    /// for ticks and memory, which have fields from before there was this list. Pages are left out where they are
+    /// what a header without them means, so that such a run has the header it always had.
     pub fn to_node(&self) -> Node {
-        let mut fields: Vec<_> =
-            listed().map(|rule| (rule.name.to_owned(), number(self.get(rule.limit)))).collect();
+        let is_said = |rule: &&Rule| rule.limit != Limit::Pages || self.get(rule.limit) != rule.before;
+        let mut fields: Vec<_> = listed()
+            .filter(is_said)
+            .map(|rule| (rule.name.to_owned(), number(self.get(rule.limit))))
+            .collect();
         fields.sort_by(|a, b| (a.0.len(), &a.0).cmp(&(b.0.len(), &b.0)));
         Node::Map(fields)
     }

@@ -54,6 +54,13 @@ impl Ask {
                 );
             }
         }
+        if let Grant::Mem(mem) = &wants
+            && !mem.is_of_a_guest()
+        {
+            return Err(Usage::new(format!("`{}` names shards or a memory of the operator", quote(text)))
+                .hint("a manifest names what the guest opens; which memory that is, its operator says")
+                .into());
+        }
         Ok(Self { wants, why: why.to_owned(), optional })
     }
 
@@ -193,6 +200,7 @@ fn check_among(asks: &[Ask], ask: &Ask) -> Result<()> {
 fn place(grant: &Grant) -> String {
     match grant {
         Grant::Dir { guest, .. } | Grant::File { guest, .. } => clean(guest),
+        Grant::Mem(mem) => format!("mem:{}", mem.guest),
         other => other.text(),
     }
 }
@@ -379,6 +387,9 @@ mod tests {
             ("env:LANG", "env:HOME", None),
             ("stdin", "stdin", whole("stdin")),
             ("stdin", "dir:rw=.", None),
+            ("mem:ro=m", "mem:rw=m", whole("mem:ro=m")),
+            ("mem:rw=m", "mem:ro=data@3::m", less("mem:ro=m")),
+            ("mem:ro=m", "mem:rw=m::other", None),
         ];
         for (ask, grant, expected) in table {
             assert_eq!(meet(ask, grant), expected, "{ask} and {grant}");
@@ -404,6 +415,8 @@ mod tests {
             ("version = 1\n[[ask]]\ngrant = \"stdin\"".into(), "missing field `why`"),
             (ask("dir:ro=/srv::data"), "names a path of the host"),
             (ask("dir:ro=data/../.."), "goes back"),
+            (ask("mem:ro=m@3"), "of the operator"),
+            (ask("mem:ro=m::x"), "of the operator"),
             (ask("/etc"), "line 3, column 9: `/etc` is not a grant"),
             (twice, "line 6, column 9: `data` is asked for already"),
             (inside, "asks for more than `dir:ro=data`"),

@@ -17,7 +17,7 @@ use crate::home::Home;
 /// Before the name of a memory, in the names of pins.
 const PIN: &str = "memory/";
 /// The folder of locks, one a name.
-const LOCKS: &str = "memory";
+pub(crate) const LOCKS: &str = "memory";
 /// The longest name.
 const NAME_MAX_BYTES: usize = 64;
 /// Pages of commands that say nothing else, in memory at a time.
@@ -99,12 +99,17 @@ pub fn open_two(home: &Home, one: &str, other: &str) -> Result<(Memory, Space)> 
 pub fn set(home: &Home, name: &str, root: &Cid) -> Result<()> {
     check_name(name)?;
     memory::page_len_of(&**home.store(), root)?;
-    home.store().pin(&format!("{PIN}{name}"), root)
+    home.store().pin(&pin_of(name), root)
+}
+
+/// The pin that keeps the root of `name`.
+pub(crate) fn pin_of(name: &str) -> String {
+    format!("{PIN}{name}")
 }
 
 /// Forgets a name. `false` if there was none.
 pub fn remove(home: &Home, name: &str) -> Result<bool> {
-    home.store().unpin(&format!("{PIN}{name}"))
+    home.store().unpin(&pin_of(name))
 }
 
 fn pager(home: &Home, page_len: usize) -> Result<Pager> {
@@ -119,7 +124,7 @@ fn pager(home: &Home, page_len: usize) -> Result<Pager> {
     Pager::new(Arc::clone(home.store()) as Arc<dyn memory::Tier>, settings)
 }
 
-fn check_name(name: &str) -> Result<()> {
+pub(crate) fn check_name(name: &str) -> Result<()> {
     let is_good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     // A CID is a name already.
     let is_name = !name.is_empty() && name.len() <= NAME_MAX_BYTES && name.bytes().all(is_good);

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vac_core::caps::Rights;
-use vac_core::fault::{HostAbort, Result, Usage, quote};
+use vac_core::fault::{Error, HostAbort, Result, Usage, quote};
 use vac_core::ledger::{Call, Class, Entry, Head, Header, RUNS_DIR, Reader, Return, RunId, Seq};
 
 use crate::copies::Folder;
@@ -84,6 +84,8 @@ impl Scratch {
                     budget.copy_grant(host, &to.join(file_name(host)))?;
                 }
                 Grant::Kv { name, .. } => copy_namespace(home, &own, name, &mut budget)?,
+                // A name is in the store, which all places share.
+                Grant::Mem(mem) if mem.rights.has(Rights::WRITE) => return Err(shared_memory(&mem.name)),
                 _ => {}
             }
         }
@@ -145,6 +147,11 @@ pub fn is_changed(grant: &Grant) -> bool {
 
 fn file_name(path: &Path) -> &Path {
     path.file_name().map_or(Path::new("file"), Path::new)
+}
+
+fn shared_memory(name: &str) -> Error {
+    let message = format!("the memory `{}` cannot be copied for each run that is compared", quote(name));
+    Usage::new(message).hint(format!("`mem:ro={}` lets them read it", quote(name))).into()
 }
 
 /// A namespace is one file, and none if nothing was ever put into it.

@@ -18,8 +18,8 @@ use crate::home::Home;
 /// The folder of what is wanted back.
 const REVOKE_DIR: &str = "revoke";
 /// What can be taken back: anything else was handed over when the run began.
-const KINDS: [&str; 11] =
-    ["dir", "file", "http", "kv", "net", "stdin", "tcp", "tcp:listen", "tree", "udp", "udp:listen"];
+const KINDS: [&str; 12] =
+    ["dir", "file", "http", "kv", "mem", "net", "stdin", "tcp", "tcp:listen", "tree", "udp", "udp:listen"];
 
 fn path(run: RunId, grant: u32) -> String {
     format!("{REVOKE_DIR}/{run}.{grant}")

@@ -22,6 +22,7 @@ use crate::manifest::{self, Manifest};
 use crate::recording::Recording;
 use crate::session::{Ask, Gave, Outside, Session, Summary, With, keep_as};
 use crate::target::{Programs, Target};
+use crate::working::Memories;
 use crate::{script, secrets};
 
 /// Version of the header's fields.
@@ -165,7 +166,7 @@ fn kernel(
     let env = environment(request);
     let copies = Copies::make(home, &request.grants)?;
     let is_service = serve.is_some();
-    let with = With { serve, ..with(home, request, &copies)? };
+    let with = With { serve, ..with(home, request, &copies, &outside)? };
     let what = if is_service { What::Serve } else { What::Run };
     let header = header(what, &target.cid, request, keys.add_to(command_fields(&args, &env)));
     let header_grants = grants::in_header(&header);
@@ -183,17 +184,19 @@ fn kernel(
 
 /// What the grants open, directories and copies of trees in the order of their grants, and what the operator
 /// sets.
-pub(crate) fn with(home: &Home, request: &Request, copies: &Copies) -> Result<With> {
+pub(crate) fn with(home: &Home, request: &Request, copies: &Copies, outside: &Outside) -> Result<With> {
     let mut preopens = grants::open(&request.grants)?;
     preopens.extend(copies.preopens(&request.grants)?);
     preopens.sort_by_key(|preopen| preopen.grant);
     let variables = request.secrets.iter().map(secrets::Given::variable);
+    let mut memories = Memories::new(&request.grants, &request.limits, &outside.clock);
     let config: BTreeMap<_, _> = variables.chain(request.config.iter().cloned()).collect();
     Ok(With {
         preopens,
         stdin: grants::stdin(&request.grants),
         net: grants::net(&request.grants),
         buckets: grants::buckets(home, &request.grants)?,
+        memories: grants::memories(&mut memories, home, &request.grants)?,
         secrets: request.secrets.iter().map(|given| given.secret.clone()).collect(),
         hidden: Vec::new(),
         config: config.into_iter().collect(),

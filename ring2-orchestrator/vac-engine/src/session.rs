@@ -17,6 +17,7 @@ use vac_core::ledger::{self, Body, Class, Committer, Head, Header, Ledger, Outco
 use vac_core::store::Store;
 use vac_host::http::{Http, Secret, Serve};
 use vac_host::net::NetGrant;
+use vac_host::shards::Memory;
 use vac_host::{
     Bucket, Budget, Compiled, Compiler, Console, Ending, Instance, NoConsole, Preopen, Setup, Spent, Val,
     Watch, value,
@@ -24,6 +25,7 @@ use vac_host::{
 
 use crate::clock::HostClock;
 use crate::copies::Copies;
+use crate::grants::Grant;
 use crate::home::Home;
 use crate::journal::{Journal, KernelRecorder, Open, error_of, outcome_of};
 use crate::limits::{Limit, Limits};
@@ -33,6 +35,7 @@ use crate::scribe::abort_of;
 use crate::snapshot::{Place, Snapshot};
 use crate::target::{Programs, Target};
 use crate::tree;
+use crate::working::Memories;
 
 /// Name of the event in which a kernel runs.
 pub const KERNEL_EVENT: &str = "vac:run/kernel";
@@ -152,6 +155,8 @@ pub struct With {
     pub net: Vec<NetGrant>,
     /// Namespaces. A replay has none.
     pub buckets: Vec<Bucket>,
+    /// Memories of 128-bit addresses. A replay has none.
+    pub memories: Vec<Memory>,
     /// What is put into requests in the place of placeholders. A replay has none.
     pub secrets: Vec<Secret>,
     /// Secrets of the run that are only looked for in what comes back. A replay has none.
@@ -542,6 +547,7 @@ impl<'h> Session<'h> {
             hidden: with.hidden,
             config: with.config,
             buckets: with.buckets,
+            memories: self.opened(with.memories),
             console,
             seed: self.seed,
             quotas: self.quotas.clone(),
@@ -550,6 +556,19 @@ impl<'h> Session<'h> {
             resources_max: self.limits.max_usize(Limit::Resources),
             transfer_max_bytes: self.limits.max_usize(Limit::Transfer),
         }
+    }
+
+    /// Memories of this run, which may change those that `grants` let it change.
+    pub(crate) fn memories(&self, grants: &[Grant]) -> Memories {
+        Memories::new(grants, &self.limits, &self.outside.clock)
+    }
+
+    /// Memories that know whose they are, for who watches.
+    fn opened(&self, memories: Vec<Memory>) -> Vec<Memory> {
+        for memory in &memories {
+            memory.shared.lock().unwrap_or_else(PoisonError::into_inner).is_of(self.run.as_str());
+        }
+        memories
     }
 
     /// Ends the run. When this returns, everything about it is durable.

@@ -99,8 +99,8 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct Allowed {
     /// Allow something: dir:ro=DIR, dir:rw=DIR, file:ro=FILE, file:rw=FILE, tree:ro=CID, tree:rw=CID,
-    /// env:NAME, stdin, kv:ro=NAME, kv:rw=NAME, http:HOST, http:METHOD=HOST:PORT, tcp:HOST:PORT, udp:HOST:PORT,
-    /// tcp:listen=ADDRESS:PORT, net:ADDRESS. DIR::NAME shows the directory to the guest under another name.
+    /// env:NAME, stdin, kv:ro=NAME, kv:rw=NAME, mem:ro=NAME[@SHARD], mem:rw=NAME[@SHARD], http:HOST, http:METHOD=HOST:PORT,
+    /// tcp:HOST:PORT, udp:HOST:PORT, tcp:listen=ADDRESS:PORT, net:ADDRESS. DIR::NAME shows the directory to the guest under another name.
     #[arg(long = "grant", value_name = "KIND:SPEC")]
     pub(crate) grants: Vec<String>,
     /// Allow what a TOML file says, with its limits; paths in it are seen from its folder.
@@ -545,5 +545,17 @@ pub(crate) enum Mem {
         /// Pages that fit in memory.
         #[arg(long, value_name = "N", default_value_t = 1024)]
         frames: usize,
+    },
+    /// Show what the pagers of running processes do, until none has a memory open. With `--json`, once.
+    Watch {
+        /// A memory, or a run; all of them otherwise.
+        #[arg(value_name = "MEMORY|RUN")]
+        what: Option<String>,
+        /// How often, for example 500ms.
+        #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = limits::duration)]
+        every: Duration,
+        /// How many times.
+        #[arg(long, short = 'n', value_name = "N")]
+        count: Option<u64>,
     },
 }

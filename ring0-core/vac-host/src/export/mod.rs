@@ -41,8 +41,11 @@ pub const SECTION: &str = "vac:replay";
 const SECTION_VERSION: u64 = 1;
 
 /// Functions whose request is more than their arguments.
-const DETAILED: [&str; 2] =
-    ["wasi:http/outgoing-handler#handle", "wasi:http/types#[static]outgoing-body.finish"];
+const DETAILED: [&str; 3] = [
+    "vac:memory/shards#open",
+    "wasi:http/outgoing-handler#handle",
+    "wasi:http/types#[static]outgoing-body.finish",
+];
 
 /// One event of a record.
 #[derive(Debug)]

@@ -47,6 +47,7 @@ use crate::run::{Finished, Request, What, header, start};
 use crate::secrets;
 use crate::session::{Ask, Gave, Outside, Session};
 use crate::target::{Programs, Target};
+use crate::working::Memories;
 
 mod functions;
 mod handles;
@@ -126,6 +127,7 @@ struct Context<'h> {
     /// What was granted that is no directory, with the number of the grant.
     passable: Vec<(u32, Grant)>,
     namespaces: RefCell<Namespaces>,
+    memories: RefCell<Memories>,
     /// Instances in which resources live, each with the number of its kernel, in the order in which
     /// they were started.
     live: Vec<(usize, Live)>,
@@ -308,6 +310,7 @@ fn evaluate(session: Session<'_>, target: &Target, ast: AstModule, given: Given)
     let request = encode(&(&target.cid, args.clone()));
     let open = session.journal().begin(SCRIPT_EVENT, 0, &request)?;
     let context = Context {
+        memories: RefCell::new(session.memories(&grants)),
         session,
         folder,
         out_parent,

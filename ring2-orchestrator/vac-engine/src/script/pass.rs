@@ -36,8 +36,9 @@ impl Context<'_> {
     /// `grant(text)`: what the operator granted, or less.
     pub(super) fn grant(&mut self, text: &str) -> Result<usize> {
         let asked = Ask::parse(text, "", false)?;
-        if !matches!(asked.wants, Grant::Net(_) | Grant::Kv { .. } | Grant::Stdin) {
-            let message = format!("`{}` is nothing of the network, no namespace and no input", quote(text));
+        if !matches!(asked.wants, Grant::Net(_) | Grant::Kv { .. } | Grant::Mem(_) | Grant::Stdin) {
+            let message =
+                format!("`{}` is nothing of the network, no namespace, memory or input", quote(text));
             let hint = "directories and trees are handles of `dir(name)`, variables a kernel's arguments";
             return Err(Usage::new(message).hint(hint).into());
         }
@@ -151,6 +152,11 @@ impl Context<'_> {
                     grant: from.number,
                     data: self.namespaces.borrow_mut().open(self.session.home, name)?,
                 }),
+                (Grant::Mem(mem), _) => with.memories.push(self.memories.borrow_mut().open(
+                    self.session.home,
+                    mem,
+                    from.number,
+                )?),
                 (grant, Some(held)) => show(&mut with.preopens, held, grant)?,
                 (_, None) => return Err(nothing_of()),
             }

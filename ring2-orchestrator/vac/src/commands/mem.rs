@@ -14,6 +14,7 @@ use vac_core::storage::Lock;
 use vac_engine::Home;
 use vac_engine::memory::{self, Memory, ProvenPage, parse_address, parse_number};
 
+use super::mem_watch::Looks;
 use crate::cli::{Global, Mem};
 use crate::exit;
 use crate::ui;
@@ -41,6 +42,9 @@ pub(crate) fn mem(global: &Global, command: Mem) -> Result<u8> {
         Mem::Check { proof, root } => check(global, &proof, root.as_deref()),
         Mem::Rm { name } => rm(global, &name),
         Mem::Bench { trace, frames } => bench(global, &trace, frames),
+        Mem::Watch { what, every, count } => {
+            super::mem_watch::watch(global, what.as_deref(), &Looks { every, count })
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod inspect;
 mod learn;
 mod log;
 mod mem;
+mod mem_watch;
 mod probe;
 mod replay;
 mod revoke;

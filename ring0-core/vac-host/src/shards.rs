@@ -1,0 +1,386 @@
+//! A memory of 128-bit addresses as the kernels of one run have it: what `vac:memory` works on.
+//!
+//! All grants of one memory share one space, which begins as what its name had when the run opened it. Forks and
+//! snapshots are spaces beside it. The name moves only by a commit of the first. A handle gives a range of shards,
+//! counted from its first one, and nothing leads out of that: not a fork, not a commit, not a restore.
+//!
+//! Invariants:
+//! - Nothing that a guest sees depends on what is resident. So quotas count pages, not what is moved.
+//! - A range is checked before the pager sees it, and what one call may take on the host has a bound.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use vac_core::caps::Rights;
+use vac_core::cid::Cid;
+use vac_core::fault::{AbortKind, Error, Result};
+use vac_core::memory::{Advice, La128, Pager, Quota, Range, Space, Stats};
+
+use crate::limits::{READ_MAX_BYTES, SHARD_PAGES_MAX, WRITE_MAX_BYTES};
+
+#[cfg(test)]
+mod tests;
+
+/// Pages that are filled, copied or restored before it is looked whether the run should stop.
+const PAGES_PER_LOOK: u64 = 1024;
+
+/// Gives names to what is committed, and hears what the pager did.
+pub trait Keeper: Send {
+    /// Lets the memory's name be this root. Durable when this returns.
+    fn keep(&mut self, root: &Cid) -> Result<()>;
+
+    /// Whether it wants to hear what the pager did. Asked after every call.
+    fn is_listening(&mut self) -> bool {
+        false
+    }
+
+    /// What the pager did so far. Nothing that a guest sees may depend on it.
+    fn hear(&mut self, _stats: &Stats) {}
+
+    /// Which run it is that the memory is open in.
+    fn is_of(&mut self, _run: &str) {}
+}
+
+/// A memory that is open in a run.
+pub struct Shared {
+    pager: Pager,
+    space: Space,
+    root: Cid,
+    keeper: Box<dyn Keeper>,
+    /// Pages that all spaces may have mapped beyond what was there, and have.
+    pages_max: u64,
+    pages: u64,
+}
+
+impl Shared {
+    /// The memory `root`, of which a run may map at most `pages_max` pages more.
+    pub fn new(pager: Pager, space: Space, root: Cid, keeper: Box<dyn Keeper>, pages_max: u64) -> Self {
+        Self { pager, space, root, keeper, pages_max, pages: 0 }
+    }
+
+    /// Tells the keeper which run it is.
+    pub fn is_of(&mut self, run: &str) {
+        self.keeper.is_of(run);
+    }
+}
+
+/// A memory, as the operator granted it.
+#[derive(Clone)]
+pub struct Memory {
+    /// The name the guest opens it by.
+    pub guest: String,
+    /// The first shard that is granted.
+    pub first: u64,
+    /// The last one.
+    pub last: u64,
+    /// What may be done.
+    pub rights: Rights,
+    /// Number of the grant.
+    pub grant: u32,
+    /// What is there.
+    pub shared: Arc<Mutex<Shared>>,
+}
+
+/// Why something could not be done: what the guest is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    OutOfRange,
+    TooLarge,
+    Quota,
+    Unrelated,
+}
+
+/// Outside, what ends the kernel; inside, what the guest sees.
+pub(crate) type Answer<T> = Result<Result<T, Refused>>;
+
+/// A hint, as a guest gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hint {
+    WillNeed,
+    DontNeed,
+    /// How it is read: nothing comes of it yet.
+    Pattern,
+}
+
+/// What is known of a memory.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) last: u64,
+    pub(crate) page_len: usize,
+    pub(crate) mapped: u64,
+    /// For who has all shards.
+    pub(crate) root: Option<Cid>,
+}
+
+/// What a handle stands for: the shards of a grant, in the space of the name or in one of its own.
+pub(crate) struct View {
+    shared: Arc<Mutex<Shared>>,
+    first: u64,
+    last: u64,
+    own: Option<Own>,
+}
+
+/// A space beside that of the name, and how many pages it had when it began.
+struct Own {
+    space: Space,
+    began_with: u64,
+}
+
+impl Own {
+    fn pages(&self) -> u64 {
+        self.space.used().mapped.saturating_sub(self.began_with)
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        let Some(own) = self.own.take() else { return };
+        let mut shared = lock(&self.shared);
+        shared.pages = shared.pages.saturating_sub(own.pages());
+        shared.pager.close(own.space);
+    }
+}
+
+fn lock(shared: &Arc<Mutex<Shared>>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl View {
+    pub(crate) fn new(memory: &Memory) -> Self {
+        let Memory { first, last, ref shared, .. } = *memory;
+        Self { shared: Arc::clone(shared), first, last, own: None }
+    }
+
+    /// The address of a guest, if `len` bytes from there are in the range of this.
+    fn at(&self, (shard, offset): (u64, u64), len: u64) -> Result<La128, Refused> {
+        let shard = self.first.checked_add(shard).filter(|shard| *shard <= self.last);
+        let is_inside = offset.checked_add(len.saturating_sub(1)).is_some();
+        shard.filter(|_| is_inside).map(|shard| La128 { shard, offset }).ok_or(Refused::OutOfRange)
+    }
+
+    /// Does something with the pager and the space, within what is left of the quota.
+    fn with<T>(&mut self, act: impl FnOnce(&mut Pager, &mut Space) -> Result<T>) -> Answer<T> {
+        let mut shared = lock(&self.shared);
+        let Shared { pager, space: named, keeper, pages_max, pages, .. } = &mut *shared;
+        let space = self.own.as_mut().map_or(named, |own| &mut own.space);
+        let before = space.used().mapped;
+        let left = pages_max.saturating_sub(*pages);
+        space.set_quota(Quota { mapped_max: Some(before.saturating_add(left)), ..Quota::default() });
+        let done = act(pager, space);
+        let after = space.used().mapped;
+        *pages = pages.saturating_add(after).saturating_sub(before);
+        if keeper.is_listening() {
+            keeper.hear(&pager.stats());
+        }
+        told(done)
+    }
+
+    /// At most so many bytes of a read or a write.
+    fn check_len(len: usize, max: usize) -> Result<(), Refused> {
+        if len > max { Err(Refused::TooLarge) } else { Ok(()) }
+    }
+
+    /// Whether `to.len()` bytes can be read from `at`: asked before there is room for them.
+    pub(crate) fn can_read(&self, at: (u64, u64), len: usize) -> Result<(), Refused> {
+        Self::check_len(len, READ_MAX_BYTES)?;
+        self.at(at, len as u64).map(drop)
+    }
+
+    pub(crate) fn read(&mut self, at: (u64, u64), to: &mut [u8]) -> Answer<()> {
+        match self.at(at, to.len() as u64) {
+            Ok(at) => self.with(|pager, space| pager.read(space, at, to)),
+            Err(refused) => Ok(Err(refused)),
+        }
+    }
+
+    pub(crate) fn write(&mut self, at: (u64, u64), bytes: &[u8]) -> Answer<()> {
+        let checked = Self::check_len(bytes.len(), WRITE_MAX_BYTES);
+        match checked.and_then(|()| self.at(at, bytes.len() as u64)) {
+            Ok(at) => self.with(|pager, space| pager.write(space, at, bytes)),
+            Err(refused) => Ok(Err(refused)),
+        }
+    }
+
+    /// A part of a fill; `look` is asked between two of them whether to go on.
+    pub(crate) fn fill(
+        &mut self,
+        at: (u64, u64),
+        len: u64,
+        byte: u8,
+        look: &dyn Fn() -> Result<()>,
+    ) -> Answer<()> {
+        let page_len = lock(&self.shared).pager.page_len() as u64;
+        let from = match self.at(at, len).and_then(|at| check_pages(page_len, at.offset, len).map(|()| at)) {
+            Ok(at) => at,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        for (done, part) in steps(page_len, from.offset, len) {
+            let at = La128 { offset: from.offset.wrapping_add(done), ..from };
+            if let Err(refused) = self.with(|pager, space| pager.fill(space, at, part, byte))? {
+                return Ok(Err(refused));
+            }
+            look()?;
+        }
+        Ok(Ok(()))
+    }
+
+    pub(crate) fn copy(
+        &mut self,
+        source: (u64, u64),
+        target: (u64, u64),
+        len: u64,
+        look: &dyn Fn() -> Result<()>,
+    ) -> Answer<()> {
+        let page_len = lock(&self.shared).pager.page_len() as u64;
+        let checked = self.at(source, len).and_then(|from| Ok((from, self.at(target, len)?)));
+        let (from, to) = match checked.and_then(|it| check_pages(page_len, it.0.offset, len).map(|()| it)) {
+            Ok(both) => both,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let mut steps: Vec<_> = steps(page_len, from.offset, len).collect();
+        if from.shard == to.shard && from.offset < to.offset {
+            // No byte is overwritten before it was read.
+            steps.reverse();
+        }
+        for (done, part) in steps {
+            let moved = |at: La128| La128 { offset: at.offset.wrapping_add(done), ..at };
+            let (from, to) = (moved(from), moved(to));
+            if let Err(refused) = self.with(|pager, space| pager.copy(space, from, to, part))? {
+                return Ok(Err(refused));
+            }
+            look()?;
+        }
+        Ok(Ok(()))
+    }
+
+    pub(crate) fn advise(&mut self, at: (u64, u64), len: u64, hint: Hint) -> Answer<()> {
+        let at = match self.at(at, len) {
+            Ok(at) => at,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let advice = match hint {
+            Hint::WillNeed => Advice::WillNeed,
+            Hint::DontNeed => Advice::DontNeed,
+            Hint::Pattern => return Ok(Ok(())),
+        };
+        self.with(|pager, space| pager.advise(space, at, len, advice))
+    }
+
+    /// Another space with what is held now.
+    pub(crate) fn fork(&mut self) -> Answer<Self> {
+        let forked = self.with(|pager, space| Ok(pager.snapshot(space)))?;
+        let began_with = |space: &Space| space.used().mapped;
+        Ok(forked.map(|space| Self {
+            shared: Arc::clone(&self.shared),
+            first: self.first,
+            last: self.last,
+            own: Some(Own { began_with: began_with(&space), space }),
+        }))
+    }
+
+    /// Lets the granted shards hold what those of `from` hold, a fork or snapshot of the same grant's.
+    pub(crate) fn restore(&mut self, from: &mut Self, look: &dyn Fn() -> Result<()>) -> Answer<()> {
+        let is_related = Arc::ptr_eq(&self.shared, &from.shared) && from.own.is_some();
+        if !is_related || (self.first, self.last) != (from.first, from.last) {
+            return Ok(Err(Refused::Unrelated));
+        }
+        let Some(own) = &mut from.own else { return Ok(Err(Refused::Unrelated)) };
+        let differ = self.with(|pager, space| pager.diff(space, &own.space))?;
+        let Ok(differ) = differ else { return Ok(differ.map(drop)) };
+        let is_granted = |range: &&Range| (self.first..=self.last).contains(&range.shard);
+        let ranges: Vec<Range> = differ.iter().filter(is_granted).copied().collect();
+        let page_len = lock(&self.shared).pager.page_len();
+        let mut bytes = vec![0; page_len];
+        let pages = ranges.iter().flat_map(|range| pages_of(range, page_len as u64));
+        for (done, at) in (1..).zip(pages) {
+            let copied = self.with(|pager, space| {
+                pager.read(&mut own.space, at, &mut bytes)?;
+                pager.write(space, at, &bytes)
+            })?;
+            if copied.is_err() {
+                return Ok(copied);
+            }
+            if done % PAGES_PER_LOOK == 0 {
+                look()?;
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Commits what is held now. Unless this `is_past`, the name moves.
+    pub(crate) fn commit(&mut self, is_past: bool) -> Answer<Option<Cid>> {
+        if self.own.is_some() {
+            return Ok(Err(Refused::Unrelated));
+        }
+        let root = match self.with(|pager, space| pager.commit(space))? {
+            Ok(root) => root,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let mut shared = lock(&self.shared);
+        if !is_past {
+            shared.keeper.keep(&root)?;
+        }
+        shared.root = root;
+        drop(shared);
+        Ok(Ok(self.is_whole().then_some(root)))
+    }
+
+    pub(crate) fn stat(&mut self) -> Answer<Known> {
+        let mapped = self.with(|pager, space| pager.mapped(space))?;
+        let (granted, shared) = (self.first..=self.last, lock(&self.shared));
+        Ok(mapped.map(|ranges| Known {
+            last: self.last.saturating_sub(self.first),
+            page_len: shared.pager.page_len(),
+            mapped: ranges.iter().filter(|r| granted.contains(&r.shard)).map(|r| r.pages).sum(),
+            root: self.is_whole().then_some(shared.root),
+        }))
+    }
+
+    /// Whether all shards are granted: the root says something of each.
+    fn is_whole(&self) -> bool {
+        (self.first, self.last) == (0, u64::MAX)
+    }
+}
+
+/// The root of what stands behind a grant.
+pub(crate) fn root_of(memory: &Memory) -> Cid {
+    lock(&memory.shared).root
+}
+
+/// What a quota refuses is for the guest to know; everything else ends it.
+fn told<T>(done: Result<T>) -> Answer<T> {
+    match done {
+        Ok(value) => Ok(Ok(value)),
+        Err(Error::Abort(abort)) if abort.kind == AbortKind::Quota => Ok(Err(Refused::Quota)),
+        Err(other) => Err(other),
+    }
+}
+
+/// Refuses more pages than one call may touch.
+fn check_pages(page_len: u64, offset: u64, len: u64) -> Result<(), Refused> {
+    let pages = (offset % page_len).saturating_add(len).div_ceil(page_len);
+    if pages > SHARD_PAGES_MAX { Err(Refused::TooLarge) } else { Ok(()) }
+}
+
+/// The parts in which `len` bytes from `offset` are worked on: where each begins, and its length. All between the
+/// first and the last are whole pages.
+fn steps(page_len: u64, offset: u64, len: u64) -> impl Iterator<Item = (u64, u64)> {
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        let left = len.checked_sub(done).filter(|left| *left > 0)?;
+        let from = offset.wrapping_add(done);
+        let part = match from % page_len {
+            0 if left < page_len => left,
+            0 => (left / page_len).min(PAGES_PER_LOOK) * page_len,
+            inside => (page_len - inside).min(left),
+        };
+        done += part;
+        Some((done - part, part))
+    })
+}
+
+/// Where the pages of a range begin. Pages have no byte beyond 2^64.
+fn pages_of(range: &Range, page_len: u64) -> impl Iterator<Item = La128> {
+    let Range { shard, page, pages } = *range;
+    let pages = (page..page.saturating_add(pages)).map_while(move |page| page.checked_mul(page_len));
+    pages.map(move |offset| La128 { shard, offset })
+}

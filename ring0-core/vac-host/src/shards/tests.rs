@@ -1,0 +1,210 @@
+//! Random calls with numbers from all edges, against a map of bytes.
+
+use std::collections::BTreeMap;
+
+use vac_core::memory::{Settings, Tier};
+
+use super::*;
+
+const PAGE: u64 = 4096;
+
+/// Objects in memory.
+#[derive(Default)]
+struct Objects(Mutex<BTreeMap<Cid, Vec<u8>>>);
+
+impl Tier for Objects {
+    fn read_into(&self, cid: &Cid, to: &mut [u8]) -> Result<bool> {
+        let objects = self.0.lock().unwrap();
+        Ok(objects.get(cid).map(|bytes| to.copy_from_slice(bytes)).is_some())
+    }
+    fn get(&self, cid: &Cid, _: usize) -> Result<Option<Vec<u8>>> {
+        Ok(self.0.lock().unwrap().get(cid).cloned())
+    }
+    fn put(&self, cid: &Cid, bytes: &[u8]) -> Result<()> {
+        self.0.lock().unwrap().insert(*cid, bytes.to_vec());
+        Ok(())
+    }
+    fn commit(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Remembers the name's root.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Option<Cid>>>);
+
+impl Keeper for Kept {
+    fn keep(&mut self, root: &Cid) -> Result<()> {
+        *self.0.lock().unwrap() = Some(*root);
+        Ok(())
+    }
+}
+
+fn memory(first: u64, last: u64, pages_max: u64, kept: &Kept, budget_pages: usize) -> Memory {
+    let budget_bytes = budget_pages * PAGE as usize;
+    let settings = Settings { page_len: PAGE as usize, budget_bytes, ..Settings::default() };
+    let mut pager = Pager::new(Arc::new(Objects::default()), settings).unwrap();
+    let mut space = pager.space();
+    let root = pager.commit(&mut space).unwrap();
+    let shared = Shared::new(pager, space, root, Box::new(kept.clone()), pages_max);
+    let rights = Rights::READ.or(Rights::WRITE);
+    Memory { guest: "m".into(), first, last, rights, grant: 0, shared: Arc::new(Mutex::new(shared)) }
+}
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 24
+    }
+    fn below(&mut self, max: u64) -> u64 {
+        self.next() % max
+    }
+    /// Mostly near an end of a page, of a shard, or of all numbers.
+    fn edge(&mut self) -> u64 {
+        let base = [0, PAGE, 3 * PAGE, u64::MAX, u64::MAX - PAGE, 1 << 63];
+        base[self.below(6) as usize].wrapping_add(self.below(9)).wrapping_sub(4)
+    }
+    fn at(&mut self) -> (u64, u64) {
+        let shard = [0, 0, 1, 2, u64::MAX];
+        (shard[self.below(5) as usize], self.edge())
+    }
+    fn len(&mut self) -> u64 {
+        match self.below(8) {
+            0 => self.edge(),
+            1 => 2 * PAGE,
+            2 => PAGE,
+            _ => self.below(40),
+        }
+    }
+}
+
+type Bytes = BTreeMap<(u64, u64), u8>;
+
+fn model_at(model: &Bytes, (shard, offset): (u64, u64), i: u64) -> u8 {
+    model.get(&(shard, offset.wrapping_add(i))).copied().unwrap_or_default()
+}
+
+/// What a range of two shards allows, said in another way: in 128 bits.
+fn is_inside((shard, offset): (u64, u64), len: u64) -> bool {
+    shard < 2 && u128::from(offset) + u128::from(len) <= 1 << 64
+}
+
+fn go_on() -> Result<()> {
+    Ok(())
+}
+
+fn one_call(random: &mut Random, view: &mut View, model: &mut Bytes) {
+    let (at, to, len, byte) = (random.at(), random.at(), random.len(), random.next() as u8);
+    let small = len.min(3 * PAGE);
+    match random.below(6) {
+        0 | 1 => {
+            let expected = if is_inside(at, small) { Ok(()) } else { Err(Refused::OutOfRange) };
+            let mut bytes = vec![0xee; small as usize];
+            assert_eq!(view.can_read(at, bytes.len()), expected, "{at:?} {small}");
+            assert_eq!(view.read(at, &mut bytes).unwrap(), expected);
+            if expected.is_ok() {
+                assert!((0..).zip(&bytes).all(|(i, byte)| *byte == model_at(model, at, i)), "{at:?} {small}");
+            }
+        }
+        2 => {
+            let bytes: Vec<u8> = (0..small).map(|i| byte.wrapping_add(i as u8)).collect();
+            if view.write(at, &bytes).unwrap().is_ok() {
+                assert!(is_inside(at, small));
+                model.extend((0..).zip(&bytes).map(|(i, byte)| ((at.0, at.1.wrapping_add(i)), *byte)));
+            } else {
+                assert!(!is_inside(at, small));
+            }
+        }
+        3 => match view.fill(at, len, byte, &go_on).unwrap() {
+            Ok(()) => {
+                assert!(is_inside(at, len));
+                model.extend((0..len).map(|i| ((at.0, at.1.wrapping_add(i)), byte)));
+            }
+            Err(Refused::TooLarge) => assert!(is_inside(at, len) && len > 1 << 31),
+            Err(refused) => assert!(refused == Refused::OutOfRange && !is_inside(at, len)),
+        },
+        4 => match view.copy(at, to, len, &go_on).unwrap() {
+            Ok(()) => {
+                assert!(is_inside(at, len) && is_inside(to, len));
+                let bytes: Vec<u8> = (0..len).map(|i| model_at(model, at, i)).collect();
+                model.extend((0..).zip(bytes).map(|(i, byte)| ((to.0, to.1.wrapping_add(i)), byte)));
+            }
+            Err(Refused::TooLarge) => assert!(len > 1 << 31),
+            Err(refused) => assert!(
+                refused == Refused::OutOfRange && !(is_inside(at, len) && is_inside(to, len)),
+                "{at:?} {to:?} {len}"
+            ),
+        },
+        _ => {
+            let hint = [Hint::WillNeed, Hint::DontNeed, Hint::Pattern][random.below(3) as usize];
+            assert_eq!(view.advise(at, len, hint).unwrap().is_ok(), is_inside(at, len));
+        }
+    }
+}
+
+#[test]
+fn any_calls_with_any_numbers_do_what_a_map_does() {
+    for seed in 0..40 {
+        let mut random = Random(seed);
+        // Few frames, so that pages go and come.
+        let memory = memory(5, 6, u64::MAX, &Kept::default(), 4);
+        let (mut view, mut model) = (View::new(&memory), Bytes::new());
+        let mut forks: Vec<(View, Bytes)> = Vec::new();
+        for _ in 0..300 {
+            match random.below(20) {
+                0 => forks.push((view.fork().unwrap().unwrap(), model.clone())),
+                1 if !forks.is_empty() => {
+                    let at = random.below(forks.len() as u64) as usize;
+                    let (fork, of_fork) = &mut forks[at];
+                    one_call(&mut random, fork, of_fork);
+                }
+                2 if !forks.is_empty() => {
+                    let (mut fork, of_fork) = forks.swap_remove(0);
+                    assert_eq!(view.restore(&mut fork, &go_on).unwrap(), Ok(()));
+                    model = of_fork;
+                }
+                3 => assert_eq!(view.commit(false).unwrap(), Ok(None), "not all shards are granted"),
+                _ => one_call(&mut random, &mut view, &mut model),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_commit_moves_the_name_unless_it_is_past_and_equal_contents_have_one_root() {
+    let kept = Kept::default();
+    let memory = memory(0, u64::MAX, u64::MAX, &kept, 8);
+    let mut view = View::new(&memory);
+    view.write((u64::MAX, u64::MAX), &[1]).unwrap().unwrap();
+    let root = view.commit(true).unwrap().unwrap();
+    assert_eq!((*kept.0.lock().unwrap(), root.is_some()), (None, true));
+    assert_eq!(view.commit(false).unwrap(), Ok(root));
+    assert_eq!((*kept.0.lock().unwrap(), root_of(&memory)), (root, root.unwrap()));
+    assert_eq!(view.fork().unwrap().unwrap().commit(false).unwrap(), Err(Refused::Unrelated));
+}
+
+/// Story: what forks had counted for ever, and a loop of fork and drop used the quota up.
+#[test]
+fn pages_of_a_fork_count_until_it_is_gone() {
+    let memory = memory(0, 0, 3, &Kept::default(), 8);
+    let mut view = View::new(&memory);
+    view.write((0, 0), &[1]).unwrap().unwrap();
+    for _ in 0..10 {
+        let mut fork = view.fork().unwrap().unwrap();
+        assert_eq!(fork.write((0, PAGE), &[0; 2 * PAGE as usize]).unwrap(), Ok(()));
+        assert_eq!(fork.write((0, 5 * PAGE), &[1]).unwrap(), Err(Refused::Quota));
+        assert_eq!(view.write((0, 5 * PAGE), &[1]).unwrap(), Err(Refused::Quota));
+    }
+    assert_eq!(view.write((0, 5 * PAGE), &[1]).unwrap(), Ok(()));
+    assert_eq!(view.stat().unwrap().unwrap().mapped, 2);
+}
+
+#[test]
+fn a_long_fill_looks_whether_to_go_on() {
+    let memory = memory(0, 0, u64::MAX, &Kept::default(), 8);
+    let stop = || Err(vac_core::fault::HostAbort::new(AbortKind::Interrupt, "interrupted").into());
+    let stopped = View::new(&memory).fill((0, 0), 1 << 32, 0, &stop);
+    assert!(matches!(stopped, Err(Error::Abort(abort)) if abort.kind == AbortKind::Interrupt));
+}

@@ -1,0 +1,258 @@
+//! What pagers of running processes do, for who watches.
+//!
+//! ```text
+//! HOME/memory/live/NAME.PID.N     one memory that is open in a run; locked as long as it is
+//!
+//! payload length: u32 LE | first 8 bytes of its BLAKE3 | payload
+//! payload = ["vac memory live", 1, name, run, [[counter, value], ...]]      canonical form
+//! ```
+//!
+//! It is written now and then, in place and without waiting for the disk, by who drives the pager; a reader that
+//! finds half of a new one looks again. Nothing reads it but who watches, and a run goes on if it cannot be written.
+
+use std::sync::Arc;
+
+use vac_core::canon::{self, Decode, Encode, Reader, Writer};
+use vac_core::fault::{Corrupt, HostAbort, Result, quote};
+use vac_core::memory::Stats;
+use vac_core::storage::{Lock, LockMode, OpenMode, Storage, StorageFile, read_file};
+
+use crate::home::Home;
+use crate::memory::LOCKS;
+
+const WHAT: &str = "vac memory live";
+const FORMAT: u64 = 1;
+const HEAD_BYTES: usize = 12;
+/// The longest file.
+const MAX_BYTES: u64 = 4096;
+/// Memories of one process that are open under one name.
+const NUMBERS_MAX: u32 = 1000;
+/// How often one is read again that changes meanwhile.
+const TRIES: usize = 5;
+
+fn folder() -> String {
+    format!("{LOCKS}/live")
+}
+
+/// What the pager of one memory did so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watched {
+    /// The name of the memory, or its root.
+    pub name: String,
+    /// The run that it is open in.
+    pub run: String,
+    /// Counters by name.
+    pub counters: Vec<(String, u64)>,
+}
+
+impl Watched {
+    /// The counter of this name, if its process knows it.
+    pub fn counter(&self, name: &str) -> Option<u64> {
+        self.counters.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
+    }
+}
+
+/// The counters of a pager, by name. Whoever shows them asks by name: another counter is one more line here.
+fn counters(stats: &Stats) -> Vec<(String, u64)> {
+    let all = [
+        ("evictions", stats.evictions),
+        ("hits", stats.hits),
+        ("misses", stats.misses),
+        ("node_reads", stats.node_reads),
+        ("page_reads", stats.page_reads),
+        ("pinned", stats.pinned),
+        ("resident", stats.resident),
+        ("write_backs", stats.write_backs),
+    ];
+    all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+impl Encode for Watched {
+    fn encode(&self, to: &mut Writer) {
+        to.array(5);
+        to.text(WHAT);
+        to.uint(FORMAT);
+        to.text(&self.name);
+        to.text(&self.run);
+        to.array(self.counters.len());
+        for (name, value) in &self.counters {
+            to.array(2);
+            to.text(name);
+            to.uint(*value);
+        }
+    }
+}
+
+impl Decode for Watched {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
+        from.array_of(5)?;
+        let what = from.text()?;
+        if what != WHAT {
+            return Err(from.wrong(format!("`{WHAT}`"), format!("`{}`", quote(what))));
+        }
+        let format = from.uint()?;
+        if format != FORMAT {
+            return Err(from.wrong(format!("format {FORMAT}"), format));
+        }
+        let (name, run) = (from.text()?.to_owned(), from.text()?.to_owned());
+        let len = from.array()?;
+        let mut counters = Vec::new();
+        for _ in 0..len {
+            from.array_of(2)?;
+            counters.push((from.text()?.to_owned(), from.uint()?));
+        }
+        Ok(Self { name, run, counters })
+    }
+}
+
+fn to_bytes(watched: &Watched) -> Vec<u8> {
+    let payload = canon::encode(watched);
+    let mut bytes = (payload.len() as u32).to_le_bytes().to_vec();
+    bytes.extend_from_slice(&blake3::hash(&payload).as_bytes()[..8]);
+    bytes.extend_from_slice(&payload);
+    bytes
+}
+
+/// Reads the bytes of a file. What stands behind the payload is of an older, longer one.
+fn from_bytes(bytes: &[u8], place: &str) -> Result<Watched, Corrupt> {
+    let whole = || {
+        let (head, rest) = bytes.split_at_checked(HEAD_BYTES)?;
+        let (len, digest) = head.split_first_chunk()?;
+        let payload = rest.get(..usize::try_from(u32::from_le_bytes(*len)).ok()?)?;
+        (blake3::hash(payload).as_bytes().get(..8) == Some(digest)).then_some(payload)
+    };
+    let payload = whole().ok_or_else(|| {
+        Corrupt::new("what a process says of a memory", place, "a payload with its digest", "other bytes")
+    })?;
+    canon::decode(payload, place)
+}
+
+/// A file in which a process says what one of its pagers does. It goes with it.
+pub(crate) struct Published {
+    storage: Arc<dyn Storage>,
+    path: String,
+    file: Box<dyn StorageFile>,
+    watched: Watched,
+    _lock: Box<dyn Lock>,
+}
+
+impl Published {
+    /// A file for the memory `name`; `None` where none can be made.
+    pub(crate) fn new(home: &Home, name: &str) -> Option<Self> {
+        let storage = Arc::clone(home.storage());
+        storage.create_dir(&folder()).ok()?;
+        for number in 0..NUMBERS_MAX {
+            let path = format!("{}/{name}.{}.{number}", folder(), std::process::id());
+            let Some(lock) = storage.try_lock(&path, LockMode::Exclusive).ok()? else { continue };
+            let file = storage.open(&path, OpenMode::Write).ok()?;
+            let watched = Watched { name: name.to_owned(), run: String::new(), counters: Vec::new() };
+            return Some(Self { storage, path, file, watched, _lock: lock });
+        }
+        None
+    }
+
+    pub(crate) fn is_of(&mut self, run: &str) {
+        run.clone_into(&mut self.watched.run);
+        self.write();
+    }
+
+    pub(crate) fn say(&mut self, stats: &Stats) {
+        self.watched.counters = counters(stats);
+        self.write();
+    }
+
+    fn write(&self) {
+        // Who watches sees the last one that could be written.
+        let _ = self.file.write_at(&to_bytes(&self.watched), 0);
+    }
+}
+
+impl Drop for Published {
+    fn drop(&mut self) {
+        let _ = self.storage.remove(&self.path);
+    }
+}
+
+/// What all processes say that have a memory of this home open, by name and run. Removes what others left that
+/// were killed.
+pub fn watched(home: &Home) -> Result<Vec<Watched>> {
+    let storage = &**home.storage();
+    let names = match storage.list(&folder()) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        listed => listed.map_err(|e| HostAbort::io("list", storage.show(&folder()), &e))?,
+    };
+    let mut all = Vec::new();
+    for name in names {
+        let path = format!("{}/{name}", folder());
+        if matches!(storage.try_lock(&path, LockMode::Shared), Ok(Some(_))) {
+            let _ = storage.remove(&path);
+            continue;
+        }
+        all.extend(read(storage, &path)?);
+    }
+    all.sort_by(|a, b| (&a.name, &a.run).cmp(&(&b.name, &b.run)));
+    Ok(all)
+}
+
+/// What is in one file; `None` if it is gone, or nothing was said yet.
+fn read(storage: &dyn Storage, path: &str) -> Result<Option<Watched>> {
+    let mut last = None;
+    for _ in 0..TRIES {
+        match read_file(storage, path, MAX_BYTES) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(HostAbort::io("read", storage.show(path), &e).into()),
+            Ok(bytes) if bytes.is_empty() => return Ok(None),
+            Ok(bytes) => match from_bytes(&bytes, &storage.show(path)) {
+                Ok(watched) => return Ok(Some(watched)),
+                Err(corrupt) => last = Some(corrupt),
+            },
+        }
+    }
+    Err(last.map_or_else(|| Corrupt::new("file", path, "something", "nothing").into(), Into::into))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watched() -> Watched {
+        let stats = Stats { hits: 7, misses: 1 << 40, ..Stats::default() };
+        Watched { name: "m".into(), run: "r".into(), counters: counters(&stats) }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_and_nothing_else() {
+        let bytes = to_bytes(&watched());
+        assert_eq!(from_bytes(&bytes, "x").unwrap(), watched());
+        assert_eq!(watched().counter("misses"), Some(1 << 40));
+        // A shorter one over a longer one.
+        assert_eq!(from_bytes(&[&bytes[..], b"rest"].concat(), "x").unwrap(), watched());
+        for len in 0..bytes.len() {
+            assert!(from_bytes(&bytes[..len], "x").is_err(), "{len}");
+        }
+        for at in 0..bytes.len() {
+            let mut bad = bytes.clone();
+            bad[at] ^= 1;
+            assert!(from_bytes(&bad, "x").is_err(), "{at}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_seen_while_it_is_open_and_one_that_was_left_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(folder.path()).unwrap();
+        assert_eq!(super::watched(&home).unwrap(), []);
+        let mut published = Published::new(&home, "m").unwrap();
+        assert_eq!(super::watched(&home).unwrap(), [], "nothing was said yet");
+        published.is_of("r");
+        published.say(&Stats { hits: 7, misses: 1 << 40, ..Stats::default() });
+        assert_eq!(super::watched(&home).unwrap(), [watched()]);
+        let second = Published::new(&home, "m").unwrap();
+        assert_ne!(second.path, published.path);
+        drop((published, second));
+        assert_eq!(home.storage().list(&super::folder()).unwrap(), Vec::<String>::new());
+        std::fs::write(folder.path().join(super::folder()).join("m.1.0"), to_bytes(&watched())).unwrap();
+        assert_eq!(super::watched(&home).unwrap(), []);
+        assert_eq!(home.storage().list(&super::folder()).unwrap(), Vec::<String>::new());
+    }
+}
