@@ -1,8 +1,8 @@
 //! The one place where events are written, or compared with a record.
 //!
-//! A live journal appends every event to the ledger. A replaying journal builds the same
-//! entries, checks each against the next one of the record, and answers from it. Both keep the
-//! chain, so that a replay that went well ends with the very head of the record. Bodies are hashed and kept, and
+//! A live journal appends every event to the ledger. A replaying journal checks that each is the next one of the
+//! record, to the byte, and answers from it. So the chain of the record, which its reader checks, is the replay's
+//! own: one that went well ends with the very head of the record. Bodies are hashed and kept, and
 //! entries appended, by the [`Scribe`], later than they are handed over here, but for effects: nothing is changed
 //! outside before all that happened until then could be written.
 
@@ -18,6 +18,7 @@ use vac_core::ledger::{
 use vac_core::store::Store;
 use vac_host::{Answered, Function, Response};
 
+use crate::ahead::Ahead;
 use crate::history::History;
 use crate::recording::Recording;
 use crate::scribe::{Item, Long, Scribe};
@@ -34,7 +35,7 @@ pub use body::{error_of, outcome_of};
 pub(crate) use body::{is_outside, kept, no_body, results, same_bytes};
 pub use kernel::KernelRecorder;
 pub use record::RECORD_ENDS;
-use record::Record;
+use record::{Question, Record};
 
 /// Writes events, or compares them.
 pub struct Journal {
@@ -123,15 +124,15 @@ impl Journal {
         until: Seq,
         recording: Recording,
     ) -> Result<Self> {
-        let mut record = Record { reader, next: None, until: Some(until), same_engine: true };
-        record.advance()?;
+        let ahead = Ahead::new(reader, Arc::clone(&store), None)?;
+        let record = Record { ahead, until: Some(until), same_engine: true };
         Ok(Self::new(ledger, store, Follows::Past(record), recording))
     }
 
     /// A journal that compares with what `reader` reads. Its header was read already.
     pub fn replaying(header: Header, reader: Reader, store: Arc<Store>, same_engine: bool) -> Result<Self> {
-        let mut record = Record { reader, next: None, until: None, same_engine };
-        record.advance()?;
+        let ahead = Ahead::new(reader, Arc::clone(&store), Some(header.clone()))?;
+        let record = Record { ahead, until: None, same_engine };
         // What was not kept then is named now as it was.
         let recording = Recording::of(&header).unwrap_or_default();
         Ok(Self::new(Ledger::in_memory(header), store, Follows::Record(record), recording))
@@ -243,12 +244,20 @@ impl Journal {
 
     /// The head so far.
     pub fn head(&self) -> Head {
-        self.scribe.head().0
+        self.place().0
     }
 
     /// Chained entries so far.
     pub fn entries(&self) -> u64 {
-        self.scribe.head().1
+        self.place().1
+    }
+
+    /// The head and the chained entries so far; those of a replay are the record's.
+    fn place(&self) -> (Head, u64) {
+        match self.lock().record.as_mut().filter(|record| !record.is_past()) {
+            Some(record) => record.head(),
+            None => self.scribe.head(),
+        }
     }
 
     /// Writes all that was handed over until now, or says why that cannot be.
@@ -311,7 +320,7 @@ impl Journal {
             return history.is_over();
         }
         let record = inner.record.as_ref()?;
-        if record.next.is_none() {
+        if record.next().is_none() {
             return Some(HostAbort::new(AbortKind::Interrupt, RECORD_ENDS));
         }
         match error_of(inner.recorded_abort(*inner.open.last()?)?) {
@@ -327,7 +336,7 @@ impl Journal {
         if let Some(history) = &inner.history {
             return history.is_next(name);
         }
-        match inner.record.as_ref().and_then(|record| record.next.as_ref()) {
+        match inner.record.as_ref().and_then(|record| record.next()) {
             Some(Entry::Name(_, next)) => next == name,
             Some(Entry::Event(call, _)) => inner.names.get(name) == Some(&call.name),
             _ => false,
@@ -539,10 +548,14 @@ impl Inner {
             // The operator ended the recorded run here, which the replay cannot know by itself.
             return Err(error_of(outcome));
         }
-        let is_kept = matches!(class, Class::Effect | Class::Kernel) && self.recording.keeps(class);
-        let (request, long) = self.body(request, is_kept);
+        let (request, long) = self.body(request, self.is_kept(class));
         let parent = self.open.last().copied();
         Ok((Call { seq: self.events, parent, name, class, tick, request }, long))
+    }
+
+    /// Whether a request of this class is kept.
+    fn is_kept(&self, class: Class) -> bool {
+        matches!(class, Class::Effect | Class::Kernel) && self.recording.keeps(class)
     }
 
     /// The body for `bytes`, which is in the store if it is to be kept and is not inline. A replay does not
@@ -582,13 +595,7 @@ impl Inner {
         if class == Class::Computed {
             return Ok(None);
         }
-        let (call, _) = self.call(name, class, tick, request)?;
-        let ret = self.recorded_return(call)?;
-        self.events += 1;
-        match ret.answer {
-            Ok(body) => self.bytes_of(&body, name, self.events - 1).map(Some),
-            Err(outcome) => Err(error_of(outcome)),
-        }
+        self.recorded_answer(&Question { name, class, tick, request }).map(Some)
     }
 
     fn answered(
@@ -658,13 +665,11 @@ impl Inner {
         let Some(record) = &mut self.record else { return self.scribe.push(item) };
         self.scribe.check()?;
         let entry = item.entry;
-        let expected = record.take(self.events)?;
-        if !record.agrees(&expected, &entry) {
+        if let Some(expected) = record.differs(self.events, &entry)? {
             return Err(self.diverged(&expected, &entry));
         }
-        // Ticks of another engine are taken over, so that everything else still compares, and
-        // so is an end that came from outside.
-        let is_own = record.same_engine && !matches!(entry, Entry::Close { .. });
-        self.scribe.push(if is_own { entry } else { expected }.into())
+        record.advance()?;
+        // A replay's own entries are those of the record.
+        if record.is_past() { self.scribe.push(entry.into()) } else { Ok(()) }
     }
 }

@@ -21,11 +21,15 @@ pub(super) fn named(bytes: &[u8]) -> Body {
 
 /// Whether two bodies name the same bytes, wherever they are kept.
 pub(crate) fn same_bytes(a: &Body, b: &Body) -> bool {
-    let name = |body: &Body| match body {
-        Body::Inline(bytes) => Err(bytes.clone()),
-        Body::Stored { cid, len_bytes } | Body::Digest { cid, len_bytes } => Ok((*cid, *len_bytes)),
-    };
-    name(a) == name(b)
+    use Body::{Digest, Inline, Stored};
+    match (a, b) {
+        (Inline(a), Inline(b)) => a == b,
+        (
+            Stored { cid, len_bytes } | Digest { cid, len_bytes },
+            Stored { cid: other, len_bytes: len } | Digest { cid: other, len_bytes: len },
+        ) => cid == other && len_bytes == len,
+        _ => false,
+    }
 }
 
 /// The bytes of a body; `None` if they were not kept.

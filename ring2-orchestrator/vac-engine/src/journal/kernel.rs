@@ -74,7 +74,7 @@ impl Recorder for KernelRecorder {
         if let Some(history) = &mut inner.history {
             return history.recorded_request(name).map(Some);
         }
-        match inner.record.as_ref().and_then(|record| record.next.as_ref()) {
+        match inner.record.as_ref().and_then(|record| record.next()) {
             Some(Entry::Begin(call) | Entry::Event(call, _)) => {
                 let (name, request, seq) = (call.name, call.request.clone(), call.seq);
                 inner.bytes_of(&request, name, seq).map(Some)

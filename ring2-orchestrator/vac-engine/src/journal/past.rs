@@ -6,6 +6,7 @@ use vac_core::fault::{AbortKind, HostAbort, Result};
 use vac_core::ledger::{Body, Call, Class, Entry, NameId, Return, Seq};
 
 use super::body::{error_of, kept};
+use super::record::Record;
 use super::{Inner, REVOKE_EVENT};
 use crate::scribe::Item;
 use crate::seek::output;
@@ -18,7 +19,9 @@ impl Inner {
             let events = self.events;
             let no_record = || HostAbort::new(AbortKind::Machine, "there is no record to pass over");
             let entry = self.record.as_mut().ok_or_else(no_record)?.take(events)?;
-            self.scribe.push(entry.clone().into())?;
+            if self.record.as_ref().is_some_and(Record::is_past) {
+                self.scribe.push(entry.clone().into())?;
+            }
             self.pass_printed(&mut passing, &entry)?;
             match entry {
                 Entry::Name(id, name) => drop(self.names.insert(name, id)),

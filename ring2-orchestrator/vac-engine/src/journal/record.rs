@@ -4,20 +4,35 @@ use std::collections::BTreeMap;
 
 use vac_core::canon::encode;
 use vac_core::fault::{AbortKind, Divergence, Error, HostAbort, Result};
-use vac_core::ledger::{Body, Call, Class, Entry, NameId, Outcome, Reader, Return, Seq, Tail};
+use vac_core::ledger::{Body, Call, Class, Entry, Head, NameId, Outcome, Return, Seq, Tail};
 
-use super::body::{is_outside, kept, missing, no_body, results, same_bytes};
+use super::body::{error_of, is_outside, kept, missing, no_body, results, same_bytes};
 use super::{Inner, REVOKE_EVENT};
+use crate::ahead::Ahead;
 use crate::recording::Recording;
 
-/// What a replay is compared with.
+/// What a replay is compared with. In a replay that agrees with it, its chain is the replay's own.
 pub(super) struct Record {
-    pub(super) reader: Reader,
-    pub(super) next: Option<Entry>,
+    pub(super) ahead: Ahead,
     /// The event at which the record is left, and the run goes on by itself: a fork.
     pub(super) until: Option<Seq>,
     /// Ticks of the record can be compared only if the same engine made them.
     pub(super) same_engine: bool,
+}
+
+/// What a kernel asks, as it is compared with the record in place.
+pub(super) struct Question<'a> {
+    pub(super) name: NameId,
+    pub(super) class: Class,
+    pub(super) tick: u64,
+    pub(super) request: &'a [u8],
+}
+
+/// A recorded answer.
+enum Found {
+    Here(Vec<u8>),
+    /// It was not fetched.
+    At(Body),
 }
 
 impl Inner {
@@ -28,7 +43,7 @@ impl Inner {
             self.revoked.extend(revoked);
         }
         while let Some(record) = &self.record {
-            match &record.next {
+            match record.next() {
                 Some(Entry::Name(_, name)) if name == REVOKE_EVENT => {
                     let name = self.name(REVOKE_EVENT)?;
                     self.check_next(name)?;
@@ -49,40 +64,92 @@ impl Inner {
 
     /// Checks that the record has an event of this name next, or its end. A name stands right before its first event.
     pub(super) fn check_next(&self, name: NameId) -> Result<()> {
-        match self.record.as_ref().and_then(|record| record.next.as_ref()) {
+        match self.record.as_ref().and_then(|record| record.next()) {
             None => Ok(()),
             Some(Entry::Event(call, _)) if call.name == name => Ok(()),
             Some(other) => Err(self.diverged(other, &Entry::Name(name, REVOKE_EVENT.to_owned()))),
         }
     }
 
-    /// The recorded answer to `call`, which must be the next event of the record.
-    pub(super) fn recorded_return(&mut self, call: Call) -> Result<Return> {
-        let events = self.events;
-        let Some(record) = &mut self.record else {
-            return Err(HostAbort::new(AbortKind::Machine, "there is no record to answer from").into());
-        };
-        let expected = record.take(events)?;
-        let ret = match &expected {
-            Entry::Event(recorded, ret) if record.agrees_call(recorded, &call) => ret.clone(),
-            Entry::Begin(recorded) if call.class == Class::Effect && record.agrees_call(recorded, &call) => {
-                let end = record.take(events)?;
-                let own = if record.same_engine { Entry::Begin(call.clone()) } else { expected };
-                self.scribe.push(own.into())?;
-                match end {
-                    Entry::End(seq, ret) if seq == call.seq => {
-                        self.scribe.push(Entry::End(seq, ret.clone()).into())?;
-                        return Ok(ret);
-                    }
-                    other => return Err(self.diverged(&other, &Entry::Begin(call))),
+    /// The recorded answer to a question, which must be that of the next event of the record.
+    pub(super) fn recorded_answer(&mut self, asked: &Question<'_>) -> Result<Vec<u8>> {
+        if let Some(outcome) = self.open.last().and_then(|seq| self.recorded_abort(*seq)) {
+            // The operator ended the recorded run here, which the replay cannot know by itself.
+            return Err(error_of(outcome));
+        }
+        let seq = self.events;
+        match self.next_recorded()? {
+            Entry::Event(call, _) if self.is_asked(call, asked) => {}
+            Entry::Begin(call) if asked.class == Class::Effect && self.is_asked(call, asked) => {
+                self.pass_on(asked)?;
+                match self.next_recorded()? {
+                    Entry::End(of, _) if *of == seq => {}
+                    other => return Err(self.differs(&other.clone(), asked)),
                 }
             }
-            _ => return Err(self.diverged(&expected, &Entry::Begin(call))),
-        };
-        let is_own = self.record.as_ref().is_some_and(|r| r.same_engine);
-        let entry = if is_own { Entry::Event(call, ret.clone()) } else { expected };
-        self.scribe.push(entry.into())?;
-        Ok(ret)
+            other => return Err(self.differs(&other.clone(), asked)),
+        }
+        let answer = self.next_answer();
+        self.pass_on(asked)?;
+        self.events += 1;
+        match answer {
+            Ok(Found::Here(bytes)) => Ok(bytes),
+            Ok(Found::At(body)) => self.bytes_of(&body, asked.name, seq),
+            Err(outcome) => Err(error_of(outcome)),
+        }
+    }
+
+    fn next_recorded(&self) -> Result<&Entry> {
+        let no_record = || HostAbort::new(AbortKind::Machine, "there is no record to answer from");
+        let record = self.record.as_ref().ok_or_else(no_record)?;
+        record.next().ok_or_else(|| record_ends(self.events, record.ahead.tail()))
+    }
+
+    /// The answer of the next entry, which has one.
+    fn next_answer(&mut self) -> std::result::Result<Found, Outcome> {
+        let fetched = self.record.as_mut().and_then(|record| record.ahead.take_answer());
+        if let Some(bytes) = fetched {
+            return Ok(Found::Here(bytes));
+        }
+        match self.record.as_ref().and_then(Record::next) {
+            Some(Entry::Event(_, ret) | Entry::End(_, ret)) => match &ret.answer {
+                Ok(Body::Inline(bytes)) => Ok(Found::Here(bytes.to_vec())),
+                Ok(body) => Ok(Found::At(body.clone())),
+                Err(outcome) => Err(outcome.clone()),
+            },
+            _ => Ok(Found::At(Body::default())),
+        }
+    }
+
+    /// Whether the recorded call is what is asked now.
+    fn is_asked(&self, recorded: &Call, asked: &Question<'_>) -> bool {
+        let Some(record) = &self.record else { return false };
+        let place = (recorded.seq, recorded.parent) == (self.events, self.open.last().copied());
+        let ticks = !record.same_engine || recorded.tick == asked.tick;
+        let call = (recorded.name, recorded.class) == (asked.name, asked.class);
+        let is_kept = record.is_exact().then(|| self.is_kept(asked.class));
+        place && ticks && call && is_body(&recorded.request, asked.request, is_kept)
+    }
+
+    fn differs(&mut self, recorded: &Entry, asked: &Question<'_>) -> Error {
+        match self.call(asked.name, asked.class, asked.tick, asked.request) {
+            Ok((call, _)) => self.diverged(recorded, &Entry::Begin(call)),
+            Err(error) => error,
+        }
+    }
+
+    /// Goes past the next entry, which agrees. In the past of a fork, its own ledger gets one, too.
+    fn pass_on(&mut self, asked: &Question<'_>) -> Result<()> {
+        if self.record.as_ref().is_some_and(Record::is_past) {
+            let (call, _) = self.call(asked.name, asked.class, asked.tick, asked.request)?;
+            let own = match self.next_recorded()? {
+                Entry::Begin(_) => Entry::Begin(call),
+                Entry::Event(_, ret) => Entry::Event(call, ret.clone()),
+                other => other.clone(),
+            };
+            self.scribe.push(own.into())?;
+        }
+        self.record.as_mut().map_or(Ok(()), Record::advance)
     }
 
     /// The bytes of a body of the event `seq`, a call of `name`. Those that were not kept may be in the store
@@ -102,7 +169,7 @@ impl Inner {
     /// Ticks of another engine are not compared; what a kernel gave is, and stands beside them.
     pub(super) fn check_results(&self, seq: Seq, answer: &std::result::Result<&[u8], Outcome>) -> Result<()> {
         let (Some(record), Ok(bytes)) = (&self.record, answer) else { return Ok(()) };
-        match &record.next {
+        match record.next() {
             Some(Entry::End(of, Return { answer: Ok(body), .. })) if !record.same_engine && *of == seq => {
                 match kept(&self.store, body)? {
                     Some(recorded) if results(&recorded) != results(bytes) => {
@@ -121,7 +188,7 @@ impl Inner {
         if let Some(history) = &self.history {
             return history.recorded_abort(seq);
         }
-        match &self.record.as_ref()?.next {
+        match self.record.as_ref()?.next() {
             Some(Entry::End(recorded, Return { answer: Err(outcome @ Outcome::Abort { kind, .. }), .. }))
                 if *recorded == seq && is_outside(*kind) =>
             {
@@ -142,27 +209,46 @@ impl Inner {
 }
 
 impl Record {
-    /// Reads the next chained entry.
+    /// The next entry.
+    pub(super) fn next(&self) -> Option<&Entry> {
+        self.ahead.next()
+    }
+
+    /// Goes past it.
     pub(super) fn advance(&mut self) -> Result<()> {
-        loop {
-            self.next = self.reader.next()?;
-            if self.next.as_ref().is_none_or(Entry::is_chained) {
-                return Ok(());
-            }
-        }
+        self.ahead.advance()
     }
 
+    /// Whether this is the past of a fork, which has a ledger of its own.
+    pub(super) fn is_past(&self) -> bool {
+        self.until.is_some()
+    }
+
+    /// Whether all entries must be the same, to the byte: then the heads are. A fork may keep less than the run
+    /// that it came from, and ticks of another engine are not compared.
+    fn is_exact(&self) -> bool {
+        self.same_engine && !self.is_past()
+    }
+
+    /// The head of the entries that were gone past, and their number.
+    pub(super) fn head(&mut self) -> (Head, u64) {
+        self.ahead.head()
+    }
+
+    /// Goes past the next entry, and gives it.
     pub(super) fn take(&mut self, events: u64) -> Result<Entry> {
-        match self.next.take() {
-            Some(entry) => {
-                self.advance()?;
-                Ok(entry)
-            }
-            None => Err(record_ends(events, self.reader.tail())),
-        }
+        let entry = self.next().cloned().ok_or_else(|| record_ends(events, self.ahead.tail()))?;
+        self.advance()?;
+        Ok(entry)
     }
 
-    pub(super) fn agrees(&self, recorded: &Entry, replayed: &Entry) -> bool {
+    /// The next entry, if it is not `entry`.
+    pub(super) fn differs(&self, events: u64, entry: &Entry) -> Result<Option<Entry>> {
+        let next = self.next().ok_or_else(|| record_ends(events, self.ahead.tail()))?;
+        Ok((!self.agrees(next, entry)).then(|| next.clone()))
+    }
+
+    fn agrees(&self, recorded: &Entry, replayed: &Entry) -> bool {
         match (recorded, replayed) {
             (Entry::Begin(a), Entry::Begin(b)) => self.agrees_call(a, b),
             (Entry::Event(a, ret_a), Entry::Event(b, ret_b)) => self.agrees_call(a, b) && ret_a == ret_b,
@@ -183,10 +269,24 @@ impl Record {
         }
     }
 
-    pub(super) fn agrees_call(&self, recorded: &Call, replayed: &Call) -> bool {
+    fn agrees_call(&self, recorded: &Call, replayed: &Call) -> bool {
         let ticks = !self.same_engine || recorded.tick == replayed.tick;
         let same = |call: &Call| (call.seq, call.parent, call.name, call.class);
-        ticks && same(recorded) == same(replayed) && same_bytes(&recorded.request, &replayed.request)
+        let requests = match self.is_exact() {
+            true => recorded.request == replayed.request,
+            false => same_bytes(&recorded.request, &replayed.request),
+        };
+        ticks && same(recorded) == same(replayed) && requests
+    }
+}
+
+/// Whether a recorded body is that of `bytes`; and if it is given whether they were kept, also that.
+fn is_body(recorded: &Body, bytes: &[u8], is_kept: Option<bool>) -> bool {
+    let is_long = Body::inline(bytes).is_none();
+    match recorded {
+        Body::Inline(own) => own.as_slice() == bytes,
+        Body::Stored { .. } => is_long && is_kept != Some(false) && recorded.names(bytes),
+        Body::Digest { .. } => is_long && is_kept != Some(true) && recorded.names(bytes),
     }
 }
 
