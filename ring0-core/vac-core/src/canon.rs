@@ -244,12 +244,14 @@ impl<'a> Reader<'a> {
 
     fn peek_head(&self) -> Result<(Header, usize), Corrupt> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
-        if let Some(header) = one_byte_head(rest) {
-            return Ok((header, 1));
-        }
-        let mut decoder = Decoder::from(rest);
-        let header = decoder.pull().map_err(|_| self.wrong("a value", "bytes that are none"))?;
-        let len = decoder.offset();
+        let (header, len) = match common_head(rest) {
+            Some(found) => found,
+            None => {
+                let mut decoder = Decoder::from(rest);
+                let header = decoder.pull().map_err(|_| self.wrong("a value", "bytes that are none"))?;
+                (header, decoder.offset())
+            }
+        };
         if len != head_len(header) {
             return Err(self.wrong("the shortest head", format!("one of {len} bytes")));
         }
@@ -421,21 +423,29 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The head at the beginning of `bytes` if it is one of the commonest: an argument of at most 23, which stands in the
-/// first byte. The decoder takes several times as long.
-fn one_byte_head(bytes: &[u8]) -> Option<Header> {
-    let first = *bytes.first()?;
-    let argument = u64::from(first & 31);
-    match first >> 5 {
-        _ if argument > 23 => None,
-        0 => Some(Header::Positive(argument)),
-        1 => Some(Header::Negative(argument)),
-        2 => Some(Header::Bytes(Some(argument as usize))),
-        3 => Some(Header::Text(Some(argument as usize))),
-        4 => Some(Header::Array(Some(argument as usize))),
-        5 => Some(Header::Map(Some(argument as usize))),
-        _ => None,
-    }
+/// The head at the beginning of `bytes`, and its length, if it is one of the commonest: the decoder takes several times
+/// as long.
+fn common_head(bytes: &[u8]) -> Option<(Header, usize)> {
+    let (first, rest) = bytes.split_first()?;
+    let (argument, len) = match first & 31 {
+        short @ 0..=23 => (u64::from(short), 1),
+        24 => (u64::from(*rest.first()?), 2),
+        25 => (u64::from(u16::from_be_bytes(*rest.first_chunk()?)), 3),
+        26 => (u64::from(u32::from_be_bytes(*rest.first_chunk()?)), 5),
+        27 => (u64::from_be_bytes(*rest.first_chunk()?), 9),
+        _ => return None,
+    };
+    let size = usize::try_from(argument).ok()?;
+    let header = match first >> 5 {
+        0 => Header::Positive(argument),
+        1 => Header::Negative(argument),
+        2 => Header::Bytes(Some(size)),
+        3 => Header::Text(Some(size)),
+        4 => Header::Array(Some(size)),
+        5 => Header::Map(Some(size)),
+        _ => return None,
+    };
+    Some((header, len))
 }
 
 /// Length in bytes of the shortest head that means `header`.

@@ -22,7 +22,7 @@ use crate::journal::kept;
 /// Entries that are read before a thread is started: most records have no more.
 const FIRST_ENTRIES: usize = 64;
 /// Entries of a batch: few enough to stay in a processor's own cache.
-const BATCH_ENTRIES: usize = 512;
+const BATCH_ENTRIES: usize = 256;
 /// Bytes of bodies after which a batch ends.
 const BATCH_BYTES: usize = 256 << 10;
 /// A longer body is fetched only when it is asked for.
@@ -240,3 +240,6 @@ impl Filler {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

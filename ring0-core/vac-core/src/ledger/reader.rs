@@ -1,4 +1,4 @@
-//! Reading a ledger, of this version or the one before: every checksum, every entry's form, the chain, and the order of
+//! Reading a ledger, of this version or those before: every checksum, every entry's form, the chain, and the order of
 //! events are checked on the way. Reading changes nothing.
 
 use std::io::ErrorKind;
