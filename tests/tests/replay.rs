@@ -310,7 +310,7 @@ fn the_first_difference_of_a_long_record_is_named() {
             Entry::Event(call, _) | Entry::Begin(call) if call.seq >= seq => call.tick += 1,
             _ => {}
         });
-        sandbox.vac(&["replay", &forged]).fails(DIVERGENCE, &[&format!("replay differs at event {seq}\n")]);
+        sandbox.vac(&["replay", &forged]).fails(DIVERGENCE, &[&format!("replay differs at event {seq}:")]);
         std::fs::remove_file(sandbox.home().join(format!("runs/{forged}.0000"))).unwrap();
         std::fs::remove_file(sandbox.home().join(format!("runs/{forged}.close"))).unwrap();
     }

@@ -4,7 +4,8 @@
 //! Invariants:
 //! - What is given out are the entries of the reader, all that are chained, in their order; an error comes where the
 //!   entry would be that it is about.
-//! - Memory is bounded: [`BATCHES_MAX`] batches wait, each of [`BATCH_ENTRIES`] entries or [`BATCH_BYTES`] of bodies.
+//! - Memory is bounded: [`BATCHES_MAX`] batches wait, each of [`BATCH_ENTRIES`] entries or [`BATCH_BYTES`] and the one that
+//!   passed them.
 //! - The head is that of the reader's chain: an entry's canonical form is unique, so the entries that were gone past
 //!   give the same head again.
 
@@ -23,7 +24,7 @@ use crate::journal::kept;
 const FIRST_ENTRIES: usize = 64;
 /// Entries of a batch: few enough to stay in a processor's own cache.
 const BATCH_ENTRIES: usize = 256;
-/// Bytes of bodies after which a batch ends.
+/// Bytes of entries and bodies after which a batch ends.
 const BATCH_BYTES: usize = 256 << 10;
 /// A longer body is fetched only when it is asked for.
 const BODY_MAX_BYTES: u64 = 1 << 20;
@@ -199,7 +200,7 @@ impl Filler {
         while batch.reads.len() < entries && bytes < BATCH_BYTES && batch.end.is_none() {
             match self.read() {
                 Ok(Some(read)) => {
-                    bytes += read.answer.as_ref().map_or(0, Vec::len);
+                    bytes += self.reader.entry_bytes() + read.answer.as_ref().map_or(0, Vec::len);
                     batch.reads.push(read);
                 }
                 Ok(None) => batch.end = Some(Ok(self.reader.tail())),

@@ -327,7 +327,9 @@ fn columns_of(mut ops: &[u8]) -> Option<usize> {
     while let Some((op, rest)) = ops.split_first() {
         ops = rest;
         match *op {
-            op::HEAD => drop(token(&mut ops)?),
+            op::HEAD => {
+                token(&mut ops)?;
+            }
             op::POSITIVE..=op::TEXT => count += 1,
             op::OPEN | op::CLOSE => {}
             _ => return None,
@@ -412,7 +414,7 @@ mod tests {
     fn regular_entries_become_few_shapes_and_come_back() {
         let body = |n: u64| match n % 3 {
             0 => Body::digest(&encode(&(n, "text"))),
-            1 => Body::Stored { cid: Cid::of_raw(&n.to_le_bytes()), len_bytes: 1 << n % 40 },
+            1 => Body::Stored { cid: Cid::of_raw(&n.to_le_bytes()), len_bytes: 1 << (n % 40) },
             _ => Body::inline(&[0xff; 7]).unwrap(),
         };
         let payloads: Vec<_> = (0..600).map(|n| event(n, (n % 3) as u32, body(n))).collect();

@@ -41,6 +41,8 @@ pub struct Reader {
     at: usize,
     layout: Layout,
     unpacker: Unpacker,
+    /// Length of the entry that was read last.
+    entry_bytes: usize,
     chain: Chain,
     names: u32,
     events: u64,
@@ -65,6 +67,7 @@ impl Reader {
             at: 0,
             layout: Layout::Columns,
             unpacker,
+            entry_bytes: 0,
             chain: Chain::new(),
             names: 0,
             events: 0,
@@ -98,6 +101,11 @@ impl Reader {
     /// How the record ends; known once [`Reader::next`] has returned `None`.
     pub fn tail(&self) -> Option<Tail> {
         self.tail
+    }
+
+    /// Length in bytes of the entry that was read last.
+    pub fn entry_bytes(&self) -> usize {
+        self.entry_bytes
     }
 
     /// A ledger in memory that goes on behind the entries read so far, for who compares them with others.
@@ -157,8 +165,9 @@ impl Reader {
 
     /// The next entry of the segment, which is in the chain then.
     fn step(&mut self, place: &str) -> std::result::Result<Option<Entry>, Bad> {
-        let chain = &mut self.chain;
+        let (chain, entry_bytes) = (&mut self.chain, &mut self.entry_bytes);
         let mut add = |payload: &[u8], entry: &Entry| {
+            *entry_bytes = payload.len();
             if entry.is_chained() {
                 chain.add(payload);
             }
