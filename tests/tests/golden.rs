@@ -1,8 +1,8 @@
 //! What was written once must be read forever. Each of these files was made by an earlier
 //! version; a change that cannot read one is a change of format and needs a new version byte.
 //!
-//! `ledger-1` has frames, `ledger-2` has blocks, both of profile `det-1`; `ledger-3` is the first of `det-2`.
-//! `VAC_BLESS=1 cargo test -p vac-tests golden` makes `ledger-3` again.
+//! `ledger-1` has frames, `ledger-2` has blocks, both of profile `det-1`; `ledger-3` is the first of `det-2`;
+//! `ledger-4` has columns. `VAC_BLESS=1 cargo test -p vac-tests golden` makes `ledger-4` again.
 //! Do that only before the format is released; after that a new format gets a new folder beside the old one.
 
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ fn golden(name: &str) -> PathBuf {
 }
 
 /// Every layout that a ledger ever had, the newest last.
-const LEDGERS: [&str; 3] = ["ledger-1", "ledger-2", "ledger-3"];
+const LEDGERS: [&str; 4] = ["ledger-1", "ledger-2", "ledger-3", "ledger-4"];
 
 /// The head of the run in `ledger`.
 fn golden_head(ledger: &str) -> String {
@@ -34,21 +34,17 @@ fn with_golden(ledger: &str) -> Sandbox {
     sandbox
 }
 
-/// Makes `ledger-3`: a run that reads, writes, draws, exits and is refused something.
+/// Makes `ledger-4`: a run that reads, writes, draws, looks at its clocks often enough for columns, exits and is
+/// refused something.
 fn bless() {
     let sandbox = Sandbox::new();
-    let guest = Guest::new()
-        .args_and_env()
-        .read_from(crate::guest::Fd::Is(0))
-        .random()
-        .clocks()
-        .say(&"stored ".repeat(20))
-        .exit(7);
+    let guest = Guest::new().args_and_env().read_from(crate::guest::Fd::Is(0)).random();
+    let guest = (0..60).fold(guest, |guest, _| guest.clocks()).say(&"stored ".repeat(20)).exit(7);
     sandbox.write("golden.wasm", guest.wasm());
     let args = ["--json", "run", "golden.wasm", "--grant", "stdin", "--env", "A=1", "--seed", "5", "--", "x"];
     let made = run_with_input(sandbox.command(&args), b"input of the golden run");
     assert_eq!(made.code(), 7);
-    let target = golden("ledger-3");
+    let target = golden("ledger-4");
     let _ = std::fs::remove_dir_all(&target);
     for folder in ["runs", "store"] {
         copy_folder(&sandbox.home().join(folder), &target.join(folder));

@@ -289,3 +289,60 @@ fn results_compare_whatever_engine_recorded_them() {
     });
     sandbox.vac(&["replay", &other_result]).fails(DIVERGENCE, &["replay differs at event 0"]);
 }
+
+/// A guest that asks often enough that its record is read beside it, in many parts, and lies in columns.
+fn recorded_long() -> (Sandbox, String, String) {
+    let sandbox = Sandbox::new();
+    let guest = (0..300).fold(Guest::new(), |guest, n| guest.clocks().say(&format!("line {n}\n")));
+    sandbox.write("guest.wasm", guest.wasm());
+    let run = sandbox.json(&["run", "guest.wasm"]);
+    assert!(number(&run, "events") > 1200, "{run}");
+    let (id, head) = (text(&run, "run").to_owned(), text(&run, "head").to_owned());
+    (sandbox, id, head)
+}
+
+#[test]
+fn the_first_difference_of_a_long_record_is_named() {
+    let (sandbox, run, head) = recorded_long();
+    assert_eq!(text(&sandbox.json(&["replay", &run]), "head"), head);
+    for seq in [40, 700, 1200] {
+        let forged = forge(&sandbox, &run, |entry, _| match entry {
+            Entry::Event(call, _) | Entry::Begin(call) if call.seq >= seq => call.tick += 1,
+            _ => {}
+        });
+        sandbox.vac(&["replay", &forged]).fails(DIVERGENCE, &[&format!("replay differs at event {seq}:")]);
+        std::fs::remove_file(sandbox.home().join(format!("runs/{forged}.0000"))).unwrap();
+        std::fs::remove_file(sandbox.home().join(format!("runs/{forged}.close"))).unwrap();
+    }
+}
+
+/// A process that was killed leaves no outcome.
+#[test]
+fn a_long_record_that_was_cut_off_replays_up_to_its_last_event() {
+    let (sandbox, run, _) = recorded_long();
+    for events in [50, 1001] {
+        let cut = cut(&sandbox, &run, events);
+        let replayed = sandbox.json(&["replay", &cut]);
+        assert!(replayed["outcome"].is_null(), "{replayed}");
+        // An effect whose end is not there was not answered.
+        assert!((events - 1..=events).contains(&number(&replayed, "events")), "{events}: {replayed}");
+    }
+}
+
+/// A record of the first `events` events of `run`.
+fn cut(sandbox: &Sandbox, run: &str, events: u64) -> String {
+    let storage: Arc<dyn Storage> = Arc::new(RealStorage::new(sandbox.home()));
+    let mut reader = Reader::open(Arc::clone(&storage), run.parse().unwrap()).unwrap();
+    let Some(Entry::Header(header)) = reader.next().unwrap() else { panic!("a run begins with a header") };
+    let cut = RunId::new(1 << 43, events as u32);
+    let (mut ledger, mut committer) = Ledger::create(storage, cut, header).unwrap();
+    let is_behind =
+        |entry: &Entry| matches!(entry, Entry::Event(call, _) | Entry::Begin(call) if call.seq >= events);
+    while let Some(entry) = reader.next().unwrap().filter(|entry| !is_behind(entry)) {
+        if entry.is_chained() {
+            ledger.append(&entry);
+        }
+    }
+    committer.commit(&ledger.take_group(0, Vec::new())).unwrap();
+    cut.to_string()
+}

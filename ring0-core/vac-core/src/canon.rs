@@ -244,9 +244,14 @@ impl<'a> Reader<'a> {
 
     fn peek_head(&self) -> Result<(Header, usize), Corrupt> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let mut decoder = Decoder::from(rest);
-        let header = decoder.pull().map_err(|_| self.wrong("a value", "bytes that are none"))?;
-        let len = decoder.offset();
+        let (header, len) = match common_head(rest) {
+            Some(found) => found,
+            None => {
+                let mut decoder = Decoder::from(rest);
+                let header = decoder.pull().map_err(|_| self.wrong("a value", "bytes that are none"))?;
+                (header, decoder.offset())
+            }
+        };
         if len != head_len(header) {
             return Err(self.wrong("the shortest head", format!("one of {len} bytes")));
         }
@@ -323,6 +328,11 @@ impl<'a> Reader<'a> {
             self.at += len;
         }
         Ok(is_null)
+    }
+
+    /// Whether a byte string is next.
+    pub fn is_byte_string(&self) -> bool {
+        self.bytes.get(self.at).is_some_and(|first| first >> 5 == Kind::Bytes as u8)
     }
 
     /// A byte string.
@@ -411,6 +421,31 @@ impl<'a> Reader<'a> {
             other => Err(self.wrong("a value of the canonical form", describe(other))),
         }
     }
+}
+
+/// The head at the beginning of `bytes`, and its length, if it is one of the commonest: the decoder takes several times
+/// as long.
+fn common_head(bytes: &[u8]) -> Option<(Header, usize)> {
+    let (first, rest) = bytes.split_first()?;
+    let (argument, len) = match first & 31 {
+        short @ 0..=23 => (u64::from(short), 1),
+        24 => (u64::from(*rest.first()?), 2),
+        25 => (u64::from(u16::from_be_bytes(*rest.first_chunk()?)), 3),
+        26 => (u64::from(u32::from_be_bytes(*rest.first_chunk()?)), 5),
+        27 => (u64::from_be_bytes(*rest.first_chunk()?), 9),
+        _ => return None,
+    };
+    let size = usize::try_from(argument).ok()?;
+    let header = match first >> 5 {
+        0 => Header::Positive(argument),
+        1 => Header::Negative(argument),
+        2 => Header::Bytes(Some(size)),
+        3 => Header::Text(Some(size)),
+        4 => Header::Array(Some(size)),
+        5 => Header::Map(Some(size)),
+        _ => return None,
+    };
+    Some((header, len))
 }
 
 /// Length in bytes of the shortest head that means `header`.

@@ -75,6 +75,9 @@ const _: () = assert!(STORE_LARGE_MIN_BYTES as u64 <= STORE_PACK_MAX_BYTES);
 /// A ledger starts a new segment once the current one is this long.
 pub const LEDGER_SEGMENT_MAX_BYTES: u64 = 64 << 20;
 
+/// Most bytes of a segment that are read: it may pass its limit by the last group.
+pub const SEGMENT_READ_MAX_BYTES: u64 = 16 * LEDGER_SEGMENT_MAX_BYTES;
+
 /// A block of a ledger ends with the entry that brings it to this length, before it is compressed. Beyond it
 /// entries hardly get shorter.
 pub const LEDGER_BLOCK_BYTES: usize = 256 << 10;

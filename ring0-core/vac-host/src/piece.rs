@@ -65,10 +65,16 @@ impl Deref for Piece {
 
 impl From<Vec<u8>> for Piece {
     fn from(bytes: Vec<u8>) -> Self {
-        let mut to = Writer::default();
+        Self::from(bytes.as_slice())
+    }
+}
+
+impl From<&[u8]> for Piece {
+    fn from(bytes: &[u8]) -> Self {
+        let mut to = Writer::from(Vec::with_capacity(HEAD_MAX_BYTES + bytes.len()));
         head_of(&mut to, bytes.len());
         let head = to.bytes_so_far().len();
-        to.form(&bytes);
+        to.form(bytes);
         let buffer = Arc::new(to.into_bytes());
         Self { form: Form { start: 0, end: buffer.len(), buffer }, head }
     }
@@ -125,7 +131,7 @@ impl Wire for Piece {
         to.byte_string(self);
     }
     fn read(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
-        from.byte_string().map(|bytes| Self::from(bytes.to_vec()))
+        from.byte_string().map(Self::from)
     }
     fn form_as_ok(&self) -> Option<Form> {
         Some(self.form.clone())

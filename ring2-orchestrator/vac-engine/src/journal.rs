@@ -1,30 +1,41 @@
 //! The one place where events are written, or compared with a record.
 //!
-//! A live journal appends every event to the ledger. A replaying journal builds the same
-//! entries, checks each against the next one of the record, and answers from it. Both keep the
-//! chain, so that a replay that went well ends with the very head of the record. Bodies are hashed and kept, and
+//! A live journal appends every event to the ledger. A replaying journal checks that each is the next one of the
+//! record, to the byte, and answers from it. So the chain of the record, which its reader checks, is the replay's
+//! own: one that went well ends with the very head of the record. Bodies are hashed and kept, and
 //! entries appended, by the [`Scribe`], later than they are handed over here, but for effects: nothing is changed
 //! outside before all that happened until then could be written.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use vac_core::canon::{Reader as Decoder, encode};
-use vac_core::cid::Cid;
-use vac_core::fault::{AbortKind, Corrupt, Divergence, Error, HostAbort, Result, Usage, cut, quote};
+use vac_core::canon::encode;
+use vac_core::fault::{AbortKind, Error, HostAbort, Result, Usage};
 use vac_core::ledger::{
-    Body, Call, Class, Entry, Head, Header, Ledger, NameId, Outcome, Reader, Return, Seq, Tail,
+    Body, Call, Class, Entry, Head, Header, Ledger, NameId, Outcome, Reader, Return, Seq,
 };
-use vac_core::limits::EVENT_TEXT_MAX_BYTES;
 use vac_core::store::Store;
-use vac_host::{Answered, Crossing, Function, Lens, Look, Recorder, Response};
+use vac_host::{Answered, Function, Response};
 
+use crate::ahead::Ahead;
 use crate::history::History;
 use crate::recording::Recording;
 use crate::scribe::{Item, Long, Scribe};
 use crate::seek::output;
 use crate::seek::stop::{Asked, Running, Stop};
+
+mod body;
+mod kernel;
+mod past;
+mod record;
+
+use body::{bounded, named};
+pub use body::{error_of, outcome_of};
+pub(crate) use body::{is_outside, kept, no_body, results, same_bytes};
+pub use kernel::KernelRecorder;
+pub use record::RECORD_ENDS;
+use record::{Question, Record};
 
 /// Writes events, or compares them.
 pub struct Journal {
@@ -77,16 +88,6 @@ struct Inner {
     stop: Option<Stop>,
 }
 
-/// What a replay is compared with.
-struct Record {
-    reader: Reader,
-    next: Option<Entry>,
-    /// The event at which the record is left, and the run goes on by itself: a fork.
-    until: Option<Seq>,
-    /// Ticks of the record can be compared only if the same engine made them.
-    same_engine: bool,
-}
-
 /// What a journal follows.
 enum Follows {
     /// Nothing: it is live.
@@ -123,15 +124,15 @@ impl Journal {
         until: Seq,
         recording: Recording,
     ) -> Result<Self> {
-        let mut record = Record { reader, next: None, until: Some(until), same_engine: true };
-        record.advance()?;
+        let ahead = Ahead::new(reader, Arc::clone(&store), None)?;
+        let record = Record { ahead, until: Some(until), same_engine: true };
         Ok(Self::new(ledger, store, Follows::Past(record), recording))
     }
 
     /// A journal that compares with what `reader` reads. Its header was read already.
     pub fn replaying(header: Header, reader: Reader, store: Arc<Store>, same_engine: bool) -> Result<Self> {
-        let mut record = Record { reader, next: None, until: None, same_engine };
-        record.advance()?;
+        let ahead = Ahead::new(reader, Arc::clone(&store), Some(header.clone()))?;
+        let record = Record { ahead, until: None, same_engine };
         // What was not kept then is named now as it was.
         let recording = Recording::of(&header).unwrap_or_default();
         Ok(Self::new(Ledger::in_memory(header), store, Follows::Record(record), recording))
@@ -243,12 +244,20 @@ impl Journal {
 
     /// The head so far.
     pub fn head(&self) -> Head {
-        self.scribe.head().0
+        self.place().0
     }
 
     /// Chained entries so far.
     pub fn entries(&self) -> u64 {
-        self.scribe.head().1
+        self.place().1
+    }
+
+    /// The head and the chained entries so far; those of a replay are the record's.
+    fn place(&self) -> (Head, u64) {
+        match self.lock().record.as_mut().filter(|record| !record.is_past()) {
+            Some(record) => record.head(),
+            None => self.scribe.head(),
+        }
     }
 
     /// Writes all that was handed over until now, or says why that cannot be.
@@ -311,7 +320,7 @@ impl Journal {
             return history.is_over();
         }
         let record = inner.record.as_ref()?;
-        if record.next.is_none() {
+        if record.next().is_none() {
             return Some(HostAbort::new(AbortKind::Interrupt, RECORD_ENDS));
         }
         match error_of(inner.recorded_abort(*inner.open.last()?)?) {
@@ -327,7 +336,7 @@ impl Journal {
         if let Some(history) = &inner.history {
             return history.is_next(name);
         }
-        match inner.record.as_ref().and_then(|record| record.next.as_ref()) {
+        match inner.record.as_ref().and_then(|record| record.next()) {
             Some(Entry::Name(_, next)) => next == name,
             Some(Entry::Event(call, _)) => inner.names.get(name) == Some(&call.name),
             _ => false,
@@ -495,72 +504,6 @@ impl Inner {
         }
     }
 
-    /// See [`Journal::pass_to_end`].
-    fn pass_to_end(&mut self, seq: Seq, name: &str) -> Result<Vec<u8>> {
-        let mut passing = Passing::new(&self.names);
-        loop {
-            let events = self.events;
-            let no_record = || HostAbort::new(AbortKind::Machine, "there is no record to pass over");
-            let entry = self.record.as_mut().ok_or_else(no_record)?.take(events)?;
-            self.scribe.push(entry.clone().into())?;
-            self.pass_printed(&mut passing, &entry)?;
-            match entry {
-                Entry::Name(id, name) => drop(self.names.insert(name, id)),
-                Entry::Begin(call) => {
-                    self.events += 1;
-                    self.open.push(call.seq);
-                }
-                Entry::Event(call, ret) => {
-                    self.events += 1;
-                    if self.names.get(REVOKE_EVENT) == Some(&call.name) {
-                        self.revoked.extend(ret.grant);
-                    }
-                    self.denied.extend(ret.denied);
-                }
-                Entry::End(ended, ret) => {
-                    self.open.pop();
-                    self.denied.extend(ret.denied);
-                    if ended == seq {
-                        let body = ret.answer.map_err(error_of)?;
-                        let id = self.names.get(name).copied().unwrap_or_default();
-                        return self.bytes_of(&body, id, seq);
-                    }
-                }
-                other => {
-                    let ret = Return { answer: Ok(Body::default()), grant: None, denied: None };
-                    return Err(self.diverged(&other, &Entry::End(seq, ret)));
-                }
-            }
-        }
-    }
-
-    /// Notes what an entry that is passed over printed, for a replay that is to stop.
-    fn pass_printed(&mut self, passing: &mut Passing, entry: &Entry) -> Result<()> {
-        let Some(stop) = &mut self.stop else { return Ok(()) };
-        let Some((call, ret)) = passing.event(entry) else { return Ok(()) };
-        let (Some(name), Ok(answer)) = (passing.names.get(&call.name), &ret.answer) else { return Ok(()) };
-        if let (Some(request), Some(answer)) = (kept(&self.store, &call.request)?, kept(&self.store, answer)?)
-        {
-            stop.note_last(name, &request, &answer);
-        }
-        Ok(())
-    }
-
-    /// The first event of a fork, which may be asked something else than its record was: arguments that the guest
-    /// is told only later.
-    fn begin_fork(&mut self, name: NameId, tick: u64, request: &[u8]) -> Result<()> {
-        let (body, long) = self.scribe.body(request, self.recording.keeps(Class::Kernel));
-        let call = Call { seq: 0, parent: None, name, class: Class::Kernel, tick, request: body };
-        let no_record = || HostAbort::new(AbortKind::Machine, "there is no record to fork from");
-        let expected = self.record.as_mut().ok_or_else(no_record)?.take(0)?;
-        match &expected {
-            Entry::Begin(recorded) if (recorded.name, recorded.class) == (name, Class::Kernel) => {
-                self.scribe.push(Item { entry: Entry::Begin(call), request: long, answer: None })
-            }
-            _ => Err(self.diverged(&expected, &Entry::Begin(call))),
-        }
-    }
-
     /// The number of a name, announced before its first use.
     fn name(&mut self, name: &str) -> Result<NameId> {
         if let Some(id) = self.names.get(name) {
@@ -605,10 +548,14 @@ impl Inner {
             // The operator ended the recorded run here, which the replay cannot know by itself.
             return Err(error_of(outcome));
         }
-        let is_kept = matches!(class, Class::Effect | Class::Kernel) && self.recording.keeps(class);
-        let (request, long) = self.body(request, is_kept);
+        let (request, long) = self.body(request, self.is_kept(class));
         let parent = self.open.last().copied();
         Ok((Call { seq: self.events, parent, name, class, tick, request }, long))
+    }
+
+    /// Whether a request of this class is kept.
+    fn is_kept(&self, class: Class) -> bool {
+        matches!(class, Class::Effect | Class::Kernel) && self.recording.keeps(class)
     }
 
     /// The body for `bytes`, which is in the store if it is to be kept and is not inline. A replay does not
@@ -632,41 +579,6 @@ impl Inner {
         Ok(())
     }
 
-    fn revoke_recorded(&mut self, tick: u64) -> Result<()> {
-        if let Some(history) = &mut self.history {
-            let revoked = history.revoked()?;
-            self.events += revoked.len() as u64;
-            self.revoked.extend(revoked);
-        }
-        while let Some(record) = &self.record {
-            match &record.next {
-                Some(Entry::Name(_, name)) if name == REVOKE_EVENT => {
-                    let name = self.name(REVOKE_EVENT)?;
-                    self.check_next(name)?;
-                }
-                Some(Entry::Event(call, Return { grant: Some(grant), .. }))
-                    if self.names.get(REVOKE_EVENT) == Some(&call.name) =>
-                {
-                    let (name, grant) = (call.name, *grant);
-                    self.reach(REVOKE_EVENT, Class::Read, tick, &encode(&grant))?;
-                    self.ask(name, Class::Read, tick, &encode(&grant))?;
-                    self.revoked.push(grant);
-                }
-                _ => break,
-            }
-        }
-        Ok(())
-    }
-
-    /// Checks that the record has an event of this name next, or its end. A name stands right before its first event.
-    fn check_next(&self, name: NameId) -> Result<()> {
-        match self.record.as_ref().and_then(|record| record.next.as_ref()) {
-            None => Ok(()),
-            Some(Entry::Event(call, _)) if call.name == name => Ok(()),
-            Some(other) => Err(self.diverged(other, &Entry::Name(name, REVOKE_EVENT.to_owned()))),
-        }
-    }
-
     fn ask(&mut self, name: NameId, class: Class, tick: u64, request: &[u8]) -> Result<Option<Vec<u8>>> {
         if let Some(history) = &mut self.history {
             let answer = history.ask(name, class, tick, request)?;
@@ -683,13 +595,7 @@ impl Inner {
         if class == Class::Computed {
             return Ok(None);
         }
-        let (call, _) = self.call(name, class, tick, request)?;
-        let ret = self.recorded_return(call)?;
-        self.events += 1;
-        match ret.answer {
-            Ok(body) => self.bytes_of(&body, name, self.events - 1).map(Some),
-            Err(outcome) => Err(error_of(outcome)),
-        }
+        self.recorded_answer(&Question { name, class, tick, request }).map(Some)
     }
 
     fn answered(
@@ -759,408 +665,11 @@ impl Inner {
         let Some(record) = &mut self.record else { return self.scribe.push(item) };
         self.scribe.check()?;
         let entry = item.entry;
-        let expected = record.take(self.events)?;
-        if !record.agrees(&expected, &entry) {
+        if let Some(expected) = record.differs(self.events, &entry)? {
             return Err(self.diverged(&expected, &entry));
         }
-        // Ticks of another engine are taken over, so that everything else still compares, and
-        // so is an end that came from outside.
-        let is_own = record.same_engine && !matches!(entry, Entry::Close { .. });
-        self.scribe.push(if is_own { entry } else { expected }.into())
-    }
-
-    /// The recorded answer to `call`, which must be the next event of the record.
-    fn recorded_return(&mut self, call: Call) -> Result<Return> {
-        let events = self.events;
-        let Some(record) = &mut self.record else {
-            return Err(HostAbort::new(AbortKind::Machine, "there is no record to answer from").into());
-        };
-        let expected = record.take(events)?;
-        let ret = match &expected {
-            Entry::Event(recorded, ret) if record.agrees_call(recorded, &call) => ret.clone(),
-            Entry::Begin(recorded) if call.class == Class::Effect && record.agrees_call(recorded, &call) => {
-                let end = record.take(events)?;
-                let own = if record.same_engine { Entry::Begin(call.clone()) } else { expected };
-                self.scribe.push(own.into())?;
-                match end {
-                    Entry::End(seq, ret) if seq == call.seq => {
-                        self.scribe.push(Entry::End(seq, ret.clone()).into())?;
-                        return Ok(ret);
-                    }
-                    other => return Err(self.diverged(&other, &Entry::Begin(call))),
-                }
-            }
-            _ => return Err(self.diverged(&expected, &Entry::Begin(call))),
-        };
-        let is_own = self.record.as_ref().is_some_and(|r| r.same_engine);
-        let entry = if is_own { Entry::Event(call, ret.clone()) } else { expected };
-        self.scribe.push(entry.into())?;
-        Ok(ret)
-    }
-
-    /// The bytes of a body of the event `seq`, a call of `name`. Those that were not kept may be in the store
-    /// for another reason.
-    fn bytes_of(&mut self, body: &Body, name: NameId, seq: Seq) -> Result<Vec<u8>> {
-        if let (Body::Digest { cid, .. }, Recording::Full) = (body, self.recording) {
-            // Such a record has every answer that a replay asks for.
-            return Err(missing(cid));
-        }
-        let found = kept(&self.store, body)?;
-        found.ok_or_else(|| {
-            let name = self.names.iter().find(|(_, id)| **id == name).map_or("?", |(name, _)| name);
-            self.lacks.insert(no_body(body, name, seq)).clone().into()
-        })
-    }
-
-    /// Ticks of another engine are not compared; what a kernel gave is, and stands beside them.
-    fn check_results(&self, seq: Seq, answer: &std::result::Result<&[u8], Outcome>) -> Result<()> {
-        let (Some(record), Ok(bytes)) = (&self.record, answer) else { return Ok(()) };
-        match &record.next {
-            Some(Entry::End(of, Return { answer: Ok(body), .. })) if !record.same_engine && *of == seq => {
-                match kept(&self.store, body)? {
-                    Some(recorded) if results(&recorded) != results(bytes) => {
-                        let shown = |bytes| crate::report::show_body(&Body::digest(results(bytes)));
-                        let (recorded, replayed) = (shown(&recorded), shown(bytes));
-                        Err(Box::new(Divergence { seq, recorded, replayed }).into())
-                    }
-                    _ => Ok(()),
-                }
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn recorded_abort(&self, seq: Seq) -> Option<Outcome> {
-        if let Some(history) = &self.history {
-            return history.recorded_abort(seq);
-        }
-        match &self.record.as_ref()?.next {
-            Some(Entry::End(recorded, Return { answer: Err(outcome @ Outcome::Abort { kind, .. }), .. }))
-                if *recorded == seq && is_outside(*kind) =>
-            {
-                Some(outcome.clone())
-            }
-            _ => None,
-        }
-    }
-
-    fn diverged(&self, recorded: &Entry, replayed: &Entry) -> Error {
-        let names: BTreeMap<NameId, &str> =
-            self.names.iter().map(|(name, id)| (*id, name.as_str())).collect();
-        let show = |entry: &Entry| {
-            crate::report::one_line(entry, &|id| names.get(&id).map_or("?", |n| n).to_owned())
-        };
-        Box::new(Divergence { seq: self.events, recorded: show(recorded), replayed: show(replayed) }).into()
-    }
-}
-
-/// Whether an abort came from outside the run, so that a replay cannot meet it again.
-pub(crate) fn is_outside(kind: AbortKind) -> bool {
-    use AbortKind::{Busy, Compile, Interrupt, Machine, Time};
-    matches!(kind, Time | Interrupt | Compile | Machine | Busy)
-}
-
-impl Record {
-    /// Reads the next chained entry.
-    fn advance(&mut self) -> Result<()> {
-        loop {
-            self.next = self.reader.next()?;
-            if self.next.as_ref().is_none_or(Entry::is_chained) {
-                return Ok(());
-            }
-        }
-    }
-
-    fn take(&mut self, events: u64) -> Result<Entry> {
-        match self.next.take() {
-            Some(entry) => {
-                self.advance()?;
-                Ok(entry)
-            }
-            None => Err(record_ends(events, self.reader.tail())),
-        }
-    }
-
-    fn agrees(&self, recorded: &Entry, replayed: &Entry) -> bool {
-        match (recorded, replayed) {
-            (Entry::Begin(a), Entry::Begin(b)) => self.agrees_call(a, b),
-            (Entry::Event(a, ret_a), Entry::Event(b, ret_b)) => self.agrees_call(a, b) && ret_a == ret_b,
-            (Entry::Close { outcome: a, events: n, .. }, Entry::Close { outcome: b, events: m, .. })
-                if !self.same_engine =>
-            {
-                a == b && n == m
-            }
-            (Entry::End(a, ra), Entry::End(b, rb)) if !self.same_engine => {
-                a == b && ra.answer.is_ok() == rb.answer.is_ok()
-            }
-            // An operator's interrupt comes at no fixed tick.
-            (
-                Entry::Close { outcome: a @ Outcome::Abort { kind, .. }, .. },
-                Entry::Close { outcome: b, .. },
-            ) if is_outside(*kind) => a == b,
-            _ => recorded == replayed,
-        }
-    }
-
-    fn agrees_call(&self, recorded: &Call, replayed: &Call) -> bool {
-        let ticks = !self.same_engine || recorded.tick == replayed.tick;
-        let same = |call: &Call| (call.seq, call.parent, call.name, call.class);
-        ticks && same(recorded) == same(replayed) && same_bytes(&recorded.request, &replayed.request)
-    }
-}
-
-/// The body for `bytes` that are in the store, unless they are inline.
-fn named(bytes: &[u8]) -> Body {
-    let stored = || Body::Stored { cid: Cid::of_raw(bytes), len_bytes: bytes.len() as u64 };
-    Body::inline(bytes).unwrap_or_else(stored)
-}
-
-/// Whether two bodies name the same bytes, wherever they are kept.
-pub(crate) fn same_bytes(a: &Body, b: &Body) -> bool {
-    let name = |body: &Body| match body {
-        Body::Inline(bytes) => Err(bytes.clone()),
-        Body::Stored { cid, len_bytes } | Body::Digest { cid, len_bytes } => Ok((*cid, *len_bytes)),
-    };
-    name(a) == name(b)
-}
-
-/// The word that a replay which reached the end of a record without an outcome ends with.
-pub const RECORD_ENDS: &str = "the record ends here";
-
-fn record_ends(events: u64, tail: Option<Tail>) -> Error {
-    let message = match tail {
-        Some(Tail::Open { .. }) => RECORD_ENDS.to_owned(),
-        _ => {
-            let replayed = "another event".to_owned();
-            return Box::new(Divergence { seq: events, recorded: "the end of the run".into(), replayed })
-                .into();
-        }
-    };
-    HostAbort::new(AbortKind::Interrupt, message).into()
-}
-
-/// The bytes of a body; `None` if they were not kept.
-pub(crate) fn kept(store: &Store, body: &Body) -> Result<Option<Vec<u8>>> {
-    match body {
-        Body::Inline(bytes) => Ok(Some(bytes.to_vec())),
-        Body::Stored { cid, len_bytes } => {
-            let bytes = store.get(cid)?.ok_or_else(|| missing(cid))?;
-            as_long(bytes, cid, *len_bytes).map(Some)
-        }
-        Body::Digest { cid, len_bytes } => {
-            store.get(cid)?.map(|bytes| as_long(bytes, cid, *len_bytes)).transpose()
-        }
-    }
-}
-
-/// The bytes behind `cid`, if there are as many as the record says.
-fn as_long(bytes: Vec<u8>, cid: &Cid, len_bytes: u64) -> Result<Vec<u8>> {
-    match bytes.len() as u64 == len_bytes {
-        true => Ok(bytes),
-        false => Err(Corrupt::new("record", format!("body `{cid}`"), bytes.len(), len_bytes).into()),
-    }
-}
-
-/// Why a replay cannot go on at an event whose body was not kept.
-pub(crate) fn no_body(body: &Body, name: &str, seq: Seq) -> Usage {
-    let message = format!(
-        "event {seq} `{}` has {} bytes of which only the digest was recorded, and the store does not have them",
-        quote(name),
-        body.len_bytes()
-    );
-    Usage::new(message)
-        .hint("`--record=full`, the default, keeps what a replay needs; `vac verify` still checks the chain")
-}
-
-/// The results in what a kernel gave, `[ticks, results]`; of anything else all of it.
-pub(crate) fn results(bytes: &[u8]) -> &[u8] {
-    let mut reader = Decoder::new(bytes, "the answer of a kernel");
-    match reader.array_of(2).and_then(|()| reader.uint()) {
-        Ok(_) => bytes.get(reader.at()..).unwrap_or_default(),
-        Err(_) => bytes,
-    }
-}
-
-fn missing(cid: &Cid) -> Error {
-    Corrupt::new("record", "the store", format!("the object `{cid}`"), "nothing").into()
-}
-
-/// What a guest or a script may have made as long as it likes, at the length that an entry holds.
-fn bounded(text: &str) -> String {
-    cut(text, EVENT_TEXT_MAX_BYTES).to_owned()
-}
-
-/// How an error ends a run, as the ledger has it.
-pub fn outcome_of(error: &Error) -> Outcome {
-    match error {
-        Error::Fault(fault) => Outcome::Fault { kind: fault.kind.into(), message: bounded(&fault.message) },
-        Error::Abort(abort) => Outcome::Abort { kind: abort.kind, message: bounded(&abort.message) },
-        Error::Usage(usage) => Outcome::Fault { kind: "usage".into(), message: bounded(&usage.message) },
-        other => Outcome::Abort { kind: AbortKind::Machine, message: bounded(&other.to_string()) },
-    }
-}
-
-/// The error that ended a recorded run.
-pub fn error_of(outcome: Outcome) -> Error {
-    match outcome {
-        Outcome::Fault { kind, message } => {
-            let known = ["trap", "exit", "value", "script", "usage", "revoked"];
-            let kind = known.into_iter().find(|k| *k == kind).unwrap_or("fault");
-            vac_core::fault::Fault { kind, message }.into()
-        }
-        Outcome::Abort { kind, message } => HostAbort::new(kind, message).into(),
-        Outcome::Done(_) | Outcome::Exit(_) => {
-            HostAbort::new(AbortKind::Machine, "the record has a result where it ended").into()
-        }
-    }
-}
-
-/// Finds whole events among the entries that are passed over, if they may be about the standard streams.
-struct Passing {
-    names: BTreeMap<NameId, String>,
-    begun: Option<Call>,
-}
-
-impl Passing {
-    fn new(names: &BTreeMap<String, NameId>) -> Self {
-        let of_output = names.iter().filter(|(name, _)| output::is_of_output(name));
-        Self { names: of_output.map(|(name, id)| (*id, name.clone())).collect(), begun: None }
-    }
-
-    /// The event that `entry` is, or is the end of.
-    fn event<'e>(&mut self, entry: &'e Entry) -> Option<(Call, &'e Return)> {
-        match entry {
-            Entry::Name(id, name) if output::is_of_output(name) => {
-                self.names.insert(*id, name.clone());
-                None
-            }
-            Entry::Begin(call) => {
-                self.begun = Some(call.clone());
-                None
-            }
-            Entry::Event(call, ret) => Some((call.clone(), ret)),
-            Entry::End(seq, ret) => Some((self.begun.take().filter(|call| call.seq == *seq)?, ret)),
-            _ => None,
-        }
-    }
-}
-
-/// Records what one kernel does. Its ticks follow those of the kernels before it.
-pub struct KernelRecorder {
-    journal: Arc<Journal>,
-    ticks_before: Arc<AtomicU64>,
-    /// Revoked grants that the kernel knows of.
-    known: usize,
-    is_new: bool,
-    /// Which console is the kernel's, for a replay that is to stop.
-    console: Option<usize>,
-    /// Whether the call that is crossing was asked in the past of a fork.
-    is_past: bool,
-}
-
-impl KernelRecorder {
-    /// A recorder for a kernel that starts at `ticks_before`.
-    pub fn new(journal: Arc<Journal>, ticks_before: u64) -> Self {
-        Self::with(journal, Arc::new(AtomicU64::new(ticks_before)))
-    }
-
-    /// A recorder for a kernel that goes on after others ran: `ticks_before` grows by their ticks.
-    pub fn with(journal: Arc<Journal>, ticks_before: Arc<AtomicU64>) -> Self {
-        Self { journal, ticks_before, known: 0, is_new: true, console: None, is_past: false }
-    }
-
-    fn tick(&self, crossing: &Crossing<'_>) -> u64 {
-        self.ticks_before.load(Ordering::Relaxed).saturating_add(crossing.tick)
-    }
-}
-
-impl Recorder for KernelRecorder {
-    fn ask(&mut self, crossing: &Crossing<'_>) -> Result<Option<Vec<u8>>> {
-        // Live, only an effect has something to write before it happens.
-        let is_written = crossing.function.class == Class::Effect && self.journal.is_recorded();
-        if self.journal.is_live && !is_written && !self.journal.has_past() {
-            return Ok(None);
-        }
-        let class = crossing.function.class;
-        let mut inner = self.journal.lock();
-        inner.reach(&crossing.function.name, class, self.tick(crossing), crossing.request)?;
-        // Of the last event of a past, the answer is still its own.
-        self.is_past = self.journal.is_live && inner.record.is_some();
-        let name = inner.function(crossing.function)?;
-        let recorded = inner.ask(name, class, self.tick(crossing), crossing.request)?;
-        if let (Some(stop), Some(answer)) = (&mut inner.stop, &recorded) {
-            let console = *self.console.get_or_insert_with(|| stop.add_console());
-            stop.note(console, &crossing.function.name, crossing.request, answer);
-        }
-        drop(inner);
-        self.journal.before(class)?;
-        Ok(recorded)
-    }
-
-    fn recorded_request(&mut self, function: &Function) -> Result<Option<Vec<u8>>> {
-        if self.journal.is_live && !self.journal.has_past() {
-            return Ok(None);
-        }
-        let mut inner = self.journal.lock();
-        if inner.record.is_none() && inner.history.is_none() {
-            return Ok(None);
-        }
-        // A name stands before its first event.
-        let name = inner.function(function)?;
-        if let Some(history) = &mut inner.history {
-            return history.recorded_request(name).map(Some);
-        }
-        match inner.record.as_ref().and_then(|record| record.next.as_ref()) {
-            Some(Entry::Begin(call) | Entry::Event(call, _)) => {
-                let (name, request, seq) = (call.name, call.request.clone(), call.seq);
-                inner.bytes_of(&request, name, seq).map(Some)
-            }
-            // Another event: it differs whatever was asked.
-            _ => Ok(Some(Vec::new())),
-        }
-    }
-
-    fn is_past(&self) -> bool {
-        self.is_past
-    }
-
-    fn answered(&mut self, crossing: &Crossing<'_>, answered: Answered<'_>) -> Result<()> {
-        let mut inner = self.journal.lock();
-        let name = inner.function(crossing.function)?;
-        inner.answered(name, crossing.function.class, self.tick(crossing), crossing.request, answered)
-    }
-
-    fn revoked(&mut self, tick: u64) -> Result<Vec<u32>> {
-        // Live, nothing is to be done before almost every call, and this says so without a lock. Another
-        // kernel may have been the first to hear of what is wanted back.
-        let knows_all = || self.journal.revoked.load(Ordering::Acquire) == self.known;
-        let is_quiet = !self.is_new && !self.journal.has_wanted.load(Ordering::Acquire) && knows_all();
-        if self.journal.is_live && is_quiet {
-            return Ok(Vec::new());
-        }
-        self.is_new = false;
-        let new = self
-            .journal
-            .revoked(self.ticks_before.load(Ordering::Relaxed).saturating_add(tick), self.known)?;
-        self.known += new.len();
-        Ok(new)
-    }
-
-    fn stopped(&mut self, crossing: &Crossing<'_>, why: &Error) -> Result<()> {
-        let mut inner = self.journal.lock();
-        let name = inner.function(crossing.function)?;
-        inner.stopped(name, crossing.function.class, self.tick(crossing), crossing.request, why)
-    }
-
-    fn lens(&self) -> Option<Lens> {
-        // Live, nobody looks.
-        if self.journal.is_live { None } else { self.journal.lock().stop.as_ref()?.lens() }
-    }
-
-    fn looked(&mut self, mut look: Look) {
-        look.ticks = look.ticks.saturating_add(self.ticks_before.load(Ordering::Relaxed));
-        if let Some(stop) = &mut self.journal.lock().stop {
-            stop.looked(look);
-        }
+        record.advance()?;
+        // A replay's own entries are those of the record.
+        if record.is_past() { self.scribe.push(entry.into()) } else { Ok(()) }
     }
 }

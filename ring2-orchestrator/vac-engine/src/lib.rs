@@ -28,6 +28,7 @@
 //! - [`verify`]: checking that everything a ledger names is there and is itself
 //! - [`report`]: runs and events as data for those who show them
 
+mod ahead;
 pub mod bisect;
 pub mod calls;
 pub mod clock;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use vac_core::canon::{self, Node};
 use vac_core::cid::Cid;
 use vac_core::fault::{AbortKind, Corrupt, Divergence, Error, HostAbort, Result, Usage, quote};
-use vac_core::ledger::{Class, Entry, Head, Header, Outcome, Reader, Return, RunId, Seq, Tail};
+use vac_core::ledger::{self, Class, Entry, Head, Header, Outcome, Reader, Return, RunId, Seq, Tail};
 use vac_host::engine::{ENGINE, Profile};
 use vac_host::{Compiled, Lens, Watch, inspect};
 
@@ -72,6 +72,8 @@ struct Record {
     outcome: Option<Outcome>,
     /// Whether its operator stopped it while code of a guest ran, and not a function of the host.
     was_guest_stopped: bool,
+    /// What reads it, behind the header.
+    reader: Option<Reader>,
 }
 
 /// Replays `run` from its start.
@@ -117,11 +119,12 @@ fn replay_once(
     outside: &Outside,
 ) -> Result<Replayed> {
     let mut outside = outside.clone();
-    let record = read(home, run)?;
-    let same_engine = text(&record.header, "engine")? == ENGINE;
-    let journal = journal(home, run, &record)?;
-    let started_ns = outside.clock.monotonic_ns();
     let clock = Arc::clone(&outside.clock);
+    let started_ns = clock.monotonic_ns();
+    // One that ends early would not come to what is behind.
+    let mut record = if how.until.is_some() { read(home, run)? } else { glance(home, run)? };
+    let same_engine = text(&record.header, "engine")? == ENGINE;
+    let journal = journal(home, run, &mut record)?;
     outside.console = Arc::new(std::sync::Mutex::new(vac_host::NoConsole));
     outside.watch = Arc::new(RecordWatch { journal: Arc::clone(&journal), operator: outside.watch });
     let (listed, from) = from.unzip();
@@ -227,8 +230,8 @@ pub(crate) fn until_from(
     from: Option<(Listed, Snapshot)>,
     mut outside: Outside,
 ) -> Result<Reached> {
-    let record = read(home, run)?;
-    let journal = journal(home, run, &record)?;
+    let mut record = read(home, run)?;
+    let journal = journal(home, run, &mut record)?;
     journal.stop_at(Stop::new(at, lens));
     outside.console = Arc::new(std::sync::Mutex::new(vac_host::NoConsole));
     if matches!(at, At::Event(_)) {
@@ -257,12 +260,14 @@ pub(crate) fn is_same_engine(home: &Home, run: RunId) -> Result<bool> {
 }
 
 /// A journal that compares with the record of `run`, from its first event on.
-fn journal(home: &Home, run: RunId, record: &Record) -> Result<Arc<Journal>> {
+fn journal(home: &Home, run: RunId, record: &mut Record) -> Result<Arc<Journal>> {
     check_format(&record.header)?;
     header::check(&record.header)?;
     let same_engine = text(&record.header, "engine")? == ENGINE;
-    let mut reader = Reader::open(Arc::clone(home.storage()), run)?;
-    reader.next()?;
+    let reader = match record.reader.take() {
+        Some(reader) => reader,
+        None => begin(home, run)?.1,
+    };
     let store = Arc::clone(home.store());
     Ok(Arc::new(Journal::replaying(record.header.clone(), reader, store, same_engine)?))
 }
@@ -390,15 +395,37 @@ fn check_replaced(home: &Home, run: RunId, header: &Header, replaced: &Replaced)
     }
 }
 
-fn read(home: &Home, run: RunId) -> Result<Record> {
+/// The header of a run, and what reads on behind it.
+fn begin(home: &Home, run: RunId) -> Result<(Header, Reader)> {
     let mut reader = Reader::open(Arc::clone(home.storage()), run)?;
-    let header = match reader.next()? {
-        Some(Entry::Header(header)) => header,
+    match reader.next()? {
+        Some(Entry::Header(header)) => Ok((header, reader)),
         _ => {
             let message = format!("run `{run}` was killed before anything of it was durable");
-            return Err(HostAbort::new(AbortKind::Interrupt, message).into());
+            Err(HostAbort::new(AbortKind::Interrupt, message).into())
         }
-    };
+    }
+}
+
+/// What the record of a run that ended by itself says, without reading all of it: a replay that comes to its end
+/// does that. What a run was stopped by from outside is in events before its end.
+fn glance(home: &Home, run: RunId) -> Result<Record> {
+    let (header, reader) = begin(home, run)?;
+    let closed = ledger::close_record(&**home.storage(), run)?;
+    match (closed, ledger::last_entry(home.storage(), run)) {
+        (Some((head, _)), Some(Entry::Close { outcome, ticks, events })) if !matches!(&outcome, Outcome::Abort { kind, .. } if is_outside(*kind)) =>
+        {
+            let (ticks, outcome) = (Some(ticks), Some(outcome));
+            let reader = Some(reader);
+            Ok(Record { run, header, head, events, ticks, outcome, was_guest_stopped: false, reader })
+        }
+        _ => read(home, run),
+    }
+}
+
+/// Reads all of a record.
+fn read(home: &Home, run: RunId) -> Result<Record> {
+    let (header, mut reader) = begin(home, run)?;
     let (mut events, mut close, mut end) = (0, None, EndFromOutside::default());
     while let Some(entry) = reader.next()? {
         header::check_grant(&header, &entry)?;
@@ -413,7 +440,8 @@ fn read(home: &Home, run: RunId) -> Result<Record> {
     let (outcome, ticks) = close.unzip();
     // A look at a limit comes after at least one tick: without one, it was between two looks.
     let was_guest_stopped = end.of_kernel && !end.of_host && ticks.is_some_and(|ticks| end.last < ticks);
-    Ok(Record { run, header, head: reader.head(), events, ticks, outcome, was_guest_stopped })
+    let head = reader.head();
+    Ok(Record { run, header, head, events, ticks, outcome, was_guest_stopped, reader: None })
 }
 
 /// Where a run was when something from outside ended it.

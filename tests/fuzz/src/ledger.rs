@@ -1,9 +1,9 @@
 //! Promises: the reader of frames and the reader of a run take any bytes, say what is wrong or give
 //! entries whose canonical form is what they read, and end.
 //!
-//! The first byte of an input says what the rest is: an odd one, the frames or blocks of a segment as they are; an
-//! even one, payloads that get correct checksums here, without which no mutation would get further, in frames
-//! and in a block:
+//! The first byte of an input says what the rest is, by what is left of it divided by three: 1, the frames or blocks
+//! of a segment as they are; 2, the columns of a block; 0, payloads that get correct checksums here, without which no
+//! mutation would get further, in frames and in a block:
 //!
 //! ```text
 //!   length: u16 LE | payload | length | payload | ...
@@ -23,11 +23,15 @@ use vac_core::storage::SimStorage;
 /// More entries than an input has bytes for.
 const ENTRIES_MAX: usize = 1 << 20;
 
+/// Room for the entries of columns.
+const COLUMNS_MAX_BYTES: usize = 1 << 16;
+
 /// Reads `data` as a segment.
 pub fn target(data: &[u8]) {
     let Some((kind, rest)) = data.split_first() else { return };
-    let (frames, blocks) = match kind % 2 {
+    let (frames, blocks) = match kind % 3 {
         1 => (rest.to_vec(), rest.to_vec()),
+        2 => return read_run(Layout::Columns, &columns(rest)),
         _ => (framed(rest), block(rest)),
     };
     read_frames(&frames);
@@ -97,6 +101,17 @@ fn block(mut rest: &[u8]) -> Vec<u8> {
     pack(0, entries.len(), &entries)
 }
 
+/// A block of columns, in a zstd frame (RFC 8878) that says its length and has one block that is not compressed.
+fn columns(bytes: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(bytes.len()).unwrap_or_default() & 0xffff;
+    let bytes = bytes.get(..len as usize).unwrap_or_default();
+    let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0xa0];
+    frame.extend(len.to_le_bytes());
+    frame.extend((len << 3 | 1).to_le_bytes().iter().take(3));
+    frame.extend(bytes);
+    pack(2, COLUMNS_MAX_BYTES, &frame)
+}
+
 /// A block with the right checksums around what is in it.
 fn pack(method: u8, unpacked_len: usize, packed: &[u8]) -> Vec<u8> {
     let word = |n: usize| u32::try_from(n).unwrap_or_default().to_le_bytes();
@@ -128,7 +143,10 @@ pub fn seeds() -> Vec<Vec<u8>> {
     }
     let cut = loose[..loose.len() / 2].to_vec();
     let blocks = [&[1], &block(&loose[1..])[..]].concat();
-    vec![raw, loose, cut, blocks]
+    // Shapes, the end of them, whose entries they are, strings, columns: `[1, number, text]` and `[0, inner]`, twice.
+    let columns = b"\x02\x06\0\x83\0\x01\x01\x04\x08\0\x82\0\0\x05\x03\x01\x06\0\
+        \x04\0\x01\0\x01\x06abcdef\x02\x02\x02\x02\x04\0\x02\x02\0\x02\x02\x02";
+    vec![raw, loose, cut, blocks, columns.to_vec()]
 }
 
 /// One whole run that has every kind of entry, body and outcome.

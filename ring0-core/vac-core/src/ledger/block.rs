@@ -1,4 +1,4 @@
-//! Blocks: how entries lie in a segment of version 2. Drawn in `docs/formats.md`.
+//! Blocks: how entries lie in a segment of version 2 or 3. Drawn in `docs/formats.md`.
 //!
 //! A block holds some entries, each as its length (u32, little-endian) and its payload, as they are or
 //! compressed. Compression is below the hash chain: how a block was packed changes no head.
@@ -12,6 +12,7 @@ use memchr::memmem;
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::compress_bound;
 
+use super::columns::{self, Splitter};
 use crate::fault::Corrupt;
 use crate::limits::{FRAME_PAYLOAD_MAX_BYTES, LEDGER_BLOCK_BYTES, LEDGER_BLOCK_MAX_BYTES};
 
@@ -26,6 +27,8 @@ const MAGIC: [u8; 3] = [0xb1, 0x0c, 0xd7];
 const PLAIN: u8 = 0;
 /// One zstd frame.
 const ZSTD: u8 = 1;
+/// One zstd frame of the entries in columns, which are no longer than the entries.
+const COLUMNS: u8 = 2;
 /// Bytes before the packed ones: magic and method, two lengths, what was durable, checksum of the packed bytes,
 /// checksum of all this. The head has its own, so that a search for heads looks at no byte twice.
 const HEAD_LEN: usize = 24;
@@ -35,13 +38,15 @@ const LEN_LEN: usize = 4;
 /// Packs groups of entries into blocks.
 pub(super) struct Packer {
     zstd: Compressor<'static>,
+    splitter: Splitter,
     /// The blocks of a group, to be used again.
     blocks: Vec<u8>,
 }
 
 impl Packer {
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { zstd: Compressor::with_dictionary(LEVEL, DICTIONARY)?, blocks: Vec::new() })
+        let zstd = Compressor::with_dictionary(LEVEL, DICTIONARY)?;
+        Ok(Self { zstd, splitter: Splitter::default(), blocks: Vec::new() })
     }
 
     /// The blocks of `group`, written to a segment of which `durable_bytes` are durable.
@@ -61,8 +66,9 @@ impl Packer {
         let start = self.blocks.len();
         self.blocks.resize(start + HEAD_LEN + compress_bound(entries.len()), 0);
         let (head, packed) = self.blocks[start..].split_at_mut(HEAD_LEN);
-        let mut len = self.zstd.compress_to_buffer(entries, packed)?;
-        let mut method = ZSTD;
+        let columns = self.splitter.split(entries).filter(|columns| columns.len() <= entries.len());
+        let mut method = if columns.is_some() { COLUMNS } else { ZSTD };
+        let mut len = self.zstd.compress_to_buffer(columns.as_deref().unwrap_or(entries), packed)?;
         if len >= entries.len() {
             packed[..entries.len()].copy_from_slice(entries);
             (len, method) = (entries.len(), PLAIN);
@@ -146,6 +152,8 @@ pub(super) enum Bad {
 /// Reads the entries of blocks, one after the other.
 pub(super) struct Unpacker {
     zstd: Decompressor<'static>,
+    /// Columns, before they are put together.
+    columns: Vec<u8>,
     /// The entries of the current block, and how far they were read.
     entries: Vec<u8>,
     at: usize,
@@ -153,7 +161,8 @@ pub(super) struct Unpacker {
 
 impl Unpacker {
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { zstd: Decompressor::with_dictionary(DICTIONARY)?, entries: Vec::new(), at: 0 })
+        let zstd = Decompressor::with_dictionary(DICTIONARY)?;
+        Ok(Self { zstd, columns: Vec::new(), entries: Vec::new(), at: 0 })
     }
 
     /// Whether all entries of the current block were read.
@@ -204,21 +213,45 @@ impl Unpacker {
         }
         match head.method {
             PLAIN => self.entries.extend_from_slice(packed),
-            ZSTD => {
-                self.entries.resize(len, 0);
-                // Writes no more than there is room for, which was bounded above.
-                let unpacked = self.zstd.decompress_to_buffer(packed, &mut self.entries[..]);
-                let unpacked =
-                    unpacked.map_err(|e| ("entries packed with zstd".to_owned(), e.to_string()))?;
-                self.entries.truncate(unpacked);
+            ZSTD => unzip(&mut self.zstd, packed, len, &mut self.entries)?,
+            COLUMNS => {
+                unzip(&mut self.zstd, packed, len, &mut self.columns)?;
+                let joined = columns::join(&self.columns, len, &mut self.entries);
+                joined
+                    .map_err(|expected| (format!("columns with {expected}"), "something else".to_owned()))?;
             }
-            other => return Err(("packed as 0 or 1".to_owned(), other.to_string())),
+            other => return Err(("packed as 0, 1 or 2".to_owned(), other.to_string())),
         }
         match self.entries.len() {
             got if got == len && got > 0 => Ok(()),
             got => Err((format!("{len} bytes of entries, and some"), format!("{got} bytes"))),
         }
     }
+}
+
+/// Unpacks at most `max` bytes, which is all that there is room for.
+fn unzip(
+    zstd: &mut Decompressor<'_>,
+    packed: &[u8],
+    max: usize,
+    to: &mut Vec<u8>,
+) -> Result<(), (String, String)> {
+    to.clear();
+    to.resize(max, 0);
+    let unpacked = zstd.decompress_to_buffer(packed, &mut to[..]);
+    let unpacked = unpacked.map_err(|e| ("entries packed with zstd".to_owned(), e.to_string()))?;
+    to.truncate(unpacked);
+    Ok(())
+}
+
+/// Where the blocks behind `at` begin, as long as one follows the other. Only their heads are looked at.
+pub(super) fn starts(bytes: &[u8], mut at: usize) -> Vec<usize> {
+    let mut starts = Vec::new();
+    while let Ok(head) = Head::parse(bytes.get(at..).unwrap_or_default()) {
+        starts.push(at);
+        at = at.saturating_add(HEAD_LEN).saturating_add(head.packed_len);
+    }
+    starts
 }
 
 /// Whether the head of a block behind `at` says that bytes from there on were durable when it was written.

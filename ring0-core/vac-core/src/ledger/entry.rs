@@ -268,10 +268,14 @@ impl Encode for Body {
 
 impl Decode for Body {
     fn decode(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
-        match Node::decode(from)? {
-            Node::Bytes(bytes) => Self::inline(&bytes).ok_or_else(|| {
+        // By far the most are bytes, which then need no memory of their own.
+        if from.is_byte_string() {
+            let bytes = from.byte_string()?;
+            return Self::inline(bytes).ok_or_else(|| {
                 from.wrong(format!("at most {EVENT_INLINE_MAX_BYTES} bytes inline"), bytes.len())
-            }),
+            });
+        }
+        match Node::decode(from)? {
             Node::List(items) => Self::from_items(&items).ok_or_else(|| from.wrong("a body", "another list")),
             other => Err(from.wrong("a body", format!("{other:?}"))),
         }

@@ -16,8 +16,15 @@ pub(super) const FRAME_HEAD_LEN: usize = 8;
 pub enum Layout {
     /// Each in a frame. No longer written.
     Frames = 1,
-    /// In blocks, which may be compressed.
+    /// In blocks, which may be compressed. No longer written.
     Blocks = 2,
+    /// In blocks, which may be compressed, and in columns.
+    Columns = 3,
+}
+
+impl Layout {
+    /// Every layout, in the order of their versions.
+    pub const ALL: [Self; 3] = [Self::Frames, Self::Blocks, Self::Columns];
 }
 
 /// The first bytes of a segment: which run it belongs to, and where in it.
@@ -47,8 +54,9 @@ impl Segment {
 
     /// Checks the first bytes of the segment at `place`.
     pub fn check(self, bytes: &[u8], place: &str) -> Result<Layout, Corrupt> {
-        let is_old = bytes.get(7) == Some(&(Layout::Frames as u8));
-        let layout = if is_old { Layout::Frames } else { Layout::Blocks };
+        let version = bytes.get(7).copied();
+        let known = Layout::ALL.into_iter().find(|layout| version == Some(*layout as u8));
+        let layout = known.unwrap_or(Layout::Columns);
         let expected = self.to_bytes(layout);
         match bytes.get(..Self::LEN) {
             Some(got) if got == expected => Ok(layout),

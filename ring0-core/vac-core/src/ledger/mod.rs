@@ -18,14 +18,17 @@ use crate::fault::{Usage, quote};
 use crate::limits::CHAIN_LINK_MIN_BYTES;
 
 mod block;
+mod columns;
 mod entry;
 mod frame;
+mod last;
 mod reader;
 mod remove;
 mod writer;
 
 pub use entry::{Body, Call, Class, Entry, Field, Header, NameId, Outcome, Return, Seq};
 pub use frame::{Frames, Layout, Segment};
+pub use last::last_entry;
 pub use reader::{Reader, Tail, close_record, is_running, runs, segments};
 pub use remove::remove;
 pub use writer::{Committer, Ledger};

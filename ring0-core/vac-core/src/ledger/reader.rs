@@ -1,4 +1,4 @@
-//! Reading a ledger, of this version or the one before: every checksum, every entry's form, the chain, and the order of
+//! Reading a ledger, of this version or those before: every checksum, every entry's form, the chain, and the order of
 //! events are checked on the way. Reading changes nothing.
 
 use std::io::ErrorKind;
@@ -6,14 +6,13 @@ use std::sync::Arc;
 
 use super::block::{self, Bad, Unpacker};
 use super::frame::{FRAME_HEAD_LEN, Frames};
-use super::{Body, Chain, Entry, Head, Layout, RUNS_DIR, RunId, Segment, Seq, close_path, segment_path};
+use super::{
+    Body, Chain, Entry, Head, Layout, Ledger, RUNS_DIR, RunId, Segment, Seq, close_path, segment_path,
+};
 use crate::canon;
 use crate::fault::{Corrupt, Error, HostAbort, Result, Usage};
-use crate::limits::{EVENT_OPEN_MAX, LEDGER_SEGMENT_MAX_BYTES};
+use crate::limits::{EVENT_OPEN_MAX, SEGMENT_READ_MAX_BYTES};
 use crate::storage::{LockMode, Storage, read_file};
-
-/// A segment may pass its limit by the last group.
-const SEGMENT_READ_MAX_BYTES: u64 = 16 * LEDGER_SEGMENT_MAX_BYTES;
 
 /// No mark has a longer payload; it bounds the search for one behind a bad frame.
 const MARK_MAX_BYTES: u32 = 64;
@@ -36,10 +35,14 @@ pub struct Reader {
     storage: Arc<dyn Storage>,
     run: RunId,
     number: u32,
+    /// Where the segment is, for errors.
+    place: Arc<str>,
     bytes: Vec<u8>,
     at: usize,
     layout: Layout,
     unpacker: Unpacker,
+    /// Length of the entry that was read last.
+    entry_bytes: usize,
     chain: Chain,
     names: u32,
     events: u64,
@@ -59,10 +62,12 @@ impl Reader {
             storage,
             run,
             number: 0,
+            place: Arc::default(),
             bytes: Vec::new(),
             at: 0,
-            layout: Layout::Blocks,
+            layout: Layout::Columns,
             unpacker,
+            entry_bytes: 0,
             chain: Chain::new(),
             names: 0,
             events: 0,
@@ -98,8 +103,14 @@ impl Reader {
         self.tail
     }
 
-    fn place(&self) -> String {
-        self.storage.show(&segment_path(self.run, self.number))
+    /// Length in bytes of the entry that was read last.
+    pub fn entry_bytes(&self) -> usize {
+        self.entry_bytes
+    }
+
+    /// A ledger in memory that goes on behind the entries read so far, for who compares them with others.
+    pub fn ledger(&self) -> Ledger {
+        Ledger::after(self.chain.clone())
     }
 
     fn load_segment(&mut self, number: u32) -> Result<bool> {
@@ -107,7 +118,8 @@ impl Reader {
         match read_file(&*self.storage, &path, SEGMENT_READ_MAX_BYTES) {
             Ok(bytes) => {
                 (self.number, self.bytes, self.at) = (number, bytes, Segment::LEN);
-                match (Segment { run: self.run, number }).check(&self.bytes, &self.place()) {
+                self.place = self.storage.show(&path).into();
+                match (Segment { run: self.run, number }).check(&self.bytes, &self.place) {
                     // The process died before its first group was durable.
                     Err(_) if self.closed.is_none() && self.was_never_committed() => {
                         self.at = self.bytes.len();
@@ -138,7 +150,7 @@ impl Reader {
         if self.tail.is_some() {
             return Ok(None);
         }
-        let place = self.place();
+        let place = Arc::clone(&self.place);
         match self.step(&place) {
             Ok(Some(entry)) => {
                 self.check(&entry).map_err(|e| at_entry(e, &place, self.entries()))?;
@@ -153,8 +165,9 @@ impl Reader {
 
     /// The next entry of the segment, which is in the chain then.
     fn step(&mut self, place: &str) -> std::result::Result<Option<Entry>, Bad> {
-        let chain = &mut self.chain;
+        let (chain, entry_bytes) = (&mut self.chain, &mut self.entry_bytes);
         let mut add = |payload: &[u8], entry: &Entry| {
+            *entry_bytes = payload.len();
             if entry.is_chained() {
                 chain.add(payload);
             }
@@ -169,7 +182,7 @@ impl Reader {
                     entry
                 }))
             }
-            Layout::Blocks => {
+            Layout::Blocks | Layout::Columns => {
                 if self.unpacker.is_at_end() {
                     if self.at >= self.bytes.len() {
                         return Ok(None);
@@ -198,10 +211,10 @@ impl Reader {
     /// Whether a later frame is a mark, or the head of a later block, that says that bytes from here on were
     /// durable.
     fn is_marked_durable(&self) -> bool {
-        if self.layout == Layout::Blocks {
+        if self.layout != Layout::Frames {
             return block::is_durable_after(&self.bytes, self.at);
         }
-        let place = self.place();
+        let place = Arc::clone(&self.place);
         let is_short = |at: &usize| match self.bytes.get(*at..*at + 4) {
             Some(len) => len.iter().rev().fold(0, |n, b| n << 8 | u32::from(*b)) <= MARK_MAX_BYTES,
             None => false,
@@ -220,7 +233,7 @@ impl Reader {
         if let Some((head, entries)) = self.closed {
             return Err(Corrupt::new(
                 "ledger",
-                self.place(),
+                &*self.place,
                 format!("{entries} entries and the head {head}"),
                 format!("{} entries and no outcome", self.entries()),
             )

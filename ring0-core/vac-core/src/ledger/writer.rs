@@ -42,6 +42,11 @@ impl Ledger {
         ledger
     }
 
+    /// One that is kept nowhere and goes on behind what `chain` names.
+    pub(super) fn after(chain: Chain) -> Self {
+        Self { chain, group: Vec::new() }
+    }
+
     /// Appends an entry to the group that the next commit makes durable.
     pub fn append(&mut self, entry: &Entry) {
         let payload = push_entry(&mut self.group, entry);
@@ -211,6 +216,6 @@ fn start_segment(
             format!("run `{run}` is being written by another process"),
         )
     })?;
-    file.write_at(&Segment { run, number }.to_bytes(Layout::Blocks), 0).map_err(failed)?;
+    file.write_at(&Segment { run, number }.to_bytes(Layout::Columns), 0).map_err(failed)?;
     Ok((file, lock))
 }
