@@ -230,6 +230,20 @@ fn a_manifest_asks_for_a_memory_by_the_guests_name() {
 }
 
 #[test]
+fn what_a_program_needs_of_a_memory_is_learned() {
+    let sandbox = sandbox();
+    let learn = |call: &str| {
+        let grant = ["--grant", "mem:rw=m", "--yes", "-o", "-"];
+        sandbox.vac(&[&["learn", "g.wasm", "--call", call], &grant[..]].concat()).ok().out()
+    };
+    assert!(learn("byte(0, 0)").contains("grant = \"mem:ro=m\""));
+    assert!(learn("fill(0, 0, 1, 1)").contains("grant = \"mem:rw=m\""));
+    // Runs that are compared would change one memory.
+    let probe = ["probe", "g.wasm", "--call", "commit()", "--grant", "mem:rw=m"];
+    sandbox.vac(&probe).fails(USAGE, &["the memory `m` cannot be copied"]);
+}
+
+#[test]
 fn a_script_passes_a_memory_on() {
     let sandbox = sandbox();
     sandbox.write("sorter.wasm", std::fs::read(sorter()).unwrap());
