@@ -29,6 +29,7 @@ const COMMANDS: &[&[&str]] = &[
     &["mem", "write"],
     &["mem", "prove"],
     &["mem", "bench"],
+    &["mem", "watch"],
     &["store"],
     &["store", "put"],
     &["store", "get"],

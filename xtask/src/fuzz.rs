@@ -234,6 +234,7 @@ mod tests {
     fn the_host_holds_for_calls_in_any_order() {
         holds_for("host", 100);
         holds_for("net", 100);
+        holds_for("shards", 100);
         // Inputs that reach nothing would hold for ever.
         let reached = vac_fuzz::host::reached();
         let missing: Vec<&str> =
@@ -242,7 +243,7 @@ mod tests {
     }
 
     /// Functions behind several others, which only good inputs come to.
-    const MEANT: [&str; 10] = [
+    const MEANT: [&str; 12] = [
         "wasi:filesystem/types#[method]descriptor.open-at",
         "wasi:filesystem/types#[method]descriptor.read-via-stream",
         "wasi:io/streams#[method]input-stream.read",
@@ -253,6 +254,8 @@ mod tests {
         "wasi:http/outgoing-handler#handle",
         "wasi:sockets/tcp#[method]tcp-socket.start-connect",
         "wasi:keyvalue/store#[method]bucket.list-keys",
+        "vac:memory/shards#[method]shard.restore",
+        "vac:memory/shards#[method]shard.commit",
     ];
 
     /// Seeds that were refused at once would leave the mutations nothing to break.

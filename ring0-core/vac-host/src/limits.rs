@@ -69,7 +69,7 @@ pub const VALUES_MAX_BYTES: usize = 4 * VALUE_MAX_BYTES;
 pub const KEYS_PER_LISTING: usize = 1024;
 
 /// Pages of a memory of 128-bit addresses that one call fills or copies.
-pub const SHARD_PAGES_MAX: u64 = 1 << 20;
+pub const SHARD_PAGES_MAX: u64 = 1 << 16;
 
 /// Pages that a run may map in each such memory, unless the operator says otherwise.
 pub const PAGES_DEFAULT: u64 = 1 << 20;

@@ -4,7 +4,8 @@
 //!
 //! An input is a list of calls: two bytes choose the function, and its arguments are made of those that follow
 //! ([`arguments`](self)). Handles come from what earlier calls gave, so that a mutation seldom makes them
-//! worthless. `host` has the world of a WASI 0.1 program's adapter, `net` that of kernel `probe`.
+//! worthless. `host` has the world of a WASI 0.1 program's adapter, `net` that of kernel `probe`, and `shards` that of
+//! kernel `sorter`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -12,12 +13,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use vac_core::canon::{Node, decode};
-use vac_core::caps::{Quotas, Resource};
+use vac_core::caps::{Quotas, Resource, Rights};
+use vac_core::cid::Cid;
 use vac_core::fault::{Error, Result};
+use vac_core::memory::{Pager, Settings, Tier};
 use vac_engine::grants::{self, Grant};
 use vac_host::http::{Http, HttpFailure, HttpRequest, HttpResponse, MayConnect, Secret};
 use vac_host::inspect::{self, Export};
 use vac_host::instance::Callee;
+use vac_host::shards::{Keeper, Memory, Shared};
 use vac_host::{
     Answered, Bucket, Budget, Compiled, Console, Crossing, Engine, Instance, KeyValue, Out, Recorder,
     ResourceAny, Setup, Type, Val, load,
@@ -115,6 +119,21 @@ pub(crate) fn probes() -> (Resolve, WorldId) {
     let mut resolve = Resolve::default();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit/probe");
     let (package, _) = resolve.push_dir(folder).expect("the WIT of the probe");
+    let world = resolve.select_world(&[package], None).expect("it has one world");
+    (resolve, world)
+}
+
+/// Memories of 128-bit addresses.
+pub(crate) fn shards(data: &[u8]) {
+    static WORLD: OnceLock<World> = OnceLock::new();
+    run(WORLD.get_or_init(|| World::new(sorters())), data);
+}
+
+fn sorters() -> (Resolve, WorldId) {
+    let mut resolve = Resolve::default();
+    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit");
+    resolve.push_dir(wit.join("memory")).expect("the WIT of memories");
+    let (package, _) = resolve.push_dir(wit.join("sorter")).expect("the WIT of the sorter");
     let world = resolve.select_world(&[package], None).expect("it has one world");
     (resolve, world)
 }
@@ -396,10 +415,63 @@ fn setup(folder: &Path, is_granted: bool) -> Setup {
         secrets: vec![Secret { placeholder: PLACEHOLDER.into(), value: VALUE.into(), hosts }],
         config: vec![("k".into(), "v".into())],
         buckets: vec![bucket("a", vac_core::caps::Rights::READ), bucket("b", vac_core::caps::Rights::ALL)],
+        memories: memories(),
         console: Box::new(Input(b"what is typed".to_vec())),
         args: vec!["program".into()],
         env: vec![("KEY".into(), PLACEHOLDER.into())],
         ..base
+    }
+}
+
+/// `a`, of which two shards may be changed, and `b`, all of which may be read.
+fn memories() -> Vec<Memory> {
+    let settings = Settings { page_len: 4096, budget_bytes: 64 << 10, ..Settings::default() };
+    let mut pager = Pager::new(Arc::new(Objects::default()), settings).expect("a pager");
+    let mut space = pager.space();
+    let root = pager.commit(&mut space).expect("nothing fails");
+    let shared = Arc::new(Mutex::new(Shared::new(pager, space, root, Box::new(Nobody), PAGES_MAX)));
+    let of = |guest: &str, (first, last), rights| Memory {
+        guest: guest.to_owned(),
+        first,
+        last,
+        rights,
+        grant: 5,
+        shared: Arc::clone(&shared),
+    };
+    let change = Rights::READ.or(Rights::WRITE);
+    vec![of("a", (u64::MAX - 1, u64::MAX), change), of("b", (0, u64::MAX), Rights::READ)]
+}
+
+/// Pages that one input may map.
+const PAGES_MAX: u64 = 500;
+
+/// Pages and nodes, in memory.
+#[derive(Default)]
+struct Objects(Mutex<BTreeMap<Cid, Vec<u8>>>);
+
+impl Tier for Objects {
+    fn read_into(&self, cid: &Cid, to: &mut [u8]) -> Result<bool> {
+        let objects = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(objects.get(cid).map(|bytes| to.copy_from_slice(bytes)).is_some())
+    }
+    fn get(&self, cid: &Cid, _: usize) -> Result<Option<Vec<u8>>> {
+        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).get(cid).cloned())
+    }
+    fn put(&self, cid: &Cid, bytes: &[u8]) -> Result<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(*cid, bytes.to_vec());
+        Ok(())
+    }
+    fn commit(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Moves no name.
+struct Nobody;
+
+impl Keeper for Nobody {
+    fn keep(&mut self, _: &Cid) -> Result<()> {
+        Ok(())
     }
 }
 

@@ -68,4 +68,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "host", run: host::host, seeds: host::seeds },
     #[cfg(feature = "loader")]
     Target { name: "net", run: host::net, seeds: host::seeds },
+    #[cfg(feature = "loader")]
+    Target { name: "shards", run: host::shards, seeds: host::seeds },
 ];

@@ -122,7 +122,7 @@ fn one_call(random: &mut Random, view: &mut View, model: &mut Bytes) {
                 assert!(is_inside(at, len));
                 model.extend((0..len).map(|i| ((at.0, at.1.wrapping_add(i)), byte)));
             }
-            Err(Refused::TooLarge) => assert!(is_inside(at, len) && len > 1 << 31),
+            Err(Refused::TooLarge) => assert!(is_inside(at, len) && len > 1 << 27),
             Err(refused) => assert!(refused == Refused::OutOfRange && !is_inside(at, len)),
         },
         4 => match view.copy(at, to, len, &go_on).unwrap() {
@@ -131,7 +131,7 @@ fn one_call(random: &mut Random, view: &mut View, model: &mut Bytes) {
                 let bytes: Vec<u8> = (0..len).map(|i| model_at(model, at, i)).collect();
                 model.extend((0..).zip(bytes).map(|(i, byte)| ((to.0, to.1.wrapping_add(i)), byte)));
             }
-            Err(Refused::TooLarge) => assert!(len > 1 << 31),
+            Err(Refused::TooLarge) => assert!(len > 1 << 27),
             Err(refused) => assert!(
                 refused == Refused::OutOfRange && !(is_inside(at, len) && is_inside(to, len)),
                 "{at:?} {to:?} {len}"
@@ -205,6 +205,6 @@ fn pages_of_a_fork_count_until_it_is_gone() {
 fn a_long_fill_looks_whether_to_go_on() {
     let memory = memory(0, 0, u64::MAX, &Kept::default(), 8);
     let stop = || Err(vac_core::fault::HostAbort::new(AbortKind::Interrupt, "interrupted").into());
-    let stopped = View::new(&memory).fill((0, 0), 1 << 32, 0, &stop);
+    let stopped = View::new(&memory).fill((0, 0), 1 << 28, 0, &stop);
     assert!(matches!(stopped, Err(Error::Abort(abort)) if abort.kind == AbortKind::Interrupt));
 }
