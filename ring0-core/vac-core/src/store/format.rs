@@ -149,7 +149,7 @@ impl IndexEntry {
         entry.seal(pack, 0)
     }
 
-    fn decode(pack: u32, bytes: &[u8]) -> Option<Self> {
+    pub(super) fn decode(pack: u32, bytes: &[u8]) -> Option<Self> {
         let mut rest = unseal(bytes, pack, 0)?;
         let start = u32::from_le_bytes(take(&mut rest)?);
         let len = u32::from_le_bytes(take(&mut rest)?);
@@ -244,7 +244,7 @@ pub(super) fn decode_pin(bytes: &[u8]) -> Option<(String, Cid)> {
 }
 
 /// CRC-32 (IEEE) of `bytes`, then the pack's number, then the place in it.
-fn checksum(bytes: &[u8], pack: u32, place: u32) -> u32 {
+pub(super) fn checksum(bytes: &[u8], pack: u32, place: u32) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(bytes);
     hasher.update(&((u64::from(place) << 32) | u64::from(pack)).to_le_bytes());
@@ -252,12 +252,12 @@ fn checksum(bytes: &[u8], pack: u32, place: u32) -> u32 {
 }
 
 /// `bytes` without the checksum at their end, if it is right.
-fn unseal(bytes: &[u8], pack: u32, place: u32) -> Option<&[u8]> {
+pub(super) fn unseal(bytes: &[u8], pack: u32, place: u32) -> Option<&[u8]> {
     let (covered, sum) = bytes.split_last_chunk::<4>()?;
     (checksum(covered, pack, place) == u32::from_le_bytes(*sum)).then_some(covered)
 }
 
-fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+pub(super) fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     let (first, rest) = bytes.split_first_chunk::<N>()?;
     *bytes = rest;
     Some(*first)

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! copy the live objects of packs that hold garbage to new packs, verified   -> sync
+//! remove the index of all packs                                             -> sync the folder
 //! remove those packs' indexes                                               -> sync the folder
 //! remove those packs                                                        -> sync the folder
 //! remove large objects and left-over temporary files                        -> sync the folders
@@ -18,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 
 use crate::cid::Cid;
-use crate::fault::{Corrupt, Result, Usage};
+use crate::fault::{AbortKind, Corrupt, HostAbort, Result, Usage};
 use crate::storage::{LockMode, OpenMode, StorageFile};
 
 use super::Store;
@@ -27,6 +28,7 @@ use super::format::IndexEntry;
 use super::home::Home;
 use super::index::{Location, Standing};
 use super::read::{corrupt_packed, read_body};
+use super::runs;
 use super::state::{Added, State};
 use super::writer::Writer;
 
@@ -73,12 +75,12 @@ impl Store {
             return Err(Usage::new("a collection of this store is running already").into());
         }
         state.release_writer();
-        state.lock = None;
+        state.set_lock(None);
         match self.home.lock(LockMode::Exclusive) {
-            Ok(lock) => state.lock = Some(lock),
+            Ok(lock) => state.set_lock(Some(lock)),
             Err(err) => {
                 // If this fails too, the next write tries again.
-                state.lock = self.home.lock(LockMode::Shared).ok();
+                state.set_lock(self.home.lock(LockMode::Shared).ok());
                 state.catalog.forget(None);
                 return Err(err);
             }
@@ -124,8 +126,8 @@ impl Drop for Collection<'_> {
         let mut state = self.store.state();
         state.touched = None;
         // The exclusive lock must go first. If others then are quicker, the next write tries again.
-        state.lock = None;
-        state.lock = self.store.home.lock(LockMode::Shared).ok();
+        state.set_lock(None);
+        state.set_lock(self.store.home.lock(LockMode::Shared).ok());
     }
 }
 
@@ -159,6 +161,10 @@ fn collect_packs(home: &Home, state: &mut State, live: &BTreeSet<Cid>, report: &
         plans.into_values().filter(|plan| plan.has_garbage).partition(|plan| plan.unreadable.is_none());
     report.corrupt.extend(stuck.into_iter().filter_map(|plan| plan.unreadable));
     let copied_bytes = copy_kept(home, state, &doomed)?;
+    if !doomed.is_empty() && !runs::remove_all(home)? {
+        let message = format!("another process is writing the index in `{}`", home.show(&home.dir));
+        return Err(HostAbort::new(AbortKind::Busy, message).hint("try again").into());
+    }
     remove_packs(home, &doomed)?;
     report.removed += doomed.iter().map(|plan| plan.removed).sum::<u64>();
     report.packs_removed += doomed.len() as u64;

@@ -7,6 +7,8 @@
 //! store/packs/00000001.idx      where they are; can be rebuilt
 //! store/large/ab/<cid>          a large object; `ab` is the first byte of its digest
 //! store/pins/<cid of the name>  a named root
+//! store/index/list              which runs there are; can be lost
+//! store/index/00000001.run      where packed objects are, of all packs, sorted; can be rebuilt
 //! store/tmp/<number>            being written
 //! ```
 
@@ -17,7 +19,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::cid::Cid;
 use crate::fault::{AbortKind, HostAbort, Result};
-use crate::limits::{STORE_BUFFER_BYTES, STORE_LARGE_MIN_BYTES, STORE_PACK_MAX_BYTES};
+use crate::limits::{
+    STORE_BUFFER_BYTES, STORE_INDEX_TABLE_ENTRIES, STORE_LARGE_MIN_BYTES, STORE_PACK_MAX_BYTES,
+    STORE_PENDING_ENTRIES,
+};
 use crate::storage::{Lock, LockMode, OpenMode, Storage, StorageFile};
 
 /// Sizes that tests make small.
@@ -26,11 +31,19 @@ pub(super) struct Tuning {
     pub(super) large_min: usize,
     pub(super) pack_max: u64,
     pub(super) buffer: usize,
+    pub(super) table_max: usize,
+    pub(super) pending_max: usize,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { large_min: STORE_LARGE_MIN_BYTES, pack_max: STORE_PACK_MAX_BYTES, buffer: STORE_BUFFER_BYTES }
+        Self {
+            large_min: STORE_LARGE_MIN_BYTES,
+            pack_max: STORE_PACK_MAX_BYTES,
+            buffer: STORE_BUFFER_BYTES,
+            table_max: STORE_INDEX_TABLE_ENTRIES,
+            pending_max: STORE_PENDING_ENTRIES,
+        }
     }
 }
 
@@ -66,6 +79,22 @@ impl Home {
 
     pub(super) fn idx(&self, number: u32) -> String {
         format!("{}/packs/{number:08}.idx", self.dir)
+    }
+
+    pub(super) fn index(&self) -> String {
+        format!("{}/index", self.dir)
+    }
+
+    pub(super) fn index_lock(&self) -> String {
+        format!("{}/index/lock", self.dir)
+    }
+
+    pub(super) fn index_list(&self) -> String {
+        format!("{}/index/list", self.dir)
+    }
+
+    pub(super) fn run(&self, number: u32) -> String {
+        format!("{}/index/{number:08}.run", self.dir)
     }
 
     pub(super) fn large_dir(&self) -> String {
@@ -117,12 +146,21 @@ impl Home {
 
     /// The numbers of the files in `packs/` that end in `suffix`, sorted.
     pub(super) fn pack_numbers(&self, suffix: &str) -> Result<Vec<u32>> {
+        self.numbers(&self.packs(), suffix)
+    }
+
+    /// The numbers of the files of runs, sorted.
+    pub(super) fn run_numbers(&self) -> Result<Vec<u32>> {
+        self.numbers(&self.index(), ".run")
+    }
+
+    fn numbers(&self, dir: &str, suffix: &str) -> Result<Vec<u32>> {
         let number = |name: &String| {
             let digits = name.strip_suffix(suffix)?;
             let plain = digits.len() == 8 && digits.bytes().all(|b| b.is_ascii_digit());
             if plain { digits.parse().ok() } else { None }
         };
-        Ok(self.list(&self.packs())?.iter().filter_map(number).collect())
+        Ok(self.list(dir)?.iter().filter_map(number).collect())
     }
 
     /// Makes sure the folder at `path` exists and outlives a power cut.

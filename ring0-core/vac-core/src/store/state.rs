@@ -12,9 +12,10 @@ use crate::cid::Cid;
 use crate::fault::{AbortKind, Error, HostAbort, Result, Usage};
 use crate::storage::{Lock, LockMode, StorageFile};
 
-use super::catalog::Catalog;
+use super::catalog::{Catalog, Pending};
 use super::home::Home;
 use super::index::{Location, Standing};
+use super::runs::Published;
 use super::writer::{Batch, Writer};
 
 /// Whether an object found a place.
@@ -78,9 +79,20 @@ impl State {
             return Err(Usage::new(message).into());
         }
         if self.lock.is_none() {
-            self.lock = Some(home.lock(LockMode::Shared)?);
+            self.set_lock(Some(home.lock(LockMode::Shared)?));
+            // While nobody was kept out, a collector may have removed what is remembered.
+            let own = self.own();
+            self.catalog.forget(own);
         }
         Ok(())
+    }
+
+    /// Has `store/lock` or loses it.
+    pub(super) fn set_lock(&mut self, lock: Option<Box<dyn Lock>>) {
+        // The old one must go first, for the new one may exclude it.
+        self.lock = None;
+        self.lock = lock;
+        self.catalog.may_publish = self.lock.is_some() && self.poison.is_none();
     }
 
     pub(super) fn check_poison(&self, home: &Home) -> Result<()> {
@@ -95,6 +107,7 @@ impl State {
     pub(super) fn poison(&mut self, why: &Error) {
         self.poison.get_or_insert_with(|| why.to_string());
         self.catalog.index.forget_mine();
+        self.catalog.may_publish = false;
         if let Some(writer) = self.writer.take() {
             self.catalog.packs.remove(&writer.number);
         }
@@ -111,17 +124,32 @@ impl State {
         self.check_writable(home)?;
         self.touch(cid);
         self.load(home)?;
-        if self.catalog.index.is_settled(&cid) {
+        if self.is_settled(home, &cid)? {
             return Ok(Added::Done);
         }
         if self.writer.is_none() {
             self.writer = Some(Writer::acquire(home, &mut self.catalog)?);
             // Taking over a pack may have settled the very object.
-            if self.catalog.index.is_settled(&cid) {
+            if self.is_settled(home, &cid)? {
                 return Ok(Added::Done);
             }
         }
         self.push(home, cid, bytes)
+    }
+
+    fn is_settled(&mut self, home: &Home, cid: &Cid) -> Result<bool> {
+        let own = self.own();
+        self.catalog.is_settled(home, own, cid)
+    }
+
+    fn get(&mut self, home: &Home, cid: &Cid) -> Result<Option<Location>> {
+        let own = self.own();
+        self.catalog.get(home, own, cid)
+    }
+
+    /// Whether so much waits for a commit that the store makes one itself.
+    pub(super) fn wants_commit(&self, home: &Home) -> bool {
+        self.writer.as_ref().is_some_and(|writer| writer.pending_len() >= home.tuning.pending_max)
     }
 
     /// Adds a small object to the writer's pack.
@@ -177,6 +205,14 @@ impl State {
         Ok(())
     }
 
+    /// Notes how an addition to the index on disk ended, after the commit that it follows succeeded.
+    pub(super) fn end_publish(&mut self, home: &Home, pending: &Pending, published: Result<Published>) {
+        let own = self.own();
+        if let Err(why) = self.catalog.end_publish(home, own, pending, published) {
+            self.poison(&why);
+        }
+    }
+
     /// Gives a full pack back after its last commit.
     pub(super) fn retire_writer(&mut self, home: &Home) {
         if self.writer.as_ref().is_some_and(|writer| writer.is_full(home) && !writer.has_pending()) {
@@ -195,7 +231,7 @@ impl State {
 
     /// Where `cid` is among the packs, as far as is known.
     pub(super) fn locate(&mut self, home: &Home, cid: &Cid) -> Result<Option<Source>> {
-        let Some(location) = self.catalog.index.get(cid) else { return Ok(None) };
+        let Some(location) = self.get(home, cid)? else { return Ok(None) };
         let own = self.writer.as_ref().filter(|writer| writer.number == location.pack);
         if let Some(bytes) = own.and_then(|writer| writer.buffered(&location)) {
             return Ok(Some(Source::Buffer(bytes.to_vec(), location)));
@@ -205,7 +241,7 @@ impl State {
         }
         // A collector in another process moved it.
         self.reload(home)?;
-        let Some(location) = self.catalog.index.get(cid) else { return Ok(None) };
+        let Some(location) = self.get(home, cid)? else { return Ok(None) };
         let file = self.catalog.file(home, location.pack)?;
         Ok(file.map(|file| Source::File(file, location)))
     }

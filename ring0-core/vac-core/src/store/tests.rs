@@ -10,7 +10,7 @@ use crate::storage::sim::Random;
 use crate::storage::{RealStorage, SimStorage};
 
 /// Small sizes, so that a few objects fill a buffer, a pack, and a large file.
-const SMALL: Tuning = Tuning { large_min: 4000, pack_max: 6000, buffer: 700 };
+const SMALL: Tuning = Tuning { large_min: 4000, pack_max: 6000, buffer: 700, table_max: 5, pending_max: 30 };
 
 fn open(sim: &SimStorage) -> Store {
     Store::open_tuned(Arc::new(sim.clone()), "store", SMALL).unwrap()
@@ -354,4 +354,5 @@ fn a_newer_format_is_left_alone() {
 }
 
 mod damage;
+mod index;
 mod model;

@@ -122,7 +122,9 @@ impl Writer {
         let path = home.pack(number);
         let taken = home.named("lock", &path, home.storage.try_lock(&path, LockMode::Exclusive))?;
         let Some(lock) = taken else { return Ok(None) };
-        catalog.refresh_pack(home, number)?;
+        // What was seen before may have been lost since, with a sync that failed for its writer.
+        catalog.packs.remove(&number);
+        catalog.refresh_pack(home, number, None)?;
         let Some(pack) = catalog.packs.get(&number).copied() else { return Ok(None) };
         let Some(file) = home.try_open(&path, OpenMode::Write)? else { return Ok(None) };
         let (entries, end) = settle(home, number, &pack, &*file)?;
@@ -147,9 +149,15 @@ impl Writer {
 
     /// Gives the pack back and leaves what is known of it.
     pub(super) fn release(self, catalog: &mut Catalog) {
+        self.note(catalog);
+    }
+
+    /// Leaves what is known of the pack, unless all was forgotten: then it is read again.
+    fn note(&self, catalog: &mut Catalog) {
         let Idx { len: idx_len, end: idx_end, .. } = self.idx;
-        let pack = Pack { len: self.written, has_head: true, idx_len, idx_end, seen_end: self.written };
-        catalog.packs.insert(self.number, pack);
+        if let Some(pack) = catalog.packs.get_mut(&self.number) {
+            *pack = Pack { len: self.written, has_head: true, idx_len, idx_end, seen_end: self.written };
+        }
     }
 
     /// Where the next record starts.
@@ -167,6 +175,10 @@ impl Writer {
 
     pub(super) fn has_pending(&self) -> bool {
         !self.pending.is_empty()
+    }
+
+    pub(super) fn pending_len(&self) -> usize {
+        self.pending.len()
     }
 
     /// Adds an object that is shorter than a large one to a pack that is not full.
@@ -214,6 +226,7 @@ impl Writer {
         for entry in &batch.entries {
             catalog.index.insert(self.number, entry, Standing::Durable);
         }
+        self.note(catalog);
         self.debug_check_consistency();
     }
 
@@ -293,7 +306,8 @@ fn settle(home: &Home, number: u32, pack: &Pack, file: &dyn StorageFile) -> Resu
 }
 
 fn settle_file(number: u32, pack: &Pack, file: &dyn StorageFile, end: u64) -> io::Result<()> {
-    if !pack.has_head {
+    // Nothing proves that a header without an indexed record was ever synced, though it can be read.
+    if !pack.has_head || pack.idx_end <= FILE_HEAD_LEN as u64 {
         file.write_at(&format::encode_head(Kind::Pack, number), 0)?;
     }
     if pack.len > end {

@@ -14,9 +14,9 @@ fn filled(objects: &mut BTreeMap<Cid, Vec<u8>>) -> SimStorage {
     sim
 }
 
-fn copy(sim: &SimStorage) -> SimStorage {
+pub(super) fn copy(sim: &SimStorage) -> SimStorage {
     let to = SimStorage::new(1);
-    for dir in ["store/packs", "store/tmp", "store/large", "store/pins"] {
+    for dir in ["store/packs", "store/tmp", "store/large", "store/pins", "store/index"] {
         to.create_dir(dir).unwrap();
     }
     for path in sim.paths() {
