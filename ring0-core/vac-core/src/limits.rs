@@ -36,6 +36,9 @@ pub const STORE_INDEX_TABLE_ENTRIES: usize = 14_000;
 /// Objects that are put without a commit before the store makes one.
 pub const STORE_PENDING_ENTRIES: usize = 8_000;
 
+/// A collection rewrites a pack below this length for any garbage in it; a longer one once half of it is.
+pub const STORE_REWRITE_MAX_BYTES: u64 = 16 << 20;
+
 /// The list of an index: twelve bytes for each of more packs than a disk holds.
 pub const STORE_INDEX_LIST_MAX_BYTES: u64 = 16 << 20;
 

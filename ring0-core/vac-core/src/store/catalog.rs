@@ -138,6 +138,12 @@ impl Catalog {
         self.resets += 1;
     }
 
+    /// Forgets what was seen of one pack, but not its objects.
+    pub(super) fn forget_pack(&mut self, number: u32) {
+        self.packs.remove(&number);
+        self.files.remove(&number);
+    }
+
     /// Where `cid` is. Should the index on disk turn out to be damaged, all is read again without it.
     pub(super) fn get(&mut self, home: &Home, own: Option<u32>, cid: &Cid) -> Result<Option<Location>> {
         if let Ok(found) = self.index.get(cid, &self.packs) {
@@ -145,11 +151,6 @@ impl Catalog {
         }
         self.distrust(home, own)?;
         Ok(self.index.get(cid, &self.packs).unwrap_or_default())
-    }
-
-    /// Whether `cid` need not be written again.
-    pub(super) fn is_settled(&mut self, home: &Home, own: Option<u32>, cid: &Cid) -> Result<bool> {
-        Ok(self.get(home, own, cid)?.is_some_and(|at| self.index.is_settled(&at)))
     }
 
     /// Every object with its length, sorted.

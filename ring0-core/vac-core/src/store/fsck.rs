@@ -139,6 +139,10 @@ impl Store {
             let pin = noted(report, self.read_pin(&path, &file))?;
             report.pins += u64::from(pin.flatten().is_some());
         }
+        for file in self.home.list(&self.home.leases())? {
+            let path = format!("{}/{file}", self.home.leases());
+            noted(report, self.read_lease(&path, &file))?;
+        }
         Ok(())
     }
 }

@@ -2,7 +2,10 @@
 //! name the path.
 //!
 //! ```text
-//! store/lock                    held shared by every writer, alone by a collector
+//! store/lock                    held shared by every writer; alone by a collector while it removes large objects
+//! store/collector               held alone by a collector
+//! store/sweep                   a number, odd while a collector removes packed objects
+//! store/claims/00000001.claims  what an open store holds on to; nothing once it is closed
 //! store/packs/00000001.pack     small objects, one after the other; the truth
 //! store/packs/00000001.idx      where they are; can be rebuilt
 //! store/large/ab/<cid>          a large object; `ab` is the first byte of its digest
@@ -21,7 +24,7 @@ use crate::cid::Cid;
 use crate::fault::{AbortKind, HostAbort, Result};
 use crate::limits::{
     STORE_BUFFER_BYTES, STORE_INDEX_TABLE_ENTRIES, STORE_LARGE_MIN_BYTES, STORE_PACK_MAX_BYTES,
-    STORE_PENDING_ENTRIES,
+    STORE_PENDING_ENTRIES, STORE_REWRITE_MAX_BYTES,
 };
 use crate::storage::{Lock, LockMode, OpenMode, Storage, StorageFile};
 
@@ -33,6 +36,8 @@ pub(super) struct Tuning {
     pub(super) buffer: usize,
     pub(super) table_max: usize,
     pub(super) pending_max: usize,
+    /// A pack with garbage that is shorter than this is always rewritten, a longer one if half of it is garbage.
+    pub(super) rewrite_max: u64,
 }
 
 impl Default for Tuning {
@@ -43,6 +48,7 @@ impl Default for Tuning {
             buffer: STORE_BUFFER_BYTES,
             table_max: STORE_INDEX_TABLE_ENTRIES,
             pending_max: STORE_PENDING_ENTRIES,
+            rewrite_max: STORE_REWRITE_MAX_BYTES,
         }
     }
 }
@@ -79,6 +85,32 @@ impl Home {
 
     pub(super) fn idx(&self, number: u32) -> String {
         format!("{}/packs/{number:08}.idx", self.dir)
+    }
+
+    pub(super) fn sweep(&self) -> String {
+        format!("{}/sweep", self.dir)
+    }
+
+    pub(super) fn claims_dir(&self) -> String {
+        format!("{}/claims", self.dir)
+    }
+
+    pub(super) fn claims(&self, number: u32) -> String {
+        format!("{}/claims/{number:08}.claims", self.dir)
+    }
+
+    pub(super) fn claims_numbers(&self) -> Result<Vec<u32>> {
+        self.numbers(&self.claims_dir(), ".claims")
+    }
+
+    /// Takes `store/collector`, unless somebody excludes it.
+    pub(super) fn try_collector(&self, mode: LockMode) -> Result<Option<Box<dyn Lock>>> {
+        let path = format!("{}/collector", self.dir);
+        self.named("lock", &path, self.storage.try_lock(&path, mode))
+    }
+
+    pub(super) fn leases(&self) -> String {
+        format!("{}/leases", self.dir)
     }
 
     pub(super) fn index(&self) -> String {

@@ -109,6 +109,8 @@ impl Index {
             Some(old) if old.place() == new.place() => {
                 self.table.insert(cid, Location { standing: old.standing.max(standing), ..old });
             }
+            // What is written here again is about to be removed elsewhere, or bad there.
+            Some(old) if old.standing == Standing::Mine && self.is_settled(&old) => {}
             Some(old) if !self.is_better(&new, &old) => {}
             _ => _ = self.table.insert(cid, new),
         }
@@ -127,11 +129,6 @@ impl Index {
     /// Forgets which places are bad, because packs were removed and their numbers may come again.
     pub(super) fn forget_bad(&mut self) {
         self.bad.clear();
-    }
-
-    /// Forgets what a failed write may have lost.
-    pub(super) fn forget_mine(&mut self) {
-        self.table.retain(|_, location| location.standing != Standing::Mine);
     }
 
     /// Forgets all but what is new of `pack`.

@@ -25,6 +25,7 @@ use crate::fault::Result;
 use crate::storage::{LockMode, Storage};
 
 mod catalog;
+mod claims;
 mod format;
 mod fsck;
 mod gc;
@@ -41,7 +42,7 @@ mod state;
 mod tests;
 mod writer;
 
-pub use format::{IndexEntry, ParsedIndex, parse_index};
+pub use format::{IndexEntry, Lease, ParsedIndex, parse_index};
 pub use fsck::FsckReport;
 pub use gc::{Collection, GcReport};
 
@@ -60,7 +61,7 @@ pub struct Store {
 
 impl Store {
     /// Opens the store in the folder `dir` and makes it if there is none. Fails with `Busy` while
-    /// another process collects garbage in it.
+    /// another process removes large objects from it.
     pub fn open(storage: Arc<dyn Storage>, dir: &str) -> Result<Self> {
         Self::open_tuned(storage, dir, Tuning::default())
     }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use crate::cid::Cid;
 use crate::fault::{Error, Result};
 use crate::limits::STORE_INDEX_LIST_MAX_BYTES;
-use crate::storage::{LockMode, OpenMode, StorageFile, read_file};
+use crate::storage::{Lock, LockMode, OpenMode, StorageFile, read_file};
 
 use super::format::{checksum, take, unseal};
 use super::home::Home;
@@ -328,16 +328,14 @@ fn remove_unlisted(home: &Home, files: &[u32], list: &List) -> Result<()> {
     unlisted.try_for_each(|number| home.remove(&home.run(number)))
 }
 
-/// Removes the list, durably, so that nobody believes its runs any more; then the runs. `false` if another
-/// process is changing it.
-pub(super) fn remove_all(home: &Home) -> Result<bool> {
-    if home.list(&home.index())?.is_empty() {
-        return Ok(true);
-    }
+/// Removes the list, durably, so that nobody believes its runs any more; then the runs. Until what is
+/// returned is dropped, nobody writes another. `None` if somebody is just doing that.
+pub(super) fn remove_all(home: &Home) -> Result<Option<Box<dyn Lock>>> {
+    home.make_dir(&home.index())?;
     let lock = home.storage.try_lock(&home.index_lock(), LockMode::Exclusive);
-    let Some(_lock) = home.named("lock", &home.index_lock(), lock)? else { return Ok(false) };
+    let Some(lock) = home.named("lock", &home.index_lock(), lock)? else { return Ok(None) };
     home.remove(&home.index_list())?;
     home.sync_dir(&home.index())?;
     remove_unlisted(home, &home.run_numbers()?, &List::default())?;
-    Ok(true)
+    Ok(Some(lock))
 }

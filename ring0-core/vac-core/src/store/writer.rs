@@ -83,7 +83,7 @@ impl Writer {
             if !has_tail && !is_wanted {
                 continue;
             }
-            let Some(writer) = Self::try_take_over(home, catalog, number)? else { continue };
+            let Some(writer) = Self::try_take_over(home, catalog, number, false)? else { continue };
             if chosen.is_none() && !writer.is_full(home) {
                 chosen = Some(writer);
             } else {
@@ -106,7 +106,7 @@ impl Writer {
         }
         loop {
             // Another process may be doing the same; then the next number is free.
-            if let Some(writer) = Self::try_take_over(home, catalog, number)? {
+            if let Some(writer) = Self::try_take_over(home, catalog, number, true)? {
                 if !writer.is_full(home) {
                     return Ok(writer);
                 }
@@ -116,14 +116,17 @@ impl Writer {
         }
     }
 
-    /// Locks pack `number`, making it if there is none, and brings it in order. `None` if another
-    /// process has it.
-    fn try_take_over(home: &Home, catalog: &mut Catalog, number: u32) -> Result<Option<Self>> {
+    /// Locks pack `number` and brings it in order; a new one is made. `None` if another process has it, or
+    /// removed it.
+    fn try_take_over(home: &Home, catalog: &mut Catalog, number: u32, is_new: bool) -> Result<Option<Self>> {
         let path = home.pack(number);
         let taken = home.named("lock", &path, home.storage.try_lock(&path, LockMode::Exclusive))?;
         let Some(lock) = taken else { return Ok(None) };
         // What was seen before may have been lost since, with a sync that failed for its writer.
-        catalog.packs.remove(&number);
+        catalog.forget_pack(number);
+        if !is_new && !remove_empty(home, number)? {
+            return Ok(None);
+        }
         catalog.refresh_pack(home, number, None)?;
         let Some(pack) = catalog.packs.get(&number).copied() else { return Ok(None) };
         let Some(file) = home.try_open(&path, OpenMode::Write)? else { return Ok(None) };
@@ -289,6 +292,18 @@ impl Idx {
         self.len += bytes.len() as u64;
         self.end = entries.last().map_or(self.end, IndexEntry::end);
     }
+}
+
+/// `false` if the pack is empty: a collector removed it, and the lock made it anew. Its number must not come
+/// again, for others may remember what was there.
+fn remove_empty(home: &Home, number: u32) -> Result<bool> {
+    let path = home.pack(number);
+    let Some(file) = home.try_open(&path, OpenMode::Read)? else { return Ok(false) };
+    let is_empty = home.named("read", &path, file.is_empty())?;
+    if is_empty {
+        home.remove(&path)?;
+    }
+    Ok(!is_empty)
 }
 
 /// Cuts the torn tail of a pack, makes the rest durable, and returns what its index lacks and
