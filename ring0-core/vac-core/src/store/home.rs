@@ -12,6 +12,8 @@
 //! store/pins/<cid of the name>  a named root
 //! store/index/list              which runs there are; can be lost
 //! store/index/00000001.run      where packed objects are, of all packs, sorted; can be rebuilt
+//! store/scrub                   where the last scrub stopped; can be lost
+//! store/leases/<cid of the name> a root that ends at a moment
 //! store/tmp/<number>            being written
 //! ```
 
@@ -89,6 +91,10 @@ impl Home {
 
     pub(super) fn sweep(&self) -> String {
         format!("{}/sweep", self.dir)
+    }
+
+    pub(super) fn scrub(&self) -> String {
+        format!("{}/scrub", self.dir)
     }
 
     pub(super) fn claims_dir(&self) -> String {

@@ -32,11 +32,13 @@ mod gc;
 mod home;
 mod index;
 mod large;
+mod lost;
 mod pins;
 mod read;
 mod run;
 mod runs;
 mod scan;
+mod scrub;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -45,6 +47,7 @@ mod writer;
 pub use format::{IndexEntry, Lease, ParsedIndex, parse_index};
 pub use fsck::FsckReport;
 pub use gc::{Collection, GcReport};
+pub use scrub::{ScrubReport, Source};
 
 use home::{Home, Tuning};
 use state::{Added, State};

@@ -369,4 +369,5 @@ mod damage;
 mod index;
 mod model;
 mod races;
+mod scrub;
 mod stepped;

@@ -130,6 +130,7 @@ impl Writer {
         catalog.refresh_pack(home, number, None)?;
         let Some(pack) = catalog.packs.get(&number).copied() else { return Ok(None) };
         let Some(file) = home.try_open(&path, OpenMode::Write)? else { return Ok(None) };
+        cut_idx(home, number, &pack)?;
         let (entries, end) = settle(home, number, &pack, &*file)?;
         for entry in &entries {
             catalog.index.insert(number, entry, Standing::Durable);
@@ -257,7 +258,7 @@ impl Writer {
 }
 
 impl Idx {
-    /// Opens the index and cuts it where it stops being good.
+    /// Opens the index, which ends where it stops being good.
     fn open(home: &Home, number: u32, pack: &Pack) -> Self {
         let mut idx = Self { file: None, len: pack.idx_len, end: pack.idx_end };
         idx.file = idx.try_open(home, number).ok();
@@ -272,9 +273,6 @@ impl Idx {
             }
             opened => opened?,
         };
-        if file.len()? > self.len {
-            file.set_len(self.len)?;
-        }
         if self.len == 0 {
             file.write_at(&format::encode_head(Kind::Index, number), 0)?;
             self.len = FILE_HEAD_LEN as u64;
@@ -304,6 +302,18 @@ fn remove_empty(home: &Home, number: u32) -> Result<bool> {
         home.remove(&path)?;
     }
     Ok(!is_empty)
+}
+
+/// Cuts an index where it stops being good, durably before the pack grows: a pack that lost its end would
+/// otherwise, after a power cut, grow into what an old index says of it.
+fn cut_idx(home: &Home, number: u32, pack: &Pack) -> Result<()> {
+    let path = home.idx(number);
+    let Some(file) = home.try_open(&path, OpenMode::Write)? else { return Ok(()) };
+    if home.named("read", &path, file.len())? > pack.idx_len {
+        home.named("repair", &path, file.set_len(pack.idx_len))?;
+        home.named("sync", &path, file.sync_data())?;
+    }
+    Ok(())
 }
 
 /// Cuts the torn tail of a pack, makes the rest durable, and returns what its index lacks and
