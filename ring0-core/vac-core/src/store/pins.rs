@@ -40,8 +40,8 @@ impl Store {
 
     /// Ends all leases that end at `now` or before.
     pub(super) fn end_leases(&self, now: u64) -> Result<()> {
-        let over = self.leases()?.into_iter().filter(|(_, lease)| lease.ends <= now);
-        over.map(|(name, _)| self.end_lease(&name).map(drop)).collect()
+        let mut over = self.leases()?.into_iter().filter(|(_, lease)| lease.ends <= now);
+        over.try_for_each(|(name, _)| self.end_lease(&name).map(drop))
     }
 
     fn publish_root(&self, dir: &str, name: &str, bytes: &[u8]) -> Result<()> {

@@ -180,12 +180,17 @@ fn gc(global: &Global) -> Result<u8> {
             "removed": report.removed,
             "freed_bytes": report.freed_bytes,
             "kept": report.kept,
+            "packs_in_use": report.packs_in_use,
+            "large_left": report.large_left,
             "corrupt": report.corrupt.iter().map(ToString::to_string).collect::<Vec<_>>(),
         }));
     } else {
         let (removed, bytes, kept) =
             (ui::count(report.removed), ui::count(report.freed_bytes), ui::count(report.kept));
         ui::print(format_args!("removed {removed} objects, freed {bytes} bytes, kept {kept} objects\n"));
+        if report.packs_in_use > 0 || report.large_left {
+            ui::print("other processes are using the store: what they may need was left\n");
+        }
         let damaged = |words: String| {
             ui::print(format_args!("{} {}\n", ui::red("damaged"), ui::quote_lines(&words)));
         };
