@@ -37,6 +37,7 @@ const COMMANDS: &[&[&str]] = &[
     &["store", "rm"],
     &["store", "gc"],
     &["store", "fsck"],
+    &["store", "scrub"],
 ];
 
 fn file(command: &[&str]) -> PathBuf {

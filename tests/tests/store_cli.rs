@@ -186,3 +186,28 @@ fn putting_what_is_not_there_is_an_error() {
     sandbox.vac(&["store", "put", "."]).fails(USAGE, &["pipe", "no file, directory or link"]);
     sandbox.vac(&["store", "put"]).fails(USAGE, &[]);
 }
+
+/// A scrub in parts finds a flipped bit, names the object, and mends it from another home.
+#[test]
+fn a_scrub_goes_on_and_mends_from_another_home() {
+    let (sandbox, other) = (Sandbox::new(), Sandbox::new());
+    let objects: Vec<Vec<u8>> = (0..6).map(|seed| noise(5000, seed)).collect();
+    let cids: Vec<String> = objects.iter().map(|bytes| put(&sandbox, bytes)).collect();
+    objects.iter().for_each(|bytes| _ = put(&other, bytes));
+    let file = largest(&sandbox);
+    let mut bytes = std::fs::read(&file).unwrap();
+    let at = bytes.windows(32).position(|part| part == &objects[3][100..132]).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+    let part = sandbox.json(&["store", "scrub", "--budget", "10kB"]);
+    assert_eq!((number(&part, "objects"), &part["done"]), (2, &false.into()));
+    let rest = sandbox.vac(&["store", "scrub"]);
+    assert_eq!(rest.code(), INTEGRITY, "{rest:?}");
+    assert!(rest.out().contains(&format!("lost {}", cids[3])), "{}", rest.out());
+    let home = other.home();
+    let from = home.to_str().unwrap();
+    let mended = sandbox.vac(&["store", "scrub", "--from", from]);
+    assert_eq!(mended.code(), INTEGRITY, "{mended:?}");
+    assert!(mended.out().contains(&format!("mended {}", cids[3])), "{}", mended.out());
+    assert!(sandbox.vac(&["store", "get", &cids[3]]).ok().stdout == objects[3]);
+}

@@ -29,6 +29,21 @@ pub const STORE_OBJECT_MAX_BYTES: u64 = 64 << 30;
 /// Packed objects wait in memory until this many bytes are worth one write.
 pub const STORE_BUFFER_BYTES: usize = 1 << 20;
 
+/// Objects whose places are in memory before they are written to a run of the index. A little less than the
+/// table that holds them takes without growing: 16,384 places of some 56 bytes.
+pub const STORE_INDEX_TABLE_ENTRIES: usize = 14_000;
+
+/// Objects that are put without a commit before the store makes one.
+pub const STORE_PENDING_ENTRIES: usize = 8_000;
+
+/// A collection rewrites a pack below this length for any garbage in it; a longer one once half of it is.
+pub const STORE_REWRITE_MAX_BYTES: u64 = 16 << 20;
+
+/// The list of an index: twelve bytes for each of more packs than a disk holds.
+pub const STORE_INDEX_LIST_MAX_BYTES: u64 = 16 << 20;
+
+const _: () = assert!(STORE_PENDING_ENTRIES < STORE_INDEX_TABLE_ENTRIES);
+
 /// Packs of one store that are kept open at a time.
 pub const STORE_OPEN_PACKS_MAX: usize = 128;
 

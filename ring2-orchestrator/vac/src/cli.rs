@@ -484,6 +484,15 @@ pub(crate) enum Store {
     Gc,
     /// Hash every object again.
     Fsck,
+    /// Hash objects again, a part at a time: each call goes on where the last one stopped.
+    Scrub {
+        /// How many bytes of objects to hash now.
+        #[arg(long, value_name = "SIZE", value_parser = limits::size, default_value = "1GiB")]
+        budget: u64,
+        /// Mend what is bad or gone with the objects of the home DIR.
+        #[arg(long, value_name = "DIR")]
+        from: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

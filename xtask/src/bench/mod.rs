@@ -20,6 +20,7 @@ mod plain;
 mod replay;
 mod replay_snap;
 mod store;
+mod store_open;
 mod study;
 mod timing;
 
@@ -32,7 +33,7 @@ use figure::Figure;
 type Bench = fn() -> Result<Vec<Figure>>;
 
 /// What is measured, by name.
-const BENCHES: [(&str, Bench); 16] = [
+const BENCHES: [(&str, Bench); 19] = [
     ("compute", compute::run),
     ("compile", compile::run),
     ("call", calls::run),
@@ -43,6 +44,9 @@ const BENCHES: [(&str, Bench); 16] = [
     ("host-instances", host::instances::run),
     ("hello", hello::run),
     ("store", store::run),
+    ("store-ingest", store_open::ingest),
+    ("store-open", store_open::run),
+    ("huge-store-open", store_open::huge),
     ("ledger", ledger::run),
     ("memory", memory::run),
     ("memory-policies", memory::policies),
@@ -72,7 +76,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         println!("{}", figure::machine());
     }
     let mut all = Vec::new();
-    let is_wanted = |name: &str| names.is_empty() || names.iter().any(|asked| is_named(name, asked));
+    // What takes minutes is measured only for who asks for it.
+    let by_default = |name: &str| names.is_empty() && !is_named(name, "huge");
+    let is_wanted = |name: &str| by_default(name) || names.iter().any(|asked| is_named(name, asked));
     for (name, bench) in BENCHES.iter().filter(|(name, _)| is_wanted(name)) {
         let figures = bench().unwrap_or_else(|why| vec![Figure::unavailable(name, why)]);
         if !is_json {

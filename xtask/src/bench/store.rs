@@ -26,7 +26,7 @@ const GROUP: usize = 1_000;
 const SYNCED_OBJECTS: usize = 1_000;
 const NOTE: &str = "`syncfs` also waits for what other processes wrote; the store syncs its own files only";
 
-/// Put and get, against raw files and cacache.
+/// Put and get, against a file that only grows, raw files, cacache and redb.
 pub(super) fn run() -> Result<Vec<Figure>> {
     let folder = scratch()?;
     let objects = objects();
@@ -42,6 +42,8 @@ pub(super) fn run() -> Result<Vec<Figure>> {
         figure("put", &puts, 1, "raw files, syncfs").goal(faster).note(NOTE),
         figure("put", &puts, 2, "raw files, fsync each").goal(faster),
         figure("put", &puts, 3, "cacache, syncfs").goal(faster),
+        figure("put", &puts, 4, "raw append, fdatasync").goal(Goal::RatioAtLeast(0.8)),
+        figure("put", &puts, 5, "redb").goal(faster),
         figure("get", &gets, 1, "raw files, BLAKE3").goal(faster),
         figure("get", &gets, 2, "cacache, SHA-256").goal(faster),
     ])
@@ -56,7 +58,7 @@ fn objects() -> Vec<Vec<u8>> {
 /// Medians in ns for all objects. What the last round put stays in the folders `vac`, `raw` and `cacache`.
 fn puts(folder: &Path, objects: &[Vec<u8>]) -> Result<Vec<f64>> {
     let scale = (OBJECTS / SYNCED_OBJECTS) as f64;
-    let mut sides: [Side<'_>; 4] = [
+    let mut sides: [Side<'_>; 6] = [
         Box::new(|| {
             let folder = empty(folder.join("vac"))?;
             time(|| put_store(&folder, objects))
@@ -74,8 +76,44 @@ fn puts(folder: &Path, objects: &[Vec<u8>]) -> Result<Vec<f64>> {
             let put = |_, object: &[u8]| cacache::write_hash_sync(&folder, object).map(drop).map_err(text);
             time(|| groups(&folder, objects, put))
         }),
+        Box::new(|| {
+            let folder = empty(folder.join("append"))?;
+            time(|| put_append(&folder, objects))
+        }),
+        Box::new(|| {
+            let folder = empty(folder.join("redb"))?;
+            time(|| put_redb(&folder, objects))
+        }),
     ];
     medians(ROUNDS, &mut sides)
+}
+
+/// What no store can beat: objects after each other in one file, hashed, and nothing said of where they are.
+fn put_append(folder: &Path, objects: &[Vec<u8>]) -> Result<()> {
+    let mut file = File::create_new(folder.join("pack")).map_err(text)?;
+    for group in objects.chunks(GROUP) {
+        for object in group {
+            file.write_all(blake3::hash(object).as_bytes()).map_err(text)?;
+            file.write_all(object).map_err(text)?;
+        }
+        file.sync_data().map_err(text)?;
+    }
+    Ok(())
+}
+
+fn put_redb(folder: &Path, objects: &[Vec<u8>]) -> Result<()> {
+    let table = redb::TableDefinition::<&[u8; 32], &[u8]>::new("objects");
+    let database = redb::Database::create(folder.join("redb")).map_err(text)?;
+    for group in objects.chunks(GROUP) {
+        let write = database.begin_write().map_err(text)?;
+        let mut open = write.open_table(table).map_err(text)?;
+        for object in group {
+            open.insert(blake3::hash(object).as_bytes(), object.as_slice()).map_err(text)?;
+        }
+        drop(open);
+        write.commit().map_err(text)?;
+    }
+    Ok(())
 }
 
 fn put_store(folder: &Path, objects: &[Vec<u8>]) -> Result<()> {

@@ -22,6 +22,7 @@ pub(super) const RECORD_MARK_FIRST: u8 = 0xd6;
 const PACK_MAGIC: [u8; 7] = *b"VACPACK";
 const INDEX_MAGIC: [u8; 7] = *b"VACINDX";
 const PIN_MAGIC: [u8; 7] = *b"VACPINS";
+const LEASE_MAGIC: [u8; 7] = *b"VACLEAS";
 /// Not valid UTF-8, so text never looks like a record.
 const RECORD_MARK: [u8; 4] = [RECORD_MARK_FIRST, 0xc3, 0xa9, 0x0e];
 
@@ -149,7 +150,7 @@ impl IndexEntry {
         entry.seal(pack, 0)
     }
 
-    fn decode(pack: u32, bytes: &[u8]) -> Option<Self> {
+    pub(super) fn decode(pack: u32, bytes: &[u8]) -> Option<Self> {
         let mut rest = unseal(bytes, pack, 0)?;
         let start = u32::from_le_bytes(take(&mut rest)?);
         let len = u32::from_le_bytes(take(&mut rest)?);
@@ -216,6 +217,15 @@ pub(super) fn parse_each(
     (good_bytes, end)
 }
 
+/// What a lease keeps, and until when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// The object.
+    pub cid: Cid,
+    /// The first moment at which it is kept no more. What it counts is up to those who make leases and collect.
+    pub ends: u64,
+}
+
 /// The bytes of a pin.
 pub(super) fn encode_pin(name: &str, cid: &Cid) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(FILE_HEAD_LEN + CID_LEN + name.len());
@@ -243,8 +253,34 @@ pub(super) fn decode_pin(bytes: &[u8]) -> Option<(String, Cid)> {
     Some((str::from_utf8(rest).ok()?.to_owned(), cid))
 }
 
+/// The bytes of a lease.
+pub(super) fn encode_lease(name: &str, lease: &Lease) -> Vec<u8> {
+    let mut bytes = [&LEASE_MAGIC[..], &[VERSION], &(name.len() as u32).to_le_bytes()].concat();
+    bytes.extend_from_slice(&lease.ends.to_le_bytes());
+    bytes.extend_from_slice(&lease.cid.to_bytes());
+    bytes.extend_from_slice(name.as_bytes());
+    let sum = checksum(&bytes, 0, 0);
+    bytes.extend_from_slice(&sum.to_le_bytes());
+    bytes
+}
+
+/// Reads a lease.
+pub(super) fn decode_lease(bytes: &[u8]) -> Option<(String, Lease)> {
+    let mut rest = unseal(bytes, 0, 0)?;
+    if take::<7>(&mut rest)? != LEASE_MAGIC || take::<1>(&mut rest)? != [VERSION] {
+        return None;
+    }
+    let len = u32::from_le_bytes(take(&mut rest)?) as usize;
+    let ends = u64::from_le_bytes(take(&mut rest)?);
+    let cid = Cid::try_from_bytes(&take::<CID_LEN>(&mut rest)?)?;
+    if rest.len() != len || len > STORE_PIN_NAME_MAX_BYTES {
+        return None;
+    }
+    Some((str::from_utf8(rest).ok()?.to_owned(), Lease { cid, ends }))
+}
+
 /// CRC-32 (IEEE) of `bytes`, then the pack's number, then the place in it.
-fn checksum(bytes: &[u8], pack: u32, place: u32) -> u32 {
+pub(super) fn checksum(bytes: &[u8], pack: u32, place: u32) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(bytes);
     hasher.update(&((u64::from(place) << 32) | u64::from(pack)).to_le_bytes());
@@ -252,12 +288,12 @@ fn checksum(bytes: &[u8], pack: u32, place: u32) -> u32 {
 }
 
 /// `bytes` without the checksum at their end, if it is right.
-fn unseal(bytes: &[u8], pack: u32, place: u32) -> Option<&[u8]> {
+pub(super) fn unseal(bytes: &[u8], pack: u32, place: u32) -> Option<&[u8]> {
     let (covered, sum) = bytes.split_last_chunk::<4>()?;
     (checksum(covered, pack, place) == u32::from_le_bytes(*sum)).then_some(covered)
 }
 
-fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+pub(super) fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     let (first, rest) = bytes.split_first_chunk::<N>()?;
     *bytes = rest;
     Some(*first)
@@ -350,6 +386,18 @@ mod tests {
         }
     }
 
+    #[test]
+    fn leases_round_trip_and_flips_are_seen() {
+        let lease = Lease { cid: Cid::of_raw(b"x"), ends: 1 << 40 };
+        let bytes = encode_lease("upload", &lease);
+        assert_eq!(decode_lease(&bytes), Some(("upload".to_owned(), lease)));
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decode_lease(&flipped), None, "bit {bit}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_an_index(bytes in proptest::collection::vec(any::<u8>(), 0..400), pack: u32, len: u64) {
@@ -360,6 +408,7 @@ mod tests {
             parse_index(&headed, pack, len);
             Record::decode(pack, len, &bytes);
             decode_pin(&bytes);
+            decode_lease(&bytes);
         }
 
         #[test]

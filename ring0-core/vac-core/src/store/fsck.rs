@@ -8,7 +8,6 @@ use crate::storage::{OpenMode, StorageFile};
 use super::Store;
 use super::catalog::View;
 use super::format::{FILE_HEAD_LEN, IndexEntry, RECORD_HEAD_LEN};
-use super::home::Home;
 use super::read::corrupt_packed;
 use super::scan::{Found, scan};
 
@@ -43,6 +42,7 @@ impl Store {
     /// [`Store::put`] of it writes it anew. An error is a failure to read, not a finding.
     pub fn fsck(&self) -> Result<FsckReport> {
         let mut report = FsckReport::default();
+        report.corrupt.extend(self.find_lost()?.into_iter().map(|(corrupt, _)| corrupt));
         self.state().refresh(&self.home)?;
         for number in self.home.pack_numbers(".pack")? {
             let path = self.home.pack(number);
@@ -68,7 +68,6 @@ impl Store {
         let is_missing = |entry: &&IndexEntry| !stretches.contains(&(entry.start, entry.end()));
         Ok(Checked {
             missing: view.indexed.iter().filter(is_missing).copied().collect(),
-            beyond: indexed_beyond(home, number, &view)?,
             found: scan.found,
             torn_bytes: len.saturating_sub(scan.end),
             has_bad_head: !view.pack.has_head && scan.durable > FILE_HEAD_LEN as u64,
@@ -88,10 +87,6 @@ impl Store {
             let expected = entry.cid.map_or("a hole".to_owned(), |cid| cid.to_string());
             report.note("record header", at(entry.start.into()), &expected, "other bytes");
             self.mark_bad(number, entry);
-        }
-        if let Some(beyond) = checked.beyond {
-            let expected = format!("at least {beyond} bytes, as its index says");
-            report.note("pack length", format!("`{path}`"), &expected, "fewer");
         }
         report.torn_bytes += checked.torn_bytes;
     }
@@ -139,6 +134,10 @@ impl Store {
             let pin = noted(report, self.read_pin(&path, &file))?;
             report.pins += u64::from(pin.flatten().is_some());
         }
+        for file in self.home.list(&self.home.leases())? {
+            let path = format!("{}/{file}", self.home.leases());
+            noted(report, self.read_lease(&path, &file))?;
+        }
         Ok(())
     }
 }
@@ -148,21 +147,8 @@ impl Store {
 struct Checked {
     found: Vec<Found>,
     missing: Vec<IndexEntry>,
-    /// How long the pack must be by its index, if it is shorter.
-    beyond: Option<u64>,
     torn_bytes: u64,
     has_bad_head: bool,
-}
-
-/// Whether good entries of the index name bytes after the end of the pack.
-fn indexed_beyond(home: &Home, number: u32, view: &View) -> Result<Option<u64>> {
-    let path = home.idx(number);
-    let Some(file) = home.try_open(&path, OpenMode::Read)? else { return Ok(None) };
-    let mut next = [0; super::format::ENTRY_LEN];
-    let place = view.pack.idx_len.max(FILE_HEAD_LEN as u64);
-    home.named("read", &path, file.read_at(&mut next, place))?;
-    let parsed = super::format::parse_entries(&next, number, view.pack.idx_end, u64::MAX);
-    Ok(parsed.entries.first().map(IndexEntry::end).filter(|end| *end > view.pack.len))
 }
 
 /// Puts a finding in the report; any other error goes on.

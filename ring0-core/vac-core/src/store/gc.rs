@@ -1,32 +1,39 @@
-//! Removing what nobody needs.
+//! Removing what nobody needs, while other processes read and write.
 //!
-//! Only alone: a collection holds `store/lock` exclusively, so no other process reads or writes
-//! through a lock meanwhile. Steps, each durable before the next begins:
+//! One collector at a time: it holds `store/collector`. What is live is computed after [`Store::begin_gc`];
+//! what others put in the meantime, or before and have named nowhere yet, is theirs by their
+//! [claims](super::claims). Steps, each durable before the next begins:
 //!
 //! ```text
-//! copy the live objects of packs that hold garbage to new packs, verified   -> sync
-//! remove those packs' indexes                                               -> sync the folder
-//! remove those packs                                                        -> sync the folder
-//! remove large objects and left-over temporary files                        -> sync the folders
+//! lock every pack that nobody writes to; make `sweep` odd; read the claims
+//! copy the live objects of packs that are mostly garbage to new packs, verified -> sync
+//! remove the index of all packs                                                 -> sync the folder
+//! remove those packs' indexes                                                   -> sync the folder
+//! remove those packs                                                            -> sync the folder
+//! remove large objects and left-over temporary files, if no other store is open -> sync the folders
 //! ```
 //!
-//! An index goes before its pack, so a new pack never finds an old one's index. A crash between
-//! any two steps leaves an object twice, never not at all. A pack with a live object that cannot
-//! be read is left alone, with its garbage, and reported: removing it would destroy evidence.
+//! Packs are locked before the claims are read: whoever wrote to one before has claimed it, and nobody can
+//! from then on. A pack that somebody claims is left as it is. An index goes before its pack, so a new pack
+//! never finds an old one's index; a number never comes again, so nobody takes a new pack for an old one. A
+//! crash between any two steps leaves an object twice, never not at all. A pack with a live object that
+//! cannot be read is left alone, with its garbage, and reported: removing it would destroy evidence.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 
 use crate::cid::Cid;
-use crate::fault::{Corrupt, Result, Usage};
-use crate::storage::{LockMode, OpenMode, StorageFile};
+use crate::fault::{AbortKind, Corrupt, Error, HostAbort, Result};
+use crate::storage::{Lock, LockMode, OpenMode, StorageFile};
 
 use super::Store;
 use super::catalog::View;
+use super::claims::{self, Sweep};
 use super::format::IndexEntry;
 use super::home::Home;
 use super::index::{Location, Standing};
 use super::read::{corrupt_packed, read_body};
+use super::runs;
 use super::state::{Added, State};
 use super::writer::Writer;
 
@@ -43,19 +50,24 @@ pub struct GcReport {
     pub packs_rewritten: u64,
     /// Packs that were removed, also those that were rewritten.
     pub packs_removed: u64,
+    /// Packs that were left as they are, because a store that is open wrote to them.
+    pub packs_in_use: u64,
+    /// Whether large objects were left as they are, because the store is open elsewhere too.
+    pub large_left: bool,
     /// Live objects that cannot be read. Their packs were left as they are.
     pub corrupt: Vec<Corrupt>,
 }
 
-/// A collection that has begun: no other process can open the store, and whatever this process
-/// puts meanwhile is kept. Dropping it ends it without removing anything.
+/// A collection that has begun: no other one can, and whatever anybody puts meanwhile is kept. Dropping it
+/// ends it without removing anything.
 pub struct Collection<'a> {
     store: &'a Store,
+    _alone: Box<dyn Lock>,
 }
 
 impl Store {
-    /// Removes every object that is neither in `live` nor pinned. Fails with `Busy` while another
-    /// process has the store open.
+    /// Removes every object that is neither in `live` nor pinned, leased, or claimed by another store that
+    /// is open. Fails with `Busy` while another collection runs.
     ///
     /// Only right if nothing was put since `live` was computed; otherwise use
     /// [`Store::begin_gc`], which keeps that.
@@ -63,75 +75,96 @@ impl Store {
         self.begin_gc()?.collect(live)
     }
 
-    /// Locks other processes out. Then compute what lives and call [`Collection::collect`].
+    /// Keeps other collections out. Then compute what lives and call [`Collection::collect`]. What was put
+    /// here before this is kept only if it turns out to live.
     pub fn begin_gc(&self) -> Result<Collection<'_>> {
-        let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        let _still = self.gate.write().unwrap_or_else(PoisonError::into_inner);
         self.commit_batch()?;
         let mut state = self.state();
         state.check_writable(&self.home)?;
-        if state.touched.is_some() {
-            return Err(Usage::new("a collection of this store is running already").into());
-        }
+        let alone = self.home.try_collector(LockMode::Exclusive)?;
+        let busy = || {
+            let message = format!("another collection of `{}` is running", self.home.show(&self.home.dir));
+            HostAbort::new(AbortKind::Busy, message).hint("try again when it ends")
+        };
+        let alone = alone.ok_or_else(busy)?;
         state.release_writer();
-        state.lock = None;
-        match self.home.lock(LockMode::Exclusive) {
-            Ok(lock) => state.lock = Some(lock),
-            Err(err) => {
-                // If this fails too, the next write tries again.
-                state.lock = self.home.lock(LockMode::Shared).ok();
-                state.catalog.forget(None);
-                return Err(err);
-            }
+        if let Some(claims) = &mut state.claims {
+            claims.reset(&self.home)?;
         }
-        // Another collector may have been quicker between the two locks.
-        state.catalog.forget(None);
-        state.touched = Some(BTreeSet::new());
-        drop(state);
-        Ok(Collection { store: self })
+        claims::forget_closed(&self.home)?;
+        state.is_collecting = true;
+        Ok(Collection { store: self, _alone: alone })
     }
 }
 
 impl Collection<'_> {
-    /// Removes every object that is not in `live`, not pinned, and not put since
-    /// [`Store::begin_gc`].
+    /// Removes every object that is not in `live`, not pinned, not leased, and not put since
+    /// [`Store::begin_gc`] or by another store that is open.
     pub fn collect(self, live: &BTreeSet<Cid>) -> Result<GcReport> {
         let store = self.store;
-        let _alone = store.gate.write().unwrap_or_else(PoisonError::into_inner);
+        let _still = store.gate.write().unwrap_or_else(PoisonError::into_inner);
         store.commit_batch()?;
         let mut live = live.clone();
         live.extend(store.pins()?.into_values());
+        live.extend(store.leases()?.into_values().map(|lease| lease.cid));
         let mut state = store.state();
         state.check_writable(&store.home)?;
-        live.extend(state.touched.iter().flatten());
         state.release_writer();
         state.catalog.forget(None);
         let mut report = GcReport::default();
-        let done = collect_packs(&store.home, &mut state, &live, &mut report);
+        let done = sweep_packs(&store.home, &mut state, &mut live, &mut report);
         // After a failure, copies in the buffer are nobody's loss: their originals are there.
         state.writer = None;
         state.catalog.forget(None);
         state.catalog.index.forget_bad();
         drop(state);
         done?;
-        collect_large(store, &live, &mut report)?;
-        collect_temps(&store.home)?;
+        collect_alone(store, &mut live, &mut report)?;
         Ok(report)
+    }
+
+    /// [`Self::collect`] at a time `now`, in the unit of the leases: those that end by then end first.
+    pub fn collect_at(self, live: &BTreeSet<Cid>, now: u64) -> Result<GcReport> {
+        self.store.end_leases(now)?;
+        self.collect(live)
     }
 }
 
 impl Drop for Collection<'_> {
     fn drop(&mut self) {
-        let mut state = self.store.state();
-        state.touched = None;
-        // The exclusive lock must go first. If others then are quicker, the next write tries again.
-        state.lock = None;
-        state.lock = self.store.home.lock(LockMode::Shared).ok();
+        self.store.state().is_collecting = false;
     }
+}
+
+/// What only a store that is open nowhere else can do without harm: who finds a large object here relies on
+/// its name, and who writes one on that of a temporary file.
+fn collect_alone(store: &Store, live: &mut BTreeSet<Cid>, report: &mut GcReport) -> Result<()> {
+    store.state().set_lock(None);
+    let lock = store.home.lock(LockMode::Exclusive);
+    let done = match lock {
+        Ok(lock) => {
+            store.state().set_lock(Some(lock));
+            remove_large(store, live, report)
+        }
+        Err(Error::Abort(abort)) if abort.kind == AbortKind::Busy => {
+            report.large_left = true;
+            Ok(())
+        }
+        Err(other) => Err(other),
+    };
+    // If this fails, the next write tries again.
+    let mut state = store.state();
+    state.set_lock(None);
+    state.set_lock(store.home.lock(LockMode::Shared).ok());
+    done
 }
 
 /// One pack and what becomes of it.
 struct Plan {
     number: u32,
+    /// Held until the pack is gone or the sweep ends.
+    _lock: Box<dyn Lock>,
     len: u64,
     file: Arc<dyn StorageFile>,
     kept: Vec<IndexEntry>,
@@ -143,23 +176,82 @@ struct Plan {
     unreadable: Option<Corrupt>,
 }
 
+impl Plan {
+    /// Whether the pack is to be rewritten: copying much to remove little is not worth it.
+    fn is_worth_it(&self, home: &Home) -> bool {
+        let kept: u64 = self.kept.iter().map(|entry| entry.end() - u64::from(entry.start)).sum();
+        self.has_garbage && (self.len < home.tuning.rewrite_max || kept < self.len / 2)
+    }
+}
+
 /// An object in a pack.
 type Copy = (Cid, u32, IndexEntry);
 
-fn collect_packs(home: &Home, state: &mut State, live: &BTreeSet<Cid>, report: &mut GcReport) -> Result<()> {
-    let (mut plans, mut copies) = read_packs(home)?;
+/// Locks, then looks at claims, then removes: see the beginning of this file.
+fn sweep_packs(
+    home: &Home,
+    state: &mut State,
+    live: &mut BTreeSet<Cid>,
+    report: &mut GcReport,
+) -> Result<()> {
+    let mut locks = lock_packs(home)?;
+    let _sweep = Sweep::begin(home)?;
+    let claimed = claims::read_all(home)?;
+    live.extend(claimed.objects);
+    locks.retain(|number, lock| lock.is_some() && !claimed.packs.contains(number));
+    let packs = home.pack_numbers(".pack")?;
+    report.packs_in_use = packs.iter().filter(|number| !locks.contains_key(number)).count() as u64;
+    for number in packs.iter().filter(|number| !locks.contains_key(number)) {
+        report.kept += count_objects(home, *number)?;
+    }
+    collect_packs(home, state, locks, live, report)
+}
+
+/// The locks of all packs, or `None` of those that somebody writes to.
+fn lock_packs(home: &Home) -> Result<BTreeMap<u32, Option<Box<dyn Lock>>>> {
+    let lock = |number: u32| {
+        let path = home.pack(number);
+        let lock = home.storage.try_lock(&path, LockMode::Exclusive);
+        Ok((number, home.named("lock", &path, lock)?))
+    };
+    home.pack_numbers(".pack")?.into_iter().map(lock).collect()
+}
+
+fn count_objects(home: &Home, number: u32) -> Result<u64> {
+    let Some(file) = home.try_open(&home.pack(number), OpenMode::Read)? else { return Ok(0) };
+    let view = View::read(home, number, &*file)?;
+    let indexed = view.indexed.iter().filter(|entry| entry.cid.is_some()).count();
+    Ok((indexed + view.scanned.iter().filter(|found| found.entry.cid.is_some()).count()) as u64)
+}
+
+fn collect_packs(
+    home: &Home,
+    state: &mut State,
+    locks: BTreeMap<u32, Option<Box<dyn Lock>>>,
+    live: &BTreeSet<Cid>,
+    report: &mut GcReport,
+) -> Result<()> {
+    let (mut plans, mut copies) = read_packs(home, locks)?;
     copies.sort_unstable_by_key(|(cid, pack, entry)| (*cid, *pack, entry.start));
     for same in copies.chunk_by(|(a, ..), (b, ..)| a == b) {
         plan_object(home, &mut plans, live, same, report)?;
     }
-    for plan in plans.values_mut().filter(|plan| plan.has_garbage && plan.unreadable.is_none()) {
+    for plan in plans.values_mut().filter(|plan| plan.is_worth_it(home) && plan.unreadable.is_none()) {
         plan.unreadable = find_unreadable(home, plan)?;
     }
     let (doomed, stuck): (Vec<Plan>, Vec<Plan>) =
-        plans.into_values().filter(|plan| plan.has_garbage).partition(|plan| plan.unreadable.is_none());
+        plans.into_values().filter(|plan| plan.is_worth_it(home)).partition(|plan| plan.unreadable.is_none());
     report.corrupt.extend(stuck.into_iter().filter_map(|plan| plan.unreadable));
     let copied_bytes = copy_kept(home, state, &doomed)?;
-    remove_packs(home, &doomed)?;
+    if !doomed.is_empty() {
+        let index = runs::remove_all(home)?;
+        let _index = index.ok_or_else(|| {
+            let message = format!("another process is writing the index of `{}`", home.show(&home.dir));
+            HostAbort::new(AbortKind::Busy, message).hint("try again")
+        })?;
+        outlast(home, state, &doomed)?;
+        remove_packs(home, &doomed)?;
+    }
     report.removed += doomed.iter().map(|plan| plan.removed).sum::<u64>();
     report.packs_removed += doomed.len() as u64;
     report.packs_rewritten += doomed.iter().filter(|plan| !plan.kept.is_empty()).count() as u64;
@@ -167,11 +259,15 @@ fn collect_packs(home: &Home, state: &mut State, live: &BTreeSet<Cid>, report: &
     Ok(())
 }
 
-/// Every pack, with nothing kept yet, and every object in them.
-fn read_packs(home: &Home) -> Result<(BTreeMap<u32, Plan>, Vec<Copy>)> {
+/// Every locked pack, with nothing kept yet, and every object in them.
+fn read_packs(
+    home: &Home,
+    locks: BTreeMap<u32, Option<Box<dyn Lock>>>,
+) -> Result<(BTreeMap<u32, Plan>, Vec<Copy>)> {
     let mut plans = BTreeMap::new();
     let mut copies = Vec::new();
-    for number in home.pack_numbers(".pack")? {
+    for (number, lock) in locks {
+        let Some(lock) = lock else { continue };
         let path = home.pack(number);
         let Some(file) = home.try_open(&path, OpenMode::Read)? else { continue };
         let view = View::read(home, number, &*file)?;
@@ -190,7 +286,8 @@ fn read_packs(home: &Home) -> Result<(BTreeMap<u32, Plan>, Vec<Copy>)> {
         });
         let has_garbage = hole.is_some() || view.pack.len > view.pack.idx_end.max(view.pack.seen_end);
         let (len, file) = (view.pack.len, Arc::from(file));
-        let plan = Plan { number, len, file, kept: Vec::new(), removed: 0, has_garbage, unreadable };
+        let kept = Vec::new();
+        let plan = Plan { number, _lock: lock, len, file, kept, removed: 0, has_garbage, unreadable };
         plans.insert(number, plan);
     }
     Ok((plans, copies))
@@ -290,6 +387,16 @@ fn finish_pack(home: &Home, state: &mut State) -> Result<u64> {
     Ok(len)
 }
 
+/// Makes sure that a pack has a higher number than all that go, so that no number comes again.
+fn outlast(home: &Home, state: &mut State, doomed: &[Plan]) -> Result<()> {
+    let highest = home.pack_numbers(".pack")?.last().copied();
+    if doomed.iter().any(|plan| Some(plan.number) == highest) {
+        Writer::create(home, &mut state.catalog)?.release(&mut state.catalog);
+        home.sync_dir(&home.packs())?;
+    }
+    Ok(())
+}
+
 /// Removes packs, each index durably before its pack, and indexes without a pack.
 fn remove_packs(home: &Home, doomed: &[Plan]) -> Result<()> {
     let packs = home.pack_numbers(".pack")?;
@@ -307,6 +414,13 @@ fn remove_packs(home: &Home, doomed: &[Plan]) -> Result<()> {
         home.remove(&home.pack(plan.number))?;
     }
     home.sync_dir(&home.packs())
+}
+
+/// Who came and went since the claims were read may have found a large object here.
+fn remove_large(store: &Store, live: &mut BTreeSet<Cid>, report: &mut GcReport) -> Result<()> {
+    live.extend(claims::read_all(&store.home)?.objects);
+    collect_large(store, live, report)?;
+    collect_temps(&store.home)
 }
 
 fn collect_large(store: &Store, live: &BTreeSet<Cid>, report: &mut GcReport) -> Result<()> {

@@ -2,11 +2,18 @@
 //! name the path.
 //!
 //! ```text
-//! store/lock                    held shared by every writer, alone by a collector
+//! store/lock                    held shared by every writer; alone by a collector while it removes large objects
+//! store/collector               held alone by a collector
+//! store/sweep                   a number, odd while a collector removes packed objects
+//! store/claims/00000001.claims  what an open store holds on to; nothing once it is closed
 //! store/packs/00000001.pack     small objects, one after the other; the truth
 //! store/packs/00000001.idx      where they are; can be rebuilt
 //! store/large/ab/<cid>          a large object; `ab` is the first byte of its digest
 //! store/pins/<cid of the name>  a named root
+//! store/index/list              which runs there are; can be lost
+//! store/index/00000001.run      where packed objects are, of all packs, sorted; can be rebuilt
+//! store/scrub                   where the last scrub stopped; can be lost
+//! store/leases/<cid of the name> a root that ends at a moment
 //! store/tmp/<number>            being written
 //! ```
 
@@ -17,7 +24,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::cid::Cid;
 use crate::fault::{AbortKind, HostAbort, Result};
-use crate::limits::{STORE_BUFFER_BYTES, STORE_LARGE_MIN_BYTES, STORE_PACK_MAX_BYTES};
+use crate::limits::{
+    STORE_BUFFER_BYTES, STORE_INDEX_TABLE_ENTRIES, STORE_LARGE_MIN_BYTES, STORE_PACK_MAX_BYTES,
+    STORE_PENDING_ENTRIES, STORE_REWRITE_MAX_BYTES,
+};
 use crate::storage::{Lock, LockMode, OpenMode, Storage, StorageFile};
 
 /// Sizes that tests make small.
@@ -26,11 +36,22 @@ pub(super) struct Tuning {
     pub(super) large_min: usize,
     pub(super) pack_max: u64,
     pub(super) buffer: usize,
+    pub(super) table_max: usize,
+    pub(super) pending_max: usize,
+    /// A pack with garbage that is shorter than this is always rewritten, a longer one if half of it is garbage.
+    pub(super) rewrite_max: u64,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { large_min: STORE_LARGE_MIN_BYTES, pack_max: STORE_PACK_MAX_BYTES, buffer: STORE_BUFFER_BYTES }
+        Self {
+            large_min: STORE_LARGE_MIN_BYTES,
+            pack_max: STORE_PACK_MAX_BYTES,
+            buffer: STORE_BUFFER_BYTES,
+            table_max: STORE_INDEX_TABLE_ENTRIES,
+            pending_max: STORE_PENDING_ENTRIES,
+            rewrite_max: STORE_REWRITE_MAX_BYTES,
+        }
     }
 }
 
@@ -66,6 +87,52 @@ impl Home {
 
     pub(super) fn idx(&self, number: u32) -> String {
         format!("{}/packs/{number:08}.idx", self.dir)
+    }
+
+    pub(super) fn sweep(&self) -> String {
+        format!("{}/sweep", self.dir)
+    }
+
+    pub(super) fn scrub(&self) -> String {
+        format!("{}/scrub", self.dir)
+    }
+
+    pub(super) fn claims_dir(&self) -> String {
+        format!("{}/claims", self.dir)
+    }
+
+    pub(super) fn claims(&self, number: u32) -> String {
+        format!("{}/claims/{number:08}.claims", self.dir)
+    }
+
+    pub(super) fn claims_numbers(&self) -> Result<Vec<u32>> {
+        self.numbers(&self.claims_dir(), ".claims")
+    }
+
+    /// Takes `store/collector`, unless somebody excludes it.
+    pub(super) fn try_collector(&self, mode: LockMode) -> Result<Option<Box<dyn Lock>>> {
+        let path = format!("{}/collector", self.dir);
+        self.named("lock", &path, self.storage.try_lock(&path, mode))
+    }
+
+    pub(super) fn leases(&self) -> String {
+        format!("{}/leases", self.dir)
+    }
+
+    pub(super) fn index(&self) -> String {
+        format!("{}/index", self.dir)
+    }
+
+    pub(super) fn index_lock(&self) -> String {
+        format!("{}/index/lock", self.dir)
+    }
+
+    pub(super) fn index_list(&self) -> String {
+        format!("{}/index/list", self.dir)
+    }
+
+    pub(super) fn run(&self, number: u32) -> String {
+        format!("{}/index/{number:08}.run", self.dir)
     }
 
     pub(super) fn large_dir(&self) -> String {
@@ -117,12 +184,21 @@ impl Home {
 
     /// The numbers of the files in `packs/` that end in `suffix`, sorted.
     pub(super) fn pack_numbers(&self, suffix: &str) -> Result<Vec<u32>> {
+        self.numbers(&self.packs(), suffix)
+    }
+
+    /// The numbers of the files of runs, sorted.
+    pub(super) fn run_numbers(&self) -> Result<Vec<u32>> {
+        self.numbers(&self.index(), ".run")
+    }
+
+    fn numbers(&self, dir: &str, suffix: &str) -> Result<Vec<u32>> {
         let number = |name: &String| {
             let digits = name.strip_suffix(suffix)?;
             let plain = digits.len() == 8 && digits.bytes().all(|b| b.is_ascii_digit());
             if plain { digits.parse().ok() } else { None }
         };
-        Ok(self.list(&self.packs())?.iter().filter_map(number).collect())
+        Ok(self.list(dir)?.iter().filter_map(number).collect())
     }
 
     /// Makes sure the folder at `path` exists and outlives a power cut.

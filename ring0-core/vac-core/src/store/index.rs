@@ -1,16 +1,20 @@
-//! Where each packed object is, in memory.
+//! Where each packed object is: a table in memory of what is new, and [runs](super::runs) on disk.
 //!
 //! Not the truth: it is read from the packs' index files and from the packs, and can be dropped
-//! at any time. Invariant: an object has one location here even if several packs hold it.
+//! at any time. Invariants: an object has one location in the table even if several packs hold it; a run
+//! is believed only where its packs are there and long enough.
 
 #![expect(clippy::disallowed_types, reason = "its order is never observed: `sorted` sorts")]
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use crate::cid::Cid;
 
+use super::catalog::Pack;
 use super::format::{IndexEntry, RECORD_HEAD_LEN};
+use super::run::{Damaged, Entry};
+use super::runs::Runs;
 
 /// How sure it is that an object outlives a power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,51 +47,78 @@ impl Location {
     }
 }
 
-/// The map.
-#[derive(Debug, Default)]
+impl From<Entry> for Location {
+    /// Runs name nothing that was not synced.
+    fn from(entry: Entry) -> Self {
+        Self { pack: entry.pack, start: entry.start, len: entry.len, standing: Standing::Durable }
+    }
+}
+
+/// The table and the runs.
+#[derive(Default)]
 pub(super) struct Index {
     // Fixed keys instead of random ones: what a store does must not differ between runs.
-    map: HashMap<Cid, Location, BuildHasherDefault<DefaultHasher>>,
+    table: HashMap<Cid, Location, BuildHasherDefault<DefaultHasher>>,
+    pub(super) runs: Runs,
     /// Places whose bytes were read and did not match. Outlives [`Index::forget_all_but`], so that
     /// reading everything again does not lose what was found out.
     bad: BTreeSet<(u32, u32)>,
 }
 
 impl Index {
-    pub(super) fn get(&self, cid: &Cid) -> Option<Location> {
-        self.map.get(cid).copied()
+    /// Where `cid` is, given which packs there are.
+    pub(super) fn get(&self, cid: &Cid, packs: &BTreeMap<u32, Pack>) -> Result<Option<Location>, Damaged> {
+        let new = self.table.get(cid).copied();
+        if new.is_some_and(|at| self.is_settled(&at)) {
+            return Ok(new);
+        }
+        let is_there = |entry: &Entry| {
+            let end = Location::from(*entry).body() + u64::from(entry.len);
+            packs.get(&entry.pack).is_some_and(|pack| end <= pack.len)
+        };
+        let is_good = |entry: &Entry| is_there(entry) && !self.bad.contains(&(entry.pack, entry.start));
+        let old = self.runs.find(cid, is_good)?.filter(is_there).map(Location::from);
+        Ok(match (new, old) {
+            (Some(new), Some(old)) if self.is_settled(&old) || !self.is_better(&new, &old) => Some(old),
+            (new, old) => new.or(old),
+        })
     }
 
-    /// Whether `cid` need not be written again.
-    pub(super) fn is_settled(&self, cid: &Cid) -> bool {
-        let is_whole = |at: Location| at.standing != Standing::Unsure && !self.bad.contains(&at.place());
-        self.get(cid).is_some_and(is_whole)
+    /// Whether what is at `location` need not be written again.
+    pub(super) fn is_settled(&self, location: &Location) -> bool {
+        location.standing != Standing::Unsure && !self.bad.contains(&location.place())
     }
 
-    pub(super) fn reserve(&mut self, more: usize) {
-        self.map.reserve(more);
+    /// A place that is not known to be bad wins, then the better standing, then the later one.
+    fn is_better(&self, new: &Location, old: &Location) -> bool {
+        let (was_bad, is_bad) = (self.bad.contains(&old.place()), self.bad.contains(&new.place()));
+        let is_no_worse = was_bad == is_bad && old.standing <= new.standing;
+        (was_bad && !is_bad) || is_no_worse
     }
 
-    /// Learns a location. A place that is not known to be bad wins, then the better standing,
-    /// then the later one.
+    /// Objects in memory.
+    pub(super) fn table_len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Learns a location.
     pub(super) fn insert(&mut self, pack: u32, entry: &IndexEntry, standing: Standing) {
         let Some(cid) = entry.cid else { return };
         let new = Location { pack, start: entry.start, len: entry.len, standing };
-        let old = self.map.entry(cid).or_insert(new);
-        if old.place() == new.place() {
-            old.standing = old.standing.max(standing);
-            return;
-        }
-        let (was_bad, is_bad) = (self.bad.contains(&old.place()), self.bad.contains(&new.place()));
-        let is_no_worse = was_bad == is_bad && old.standing <= standing;
-        if (was_bad && !is_bad) || is_no_worse {
-            *old = new;
+        match self.table.get(&cid).copied() {
+            Some(old) if old.place() == new.place() => {
+                self.table.insert(cid, Location { standing: old.standing.max(standing), ..old });
+            }
+            // What is written here again is about to be removed elsewhere, or bad there.
+            Some(old) if old.standing == Standing::Mine && self.is_settled(&old) => {}
+            Some(old) if !self.is_better(&new, &old) => {}
+            _ => _ = self.table.insert(cid, new),
         }
     }
 
     /// `cid` is now read from `location`.
     pub(super) fn repoint(&mut self, cid: Cid, location: Location) {
-        self.map.insert(cid, location);
+        self.table.insert(cid, location);
     }
 
     /// Remembers that the bytes at `place` do not match.
@@ -100,23 +131,47 @@ impl Index {
         self.bad.clear();
     }
 
-    /// Forgets what a failed write may have lost.
-    pub(super) fn forget_mine(&mut self) {
-        self.map.retain(|_, location| location.standing != Standing::Mine);
-    }
-
-    /// Forgets all but the objects of `pack`.
+    /// Forgets all but what is new of `pack`.
     pub(super) fn forget_all_but(&mut self, pack: Option<u32>) {
         match pack {
-            Some(pack) => self.map.retain(|_, location| location.pack == pack),
-            None => self.map.clear(),
+            Some(pack) => self.table.retain(|_, location| location.pack == pack),
+            None => self.table.clear(),
+        }
+        self.runs = Runs::default();
+    }
+
+    /// What of the table may go to a run, in its order: what is durable, and what `is_covered` says the index
+    /// file of its pack names too.
+    pub(super) fn settled(&self, is_covered: impl Fn(&Location) -> bool) -> Vec<Entry> {
+        let settled = self.table.iter().filter(|(_, at)| at.standing == Standing::Durable && is_covered(at));
+        let entry =
+            |(cid, at): (&Cid, &Location)| Entry { cid: *cid, pack: at.pack, start: at.start, len: at.len };
+        let mut entries: Vec<Entry> = settled.map(entry).collect();
+        entries.sort_unstable_by_key(Entry::key);
+        entries
+    }
+
+    /// The `written` entries are in `runs` now.
+    pub(super) fn install(&mut self, runs: Runs, written: &[Entry]) {
+        self.runs = runs;
+        for entry in written {
+            if self.table.get(&entry.cid) == Some(&Location::from(*entry)) {
+                self.table.remove(&entry.cid);
+            }
         }
     }
 
     /// Every object with its length, sorted.
-    pub(super) fn sorted(&self) -> Vec<(Cid, u64)> {
-        let mut all: Vec<_> = self.map.iter().map(|(cid, at)| (*cid, u64::from(at.len))).collect();
+    pub(super) fn sorted(&self, packs: &BTreeMap<u32, Pack>) -> Result<Vec<(Cid, u64)>, Damaged> {
+        let mut all: Vec<_> = self.table.iter().map(|(cid, at)| (*cid, u64::from(at.len))).collect();
+        self.runs.each(|entry| {
+            let end = Location::from(entry).body() + u64::from(entry.len);
+            if packs.get(&entry.pack).is_some_and(|pack| end <= pack.len) {
+                all.push((entry.cid, entry.len.into()));
+            }
+        })?;
         all.sort_unstable();
-        all
+        all.dedup_by_key(|(cid, _)| *cid);
+        Ok(all)
     }
 }

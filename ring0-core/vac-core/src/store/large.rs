@@ -95,7 +95,7 @@ impl Store {
     fn is_large_settled(&self, cid: &Cid, len: u64) -> Result<bool> {
         {
             let mut state = self.state();
-            state.touch(*cid);
+            state.claim(&self.home, cid)?;
             if state.bad_large.contains(cid) {
                 return Ok(false);
             }

@@ -13,6 +13,7 @@
 //! - After a sync failed, this value writes nothing more; reading goes on.
 //! - Bytes on disk never cause a panic: what fails a check is [`Corrupt`](crate::fault::Corrupt).
 //! - Opening reads no pack; they are read when the first object is asked for.
+//! - Memory does not grow with the objects of a store that is written to: where they are is on disk.
 //!
 //! Locks are taken in this order: `gate`, `commit`, `state`. No sync happens under `state`, so a
 //! reader never waits for the disk of a writer.
@@ -24,23 +25,29 @@ use crate::fault::Result;
 use crate::storage::{LockMode, Storage};
 
 mod catalog;
+mod claims;
 mod format;
 mod fsck;
 mod gc;
 mod home;
 mod index;
 mod large;
+mod lost;
 mod pins;
 mod read;
+mod run;
+mod runs;
 mod scan;
+mod scrub;
 mod state;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-pub use format::{IndexEntry, ParsedIndex, parse_index};
+pub use format::{IndexEntry, Lease, ParsedIndex, parse_index};
 pub use fsck::FsckReport;
 pub use gc::{Collection, GcReport};
+pub use scrub::{ScrubReport, Source};
 
 use home::{Home, Tuning};
 use state::{Added, State};
@@ -57,7 +64,7 @@ pub struct Store {
 
 impl Store {
     /// Opens the store in the folder `dir` and makes it if there is none. Fails with `Busy` while
-    /// another process collects garbage in it.
+    /// another process removes large objects from it.
     pub fn open(storage: Arc<dyn Storage>, dir: &str) -> Result<Self> {
         Self::open_tuned(storage, dir, Tuning::default())
     }
@@ -65,7 +72,7 @@ impl Store {
     fn open_tuned(storage: Arc<dyn Storage>, dir: &str, tuning: Tuning) -> Result<Self> {
         let store = Self::new(Home::new(storage, dir, tuning), State::default());
         let lock = store.home.lock(LockMode::Shared)?;
-        store.state().lock = Some(lock);
+        store.state().set_lock(Some(lock));
         Ok(store)
     }
 
@@ -103,7 +110,9 @@ impl Store {
             self.commit_batch()?;
             self.state().retire_writer(&self.home);
         }
-        Ok(())
+        // What waits for a commit is in memory; a caller that makes none must not fill it.
+        let wants_commit = self.state().wants_commit(&self.home);
+        if wants_commit { self.commit_batch() } else { Ok(()) }
     }
 
     /// Makes all that was put before durable. Does nothing if nothing is new.
@@ -116,7 +125,16 @@ impl Store {
         let _one = self.commit.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(batch) = self.state().begin_commit(&self.home)? else { return Ok(()) };
         let synced = batch.sync(&self.home);
-        self.state().end_commit(&self.home, &batch, synced)
+        let pending = {
+            let mut state = self.state();
+            state.end_commit(&self.home, &batch, synced)?;
+            state.catalog.begin_publish(&self.home)
+        };
+        if let Some(pending) = pending {
+            let published = pending.publish(&self.home);
+            self.state().end_publish(&self.home, &pending, published);
+        }
+        Ok(())
     }
 
     /// Every object with its length in bytes, sorted by CID. Nothing is verified.
@@ -124,7 +142,8 @@ impl Store {
         let mut all = {
             let mut state = self.state();
             state.refresh(&self.home)?;
-            state.catalog.index.sorted()
+            let own = state.own();
+            state.catalog.sorted(&self.home, own)?
         };
         all.extend(self.list_large()?);
         all.sort_unstable();

@@ -1,4 +1,4 @@
-//! Pins: named roots that a collection keeps.
+//! Pins: named roots that a collection keeps; and leases, which it keeps until a moment that they name.
 //!
 //! One small file each, so processes can pin at once. A pin keeps the object it names and nothing
 //! that the object links to: the store does not look inside objects. Whoever collects adds those.
@@ -11,39 +11,63 @@ use crate::limits::STORE_PIN_NAME_MAX_BYTES;
 use crate::storage::read_file;
 
 use super::Store;
-use super::format::{FILE_HEAD_LEN, decode_pin, encode_pin};
+use super::format::{FILE_HEAD_LEN, Lease, decode_lease, decode_pin, encode_lease, encode_pin};
 
-const PIN_MAX_BYTES: usize = FILE_HEAD_LEN + CID_LEN + STORE_PIN_NAME_MAX_BYTES;
+/// The longest pin or lease.
+const ROOT_MAX_BYTES: usize = FILE_HEAD_LEN + 8 + CID_LEN + STORE_PIN_NAME_MAX_BYTES;
 
 impl Store {
     /// Keeps `cid` under `name`, durably, instead of what had that name. All that was put before is
     /// committed first, so a pin never outlives its object in a power cut.
     pub fn pin(&self, name: &str, cid: &Cid) -> Result<()> {
-        let path = self.pin_path(name)?;
+        self.publish_root(&self.home.pins(), name, &encode_pin(name, cid))
+    }
+
+    /// Ends the pin `name`, durably. `false` if there was none.
+    pub fn unpin(&self, name: &str) -> Result<bool> {
+        self.remove_root(&self.home.pins(), name)
+    }
+
+    /// [`Self::pin`] until a collection that is told that it is `lease.ends` or later.
+    pub fn lease(&self, name: &str, lease: &Lease) -> Result<()> {
+        self.publish_root(&self.home.leases(), name, &encode_lease(name, lease))
+    }
+
+    /// Ends the lease `name`, durably. `false` if there was none.
+    pub fn end_lease(&self, name: &str) -> Result<bool> {
+        self.remove_root(&self.home.leases(), name)
+    }
+
+    /// Ends all leases that end at `now` or before.
+    pub(super) fn end_leases(&self, now: u64) -> Result<()> {
+        let mut over = self.leases()?.into_iter().filter(|(_, lease)| lease.ends <= now);
+        over.try_for_each(|(name, _)| self.end_lease(&name).map(drop))
+    }
+
+    fn publish_root(&self, dir: &str, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = root_path(dir, name)?;
         let _open = self.gate();
         self.commit_batch()?;
         self.state().check_writable(&self.home)?;
-        self.home.make_dir(&self.home.pins())?;
+        self.home.make_dir(dir)?;
         let temp = self.home.temp()?;
-        let bytes = encode_pin(name, cid);
-        self.home.named("write", &temp.path, temp.file.write_at(&bytes, 0))?;
+        self.home.named("write", &temp.path, temp.file.write_at(bytes, 0))?;
         let synced = self.home.named("sync", &temp.path, temp.file.sync_data());
-        let kept = synced.and_then(|()| self.home.publish(&temp, &self.home.pins(), &path));
+        let kept = synced.and_then(|()| self.home.publish(&temp, dir, &path));
         if let Err(why) = &kept {
             self.state().poison(why);
         }
         kept
     }
 
-    /// Ends the pin `name`, durably. `false` if there was none.
-    pub fn unpin(&self, name: &str) -> Result<bool> {
-        let path = self.pin_path(name)?;
+    fn remove_root(&self, dir: &str, name: &str) -> Result<bool> {
+        let path = root_path(dir, name)?;
         let _open = self.gate();
         self.state().check_writable(&self.home)?;
         let was = self.home.try_open(&path, crate::storage::OpenMode::Read)?.is_some();
         if was {
             self.home.remove(&path)?;
-            self.home.sync_dir(&self.home.pins())?;
+            self.home.sync_dir(dir)?;
         }
         Ok(was)
     }
@@ -61,31 +85,57 @@ impl Store {
         Ok(pins)
     }
 
+    /// Every lease, also those that ended and were not collected yet. One that cannot be read is an error.
+    pub fn leases(&self) -> Result<BTreeMap<String, Lease>> {
+        let mut leases = BTreeMap::new();
+        for file in self.home.list(&self.home.leases())? {
+            let path = format!("{}/{file}", self.home.leases());
+            if let Some((name, lease)) = self.read_lease(&path, &file)? {
+                leases.insert(name, lease);
+            }
+        }
+        Ok(leases)
+    }
+
     /// The pin in one file, or `None` if it was removed meanwhile.
     pub(super) fn read_pin(&self, path: &str, file: &str) -> Result<Option<(String, Cid)>> {
-        let bytes = match read_file(&*self.home.storage, path, PIN_MAX_BYTES as u64) {
+        self.read_root("pin", path, file, decode_pin)
+    }
+
+    pub(super) fn read_lease(&self, path: &str, file: &str) -> Result<Option<(String, Lease)>> {
+        self.read_root("lease", path, file, decode_lease)
+    }
+
+    fn read_root<T>(
+        &self,
+        what: &'static str,
+        path: &str,
+        file: &str,
+        decode: impl Fn(&[u8]) -> Option<(String, T)>,
+    ) -> Result<Option<(String, T)>> {
+        let bytes = match read_file(&*self.home.storage, path, ROOT_MAX_BYTES as u64) {
             Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             read => self.home.named("read", path, read)?,
         };
         let place = || format!("`{}`", self.home.show(path));
-        let Some((name, cid)) = decode_pin(&bytes) else {
-            return Err(Corrupt::new("pin", place(), "a pin with its checksum", "other bytes").into());
+        let Some((name, root)) = decode(&bytes) else {
+            return Err(Corrupt::new(what, place(), "one with its checksum", "other bytes").into());
         };
         let expected = pin_file(&name);
         if expected != file {
-            return Err(Corrupt::new("pin", place(), expected, file).into());
+            return Err(Corrupt::new(what, place(), expected, file).into());
         }
-        Ok(Some((name, cid)))
+        Ok(Some((name, root)))
     }
+}
 
-    fn pin_path(&self, name: &str) -> Result<String> {
-        if name.is_empty() || name.len() > STORE_PIN_NAME_MAX_BYTES {
-            let message = format!("the pin name `{}` is empty or too long", quote(name));
-            let hint = format!("use 1 to {STORE_PIN_NAME_MAX_BYTES} bytes");
-            return Err(Usage::new(message).hint(hint).into());
-        }
-        Ok(format!("{}/{}", self.home.pins(), pin_file(name)))
+fn root_path(dir: &str, name: &str) -> Result<String> {
+    if name.is_empty() || name.len() > STORE_PIN_NAME_MAX_BYTES {
+        let message = format!("the pin name `{}` is empty or too long", quote(name));
+        let hint = format!("use 1 to {STORE_PIN_NAME_MAX_BYTES} bytes");
+        return Err(Usage::new(message).hint(hint).into());
     }
+    Ok(format!("{dir}/{}", pin_file(name)))
 }
 
 /// A name may hold any character, a file name may not: so the file is named by a hash.

@@ -12,9 +12,11 @@ use crate::cid::Cid;
 use crate::fault::{AbortKind, Error, HostAbort, Result, Usage};
 use crate::storage::{Lock, LockMode, StorageFile};
 
-use super::catalog::Catalog;
+use super::catalog::{Catalog, Pending};
+use super::claims::Claims;
 use super::home::Home;
 use super::index::{Location, Standing};
+use super::runs::Published;
 use super::writer::{Batch, Writer};
 
 /// Whether an object found a place.
@@ -43,8 +45,12 @@ pub(super) struct State {
     pub(super) poison: Option<String>,
     /// Large objects whose bytes were read and did not match.
     pub(super) bad_large: BTreeSet<Cid>,
-    /// Objects that were put since a collection began, while it does.
-    pub(super) touched: Option<BTreeSet<Cid>>,
+    /// What a collection must leave to this store. None before the first write.
+    pub(super) claims: Option<Claims>,
+    /// Whether this store collects: then what it puts goes to new packs, for old ones are what it collects.
+    pub(super) is_collecting: bool,
+    /// The sweep after which the catalog was read.
+    pub(super) sweep: u64,
 }
 
 impl State {
@@ -78,9 +84,25 @@ impl State {
             return Err(Usage::new(message).into());
         }
         if self.lock.is_none() {
-            self.lock = Some(home.lock(LockMode::Shared)?);
+            self.set_lock(Some(home.lock(LockMode::Shared)?));
+        }
+        if self.claims.is_none() {
+            let claims = Claims::acquire(home)?;
+            self.sweep = claims.sweep(home)?;
+            self.claims = Some(claims);
+            // Before that, a collector may have removed what is remembered.
+            let own = self.own();
+            self.catalog.forget(own);
         }
         Ok(())
+    }
+
+    /// Has `store/lock` or loses it.
+    pub(super) fn set_lock(&mut self, lock: Option<Box<dyn Lock>>) {
+        // The old one must go first, for the new one may exclude it.
+        self.lock = None;
+        self.lock = lock;
+        self.catalog.may_publish = self.lock.is_some() && self.poison.is_none();
     }
 
     pub(super) fn check_poison(&self, home: &Home) -> Result<()> {
@@ -94,34 +116,75 @@ impl State {
     /// Ends all writing. The first reason is kept.
     pub(super) fn poison(&mut self, why: &Error) {
         self.poison.get_or_insert_with(|| why.to_string());
-        self.catalog.index.forget_mine();
-        if let Some(writer) = self.writer.take() {
-            self.catalog.packs.remove(&writer.number);
-        }
+        self.catalog.may_publish = false;
+        self.writer = None;
+        self.catalog.forget(None);
     }
 
-    pub(super) fn touch(&mut self, cid: Cid) {
-        if let Some(touched) = &mut self.touched {
-            touched.insert(cid);
-        }
+    /// Keeps an object that is here from a collection, for as long as this store is open.
+    pub(super) fn claim(&mut self, home: &Home, cid: &Cid) -> Result<()> {
+        self.claims.as_mut().map_or(Ok(()), |claims| claims.object(home, cid))
     }
 
     /// Adds a small object, unless it is there and whole.
     pub(super) fn add(&mut self, home: &Home, cid: Cid, bytes: &[u8]) -> Result<Added> {
         self.check_writable(home)?;
-        self.touch(cid);
         self.load(home)?;
-        if self.catalog.index.is_settled(&cid) {
+        if self.keep(home, &cid)? {
             return Ok(Added::Done);
         }
         if self.writer.is_none() {
-            self.writer = Some(Writer::acquire(home, &mut self.catalog)?);
+            let writer = match self.is_collecting {
+                true => Writer::create(home, &mut self.catalog)?,
+                false => Writer::acquire(home, &mut self.catalog)?,
+            };
+            if let Some(claims) = &mut self.claims {
+                claims.pack(home, writer.number)?;
+            }
+            self.writer = Some(writer);
             // Taking over a pack may have settled the very object.
-            if self.catalog.index.is_settled(&cid) {
+            if self.keep(home, &cid)? {
                 return Ok(Added::Done);
             }
         }
         self.push(home, cid, bytes)
+    }
+
+    /// Whether `cid` need not be written again; then it is kept for this store.
+    fn keep(&mut self, home: &Home, cid: &Cid) -> Result<bool> {
+        loop {
+            let Some(at) = self.get(home, cid)?.filter(|at| self.catalog.index.is_settled(at)) else {
+                return Ok(false);
+            };
+            let Some(claims) =
+                self.claims.as_mut().filter(|_| self.writer.as_ref().map(|w| w.number) != Some(at.pack))
+            else {
+                return Ok(true);
+            };
+            // In this order: see `claims`.
+            claims.object(home, cid)?;
+            let sweep = claims.sweep(home)?;
+            let is_running = sweep % 2 == 1 && home.try_collector(LockMode::Shared)?.is_none();
+            if is_running {
+                return Ok(false);
+            }
+            if sweep == self.sweep {
+                return Ok(true);
+            }
+            // What is remembered may be gone.
+            self.sweep = sweep;
+            self.reload(home)?;
+        }
+    }
+
+    fn get(&mut self, home: &Home, cid: &Cid) -> Result<Option<Location>> {
+        let own = self.own();
+        self.catalog.get(home, own, cid)
+    }
+
+    /// Whether so much waits for a commit that the store makes one itself.
+    pub(super) fn wants_commit(&self, home: &Home) -> bool {
+        self.writer.as_ref().is_some_and(|writer| writer.pending_len() >= home.tuning.pending_max)
     }
 
     /// Adds a small object to the writer's pack.
@@ -135,7 +198,14 @@ impl State {
         }
         if let Some(writer) = &mut self.writer {
             let entry = writer.push(cid, bytes);
-            self.catalog.index.insert(writer.number, &entry, Standing::Mine);
+            let at = Location {
+                pack: writer.number,
+                start: entry.start,
+                len: entry.len,
+                standing: Standing::Mine,
+            };
+            // Also when there is another place, which a collection is about to remove.
+            self.catalog.index.repoint(cid, at);
         }
         Ok(Added::Done)
     }
@@ -177,6 +247,14 @@ impl State {
         Ok(())
     }
 
+    /// Notes how an addition to the index on disk ended, after the commit that it follows succeeded.
+    pub(super) fn end_publish(&mut self, home: &Home, pending: &Pending, published: Result<Published>) {
+        let own = self.own();
+        if let Err(why) = self.catalog.end_publish(home, own, pending, published) {
+            self.poison(&why);
+        }
+    }
+
     /// Gives a full pack back after its last commit.
     pub(super) fn retire_writer(&mut self, home: &Home) {
         if self.writer.as_ref().is_some_and(|writer| writer.is_full(home) && !writer.has_pending()) {
@@ -195,7 +273,7 @@ impl State {
 
     /// Where `cid` is among the packs, as far as is known.
     pub(super) fn locate(&mut self, home: &Home, cid: &Cid) -> Result<Option<Source>> {
-        let Some(location) = self.catalog.index.get(cid) else { return Ok(None) };
+        let Some(location) = self.get(home, cid)? else { return Ok(None) };
         let own = self.writer.as_ref().filter(|writer| writer.number == location.pack);
         if let Some(bytes) = own.and_then(|writer| writer.buffered(&location)) {
             return Ok(Some(Source::Buffer(bytes.to_vec(), location)));
@@ -205,7 +283,7 @@ impl State {
         }
         // A collector in another process moved it.
         self.reload(home)?;
-        let Some(location) = self.catalog.index.get(cid) else { return Ok(None) };
+        let Some(location) = self.get(home, cid)? else { return Ok(None) };
         let file = self.catalog.file(home, location.pack)?;
         Ok(file.map(|file| Source::File(file, location)))
     }

@@ -83,7 +83,7 @@ impl Writer {
             if !has_tail && !is_wanted {
                 continue;
             }
-            let Some(writer) = Self::try_take_over(home, catalog, number)? else { continue };
+            let Some(writer) = Self::try_take_over(home, catalog, number, false)? else { continue };
             if chosen.is_none() && !writer.is_full(home) {
                 chosen = Some(writer);
             } else {
@@ -106,7 +106,7 @@ impl Writer {
         }
         loop {
             // Another process may be doing the same; then the next number is free.
-            if let Some(writer) = Self::try_take_over(home, catalog, number)? {
+            if let Some(writer) = Self::try_take_over(home, catalog, number, true)? {
                 if !writer.is_full(home) {
                     return Ok(writer);
                 }
@@ -116,15 +116,21 @@ impl Writer {
         }
     }
 
-    /// Locks pack `number`, making it if there is none, and brings it in order. `None` if another
-    /// process has it.
-    fn try_take_over(home: &Home, catalog: &mut Catalog, number: u32) -> Result<Option<Self>> {
+    /// Locks pack `number` and brings it in order; a new one is made. `None` if another process has it, or
+    /// removed it.
+    fn try_take_over(home: &Home, catalog: &mut Catalog, number: u32, is_new: bool) -> Result<Option<Self>> {
         let path = home.pack(number);
         let taken = home.named("lock", &path, home.storage.try_lock(&path, LockMode::Exclusive))?;
         let Some(lock) = taken else { return Ok(None) };
-        catalog.refresh_pack(home, number)?;
+        // What was seen before may have been lost since, with a sync that failed for its writer.
+        catalog.forget_pack(number);
+        if !is_new && !remove_empty(home, number)? {
+            return Ok(None);
+        }
+        catalog.refresh_pack(home, number, None)?;
         let Some(pack) = catalog.packs.get(&number).copied() else { return Ok(None) };
         let Some(file) = home.try_open(&path, OpenMode::Write)? else { return Ok(None) };
+        cut_idx(home, number, &pack)?;
         let (entries, end) = settle(home, number, &pack, &*file)?;
         for entry in &entries {
             catalog.index.insert(number, entry, Standing::Durable);
@@ -147,9 +153,15 @@ impl Writer {
 
     /// Gives the pack back and leaves what is known of it.
     pub(super) fn release(self, catalog: &mut Catalog) {
+        self.note(catalog);
+    }
+
+    /// Leaves what is known of the pack, unless all was forgotten: then it is read again.
+    fn note(&self, catalog: &mut Catalog) {
         let Idx { len: idx_len, end: idx_end, .. } = self.idx;
-        let pack = Pack { len: self.written, has_head: true, idx_len, idx_end, seen_end: self.written };
-        catalog.packs.insert(self.number, pack);
+        if let Some(pack) = catalog.packs.get_mut(&self.number) {
+            *pack = Pack { len: self.written, has_head: true, idx_len, idx_end, seen_end: self.written };
+        }
     }
 
     /// Where the next record starts.
@@ -167,6 +179,10 @@ impl Writer {
 
     pub(super) fn has_pending(&self) -> bool {
         !self.pending.is_empty()
+    }
+
+    pub(super) fn pending_len(&self) -> usize {
+        self.pending.len()
     }
 
     /// Adds an object that is shorter than a large one to a pack that is not full.
@@ -214,6 +230,7 @@ impl Writer {
         for entry in &batch.entries {
             catalog.index.insert(self.number, entry, Standing::Durable);
         }
+        self.note(catalog);
         self.debug_check_consistency();
     }
 
@@ -241,7 +258,7 @@ impl Writer {
 }
 
 impl Idx {
-    /// Opens the index and cuts it where it stops being good.
+    /// Opens the index, which ends where it stops being good.
     fn open(home: &Home, number: u32, pack: &Pack) -> Self {
         let mut idx = Self { file: None, len: pack.idx_len, end: pack.idx_end };
         idx.file = idx.try_open(home, number).ok();
@@ -256,9 +273,6 @@ impl Idx {
             }
             opened => opened?,
         };
-        if file.len()? > self.len {
-            file.set_len(self.len)?;
-        }
         if self.len == 0 {
             file.write_at(&format::encode_head(Kind::Index, number), 0)?;
             self.len = FILE_HEAD_LEN as u64;
@@ -278,6 +292,30 @@ impl Idx {
     }
 }
 
+/// `false` if the pack is empty: a collector removed it, and the lock made it anew. Its number must not come
+/// again, for others may remember what was there.
+fn remove_empty(home: &Home, number: u32) -> Result<bool> {
+    let path = home.pack(number);
+    let Some(file) = home.try_open(&path, OpenMode::Read)? else { return Ok(false) };
+    let is_empty = home.named("read", &path, file.is_empty())?;
+    if is_empty {
+        home.remove(&path)?;
+    }
+    Ok(!is_empty)
+}
+
+/// Cuts an index where it stops being good, durably before the pack grows: a pack that lost its end would
+/// otherwise, after a power cut, grow into what an old index says of it.
+fn cut_idx(home: &Home, number: u32, pack: &Pack) -> Result<()> {
+    let path = home.idx(number);
+    let Some(file) = home.try_open(&path, OpenMode::Write)? else { return Ok(()) };
+    if home.named("read", &path, file.len())? > pack.idx_len {
+        home.named("repair", &path, file.set_len(pack.idx_len))?;
+        home.named("sync", &path, file.sync_data())?;
+    }
+    Ok(())
+}
+
 /// Cuts the torn tail of a pack, makes the rest durable, and returns what its index lacks and
 /// where the pack ends now.
 fn settle(home: &Home, number: u32, pack: &Pack, file: &dyn StorageFile) -> Result<(Vec<IndexEntry>, u64)> {
@@ -293,7 +331,8 @@ fn settle(home: &Home, number: u32, pack: &Pack, file: &dyn StorageFile) -> Resu
 }
 
 fn settle_file(number: u32, pack: &Pack, file: &dyn StorageFile, end: u64) -> io::Result<()> {
-    if !pack.has_head {
+    // Nothing proves that a header without an indexed record was ever synced, though it can be read.
+    if !pack.has_head || pack.idx_end <= FILE_HEAD_LEN as u64 {
         file.write_at(&format::encode_head(Kind::Pack, number), 0)?;
     }
     if pack.len > end {

@@ -29,6 +29,7 @@ pub(crate) fn store(global: &Global, command: Store) -> Result<u8> {
         Store::Rm { cid } => rm(global, &cid),
         Store::Gc => gc(global),
         Store::Fsck => fsck(global),
+        Store::Scrub { budget, from } => scrub(global, budget, from.as_deref()),
     }
 }
 
@@ -179,12 +180,17 @@ fn gc(global: &Global) -> Result<u8> {
             "removed": report.removed,
             "freed_bytes": report.freed_bytes,
             "kept": report.kept,
+            "packs_in_use": report.packs_in_use,
+            "large_left": report.large_left,
             "corrupt": report.corrupt.iter().map(ToString::to_string).collect::<Vec<_>>(),
         }));
     } else {
         let (removed, bytes, kept) =
             (ui::count(report.removed), ui::count(report.freed_bytes), ui::count(report.kept));
         ui::print(format_args!("removed {removed} objects, freed {bytes} bytes, kept {kept} objects\n"));
+        if report.packs_in_use > 0 || report.large_left {
+            ui::print("other processes are using the store: what they may need was left\n");
+        }
         let damaged = |words: String| {
             ui::print(format_args!("{} {}\n", ui::red("damaged"), ui::quote_lines(&words)));
         };
@@ -193,7 +199,7 @@ fn gc(global: &Global) -> Result<u8> {
     Ok(if report.corrupt.is_empty() { exit::OK } else { exit::INTEGRITY })
 }
 
-/// What is live is asked only after every other process is locked out.
+/// What is live is asked only after the collection has begun: what others put from then on is theirs.
 fn collect(home: &Home) -> Result<vac_core::store::GcReport> {
     let collection = home.store().begin_gc()?;
     collection.collect(&live_objects(home)?)
@@ -220,4 +226,39 @@ fn fsck(global: &Global) -> Result<u8> {
         problems.iter().for_each(|p| ui::print(format_args!("  {}\n", ui::quote_lines(&p.to_string()))));
     }
     Ok(if problems.is_empty() { exit::OK } else { exit::INTEGRITY })
+}
+
+fn scrub(global: &Global, budget: u64, from: Option<&Path>) -> Result<u8> {
+    let home = super::home(global)?;
+    let other = from.map(Home::open_read_only).transpose()?;
+    let source = |cid: &Cid| match other.as_ref().map(|other| other.store().get(cid)) {
+        // What is damaged there too is of no use.
+        None | Some(Err(Error::Corrupt(_))) => Ok(None),
+        Some(found) => found,
+    };
+    let progress = Progress::start("hashing", global.quiet || global.json);
+    let report = home.store().scrub(budget, &source);
+    progress.stop();
+    let report = report?;
+    let names = |cids: &[Cid]| cids.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let problems: Vec<String> = report.corrupt.iter().map(ToString::to_string).collect();
+    if global.json {
+        ui::print_json(&json!({
+            "objects": report.objects,
+            "bytes": report.bytes,
+            "done": report.is_done,
+            "problems": problems,
+            "mended": names(&report.mended),
+            "lost": names(&report.lost),
+        }));
+    } else {
+        let word = if problems.is_empty() { ui::bold("ok") } else { ui::red("damaged") };
+        let rest = if report.is_done { "all is done" } else { "there is more: the next `scrub` goes on" };
+        let (objects, bytes) = (ui::count(report.objects), ui::count(report.bytes));
+        ui::print(format_args!("{word}: {objects} objects, {bytes} bytes; {rest}\n"));
+        problems.iter().for_each(|p| ui::print(format_args!("  {}\n", ui::quote_lines(p))));
+        report.mended.iter().for_each(|cid| ui::print(format_args!("  mended {cid}\n")));
+        report.lost.iter().for_each(|cid| ui::print(format_args!("  lost {cid}\n")));
+    }
+    Ok(if problems.is_empty() && report.lost.is_empty() { exit::OK } else { exit::INTEGRITY })
 }

@@ -50,7 +50,7 @@ impl Model {
     fn run(&mut self, steps: u32) {
         for _ in 0..steps {
             let which = self.random.below(self.processes.len() as u64) as usize;
-            match self.random.below(80) {
+            match self.random.below(83) {
                 0..=37 => self.put(which),
                 38..=49 => self.commit(which),
                 50..=57 => self.get(which),
@@ -60,6 +60,7 @@ impl Model {
                 67..=68 => self.kill(which),
                 69..=72 => self.inject(),
                 73..=75 => self.mend(),
+                76..=78 => self.spoil_index(),
                 _ => self.crash(),
             }
         }
@@ -170,6 +171,20 @@ impl Model {
         }
         self.may_fail = true;
         self.may_fail_to_read = true;
+    }
+
+    /// A part of the index rots, or goes: nobody may notice.
+    fn spoil_index(&mut self) {
+        let paths: Vec<_> = self.sim.paths().into_iter().filter(|path| path.contains("index/")).collect();
+        let Some(path) = paths.get(self.random.below(paths.len() as u64) as usize) else { return };
+        let len = self.sim.peek(path).unwrap_or_default().len() as u64;
+        let at = self.random.below(len);
+        match self.random.below(3) {
+            0 => _ = self.sim.flip_bit(path, at, at as u8),
+            1 => _ = self.sim.truncate(path, at),
+            _ if path.ends_with("lock") => {}
+            _ => _ = self.sim.remove(path),
+        }
     }
 
     /// The disk works again; processes that saw it fail need not.

@@ -1,0 +1,231 @@
+//! Checking a store a part at a time, and mending what rotted from somewhere else.
+//!
+//! A scrub hashes so many bytes as it may, remembers in `store/scrub` where it stopped, and goes on there
+//! the next time: packs in the order of their numbers, then large objects. Invariants: each call gets further
+//! by at least one object; nothing is mended with bytes that are not those of the object; the place
+//! where it stopped can be lost, which costs time only.
+
+use crate::cid::{CID_LEN, Cid};
+use crate::fault::{Corrupt, Error, Result};
+use crate::storage::{OpenMode, StorageFile, read_file};
+
+use super::Store;
+use super::catalog::View;
+use super::format::{IndexEntry, checksum, take, unseal};
+use super::index::{Location, Standing};
+use super::read::{corrupt_packed, read_body};
+
+const CURSOR_LEN: usize = 8 + CID_LEN + 4;
+
+/// Another place that may have an object.
+pub type Source<'a> = &'a dyn Fn(&Cid) -> Result<Option<Vec<u8>>>;
+
+/// What one part of a scrub found.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct ScrubReport {
+    /// Copies of objects that were hashed.
+    pub objects: u64,
+    /// Their length in bytes.
+    pub bytes: u64,
+    /// All that fails its check.
+    pub corrupt: Vec<Corrupt>,
+    /// Objects that were bad or gone and are whole again.
+    pub mended: Vec<Cid>,
+    /// Objects that are bad or gone, and that nobody has.
+    pub lost: Vec<Cid>,
+    /// Whether everything has been looked at since the beginning; the next call begins anew.
+    pub is_done: bool,
+}
+
+/// Where a scrub goes on: at a place in a pack or, after the packs, behind a large object.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Cursor {
+    pack: u32,
+    start: u32,
+    large: Option<Cid>,
+}
+
+impl Cursor {
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = [self.pack.to_le_bytes(), self.start.to_le_bytes()].concat();
+        bytes.extend_from_slice(&self.large.map_or([0; CID_LEN], Cid::to_bytes));
+        let sum = checksum(&bytes, 0, 0);
+        bytes.extend_from_slice(&sum.to_le_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut rest = unseal(bytes, 0, 0)?;
+        let pack = u32::from_le_bytes(take(&mut rest)?);
+        let start = u32::from_le_bytes(take(&mut rest)?);
+        (rest.len() == CID_LEN).then_some(Self { pack, start, large: Cid::try_from_bytes(rest) })
+    }
+}
+
+/// One call of [`Store::scrub`].
+struct Scrub<'a> {
+    store: &'a Store,
+    source: Source<'a>,
+    budget: u64,
+    at: Cursor,
+    report: ScrubReport,
+}
+
+impl Store {
+    /// Hashes objects again until `budget_bytes` are used up, from where the last call stopped. What is bad or
+    /// gone is named, and written anew if `source` has it. An error is a failure to read, or to mend.
+    pub fn scrub(&self, budget_bytes: u64, source: Source<'_>) -> Result<ScrubReport> {
+        let at = self.read_cursor();
+        let report = ScrubReport::default();
+        let mut scrub = Scrub { store: self, source, budget: budget_bytes, at, report };
+        let is_done = scrub.packs()? && scrub.large()?;
+        let Scrub { mut report, at, .. } = scrub;
+        report.is_done = is_done;
+        self.commit()?;
+        self.write_cursor(if is_done { Cursor::default() } else { at })?;
+        Ok(report)
+    }
+
+    fn read_cursor(&self) -> Cursor {
+        let bytes = read_file(&*self.home.storage, &self.home.scrub(), CURSOR_LEN as u64);
+        bytes.ok().and_then(|bytes| Cursor::decode(&bytes)).unwrap_or_default()
+    }
+
+    /// Not durable: a scrub that begins anew is none the worse.
+    fn write_cursor(&self, cursor: Cursor) -> Result<()> {
+        if self.state().is_read_only {
+            return Ok(());
+        }
+        let temp = self.home.temp()?;
+        self.home.named("write", &temp.path, temp.file.write_at(&cursor.encode(), 0))?;
+        let path = self.home.scrub();
+        self.home.named("rename to", &path, self.home.storage.rename(&temp.path, &path))
+    }
+}
+
+impl Scrub<'_> {
+    /// Goes through the packs. `false` if the budget was used up.
+    fn packs(&mut self) -> Result<bool> {
+        if self.at == Cursor::default() {
+            self.lost()?;
+        }
+        for number in self.store.home.pack_numbers(".pack")? {
+            if self.at.large.is_some() || number < self.at.pack {
+                continue;
+            }
+            let start = if number == self.at.pack { self.at.start } else { 0 };
+            self.at = Cursor { pack: number, start, large: None };
+            if !self.pack(number)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// What is not even in a pack any more: from the indexes, which may know of it.
+    fn lost(&mut self) -> Result<()> {
+        for (corrupt, cid) in self.store.find_lost()? {
+            self.report.corrupt.push(corrupt);
+            self.mend(&cid)?;
+        }
+        Ok(())
+    }
+
+    fn pack(&mut self, number: u32) -> Result<bool> {
+        let store = self.store;
+        let Some(file) = store.home.try_open(&store.home.pack(number), OpenMode::Read)? else {
+            return Ok(true);
+        };
+        let view = View::read(&store.home, number, &*file)?;
+        for entry in view.indexed.iter().chain(view.scanned.iter().map(|found| &found.entry)) {
+            if entry.start < self.at.start {
+                continue;
+            }
+            if self.budget == 0 {
+                return Ok(false);
+            }
+            self.entry(number, &*file, entry)?;
+            self.at.start = entry.start.saturating_add(1);
+        }
+        Ok(true)
+    }
+
+    fn entry(&mut self, pack: u32, file: &dyn StorageFile, entry: &IndexEntry) -> Result<()> {
+        let store = self.store;
+        let home = &store.home;
+        let at = Location { pack, start: entry.start, len: entry.len, standing: Standing::Durable };
+        let Some(cid) = entry.cid else {
+            let place = format!("`{}` at byte {}", home.show(&home.pack(pack)), entry.start);
+            self.report.corrupt.push(Corrupt::new(
+                "record",
+                place,
+                "a record with its checksum",
+                "other bytes",
+            ));
+            return self.mend_all(store.indexed_in(pack, entry));
+        };
+        let bytes = read_body(home, file, &at)?;
+        self.count(entry.len.into());
+        let got = Cid::of(cid.codec(), &bytes);
+        if got == cid {
+            return Ok(());
+        }
+        self.report.corrupt.push(corrupt_packed(home, &cid, pack, at.body(), &got));
+        store.state().catalog.index.mark_bad(at.place());
+        self.mend(&cid)
+    }
+
+    fn count(&mut self, len: u64) {
+        self.report.objects += 1;
+        self.report.bytes += len;
+        self.budget = self.budget.saturating_sub(len.max(1));
+    }
+
+    /// Goes through the large objects. `false` if the budget was used up.
+    fn large(&mut self) -> Result<bool> {
+        let mut cids = self.store.large_cids()?;
+        cids.sort_unstable();
+        for cid in
+            cids.into_iter().filter(|cid| self.at.large.is_none_or(|last| *cid > last)).collect::<Vec<_>>()
+        {
+            if self.budget == 0 {
+                return Ok(false);
+            }
+            let path = self.store.home.large(&cid);
+            if let Some(file) = self.store.home.try_open(&path, OpenMode::Read)? {
+                let len = self.store.home.named("read", &path, file.len())?;
+                let hashed = self.store.hash_large(&cid, &*file, &mut std::io::sink());
+                self.count(len);
+                match hashed {
+                    Ok(_) => {}
+                    Err(Error::Corrupt(corrupt)) => {
+                        self.report.corrupt.push(corrupt);
+                        self.mend(&cid)?;
+                    }
+                    Err(other) => return Err(other),
+                }
+            }
+            self.at.large = Some(cid);
+        }
+        Ok(true)
+    }
+
+    fn mend_all(&mut self, cids: Vec<Cid>) -> Result<()> {
+        cids.iter().try_for_each(|cid| self.mend(cid))
+    }
+
+    /// Writes an object anew, unless there is a whole copy of it here.
+    fn mend(&mut self, cid: &Cid) -> Result<()> {
+        if let Ok(true) = self.store.is_whole(cid) {
+            return Ok(());
+        }
+        match (self.source)(cid)? {
+            Some(bytes) if Cid::of(cid.codec(), &bytes) == *cid => {
+                self.store.put_named(cid, &bytes)?;
+                self.report.mended.push(*cid);
+            }
+            _ => self.report.lost.push(*cid),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,206 @@
+//! The index on disk: it bounds memory, and losing any of it loses nothing.
+
+use super::*;
+
+const LIST: &str = "store/index/list";
+
+fn runs(sim: &SimStorage) -> Vec<String> {
+    sim.paths().into_iter().filter(|path| path.ends_with(".run")).collect()
+}
+
+/// A store of many objects that were committed now and then.
+fn filled(sim: &SimStorage, count: u64) -> BTreeMap<Cid, Vec<u8>> {
+    let store = open(sim);
+    let mut objects = BTreeMap::new();
+    for i in 0..count {
+        let bytes = bytes_of(i, 8 + i as usize % 40);
+        objects.insert(put(&store, &bytes), bytes);
+        if i % 4 == 3 {
+            store.commit().unwrap();
+        }
+    }
+    store.commit().unwrap();
+    objects
+}
+
+fn table_len(store: &Store) -> usize {
+    store.state().catalog.index.table_len()
+}
+
+#[test]
+fn memory_does_not_grow_with_the_objects() {
+    let sim = SimStorage::new(0);
+    let objects = filled(&sim, 2000);
+    let store = open(&sim);
+    assert_holds(&store, &objects);
+    assert!(table_len(&store) < 2 * SMALL.table_max, "{} in memory", table_len(&store));
+    assert!(runs(&sim).len() <= 10, "{} runs: each is at least twice as long as the next", runs(&sim).len());
+    for bytes in objects.values() {
+        put(&store, bytes);
+    }
+    assert!(!store.state().writer.as_ref().is_some_and(|writer| writer.has_pending()), "all was there");
+}
+
+#[test]
+fn opening_reads_no_more_than_what_is_new() {
+    let sim = SimStorage::new(0);
+    filled(&sim, 2000);
+    let ops_to_open = || {
+        let before = sim.op_count();
+        open(&sim).contains(&Cid::of_raw(b"absent")).unwrap();
+        sim.op_count() - before
+    };
+    let with = ops_to_open();
+    runs(&sim).iter().chain([&LIST.to_owned()]).for_each(|path| sim.remove(path).unwrap());
+    let without = ops_to_open();
+    assert!(with * 2 < without, "{with} operations with the index, {without} without");
+    assert!(ops_to_open() * 2 < without, "it was written anew");
+}
+
+/// A caller that never commits must not fill the memory.
+#[test]
+fn a_store_commits_by_itself() {
+    let sim = SimStorage::new(0);
+    let store = open(&sim);
+    let mut objects = BTreeMap::new();
+    for i in 0..500 {
+        let bytes = bytes_of(i, 30);
+        objects.insert(put(&store, &bytes), bytes);
+        assert!(table_len(&store) <= SMALL.table_max + SMALL.pending_max);
+    }
+    assert_holds(&store, &objects);
+}
+
+/// All is there, whatever became of the index, also for the next process; and it is written anew.
+fn assert_nothing_is_lost(sim: &SimStorage, objects: &BTreeMap<Cid, Vec<u8>>, what: &str) {
+    let reader = Store::open_read_only(Arc::new(sim.clone()), "store").unwrap();
+    for (cid, bytes) in objects {
+        assert_eq!(reader.get(cid).unwrap().as_ref(), Some(bytes), "{what}");
+    }
+    assert!(!reader.contains(&Cid::of_raw(b"absent")).unwrap());
+    let store = open(sim);
+    assert_holds(&store, objects);
+    for i in 0..8 {
+        put(&store, &bytes_of(i + 1000, 20));
+    }
+    store.commit().unwrap();
+    assert_holds(&store, objects);
+    drop(store);
+    let store = open(sim);
+    assert_holds(&store, objects);
+    assert_eq!(store.fsck().unwrap().corrupt, [], "{what}");
+}
+
+#[test]
+fn an_index_that_is_damaged_loses_nothing() {
+    let sim = SimStorage::new(3);
+    let objects = filled(&sim, 16);
+    for path in runs(&sim).into_iter().chain([LIST.to_owned()]) {
+        let bytes = sim.peek(&path).unwrap();
+        for at in 0..bytes.len() as u64 {
+            let flipped = damage::copy(&sim);
+            assert!(flipped.flip_bit(&path, at, (at % 8) as u8));
+            assert_nothing_is_lost(&flipped, &objects, &format!("`{path}` byte {at} flipped"));
+            let cut = damage::copy(&sim);
+            assert!(cut.truncate(&path, at));
+            assert_nothing_is_lost(&cut, &objects, &format!("`{path}` cut to {at}"));
+        }
+        let gone = damage::copy(&sim);
+        gone.remove(&path).unwrap();
+        assert_nothing_is_lost(&gone, &objects, &format!("`{path}` removed"));
+        let other = damage::copy(&sim);
+        other.plant(&path, &bytes_of(1, 999));
+        assert_nothing_is_lost(&other, &objects, &format!("`{path}` replaced"));
+    }
+}
+
+/// A list of before a collection comes back, from a copy of the folder: it names packs that are gone, and one
+/// whose number has come again.
+#[test]
+fn an_index_of_another_time_is_not_believed() {
+    let sim = SimStorage::new(0);
+    filled(&sim, 300);
+    let old: Vec<_> = sim.paths().into_iter().filter(|path| path.contains("index/")).collect();
+    let old: Vec<_> = old.iter().map(|path| (path.clone(), sim.peek(path).unwrap())).collect();
+    let store = open(&sim);
+    store.gc(&BTreeSet::new()).unwrap();
+    assert_eq!(store.list().unwrap(), []);
+    drop(store);
+    old.iter().for_each(|(path, bytes)| sim.plant(path, bytes));
+    let store = open(&sim);
+    let objects: BTreeMap<_, _> = (0..300)
+        .map(|i| bytes_of(i, 8 + i as usize % 40))
+        .map(|bytes| (put(&store, &bytes), bytes))
+        .collect();
+    store.commit().unwrap();
+    assert_holds(&store, &objects);
+}
+
+/// A pack loses its end, and grows again past what the index says of it.
+#[test]
+fn a_pack_that_was_cut_and_grew_again_is_read_anew() {
+    let sim = SimStorage::new(0);
+    let objects = filled(&sim, 40);
+    let pack = "store/packs/00000001.pack";
+    let len = sim.peek(pack).unwrap().len() as u64;
+    assert!(sim.truncate(pack, len / 2));
+    let store = open(&sim);
+    for i in 0..40 {
+        put(&store, &bytes_of(i + 500, 50));
+    }
+    for bytes in objects.values() {
+        put(&store, bytes);
+    }
+    store.commit().unwrap();
+    assert_holds(&store, &objects);
+    drop(store);
+    assert_holds(&open(&sim), &objects);
+}
+
+#[test]
+fn several_processes_write_one_index() {
+    let sim = SimStorage::new(0);
+    let stores = [open(&sim), open(&sim), open(&sim)];
+    let mut objects = BTreeMap::new();
+    for i in 0..600 {
+        let bytes = bytes_of(i, 25);
+        let store = &stores[i as usize % 3];
+        objects.insert(put(store, &bytes), bytes);
+        if i % 5 == 0 {
+            store.commit().unwrap();
+        }
+    }
+    stores.iter().for_each(|store| store.commit().unwrap());
+    for store in &stores {
+        assert_holds(store, &objects);
+        assert!(table_len(store) < 20 * SMALL.table_max, "{} in memory", table_len(store));
+    }
+    drop(stores);
+    assert_holds(&open(&sim), &objects);
+}
+
+/// The disk fails at every single operation while the index is written and merged.
+#[test]
+fn writing_the_index_can_fail_anywhere() {
+    for at in 0..400 {
+        let sim = SimStorage::new(at);
+        let mut objects = filled(&sim, 20);
+        let store = open(&sim);
+        sim.fail_op(at);
+        for i in 0..30 {
+            let bytes = bytes_of(i + 100, 20);
+            if let Ok(cid) = store.put(Codec::Raw, &bytes)
+                && store.commit().is_ok()
+            {
+                objects.insert(cid, bytes);
+            }
+        }
+        sim.clear_faults();
+        assert_holds(&store, &objects);
+        drop(store);
+        sim.crash();
+        let store = open(&sim);
+        assert_holds(&store, &objects);
+        assert_eq!(store.fsck().unwrap().corrupt, []);
+    }
+}

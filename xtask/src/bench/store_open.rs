@@ -1,0 +1,130 @@
+//! Opening stores of many objects, with the index and without; and putting one object of a gibibyte.
+//!
+//! A store is open when it answered that it does not have an object, for opening alone reads nothing. Files
+//! are in the page cache on all sides.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use vac_core::cid::{Cid, Codec};
+use vac_core::storage::RealStorage;
+use vac_core::store::Store;
+use vac_fuzz::mutate::Random;
+
+use super::figure::{Figure, Goal};
+use super::timing::{Side, medians, time};
+use super::{Result, scratch, text};
+
+const ROUNDS: usize = 5;
+const INGEST_BYTES: u64 = 1 << 30;
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// 10^4 and 10^6 objects.
+pub(super) fn run() -> Result<Vec<Figure>> {
+    Ok([open_of(10_000)?, open_of(1_000_000)?].concat())
+}
+
+/// 10^7 objects, which take minutes to put.
+pub(super) fn huge() -> Result<Vec<Figure>> {
+    open_of(10_000_000)
+}
+
+fn open(folder: &Path) -> Result<Store> {
+    Store::open(Arc::new(RealStorage::new(folder.to_owned())), "store").map_err(text)
+}
+
+fn open_of(objects: u64) -> Result<Vec<Figure>> {
+    let folder = scratch()?;
+    let before_kib = peak_kib()?;
+    let put_ns = time(|| put_tiny(folder.path(), objects))?;
+    let grown_kib = peak_kib()? - before_kib;
+    let with_ns = medians(ROUNDS, &mut [Box::new(|| time(|| ask(folder.path())))])?;
+    let index = folder.path().join("store/index");
+    std::fs::remove_dir_all(&index).map_err(text)?;
+    // Once only: it writes the index anew.
+    let without_ns = time(|| ask(folder.path()))?;
+    let name = |what: &str| format!("store, {what} of {objects} tiny objects");
+    let with_s = with_ns.first().copied().unwrap_or(f64::NAN) / 1e9;
+    let rate = objects as f64 / put_ns * 1e9;
+    Ok(vec![
+        Figure::new(name("open"), "s", with_s, ("without the index", without_ns / 1e9))
+            .goal(Goal::AtMost(2.0)),
+        Figure::new(name("put"), "/s", rate, ("", f64::NAN)),
+        Figure::new(name("put, peak memory more"), "KiB", grown_kib, ("", f64::NAN))
+            .note("nothing if an earlier benchmark of this process needed more"),
+    ])
+}
+
+fn put_tiny(folder: &Path, objects: u64) -> Result<()> {
+    let store = open(folder)?;
+    (0..objects).try_for_each(|at| store.put(Codec::Raw, &at.to_le_bytes()).map(drop)).map_err(text)?;
+    store.commit().map_err(text)
+}
+
+fn ask(folder: &Path) -> Result<()> {
+    match open(folder)?.contains(&Cid::of_raw(b"not here")).map_err(text)? {
+        true => Err("it has what was never put".to_owned()),
+        false => Ok(()),
+    }
+}
+
+/// The most memory that this process ever had.
+fn peak_kib() -> Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").map_err(text)?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let number =
+        line.and_then(|line| line.trim().strip_suffix(" kB")).and_then(|kib| kib.trim().parse().ok());
+    number.ok_or_else(|| "no VmHWM in /proc/self/status".to_owned())
+}
+
+/// One large object from memory, against hashing it and writing a file durably.
+pub(super) fn ingest() -> Result<Vec<Figure>> {
+    let folder = scratch()?;
+    let mut random = Random::new(4);
+    let chunk: Vec<u8> = (0..CHUNK_BYTES / 8).flat_map(|_| random.next_u64().to_le_bytes()).collect();
+    let mut sides: [Side<'_>; 2] = [
+        Box::new(|| {
+            let _ = std::fs::remove_dir_all(folder.path().join("store"));
+            let mut from = Repeat { chunk: &chunk, left: INGEST_BYTES };
+            time(|| open(folder.path())?.put_stream(Codec::Raw, &mut from, u64::MAX).map_err(text))
+        }),
+        Box::new(|| {
+            let path = folder.path().join("raw");
+            let _ = std::fs::remove_file(&path);
+            time(|| write_raw(&path, &chunk))
+        }),
+    ];
+    let ns = medians(3, &mut sides)?;
+    let rate = |at: usize| ns.get(at).map_or(f64::NAN, |ns| INGEST_BYTES as f64 / ns);
+    let name = format!("store, put of {} MiB", INGEST_BYTES >> 20);
+    let baseline = ("BLAKE3, write, fsync", rate(1));
+    Ok(vec![Figure::new(name, "GB/s", rate(0), baseline).goal(Goal::RatioAtLeast(0.9)).note("1 GiB, not 4")])
+}
+
+fn write_raw(path: &Path, chunk: &[u8]) -> Result<blake3::Hash> {
+    let mut file = File::create_new(path).map_err(text)?;
+    let mut hasher = blake3::Hasher::new();
+    for _ in 0..INGEST_BYTES / chunk.len() as u64 {
+        hasher.update(chunk);
+        file.write_all(chunk).map_err(text)?;
+    }
+    file.sync_all().map_err(text)?;
+    Ok(hasher.finalize())
+}
+
+/// The same bytes again and again.
+struct Repeat<'a> {
+    chunk: &'a [u8],
+    left: u64,
+}
+
+impl std::io::Read for Repeat<'_> {
+    fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+        let len = to.len().min(self.chunk.len()).min(self.left as usize);
+        to[..len].copy_from_slice(&self.chunk[..len]);
+        self.left -= len as u64;
+        Ok(len)
+    }
+}
