@@ -219,7 +219,7 @@ fn det_2() -> Config {
     // Of the rewriting: which branches are never or hardly taken. They change where code stands, and nothing else.
     config.wasm_branch_hinting(true);
     // Where an instruction was in rewritten code tells nobody anything, and the engine finds a guest's frames without
-    // the tables that other unwinders need. Without both, code is a seventh smaller.
+    // the tables that other unwinders need. Without both, code is a seventh smaller: docs/decisions/0014.
     config.generate_address_map(false).native_unwind_info(false);
     with_stack(&mut config, Profile::Det2, WASM_STACK_BYTES);
     config
