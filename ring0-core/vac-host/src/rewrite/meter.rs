@@ -60,16 +60,24 @@ pub const DEPTH_LIMIT_AT: u64 = 24;
 /// What errors say of the place.
 const PLACE: &str = "a core module";
 
-/// How a module is metered. All ways give the same totals.
+/// How a module is metered. All ways give the same totals; tests compare them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Options {
     /// Whether a loop whose trips are known before it is charged at once.
     pub(crate) counts_loops: bool,
+    /// Ticks that such a loop is charged for at a time.
+    pub(crate) part: u64,
+    /// Whether ticks may stay pending behind labels, and a local be less than the count.
+    pub(crate) defers: bool,
+}
+
+impl Options {
+    const USUAL: Self = Self { counts_loops: true, part: cost::PART, defers: true };
 }
 
 /// The metered form of a valid core module.
 pub fn module(bytes: &[u8]) -> Result<Vec<u8>> {
-    with(bytes, Options { counts_loops: true })
+    with(bytes, Options::USUAL)
 }
 
 pub(crate) fn with(bytes: &[u8], options: Options) -> Result<Vec<u8>> {

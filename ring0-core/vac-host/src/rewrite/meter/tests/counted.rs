@@ -111,10 +111,11 @@ fn all_forms_cost_the_same_counted_and_not() {
     });
     let bytes = binary(&format!("{text})"));
     let limits = Limits { ticks: 4000, ..NO_LIMITS };
-    for target in TARGETS {
+    // All trips in one part, and a few in each.
+    for (target, part) in TARGETS.into_iter().zip([40, cost::PART]) {
         let engine = Engine::new(&config(target)).unwrap();
         let mut sides = [true, false].map(|counts_loops| {
-            let bytes = with(&bytes, Options { counts_loops }).unwrap();
+            let bytes = with(&bytes, Options { counts_loops, part, ..Options::USUAL }).unwrap();
             Metered::start(&engine, &bytes, limits).unwrap()
         });
         let all = functions.iter().map(|(name, _)| compare(&mut sides, name));
@@ -127,7 +128,7 @@ fn all_forms_cost_the_same_counted_and_not() {
 fn the_usual_forms_are_counted() {
     let is_counted = |ty: &str, end: &str| {
         let bytes = binary(&format!("(module {})", function("run", ty, end)));
-        with(&bytes, Options { counts_loops: false }).unwrap() != module(&bytes).unwrap()
+        with(&bytes, Options { counts_loops: false, ..Options::USUAL }).unwrap() != module(&bytes).unwrap()
     };
     for ty in ["i32", "i64"] {
         for (shape, end) in SHAPES.iter().filter(|(shape, _)| *shape != "negated") {
@@ -189,7 +190,7 @@ fn a_trip_that_traps_leaves_what_was_done() {
     let bytes = binary(wat);
     let engine = Engine::new(&config(None)).unwrap();
     let memories = [true, false].map(|counts_loops| {
-        let bytes = with(&bytes, Options { counts_loops }).unwrap();
+        let bytes = with(&bytes, Options { counts_loops, ..Options::USUAL }).unwrap();
         let mut metered = Metered::start(&engine, &bytes, NO_LIMITS).unwrap();
         let seen = metered.call("run", &[Val::I32(60_000), Val::I32(70_000)]);
         assert!(matches!(seen.end, End::Trapped(_)), "{seen:?}");
@@ -218,7 +219,7 @@ fn what_a_guest_compares_and_keeps_is_not_the_end_of_a_part() {
         let bytes = binary(&text);
         let engine = Engine::new(&config(None)).unwrap();
         let seen = [true, false].map(|counts_loops| {
-            let bytes = with(&bytes, Options { counts_loops }).unwrap();
+            let bytes = with(&bytes, Options { counts_loops, ..Options::USUAL }).unwrap();
             let mut metered = Metered::start(&engine, &bytes, NO_LIMITS).unwrap();
             metered.call("run", &[Val::I32(3_000_000)])
         });

@@ -150,35 +150,35 @@ fn compare(seed: u64) -> bool {
     let Ok(bytes) = random_module(seed) else { return false };
     let mut with_fuel = settings(None);
     with_fuel.consume_fuel(true);
-    let regions = with(&bytes, Options { counts_loops: false }).unwrap();
+    let regions = with(&bytes, Options { counts_loops: false, ..Options::USUAL }).unwrap();
+    let in_parts = with(&bytes, Options { part: 1 + seed % 40, ..Options::USUAL }).unwrap();
+    let at_once = with(&bytes, Options { defers: false, ..Options::USUAL }).unwrap();
     let counted = module(&bytes).unwrap();
     let plain = deeds(&with_fuel, &bytes, seed, true);
     let compiled = deeds(&settings(None), &counted, seed, false);
     let interpreted = deeds(&settings(Some("pulley64")), &counted, seed, false);
-    let each_trip = deeds(&settings(None), &regions, seed, false);
-    let (Ok(plain), Ok(compiled), Ok(interpreted), Ok(each_trip)) = (plain, compiled, interpreted, each_trip)
+    let at_once = deeds(&settings(None), &at_once, seed, false);
+    let others = [regions, in_parts].map(|bytes| deeds(&settings(None), &bytes, seed, false));
+    let (Ok(plain), Ok(compiled), Ok(interpreted), Ok(at_once), [Ok(each_trip), Ok(in_parts)]) =
+        (plain, compiled, interpreted, at_once, others)
     else {
         return false;
     };
-    if !compiled
-        .ends
-        .iter()
-        .chain(&interpreted.ends)
-        .any(|end| matches!(end, End::Trapped(why) if is_limit(why)))
-    {
+    let ends = || compiled.ends.iter().chain(&interpreted.ends).chain(&at_once.ends);
+    if !ends().any(|end| matches!(end, End::Trapped(why) if is_limit(why))) {
         assert_eq!(compiled, interpreted, "seed {seed}: the compiler and the interpreter");
+        // Where it trapped or was stopped, too: what is deferred shows nowhere.
+        assert_eq!(compiled, at_once, "seed {seed}: ticks that are deferred, and added at once");
     }
-    if [&plain, &compiled, &each_trip].iter().any(|deeds| deeds.was_ended()) {
+    if [&plain, &compiled, &each_trip, &in_parts].iter().any(|deeds| deeds.was_ended()) {
         return false;
     }
     assert_eq!((&plain.ends, &plain.state), (&compiled.ends, &compiled.state), "seed {seed}: metered");
     // At a trap, a loop that is charged in parts has been charged for more.
     let trapped = compiled.trapped();
-    assert_eq!(
-        (&compiled.ends, &compiled.state, compiled.ticks * u64::from(!trapped)),
-        (&each_trip.ends, &each_trip.state, each_trip.ticks * u64::from(!trapped)),
-        "seed {seed}: counted loops"
-    );
+    let known = |deeds: &Deeds| (deeds.ends.clone(), deeds.state.clone(), deeds.ticks * u64::from(!trapped));
+    assert_eq!(known(&compiled), known(&each_trip), "seed {seed}: counted loops");
+    assert_eq!(known(&compiled), known(&in_parts), "seed {seed}: counted loops in small parts");
     assert!(trapped || compiled.depth == 0, "seed {seed}: depth {}", compiled.depth);
     !compiled.ends.is_empty()
 }

@@ -72,7 +72,7 @@ fn speed() {
     ];
     let mut fuel = config(None);
     fuel.consume_fuel(true);
-    let regions = with(&plain, Options { counts_loops: false }).unwrap();
+    let regions = with(&plain, Options { counts_loops: false, ..Options::USUAL }).unwrap();
     let counted = module(&plain).unwrap();
     let mut sides = [
         Side::new("plain", &config(None), &plain),
