@@ -24,6 +24,7 @@
 //! - Equal contents have equal roots, whatever was written in between.
 //! - Running out of a quota changes nothing: neither pages nor who is resident.
 
+mod chain;
 mod frames;
 mod hints;
 mod io;
@@ -52,11 +53,12 @@ use nodes::Nodes;
 use policy::PolicyKind;
 use root::Shard;
 
+pub use chain::{Chain, Event, EventKind, Keeps, TierStats};
 pub use io::Advice;
 pub use pager::Range;
 pub use proof::{Mapping, Proof, Proven, verify_page};
 pub use root::{Backing, made_page, page_len_of};
-pub use tier::Tier;
+pub use tier::{Spot, Tier};
 
 /// An address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

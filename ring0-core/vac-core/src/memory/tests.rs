@@ -1,5 +1,6 @@
 //! What a user of the pager would notice.
 
+mod chain;
 mod model;
 
 use std::sync::Arc;

@@ -33,6 +33,7 @@ mod large;
 mod pins;
 mod read;
 mod scan;
+mod spot;
 mod state;
 #[cfg(test)]
 mod tests;
