@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::fault::Result;
 use crate::limits::MEMORY_PAGE_MAX_BYTES;
 
+use super::frames::Fresh;
 use super::node::{PageRef, Version};
 use super::pager::{Found, Range, check_room};
 use super::root::Backing;
@@ -46,12 +47,46 @@ pub enum Advice {
     WillNeed,
     /// It will not.
     DontNeed,
+    /// It will be read in order: the pages after one that is read are fetched with it.
+    Sequential,
+    /// It will be read in no order: nothing is fetched that was not asked for.
+    Random,
+    /// Nothing is known any more of how it will be read.
+    Normal,
 }
 
 impl Pager {
     /// Reads `to.len()` bytes from `at`.
     pub fn read(&mut self, space: &mut Space, at: La128, to: &mut [u8]) -> Result<()> {
         check(at, to.len() as u64)?;
+        // As many pages at a time as one batch has.
+        let step = self.batch_max() * self.page_len;
+        let mut at = at;
+        for to in to.chunks_mut(step) {
+            let frames = self.fetch_parts(space, &[(at, to.len())]);
+            let done = self.read_parts(space, at, to);
+            self.release(&frames);
+            done?;
+            at = moved(at, to.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// Begins to fetch what is missing of some ranges.
+    fn fetch_parts(&mut self, space: &mut Space, ranges: &[(La128, usize)]) -> Vec<u32> {
+        if let [(at, len)] = ranges
+            && at.offset % self.page_len as u64 + *len as u64 <= self.page_len as u64
+        {
+            return Vec::new();
+        }
+        let parts = ranges.iter().flat_map(|(at, len)| {
+            parts(self.page_len, at.offset, *len as u64).map(|part| (at.shard, part.page))
+        });
+        let pages: Vec<(u64, u64)> = parts.take(self.batch_max() + 1).collect();
+        self.fetch(space, &pages, Fresh::Demand)
+    }
+
+    fn read_parts(&mut self, space: &mut Space, at: La128, to: &mut [u8]) -> Result<()> {
         let mut rest = to;
         for part in parts(self.page_len, at.offset, rest.len() as u64) {
             let Some((to, after)) = rest.split_at_mut_checked(part.len) else { break };
@@ -70,7 +105,24 @@ impl Pager {
 
     /// Reads several ranges, in order.
     pub fn read_vectored(&mut self, space: &mut Space, ranges: &mut [(La128, &mut [u8])]) -> Result<()> {
-        ranges.iter_mut().try_for_each(|(at, to)| self.read(space, *at, to))
+        let mut rest = ranges;
+        while !rest.is_empty() {
+            // Ranges that fit into one batch together are fetched together.
+            let mut pages = 0;
+            let together = rest.iter().take_while(|(_, to)| {
+                pages += to.len() / self.page_len + 2;
+                pages <= self.batch_max()
+            });
+            let (now, later) = rest.split_at_mut(together.count().max(1));
+            let places: Vec<(La128, usize)> = now.iter().map(|(at, to)| (*at, to.len())).collect();
+            places.iter().try_for_each(|(at, len)| check(*at, *len as u64))?;
+            let frames = if now.len() > 1 { self.fetch_parts(space, &places) } else { Vec::new() };
+            let done = now.iter_mut().try_for_each(|(at, to)| self.read(space, *at, to));
+            self.release(&frames);
+            done?;
+            rest = later;
+        }
+        Ok(())
     }
 
     /// Writes `from` to `at`. After an error, a part of it may have been written: the pages before the one
@@ -287,17 +339,28 @@ impl Pager {
     /// see it.
     pub fn advise(&mut self, space: &mut Space, at: La128, len: u64, advice: Advice) -> Result<()> {
         check(at, len)?;
+        let is_in_order = match advice {
+            Advice::WillNeed | Advice::DontNeed => return self.advise_now(space, at, len, advice),
+            Advice::Sequential => Some(true),
+            Advice::Random => Some(false),
+            Advice::Normal => None,
+        };
+        let page = |offset: u64| offset / self.page_len as u64;
+        let last = page(at.offset.saturating_add(len.saturating_sub(1)));
+        space.patterns.advise(at.shard, page(at.offset), last, is_in_order);
+        Ok(())
+    }
+
+    fn advise_now(&mut self, space: &mut Space, at: La128, len: u64, advice: Advice) -> Result<()> {
         // More than half of the frames would push out what was asked for before.
         let most = self.frames.frames_max() / 2;
-        for part in parts(self.page_len, at.offset, len).take(most) {
-            match advice {
-                Advice::WillNeed => {
-                    let _ = self.find(space, at.shard, part.page);
-                }
-                Advice::DontNeed => self.give_up(space, at.shard, part.page)?,
-            }
+        let pages: Vec<(u64, u64)> =
+            parts(self.page_len, at.offset, len).take(most).map(|part| (at.shard, part.page)).collect();
+        if advice == Advice::WillNeed {
+            self.fetch(space, &pages, Fresh::Asked);
+            return Ok(());
         }
-        Ok(())
+        pages.into_iter().try_for_each(|(shard, page)| self.give_up(space, shard, page))
     }
 
     /// The mapped pages of a space, by shard and in order. Reads all of its map.

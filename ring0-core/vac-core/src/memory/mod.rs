@@ -24,7 +24,9 @@
 //! - Equal contents have equal roots, whatever was written in between.
 //! - Running out of a quota changes nothing: neither pages nor who is resident.
 
+mod ahead;
 mod chain;
+mod fetch;
 mod frames;
 mod hints;
 mod io;
@@ -47,6 +49,7 @@ use crate::cid::Cid;
 use crate::fault::{AbortKind, Fault, HostAbort, Result, Usage};
 use crate::limits::{MEMORY_NODES_BYTES, MEMORY_PAGE_BYTES, MEMORY_SHARDS_MAX};
 
+use fetch::Fetcher;
 use frames::Frames;
 use hints::Hints;
 use nodes::Nodes;
@@ -54,6 +57,7 @@ use policy::PolicyKind;
 use root::Shard;
 
 pub use chain::{Chain, Event, EventKind, Keeps, TierStats};
+pub use fetch::Io;
 pub use io::Advice;
 pub use pager::Range;
 pub use proof::{Mapping, Proof, Proven, verify_page};
@@ -100,6 +104,8 @@ pub struct Settings {
     pub policy: PolicyKind,
     /// Threads that hash the pages of a commit.
     pub threads: usize,
+    /// How pages of a batch are read.
+    pub io: Io,
     /// Generators by name, beside [`BLAKE3_STREAM`].
     pub generators: BTreeMap<String, Arc<dyn Generator>>,
 }
@@ -112,6 +118,7 @@ impl Default for Settings {
             nodes_bytes: MEMORY_NODES_BYTES,
             policy: PolicyKind::default(),
             threads: 1,
+            io: Io::default(),
             generators: BTreeMap::new(),
         }
     }
@@ -162,6 +169,16 @@ pub struct Stats {
     pub resident: u64,
     /// Frames that are pinned now.
     pub pinned: u64,
+    /// Pages that were read ahead by a guess.
+    pub ahead: u64,
+    /// Those of them that were used.
+    pub ahead_used: u64,
+    /// Those of them that left unused.
+    pub ahead_wasted: u64,
+    /// Whether guesses were so bad that none is made.
+    pub ahead_is_off: bool,
+    /// Batches that pages were read in.
+    pub batches: u64,
 }
 
 /// What is at each address.
@@ -174,6 +191,7 @@ pub struct Space {
     changed_bytes: usize,
     /// Where a pinned page is, unless it holds zeros, and how often it is pinned.
     pins: BTreeMap<(u64, u64), (Option<frames::Place>, u32)>,
+    patterns: ahead::Patterns,
     quota: Quota,
     used: Used,
 }
@@ -182,6 +200,8 @@ pub struct Space {
 pub struct Pager {
     tier: Arc<dyn Tier>,
     frames: Frames,
+    fetcher: Fetcher,
+    accuracy: ahead::Accuracy,
     nodes: Nodes,
     nodes_bytes: usize,
     page_len: usize,

@@ -6,7 +6,9 @@ use crate::cid::Cid;
 use crate::fault::{AbortKind, Corrupt, HostAbort, Result, Usage};
 use crate::limits::MEMORY_ROOT_MAX_BYTES;
 
-use super::frames::{Frames, Holds, Source};
+use super::ahead::{Accuracy, Arrived, Patterns};
+use super::fetch::Fetcher;
+use super::frames::{Frames, Fresh, Holds, Source};
 use super::hints::Hints;
 use super::node::{PageRef, Version};
 use super::nodes::{Nodes, missing};
@@ -36,7 +38,7 @@ pub(super) enum Found {
 impl Pager {
     /// A pager over `tier`. Fails if the budget is less than two pages.
     pub fn new(tier: Arc<dyn Tier>, settings: Settings) -> Result<Self> {
-        let Settings { page_len, budget_bytes, nodes_bytes, policy, threads, mut generators } = settings;
+        let Settings { page_len, budget_bytes, nodes_bytes, policy, threads, io, mut generators } = settings;
         let frames_max = budget_bytes.checked_div(page_len).unwrap_or(0);
         let is_page = page_len.is_power_of_two()
             && (crate::limits::MEMORY_PAGE_MIN_BYTES..=crate::limits::MEMORY_PAGE_MAX_BYTES)
@@ -51,6 +53,8 @@ impl Pager {
         Ok(Self {
             nodes: Nodes::new(Arc::clone(&tier), nodes_bytes),
             frames: Frames::new(page_len, frames_max, policy.build(frames_max)),
+            fetcher: Fetcher::new(Arc::clone(&tier), page_len, io)?,
+            accuracy: Accuracy::default(),
             tier,
             nodes_bytes,
             page_len,
@@ -78,6 +82,7 @@ impl Pager {
             epoch: self.new_epoch(),
             changed_bytes: 0,
             pins: std::collections::BTreeMap::new(),
+            patterns: Patterns::default(),
             quota: Quota::default(),
             used: Used::default(),
         }
@@ -120,7 +125,19 @@ impl Pager {
     /// What was done so far.
     pub fn stats(&self) -> Stats {
         let (resident, pinned) = self.frames.counts();
-        Stats { node_reads: self.nodes.reads, resident: resident as u64, pinned: pinned as u64, ..self.stats }
+        Stats {
+            node_reads: self.nodes.reads,
+            resident: resident as u64,
+            pinned: pinned as u64,
+            ahead_is_off: self.accuracy.is_off,
+            batches: self.fetcher.batches,
+            ..self.stats
+        }
+    }
+
+    /// By what pages of a batch are read: `io-uring`, `threads`, or `caller` as long as there was none.
+    pub fn reader(&self) -> &'static str {
+        self.fetcher.reader()
     }
 
     /// The page's contents, in a frame that is the next to leave last.
@@ -148,18 +165,28 @@ impl Pager {
                 None => return Ok(Found::Zeros),
             },
         };
-        let frame = match self.frames.find(&source) {
-            Some(frame) => {
-                self.hit(frame);
-                frame
-            }
-            None => self.load(space, shard, source)?,
-        };
+        let frame = self.frame_of(space, shard, page, source)?;
         self.hint(space, shard, page, frame, 0);
         Ok(Found::Frame(frame))
     }
 
-    fn hit(&mut self, frame: u32) {
+    /// The frame with `source`, the contents of `page`: found, waited for, or loaded.
+    fn frame_of(&mut self, space: &mut Space, shard: u64, page: u64, source: Source) -> Result<u32> {
+        let is_known =
+            |frames: &Frames| frames.find(&source).is_some_and(|frame| frames.fresh(frame) == Fresh::No);
+        if matches!(source, Source::Object(_)) && !is_known(&self.frames) {
+            // Before the page itself comes: what is guessed must not push it out, and is read meanwhile.
+            self.guess(space, shard, page);
+        }
+        if let Some(frame) = self.frames.find(&source)
+            && self.arrive(space, frame)? == Arrived::Yes
+        {
+            return Ok(frame);
+        }
+        self.load(space, shard, source)
+    }
+
+    pub(super) fn hit(&mut self, frame: u32) {
         self.stats.hits += 1;
         self.frames.touch(frame);
     }
@@ -208,7 +235,7 @@ impl Pager {
     }
 
     /// Counts bytes from or to the tier, or refuses.
-    fn count_io(&self, space: &mut Space, bytes: usize) -> Result<()> {
+    pub(super) fn count_io(&self, space: &mut Space, bytes: usize) -> Result<()> {
         let after = space.used.io_bytes.saturating_add(bytes as u64);
         if let Some(max) = space.quota.io_max_bytes.filter(|max| after > *max) {
             return Err(over("bytes from and to the store in this slice", max));
@@ -218,7 +245,7 @@ impl Pager {
     }
 
     /// An empty frame, outside of the queues. What must leave for it is in the tier before it leaves.
-    fn make_room(&mut self) -> Result<u32> {
+    pub(super) fn make_room(&mut self) -> Result<u32> {
         loop {
             if let Some(frame) = self.frames.take_free() {
                 return Ok(frame);
@@ -228,6 +255,7 @@ impl Pager {
                 let message = format!("no room: all {max} pages of the budget are pinned or in use");
                 return Err(HostAbort::new(AbortKind::Quota, message).into());
             };
+            self.recall(victim);
             if let Err(why) = self.write_back(victim) {
                 self.frames.put_back(victim, u64::from(victim));
                 return Err(why);

@@ -1,5 +1,6 @@
 //! What a user of the pager would notice.
 
+mod ahead;
 mod chain;
 mod model;
 
