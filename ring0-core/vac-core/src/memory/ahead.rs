@@ -243,12 +243,25 @@ impl Pager {
         let ids = self.fetcher.give(wants);
         for (frame, id) in frames.iter().zip(ids) {
             self.frames.is_on_its_way(*frame, id);
+            // A page is in no queue of the policy until it is used: it would be the first to leave.
             if fresh != Fresh::Demand {
-                // A page that is being read for somebody is in no queue until he has it.
-                self.frames.admit(*frame);
+                self.waiting.push_back(*frame);
+            }
+        }
+        while self.waiting.len() > self.frames.frames_max() / 2 {
+            if let Some(frame) = self.waiting.pop_front() {
+                self.frames.admit(frame);
             }
         }
         frames
+    }
+
+    /// A frame is used or leaves: it waits no more.
+    fn stop_waiting(&mut self, frame: u32) {
+        if let Some(at) = self.waiting.iter().position(|it| *it == frame) {
+            self.waiting.remove(at);
+            self.frames.admit(frame);
+        }
     }
 
     /// Lets go of pages that were fetched for a range and then not read.
@@ -268,6 +281,9 @@ impl Pager {
             self.count_io(space, self.page_len)?;
         }
         self.frames.set_fresh(frame, Fresh::No);
+        if matches!(fresh, Fresh::Asked | Fresh::Ahead) {
+            self.stop_waiting(frame);
+        }
         if !self.land(frame) {
             // Whoever reads it now counts it again.
             space.used.io_bytes = space.used.io_bytes.saturating_sub(self.page_len as u64);

@@ -42,7 +42,7 @@ mod seal;
 mod tests;
 mod tier;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::cid::Cid;
@@ -202,6 +202,8 @@ pub struct Pager {
     frames: Frames,
     fetcher: Fetcher,
     accuracy: ahead::Accuracy,
+    /// Frames with pages that were read ahead or asked for, and not used yet: the oldest first.
+    waiting: VecDeque<u32>,
     nodes: Nodes,
     nodes_bytes: usize,
     page_len: usize,

@@ -1,5 +1,6 @@
 //! Finding, reading, making and evicting pages.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::cid::Cid;
@@ -55,6 +56,7 @@ impl Pager {
             frames: Frames::new(page_len, frames_max, policy.build(frames_max)),
             fetcher: Fetcher::new(Arc::clone(&tier), page_len, io)?,
             accuracy: Accuracy::default(),
+            waiting: VecDeque::new(),
             tier,
             nodes_bytes,
             page_len,
@@ -250,7 +252,8 @@ impl Pager {
             if let Some(frame) = self.frames.take_free() {
                 return Ok(frame);
             }
-            let Some(victim) = self.frames.victim() else {
+            // What was fetched and not used yet goes last: somebody wants it, or so it seems.
+            let Some(victim) = self.frames.victim().or_else(|| self.waiting.pop_front()) else {
                 let max = self.frames.frames_max() as u64;
                 let message = format!("no room: all {max} pages of the budget are pinned or in use");
                 return Err(HostAbort::new(AbortKind::Quota, message).into());
