@@ -64,6 +64,9 @@ pub const MEMORY_NODES_BYTES: usize = 4 << 20;
 /// The longest name of a generator.
 pub const MEMORY_GENERATOR_NAME_MAX_BYTES: usize = 64;
 
+/// The longest object behind a shard.
+pub const MEMORY_BACKING_MAX_BYTES: usize = 256 << 20;
+
 /// Objects that a tier may lack of what was put, until nothing more is put.
 pub const MEMORY_BEHIND_MAX: usize = 1 << 16;
 

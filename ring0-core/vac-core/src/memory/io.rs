@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::cid::Cid;
 use crate::fault::Result;
 use crate::limits::MEMORY_PAGE_MAX_BYTES;
 
@@ -143,18 +144,36 @@ impl Pager {
         ranges.iter().try_for_each(|(at, from)| self.write(space, *at, from))
     }
 
-    /// Writes `len` times `byte`. Whole pages of zeros are unmapped where that means the same.
+    /// Writes `len` times `byte`. Whole pages of zeros are unmapped where that means the same; others are one object,
+    /// however many they are.
     pub fn fill(&mut self, space: &mut Space, at: La128, len: u64, byte: u8) -> Result<()> {
         check(at, len)?;
+        let is_zeros = byte == 0 && self.has_zeros_behind(space, at.shard);
+        let mut uniform = None;
         for part in parts(self.page_len, at.offset, len) {
-            let is_zeros = byte == 0 && self.has_zeros_behind(space, at.shard);
-            if is_zeros && part.len == self.page_len {
+            if part.len < self.page_len {
+                self.write_part(space, at.shard, &part, |to| to.fill(byte))?;
+            } else if is_zeros {
                 self.unmap(space, at.shard, part.page)?;
             } else {
-                self.write_part(space, at.shard, &part, |to| to.fill(byte))?;
+                let cid = match uniform {
+                    Some(cid) => cid,
+                    None => *uniform.insert(self.put_uniform(space, byte)?),
+                };
+                self.map_to(space, at.shard, part.page, PageRef::Held(Version::settled(cid)))?;
             }
         }
         Ok(())
+    }
+
+    /// Puts a page of one byte into the tier.
+    fn put_uniform(&mut self, space: &mut Space, byte: u8) -> Result<Cid> {
+        check_room(space, 0, 1)?;
+        self.count_io(space, self.page_len)?;
+        let page = vec![byte; self.page_len];
+        let cid = Cid::of_raw(&page);
+        self.tier.put(&cid, &page)?;
+        Ok(cid)
     }
 
     fn write_part(
@@ -233,13 +252,6 @@ impl Pager {
             }
             return self.copy_bytes(space, from, to, self.page_len);
         };
-        let was = match space.shards.get(&to.shard) {
-            Some(it) => it.map.get(target, &mut self.nodes)?,
-            None => None,
-        };
-        let is_held = |it: &Option<PageRef>| matches!(it, Some(PageRef::Held(_)));
-        let (more_mapped, more_dirty) = (u64::from(was.is_none()), u64::from(!is_held(&was)));
-        check_room(space, more_mapped, more_dirty)?;
         let shared = match shared {
             PageRef::Held(version) => {
                 version.share();
@@ -247,22 +259,30 @@ impl Pager {
                 space.hints.forget(from.shard, page);
                 PageRef::Held(version)
             }
-            // A commit must look whether that is what the other shard holds unmapped.
-            PageRef::Stored(cid) if !self.has_same_backing(space, from.shard, to.shard) => {
-                PageRef::Held(Version::settled(cid))
+            // It is not zeros, so that is not what the page holds unmapped.
+            stored if self.has_zeros_behind(space, to.shard) && self.has_zeros_behind(space, from.shard) => {
+                stored
             }
-            stored => stored,
+            // A commit must look: each page of this shard holds something else unmapped.
+            PageRef::Stored(cid) => PageRef::Held(Version::settled(cid)),
         };
-        space.changed_bytes += space.shard_mut(to.shard)?.map.set(target, shared, &mut self.nodes)?;
-        space.hints.forget(to.shard, target);
+        self.map_to(space, to.shard, target, shared)
+    }
+
+    /// Maps a page to contents that are there already.
+    fn map_to(&mut self, space: &mut Space, shard: u64, page: u64, contents: PageRef) -> Result<()> {
+        let was = match space.shards.get(&shard) {
+            Some(it) => it.map.get(page, &mut self.nodes)?,
+            None => None,
+        };
+        let is_held = |it: &Option<PageRef>| matches!(it, Some(PageRef::Held(_)));
+        let (more_mapped, more_dirty) = (u64::from(was.is_none()), u64::from(!is_held(&was)));
+        check_room(space, more_mapped, more_dirty)?;
+        space.changed_bytes += space.shard_mut(shard)?.map.set(page, contents, &mut self.nodes)?;
+        space.hints.forget(shard, page);
         space.used.mapped += more_mapped;
         space.used.dirty += more_dirty;
         self.spill(space)
-    }
-
-    fn has_same_backing(&self, space: &Space, one: u64, other: u64) -> bool {
-        let backing = |shard| space.shards.get(&shard).map(|shard| shard.backing.clone()).unwrap_or_default();
-        one == other || backing(one) == backing(other)
     }
 
     /// Keeps the pages of a range in memory until they are unpinned as often; those that hold zeros from when

@@ -25,6 +25,7 @@
 //! - Running out of a quota changes nothing: neither pages nor who is resident.
 
 mod ahead;
+mod backing;
 mod chain;
 mod fetch;
 mod frames;
@@ -202,6 +203,8 @@ pub struct Pager {
     frames: Frames,
     fetcher: Fetcher,
     accuracy: ahead::Accuracy,
+    /// Of the objects behind shards, by name.
+    parts: BTreeMap<Cid, Arc<backing::Parts>>,
     /// Frames with pages that were read ahead or asked for, and not used yet: the oldest first.
     waiting: VecDeque<u32>,
     nodes: Nodes,

@@ -8,6 +8,7 @@ use crate::fault::{AbortKind, Corrupt, HostAbort, Result, Usage};
 use crate::limits::MEMORY_ROOT_MAX_BYTES;
 
 use super::ahead::{Accuracy, Arrived, Patterns};
+use super::backing::part_of;
 use super::fetch::Fetcher;
 use super::frames::{Frames, Fresh, Holds, Source};
 use super::hints::Hints;
@@ -56,6 +57,7 @@ impl Pager {
             frames: Frames::new(page_len, frames_max, policy.build(frames_max)),
             fetcher: Fetcher::new(Arc::clone(&tier), page_len, io)?,
             accuracy: Accuracy::default(),
+            parts: std::collections::BTreeMap::new(),
             waiting: VecDeque::new(),
             tier,
             nodes_bytes,
@@ -162,7 +164,7 @@ impl Pager {
                     return Ok(Found::Frame(frame));
                 }
             },
-            None => match made(&it.backing, page) {
+            None => match made(&it.backing, page, self.page_len) {
                 Some(source) => source,
                 None => return Ok(Found::Zeros),
             },
@@ -199,13 +201,12 @@ impl Pager {
 
     /// Brings a page into a frame.
     fn load(&mut self, space: &mut Space, shard: u64, source: Source) -> Result<u32> {
-        self.count_io(
-            space,
-            match source {
-                Source::Object(_) => self.page_len,
-                Source::Made(..) => 0,
-            },
-        )?;
+        let backing = space.shards.get(&shard).map(|shard| &shard.backing);
+        let is_read = match source {
+            Source::Object(_) => true,
+            Source::Made(..) => matches!(backing, Some(Backing::Object { .. })),
+        };
+        self.count_io(space, if is_read { self.page_len } else { 0 })?;
         let frame = self.make_room()?;
         let loaded = self.read_source(space, shard, &source, frame);
         if let Err(why) = loaded {
@@ -228,6 +229,9 @@ impl Pager {
             }
             Source::Made(_, page) => {
                 let backing = space.shards.get(&shard).map(|shard| &shard.backing);
+                if let Some(&Backing::Object { cid, first, len }) = backing {
+                    return self.read_part(&cid, len, page.saturating_sub(first), frame);
+                }
                 let Some(Backing::Generator { name, seed }) = backing else { return Ok(()) };
                 let Some(generator) = self.generators.get(name) else { return Err(no_generator(name)) };
                 generator.fill(seed, *page, self.frames.bytes_mut(frame));
@@ -384,9 +388,10 @@ impl Pager {
 }
 
 /// What a page that is not mapped is made from; `None` for zeros.
-fn made(backing: &Backing, page: u64) -> Option<Source> {
+fn made(backing: &Backing, page: u64, page_len: usize) -> Option<Source> {
     match backing {
         Backing::Zeros => None,
+        Backing::Object { .. } if part_of(backing, page, page_len).is_none() => None,
         backing => Some(Source::Made(*blake3::hash(&crate::canon::encode(backing)).as_bytes(), page)),
     }
 }
