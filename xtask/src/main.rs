@@ -4,6 +4,7 @@
 //! - [`tidy`]: rules of the sources that no compiler checks
 //! - [`fuzz`]: every decoder of foreign bytes, for a time
 //! - [`seeds`]: random guests, run and replayed in several ways
+//! - [`sim`]: memories on disks that fail, one seed each
 //! - [`forge`]: edited ledgers
 //! - [`bench`]: figures beside their baselines
 //! - [`compat`]: programs of others, from their registries
@@ -17,6 +18,7 @@ mod fuzz;
 mod kernels;
 mod repo;
 mod seeds;
+mod sim;
 mod tidy;
 
 use std::process::ExitCode;
@@ -28,6 +30,8 @@ usage: cargo xtask COMMAND
   tidy                             check the rules of the sources that no compiler checks
   fuzz [--seconds N] [TARGET...]   run each fuzz target for N seconds (default 10)
   seeds [--count N] [--from SEED]  run random guests (default 10000), replay them and compare in every way
+  sim [--seeds N | --hours N] [--from SEED]
+                                   run memories on disks and tiers that fail (default 10000 seeds)
   forge                            edit every field of the golden ledgers, and see that each edit is noticed
   bench [--json] [NAME...]         measure, in release, beside baselines from the same run
   compat [--quick] [--json] [--write] [NAME...]
@@ -44,6 +48,7 @@ fn main() -> ExitCode {
         "fuzz" => fuzz::run(rest),
         "forge" => forge::run(rest),
         "seeds" => seeds::run(rest),
+        "sim" => sim::run(rest),
         "bench" => bench::run(rest),
         "compat" => compat::run(rest),
         "engine" => compat::peer::run(rest),

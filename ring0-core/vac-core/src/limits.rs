@@ -79,6 +79,18 @@ pub const MEMORY_NODES_BYTES: usize = 4 << 20;
 /// The longest name of a generator.
 pub const MEMORY_GENERATOR_NAME_MAX_BYTES: usize = 64;
 
+/// The longest object behind a shard.
+pub const MEMORY_BACKING_MAX_BYTES: usize = 256 << 20;
+
+/// Objects that a tier may lack of what was put, until nothing more is put.
+pub const MEMORY_BEHIND_MAX: usize = 1 << 16;
+
+/// Bytes that are copied from tier to tier at a time.
+pub const MEMORY_COPY_BYTES: usize = 8 << 20;
+
+/// The latest events of a chain of tiers that are kept.
+pub const MEMORY_EVENTS_MAX: usize = 256;
+
 const _: () = assert!(MEMORY_PAGE_MAX_BYTES < STORE_LARGE_MIN_BYTES);
 
 /// Handles that one run may hold at a time.

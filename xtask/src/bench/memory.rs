@@ -12,7 +12,7 @@ use super::figure::{Figure, Goal};
 use super::timing::{Side, medians, time};
 use super::{Result, scratch, text};
 
-const PAGE: usize = 64 << 10;
+pub(super) const PAGE: usize = 64 << 10;
 const ROUNDS: usize = 7;
 /// More than the caches of the machines that this is run on.
 const RESIDENT_PAGES: usize = 4096;
@@ -46,22 +46,23 @@ pub(super) fn run() -> Result<Vec<Figure>> {
     figures.push(snapshot()?);
     figures.push(commit()?);
     figures.push(root()?);
+    figures.extend(super::memory_tiers::run()?);
     Ok(figures)
 }
 
-fn pager(tier: Arc<dyn Tier>, pages: usize) -> Result<Pager> {
+pub(super) fn pager(tier: Arc<dyn Tier>, pages: usize) -> Result<Pager> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let settings =
         Settings { budget_bytes: pages * PAGE, threads, nodes_bytes: 64 << 20, ..Settings::default() };
     Pager::new(tier, settings).map_err(text)
 }
 
-fn at(page: u64) -> La128 {
+pub(super) fn at(page: u64) -> La128 {
     La128 { shard: 0, offset: page * PAGE as u64 }
 }
 
 /// Writes pages that differ from each other.
-fn write_pages(pager: &mut Pager, space: &mut Space, pages: usize) -> Result<()> {
+pub(super) fn write_pages(pager: &mut Pager, space: &mut Space, pages: usize) -> Result<()> {
     let mut bytes = vec![7; PAGE];
     for page in 0..pages as u64 {
         bytes[..8].copy_from_slice(&page.to_le_bytes());
@@ -71,7 +72,7 @@ fn write_pages(pager: &mut Pager, space: &mut Space, pages: usize) -> Result<()>
 }
 
 /// splitmix64's output function: an order without a pattern.
-fn mixed(n: u64) -> u64 {
+pub(super) fn mixed(n: u64) -> u64 {
     let z = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -266,7 +267,7 @@ fn moka(capacity: usize, trace: &[u64]) -> u64 {
 }
 
 /// Page numbers drawn by rank with weight 1 / rank^0.9.
-fn zipf(pages: usize, len: usize) -> Vec<u64> {
+pub(super) fn zipf(pages: usize, len: usize) -> Vec<u64> {
     let mut sums = Vec::with_capacity(pages);
     let mut sum = 0.0;
     for rank in 1..=pages {

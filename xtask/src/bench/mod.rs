@@ -16,6 +16,7 @@ mod host;
 mod host_call;
 mod ledger;
 mod memory;
+mod memory_tiers;
 mod plain;
 mod replay;
 mod replay_snap;

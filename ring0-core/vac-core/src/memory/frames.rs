@@ -49,6 +49,20 @@ impl Source {
     }
 }
 
+/// How a page came into a frame, until it is first used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Fresh {
+    /// It was used, or written.
+    #[default]
+    No,
+    /// With others of a range that somebody is reading; it is in no queue yet.
+    Demand,
+    /// Because somebody said that he will need it.
+    Asked,
+    /// By a guess.
+    Ahead,
+}
+
 /// A frame of a moment: its number and generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
@@ -62,6 +76,9 @@ struct Frame {
     holds: Holds,
     generation: u64,
     pins: u32,
+    fresh: Fresh,
+    /// The number by which its bytes are waited for; until then they are elsewhere.
+    arrival: Option<u64>,
 }
 
 /// All frames.
@@ -162,9 +179,58 @@ impl Frames {
             it.holds = holds;
             it.generation = it.generation.wrapping_add(1);
             it.pins = 0;
+            it.fresh = Fresh::No;
         }
         self.policy.insert(frame, fingerprint);
         self.place(frame)
+    }
+
+    /// Gives an empty frame a page that will come, and returns the buffer for it. It is in no queue yet.
+    pub(super) fn expect(&mut self, frame: u32, source: Source, fresh: Fresh) -> Box<[u8]> {
+        self.by_source.insert(source, frame);
+        let Some(it) = self.frames.get_mut(frame as usize) else { return Box::default() };
+        it.holds = Holds::Clean(source);
+        it.generation = it.generation.wrapping_add(1);
+        it.pins = 0;
+        it.fresh = fresh;
+        std::mem::take(&mut it.bytes)
+    }
+
+    /// The page that `frame` expects is waited for by this number.
+    pub(super) fn is_on_its_way(&mut self, frame: u32, id: u64) {
+        if let Some(it) = self.frames.get_mut(frame as usize) {
+            it.arrival = Some(id);
+        }
+    }
+
+    /// Puts a frame with a clean page, which is in no queue, into one.
+    pub(super) fn admit(&mut self, frame: u32) {
+        if let Some(Holds::Clean(source)) = self.frame(frame).map(|it| &it.holds) {
+            let fingerprint = source.fingerprint();
+            self.policy.insert(frame, fingerprint);
+        }
+    }
+
+    pub(super) fn fresh(&self, frame: u32) -> Fresh {
+        self.frame(frame).map_or(Fresh::No, |it| it.fresh)
+    }
+
+    pub(super) fn set_fresh(&mut self, frame: u32, fresh: Fresh) {
+        if let Some(it) = self.frames.get_mut(frame as usize) {
+            it.fresh = fresh;
+        }
+    }
+
+    /// The number by which the bytes of `frame` are waited for; whoever gets it waits, and puts them back.
+    pub(super) fn take_arrival(&mut self, frame: u32) -> Option<u64> {
+        self.frames.get_mut(frame as usize)?.arrival.take()
+    }
+
+    pub(super) fn put_bytes(&mut self, frame: u32, bytes: Box<[u8]>) {
+        debug_assert_eq!(bytes.len(), self.page_len);
+        if let Some(it) = self.frames.get_mut(frame as usize) {
+            it.bytes = bytes;
+        }
     }
 
     /// A dirty frame's page is in the tier now. If another frame has the same page, this one is given up.
@@ -192,6 +258,8 @@ impl Frames {
     /// Empties a frame that is not in the queues.
     pub(super) fn empty(&mut self, frame: u32) {
         let Some(it) = self.frames.get_mut(frame as usize) else { return };
+        debug_assert!(it.arrival.is_none(), "its bytes are elsewhere");
+        it.fresh = Fresh::No;
         if let Holds::Clean(source) = std::mem::take(&mut it.holds)
             && self.by_source.get(&source) == Some(&frame)
         {

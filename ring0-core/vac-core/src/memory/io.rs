@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use crate::cid::Cid;
 use crate::fault::Result;
 use crate::limits::MEMORY_PAGE_MAX_BYTES;
 
+use super::frames::Fresh;
 use super::node::{PageRef, Version};
 use super::pager::{Found, Range, check_room};
 use super::root::Backing;
@@ -46,12 +48,46 @@ pub enum Advice {
     WillNeed,
     /// It will not.
     DontNeed,
+    /// It will be read in order: the pages after one that is read are fetched with it.
+    Sequential,
+    /// It will be read in no order: nothing is fetched that was not asked for.
+    Random,
+    /// Nothing is known any more of how it will be read.
+    Normal,
 }
 
 impl Pager {
     /// Reads `to.len()` bytes from `at`.
     pub fn read(&mut self, space: &mut Space, at: La128, to: &mut [u8]) -> Result<()> {
         check(at, to.len() as u64)?;
+        // As many pages at a time as one batch has.
+        let step = self.batch_max() * self.page_len;
+        let mut at = at;
+        for to in to.chunks_mut(step) {
+            let frames = self.fetch_parts(space, &[(at, to.len())]);
+            let done = self.read_parts(space, at, to);
+            self.release(&frames);
+            done?;
+            at = moved(at, to.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// Begins to fetch what is missing of some ranges.
+    fn fetch_parts(&mut self, space: &mut Space, ranges: &[(La128, usize)]) -> Vec<u32> {
+        if let [(at, len)] = ranges
+            && at.offset % self.page_len as u64 + *len as u64 <= self.page_len as u64
+        {
+            return Vec::new();
+        }
+        let parts = ranges.iter().flat_map(|(at, len)| {
+            parts(self.page_len, at.offset, *len as u64).map(|part| (at.shard, part.page))
+        });
+        let pages: Vec<(u64, u64)> = parts.take(self.batch_max() + 1).collect();
+        self.fetch(space, &pages, Fresh::Demand)
+    }
+
+    fn read_parts(&mut self, space: &mut Space, at: La128, to: &mut [u8]) -> Result<()> {
         let mut rest = to;
         for part in parts(self.page_len, at.offset, rest.len() as u64) {
             let Some((to, after)) = rest.split_at_mut_checked(part.len) else { break };
@@ -70,7 +106,24 @@ impl Pager {
 
     /// Reads several ranges, in order.
     pub fn read_vectored(&mut self, space: &mut Space, ranges: &mut [(La128, &mut [u8])]) -> Result<()> {
-        ranges.iter_mut().try_for_each(|(at, to)| self.read(space, *at, to))
+        let mut rest = ranges;
+        while !rest.is_empty() {
+            // Ranges that fit into one batch together are fetched together.
+            let mut pages = 0;
+            let together = rest.iter().take_while(|(_, to)| {
+                pages += to.len() / self.page_len + 2;
+                pages <= self.batch_max()
+            });
+            let (now, later) = rest.split_at_mut(together.count().max(1));
+            let places: Vec<(La128, usize)> = now.iter().map(|(at, to)| (*at, to.len())).collect();
+            places.iter().try_for_each(|(at, len)| check(*at, *len as u64))?;
+            let frames = if now.len() > 1 { self.fetch_parts(space, &places) } else { Vec::new() };
+            let done = now.iter_mut().try_for_each(|(at, to)| self.read(space, *at, to));
+            self.release(&frames);
+            done?;
+            rest = later;
+        }
+        Ok(())
     }
 
     /// Writes `from` to `at`. After an error, a part of it may have been written: the pages before the one
@@ -91,18 +144,36 @@ impl Pager {
         ranges.iter().try_for_each(|(at, from)| self.write(space, *at, from))
     }
 
-    /// Writes `len` times `byte`. Whole pages of zeros are unmapped where that means the same.
+    /// Writes `len` times `byte`. Whole pages of zeros are unmapped where that means the same; others are one object,
+    /// however many they are.
     pub fn fill(&mut self, space: &mut Space, at: La128, len: u64, byte: u8) -> Result<()> {
         check(at, len)?;
+        let is_zeros = byte == 0 && self.has_zeros_behind(space, at.shard);
+        let mut uniform = None;
         for part in parts(self.page_len, at.offset, len) {
-            let is_zeros = byte == 0 && self.has_zeros_behind(space, at.shard);
-            if is_zeros && part.len == self.page_len {
+            if part.len < self.page_len {
+                self.write_part(space, at.shard, &part, |to| to.fill(byte))?;
+            } else if is_zeros {
                 self.unmap(space, at.shard, part.page)?;
             } else {
-                self.write_part(space, at.shard, &part, |to| to.fill(byte))?;
+                let cid = match uniform {
+                    Some(cid) => cid,
+                    None => *uniform.insert(self.put_uniform(space, byte)?),
+                };
+                self.map_to(space, at.shard, part.page, PageRef::Held(Version::settled(cid)))?;
             }
         }
         Ok(())
+    }
+
+    /// Puts a page of one byte into the tier.
+    fn put_uniform(&mut self, space: &mut Space, byte: u8) -> Result<Cid> {
+        check_room(space, 0, 1)?;
+        self.count_io(space, self.page_len)?;
+        let page = vec![byte; self.page_len];
+        let cid = Cid::of_raw(&page);
+        self.tier.put(&cid, &page)?;
+        Ok(cid)
     }
 
     fn write_part(
@@ -181,13 +252,6 @@ impl Pager {
             }
             return self.copy_bytes(space, from, to, self.page_len);
         };
-        let was = match space.shards.get(&to.shard) {
-            Some(it) => it.map.get(target, &mut self.nodes)?,
-            None => None,
-        };
-        let is_held = |it: &Option<PageRef>| matches!(it, Some(PageRef::Held(_)));
-        let (more_mapped, more_dirty) = (u64::from(was.is_none()), u64::from(!is_held(&was)));
-        check_room(space, more_mapped, more_dirty)?;
         let shared = match shared {
             PageRef::Held(version) => {
                 version.share();
@@ -195,22 +259,30 @@ impl Pager {
                 space.hints.forget(from.shard, page);
                 PageRef::Held(version)
             }
-            // A commit must look whether that is what the other shard holds unmapped.
-            PageRef::Stored(cid) if !self.has_same_backing(space, from.shard, to.shard) => {
-                PageRef::Held(Version::settled(cid))
+            // It is not zeros, so that is not what the page holds unmapped.
+            stored if self.has_zeros_behind(space, to.shard) && self.has_zeros_behind(space, from.shard) => {
+                stored
             }
-            stored => stored,
+            // A commit must look: each page of this shard holds something else unmapped.
+            PageRef::Stored(cid) => PageRef::Held(Version::settled(cid)),
         };
-        space.changed_bytes += space.shard_mut(to.shard)?.map.set(target, shared, &mut self.nodes)?;
-        space.hints.forget(to.shard, target);
+        self.map_to(space, to.shard, target, shared)
+    }
+
+    /// Maps a page to contents that are there already.
+    fn map_to(&mut self, space: &mut Space, shard: u64, page: u64, contents: PageRef) -> Result<()> {
+        let was = match space.shards.get(&shard) {
+            Some(it) => it.map.get(page, &mut self.nodes)?,
+            None => None,
+        };
+        let is_held = |it: &Option<PageRef>| matches!(it, Some(PageRef::Held(_)));
+        let (more_mapped, more_dirty) = (u64::from(was.is_none()), u64::from(!is_held(&was)));
+        check_room(space, more_mapped, more_dirty)?;
+        space.changed_bytes += space.shard_mut(shard)?.map.set(page, contents, &mut self.nodes)?;
+        space.hints.forget(shard, page);
         space.used.mapped += more_mapped;
         space.used.dirty += more_dirty;
         self.spill(space)
-    }
-
-    fn has_same_backing(&self, space: &Space, one: u64, other: u64) -> bool {
-        let backing = |shard| space.shards.get(&shard).map(|shard| shard.backing.clone()).unwrap_or_default();
-        one == other || backing(one) == backing(other)
     }
 
     /// Keeps the pages of a range in memory until they are unpinned as often; those that hold zeros from when
@@ -287,17 +359,28 @@ impl Pager {
     /// see it.
     pub fn advise(&mut self, space: &mut Space, at: La128, len: u64, advice: Advice) -> Result<()> {
         check(at, len)?;
+        let is_in_order = match advice {
+            Advice::WillNeed | Advice::DontNeed => return self.advise_now(space, at, len, advice),
+            Advice::Sequential => Some(true),
+            Advice::Random => Some(false),
+            Advice::Normal => None,
+        };
+        let page = |offset: u64| offset / self.page_len as u64;
+        let last = page(at.offset.saturating_add(len.saturating_sub(1)));
+        space.patterns.advise(at.shard, page(at.offset), last, is_in_order);
+        Ok(())
+    }
+
+    fn advise_now(&mut self, space: &mut Space, at: La128, len: u64, advice: Advice) -> Result<()> {
         // More than half of the frames would push out what was asked for before.
         let most = self.frames.frames_max() / 2;
-        for part in parts(self.page_len, at.offset, len).take(most) {
-            match advice {
-                Advice::WillNeed => {
-                    let _ = self.find(space, at.shard, part.page);
-                }
-                Advice::DontNeed => self.give_up(space, at.shard, part.page)?,
-            }
+        let pages: Vec<(u64, u64)> =
+            parts(self.page_len, at.offset, len).take(most).map(|part| (at.shard, part.page)).collect();
+        if advice == Advice::WillNeed {
+            self.fetch(space, &pages, Fresh::Asked);
+            return Ok(());
         }
-        Ok(())
+        pages.into_iter().try_for_each(|(shard, page)| self.give_up(space, shard, page))
     }
 
     /// The mapped pages of a space, by shard and in order. Reads all of its map.

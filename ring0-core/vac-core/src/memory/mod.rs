@@ -24,6 +24,10 @@
 //! - Equal contents have equal roots, whatever was written in between.
 //! - Running out of a quota changes nothing: neither pages nor who is resident.
 
+mod ahead;
+mod backing;
+mod chain;
+mod fetch;
 mod frames;
 mod hints;
 mod io;
@@ -40,24 +44,27 @@ mod tests;
 mod through;
 mod tier;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::cid::Cid;
 use crate::fault::{AbortKind, Fault, HostAbort, Result, Usage};
 use crate::limits::{MEMORY_NODES_BYTES, MEMORY_PAGE_BYTES, MEMORY_SHARDS_MAX};
 
+use fetch::Fetcher;
 use frames::Frames;
 use hints::Hints;
 use nodes::Nodes;
 use policy::PolicyKind;
 use root::Shard;
 
+pub use chain::{Chain, Event, EventKind, Keeps, TierStats};
+pub use fetch::Io;
 pub use io::Advice;
 pub use pager::Range;
 pub use proof::{Mapping, Proof, Proven, verify_page};
 pub use root::{Backing, made_page, page_len_of};
-pub use tier::Tier;
+pub use tier::{Spot, Tier};
 
 /// An address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,6 +106,8 @@ pub struct Settings {
     pub policy: PolicyKind,
     /// Threads that hash the pages of a commit.
     pub threads: usize,
+    /// How pages of a batch are read.
+    pub io: Io,
     /// Generators by name, beside [`BLAKE3_STREAM`].
     pub generators: BTreeMap<String, Arc<dyn Generator>>,
 }
@@ -111,6 +120,7 @@ impl Default for Settings {
             nodes_bytes: MEMORY_NODES_BYTES,
             policy: PolicyKind::default(),
             threads: 1,
+            io: Io::default(),
             generators: BTreeMap::new(),
         }
     }
@@ -161,6 +171,16 @@ pub struct Stats {
     pub resident: u64,
     /// Frames that are pinned now.
     pub pinned: u64,
+    /// Pages that were read ahead by a guess.
+    pub ahead: u64,
+    /// Those of them that were used.
+    pub ahead_used: u64,
+    /// Those of them that left unused.
+    pub ahead_wasted: u64,
+    /// Whether guesses were so bad that none is made.
+    pub ahead_is_off: bool,
+    /// Batches that pages were read in.
+    pub batches: u64,
 }
 
 /// What is at each address.
@@ -173,6 +193,7 @@ pub struct Space {
     changed_bytes: usize,
     /// Where a pinned page is, unless it holds zeros, and how often it is pinned.
     pins: BTreeMap<(u64, u64), (Option<frames::Place>, u32)>,
+    patterns: ahead::Patterns,
     quota: Quota,
     used: Used,
 }
@@ -181,6 +202,12 @@ pub struct Space {
 pub struct Pager {
     tier: Arc<dyn Tier>,
     frames: Frames,
+    fetcher: Fetcher,
+    accuracy: ahead::Accuracy,
+    /// Of the objects behind shards, by name.
+    parts: BTreeMap<Cid, Arc<backing::Parts>>,
+    /// Frames with pages that were read ahead or asked for, and not used yet: the oldest first.
+    waiting: VecDeque<u32>,
     nodes: Nodes,
     nodes_bytes: usize,
     page_len: usize,

@@ -214,6 +214,11 @@ impl Child {
         }
     }
 
+    /// Whether all of it was written to the tier as it is.
+    pub(super) fn is_stored(&self) -> bool {
+        matches!(self, Self::Stored(_) | Self::Page(PageRef::Stored(_)))
+    }
+
     /// The link to it; `None` if it has no name yet.
     pub(super) fn link(&self) -> Option<Cid> {
         match self {

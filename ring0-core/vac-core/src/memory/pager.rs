@@ -1,12 +1,16 @@
 //! Finding, reading, making and evicting pages.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::cid::Cid;
 use crate::fault::{AbortKind, Corrupt, HostAbort, Result, Usage};
 use crate::limits::MEMORY_ROOT_MAX_BYTES;
 
-use super::frames::{Frames, Holds, Source};
+use super::ahead::{Accuracy, Arrived, Patterns};
+use super::backing::part_of;
+use super::fetch::Fetcher;
+use super::frames::{Frames, Fresh, Holds, Source};
 use super::hints::Hints;
 use super::node::{PageRef, Version};
 use super::nodes::{Nodes, missing};
@@ -36,7 +40,7 @@ pub(super) enum Found {
 impl Pager {
     /// A pager over `tier`. Fails if the budget is less than two pages.
     pub fn new(tier: Arc<dyn Tier>, settings: Settings) -> Result<Self> {
-        let Settings { page_len, budget_bytes, nodes_bytes, policy, threads, mut generators } = settings;
+        let Settings { page_len, budget_bytes, nodes_bytes, policy, threads, io, mut generators } = settings;
         let frames_max = budget_bytes.checked_div(page_len).unwrap_or(0);
         let is_page = page_len.is_power_of_two()
             && (crate::limits::MEMORY_PAGE_MIN_BYTES..=crate::limits::MEMORY_PAGE_MAX_BYTES)
@@ -51,6 +55,10 @@ impl Pager {
         Ok(Self {
             nodes: Nodes::new(Arc::clone(&tier), nodes_bytes),
             frames: Frames::new(page_len, frames_max, policy.build(frames_max)),
+            fetcher: Fetcher::new(Arc::clone(&tier), page_len, io)?,
+            accuracy: Accuracy::default(),
+            parts: std::collections::BTreeMap::new(),
+            waiting: VecDeque::new(),
             tier,
             nodes_bytes,
             page_len,
@@ -78,6 +86,7 @@ impl Pager {
             epoch: self.new_epoch(),
             changed_bytes: 0,
             pins: std::collections::BTreeMap::new(),
+            patterns: Patterns::default(),
             quota: Quota::default(),
             used: Used::default(),
         }
@@ -120,7 +129,19 @@ impl Pager {
     /// What was done so far.
     pub fn stats(&self) -> Stats {
         let (resident, pinned) = self.frames.counts();
-        Stats { node_reads: self.nodes.reads, resident: resident as u64, pinned: pinned as u64, ..self.stats }
+        Stats {
+            node_reads: self.nodes.reads,
+            resident: resident as u64,
+            pinned: pinned as u64,
+            ahead_is_off: self.accuracy.is_off,
+            batches: self.fetcher.batches,
+            ..self.stats
+        }
+    }
+
+    /// By what pages of a batch are read: `io-uring`, `threads`, or `caller` as long as there was none.
+    pub fn reader(&self) -> &'static str {
+        self.fetcher.reader()
     }
 
     /// The page's contents, in a frame that is the next to leave last.
@@ -143,23 +164,33 @@ impl Pager {
                     return Ok(Found::Frame(frame));
                 }
             },
-            None => match made(&it.backing, page) {
+            None => match made(&it.backing, page, self.page_len) {
                 Some(source) => source,
                 None => return Ok(Found::Zeros),
             },
         };
-        let frame = match self.frames.find(&source) {
-            Some(frame) => {
-                self.hit(frame);
-                frame
-            }
-            None => self.load(space, shard, source)?,
-        };
+        let frame = self.frame_of(space, shard, page, source)?;
         self.hint(space, shard, page, frame, 0);
         Ok(Found::Frame(frame))
     }
 
-    fn hit(&mut self, frame: u32) {
+    /// The frame with `source`, the contents of `page`: found, waited for, or loaded.
+    fn frame_of(&mut self, space: &mut Space, shard: u64, page: u64, source: Source) -> Result<u32> {
+        let is_known =
+            |frames: &Frames| frames.find(&source).is_some_and(|frame| frames.fresh(frame) == Fresh::No);
+        if matches!(source, Source::Object(_)) && !is_known(&self.frames) {
+            // Before the page itself comes: what is guessed must not push it out, and is read meanwhile.
+            self.guess(space, shard, page);
+        }
+        if let Some(frame) = self.frames.find(&source)
+            && self.arrive(space, frame)? == Arrived::Yes
+        {
+            return Ok(frame);
+        }
+        self.load(space, shard, source)
+    }
+
+    pub(super) fn hit(&mut self, frame: u32) {
         self.stats.hits += 1;
         self.frames.touch(frame);
     }
@@ -170,13 +201,12 @@ impl Pager {
 
     /// Brings a page into a frame.
     fn load(&mut self, space: &mut Space, shard: u64, source: Source) -> Result<u32> {
-        self.count_io(
-            space,
-            match source {
-                Source::Object(_) => self.page_len,
-                Source::Made(..) => 0,
-            },
-        )?;
+        let backing = space.shards.get(&shard).map(|shard| &shard.backing);
+        let is_read = match source {
+            Source::Object(_) => true,
+            Source::Made(..) => matches!(backing, Some(Backing::Object { .. })),
+        };
+        self.count_io(space, if is_read { self.page_len } else { 0 })?;
         let frame = self.make_room()?;
         let loaded = self.read_source(space, shard, &source, frame);
         if let Err(why) = loaded {
@@ -199,6 +229,9 @@ impl Pager {
             }
             Source::Made(_, page) => {
                 let backing = space.shards.get(&shard).map(|shard| &shard.backing);
+                if let Some(&Backing::Object { cid, first, len }) = backing {
+                    return self.read_part(&cid, len, page.saturating_sub(first), frame);
+                }
                 let Some(Backing::Generator { name, seed }) = backing else { return Ok(()) };
                 let Some(generator) = self.generators.get(name) else { return Err(no_generator(name)) };
                 generator.fill(seed, *page, self.frames.bytes_mut(frame));
@@ -218,16 +251,18 @@ impl Pager {
     }
 
     /// An empty frame, outside of the queues. What must leave for it is in the tier before it leaves.
-    fn make_room(&mut self) -> Result<u32> {
+    pub(super) fn make_room(&mut self) -> Result<u32> {
         loop {
             if let Some(frame) = self.frames.take_free() {
                 return Ok(frame);
             }
-            let Some(victim) = self.frames.victim() else {
+            // What was fetched and not used yet goes last: somebody wants it, or so it seems.
+            let Some(victim) = self.frames.victim().or_else(|| self.waiting.pop_front()) else {
                 let max = self.frames.frames_max() as u64;
                 let message = format!("no room: all {max} pages of the budget are pinned or in use");
                 return Err(HostAbort::new(AbortKind::Quota, message).into());
             };
+            self.recall(victim);
             if let Err(why) = self.write_back(victim) {
                 self.frames.put_back(victim, u64::from(victim));
                 return Err(why);
@@ -353,9 +388,10 @@ impl Pager {
 }
 
 /// What a page that is not mapped is made from; `None` for zeros.
-fn made(backing: &Backing, page: u64) -> Option<Source> {
+fn made(backing: &Backing, page: u64, page_len: usize) -> Option<Source> {
     match backing {
         Backing::Zeros => None,
+        Backing::Object { .. } if part_of(backing, page, page_len).is_none() => None,
         backing => Some(Source::Made(*blake3::hash(&crate::canon::encode(backing)).as_bytes(), page)),
     }
 }

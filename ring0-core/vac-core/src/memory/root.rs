@@ -4,9 +4,11 @@
 //! root    = ["vac memory", 1, page length, [[shard, backing, map], ...]]      canonical form, dag-cbor
 //! backing = [0]                  zeros
 //!         | [1, name, seed]      what the generator `name` makes of the 32 bytes `seed`
+//!         | [2, link, page, len] the `len` bytes of the object `link`, from that page on; only in format 2
 //! map     = null | [key, link]   see `node`
 //! ```
 //!
+//! The format is 2 if a shard has an object behind it, else 1, as before there were such.
 //! Shards are in order; one without pages whose backing is zeros is left out. So equal contents have equal
 //! roots.
 
@@ -16,8 +18,8 @@ use crate::canon::{self, Decode, Encode, Reader, Writer};
 use crate::cid::Cid;
 use crate::fault::Corrupt;
 use crate::limits::{
-    MEMORY_GENERATOR_NAME_MAX_BYTES, MEMORY_PAGE_MAX_BYTES, MEMORY_PAGE_MIN_BYTES, MEMORY_ROOT_MAX_BYTES,
-    MEMORY_SHARDS_MAX,
+    MEMORY_BACKING_MAX_BYTES, MEMORY_GENERATOR_NAME_MAX_BYTES, MEMORY_PAGE_MAX_BYTES, MEMORY_PAGE_MIN_BYTES,
+    MEMORY_ROOT_MAX_BYTES, MEMORY_SHARDS_MAX,
 };
 
 use super::map::Map;
@@ -25,6 +27,8 @@ use super::node::{self, Entry};
 
 const WHAT: &str = "vac memory";
 const FORMAT: u64 = 1;
+/// Of a memory with an object behind a shard.
+const FORMAT_OBJECTS: u64 = 2;
 
 /// What a page that is not mapped holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -38,6 +42,15 @@ pub enum Backing {
         name: String,
         /// The shard's seed.
         seed: [u8; 32],
+    },
+    /// The bytes of an object from a page on, in order; zeros before, after, and to the end of its last page.
+    Object {
+        /// The object.
+        cid: Cid,
+        /// The page that holds its first bytes.
+        first: u64,
+        /// Its length in bytes.
+        len: u64,
     },
 }
 
@@ -53,6 +66,13 @@ impl Encode for Backing {
                 to.uint(1);
                 to.text(name);
                 to.byte_string(seed);
+            }
+            Self::Object { cid, first, len } => {
+                to.array(4);
+                to.uint(2);
+                to.link(cid);
+                to.uint(*first);
+                to.uint(*len);
             }
         }
     }
@@ -72,6 +92,14 @@ impl Decode for Backing {
                 let seed = from.byte_string()?;
                 let seed = seed.try_into().map_err(|_| from.wrong("32 bytes", seed.len()))?;
                 Ok(Self::Generator { name, seed })
+            }
+            (2, 4) => {
+                let cid = from.link()?;
+                let (first, len) = (from.uint()?, from.uint()?);
+                if len == 0 || len > MEMORY_BACKING_MAX_BYTES as u64 {
+                    return Err(from.wrong(format!("1 to {MEMORY_BACKING_MAX_BYTES} bytes"), len));
+                }
+                Ok(Self::Object { cid, first, len })
             }
             (kind, len) => Err(from.wrong("a backing", format!("kind {kind} of {len} items"))),
         }
@@ -102,7 +130,8 @@ pub(super) fn encode(page_len: usize, shards: &BTreeMap<u64, Shard>) -> Option<V
     let mut to = Writer::default();
     to.array(4);
     to.text(WHAT);
-    to.uint(FORMAT);
+    let has_objects = shards.values().any(|shard| matches!(shard.backing, Backing::Object { .. }));
+    to.uint(if has_objects { FORMAT_OBJECTS } else { FORMAT });
     to.uint(page_len as u64);
     let shards: Vec<_> = shards.iter().filter(|(_, shard)| !shard.is_default()).collect();
     to.array(shards.len());
@@ -135,8 +164,8 @@ impl Decode for Root {
             return Err(from.wrong(format!("`{WHAT}`"), format!("`{}`", crate::fault::quote(what))));
         }
         let format = from.uint()?;
-        if format != FORMAT {
-            return Err(from.wrong(format!("format {FORMAT}"), format));
+        if !(FORMAT..=FORMAT_OBJECTS).contains(&format) {
+            return Err(from.wrong(format!("format {FORMAT} or {FORMAT_OBJECTS}"), format));
         }
         let page_len = page_len(from)?;
         let len = from.array()?;
@@ -151,6 +180,10 @@ impl Decode for Root {
                 return Err(from.wrong("the next shard that holds something", number));
             }
             shards.insert(number, shard);
+        }
+        let has_objects = shards.values().any(|shard| matches!(shard.backing, Backing::Object { .. }));
+        if has_objects != (format == FORMAT_OBJECTS) {
+            return Err(from.wrong("the format of what is behind its shards", format));
         }
         Ok(Self { page_len, shards })
     }
@@ -186,7 +219,7 @@ pub fn page_len_of(tier: &dyn super::Tier, root: &Cid) -> crate::fault::Result<u
 }
 
 /// What page `page` of a shard with this backing holds unmapped; `None` for a generator that is not always
-/// there.
+/// there, and for a part of an object.
 pub fn made_page(backing: &Backing, page: u64, page_len: usize) -> Option<Vec<u8>> {
     let mut bytes = vec![0; page_len];
     match backing {
@@ -194,7 +227,9 @@ pub fn made_page(backing: &Backing, page: u64, page_len: usize) -> Option<Vec<u8
         Backing::Generator { name, seed } if name == super::BLAKE3_STREAM => {
             super::Generator::fill(&super::Blake3Stream, seed, page, &mut bytes);
         }
-        Backing::Generator { .. } => return None,
+        // Not known without the object, but for what is outside of it.
+        Backing::Object { .. } if super::backing::part_of(backing, page, page_len).is_none() => {}
+        Backing::Generator { .. } | Backing::Object { .. } => return None,
     }
     Some(bytes)
 }

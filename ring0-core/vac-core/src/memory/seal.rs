@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::cid::{Cid, Codec};
 use crate::fault::{AbortKind, HostAbort, Result};
 
+use super::backing::{Parts, part_of};
 use super::frames::{Frames, Holds};
 use super::map::{Seal, Sealed};
 use super::node::{PageRef, Version};
@@ -39,11 +40,21 @@ impl Pager {
         let named = self.hash_held(space);
         let zeros = zero_page(self.page_len);
         for shard in Arc::make_mut(&mut space.shards).values_mut() {
-            let maker = match &shard.backing {
-                Backing::Zeros => None,
-                Backing::Generator { name, seed } => {
-                    Some((&**self.generators.get(name).ok_or_else(|| no_generator(name))?, *seed))
+            let parts = match &shard.backing {
+                // Only if a page was written: what it would hold unmapped is to be compared.
+                Backing::Object { cid, len, .. }
+                    if shard.map.root().is_some_and(|root| !root.child.is_stored()) =>
+                {
+                    Some(self.parts_of(cid, *len)?)
                 }
+                _ => None,
+            };
+            let maker = match &shard.backing {
+                Backing::Zeros => Maker::Zeros,
+                Backing::Generator { name, seed } => {
+                    Maker::Generator(&**self.generators.get(name).ok_or_else(|| no_generator(name))?, *seed)
+                }
+                Backing::Object { .. } => Maker::Parts(shard.backing.clone(), parts),
             };
             let mut sealer = Sealer {
                 tier: &*self.tier,
@@ -94,14 +105,21 @@ impl Pager {
     }
 }
 
+enum Maker<'a> {
+    Zeros,
+    Generator(&'a dyn Generator, [u8; 32]),
+    /// Of this backing; `None` if nothing is to be compared.
+    Parts(Backing, Option<Arc<Parts>>),
+}
+
 struct Sealer<'a> {
     tier: &'a dyn Tier,
     frames: &'a mut Frames,
     nodes: &'a mut Nodes,
     named: &'a BTreeMap<u32, Cid>,
     zeros: Cid,
-    /// What makes the pages that are not mapped, if they are not zeros.
-    maker: Option<(&'a dyn Generator, [u8; 32])>,
+    /// What makes the pages that are not mapped.
+    maker: Maker<'a>,
     page_len: usize,
     unmapped: u64,
 }
@@ -109,7 +127,14 @@ struct Sealer<'a> {
 impl Sealer<'_> {
     /// What `page` would hold if it were not mapped.
     fn unmapped(&self, page: u64) -> Cid {
-        let Some((generator, seed)) = &self.maker else { return self.zeros };
+        let (generator, seed) = match &self.maker {
+            Maker::Zeros => return self.zeros,
+            Maker::Parts(backing, parts) => {
+                let nth = part_of(backing, page, self.page_len);
+                return nth.and_then(|nth| parts.as_ref()?.name(nth)).unwrap_or(self.zeros);
+            }
+            Maker::Generator(generator, seed) => (generator, seed),
+        };
         let mut bytes = vec![0; self.page_len];
         generator.fill(seed, page, &mut bytes);
         Cid::of_raw(&bytes)

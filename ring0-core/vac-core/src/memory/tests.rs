@@ -1,5 +1,8 @@
 //! What a user of the pager would notice.
 
+mod ahead;
+mod backing;
+mod chain;
 mod model;
 
 use std::sync::Arc;
@@ -161,6 +164,29 @@ fn pinned_pages_stay_and_the_rest_says_why_it_cannot_come() {
     pager.unpin(&mut space, page(0), 2 * PAGE as u64).unwrap();
     assert_eq!(pager.stats().pinned, 0);
     (10..30).for_each(|n| pager.write(&mut space, page(n), b"x").unwrap());
+}
+
+#[test]
+fn a_fill_of_many_pages_is_one_object_and_no_frame() {
+    let mut pager = pager(&SimStorage::new(0), 4);
+    let mut space = pager.space();
+    pager.fill(&mut space, at(0, 100), 1000 * PAGE as u64, 7).unwrap();
+    assert!(pager.stats().resident <= 3 && space.used().mapped == 1001, "{:?}", pager.stats());
+    pager.write(&mut space, at(0, 500 * PAGE as u64), b"x").unwrap();
+    let mut bytes = [0; 4];
+    pager.read(&mut space, at(0, 500 * PAGE as u64 - 1), &mut bytes).unwrap();
+    assert_eq!(bytes, [7, b'x', 7, 7]);
+    pager.read(&mut space, at(0, 900 * PAGE as u64), &mut bytes).unwrap();
+    assert_eq!(bytes, [7; 4], "one page written is one page");
+    let root = pager.commit(&mut space).unwrap();
+    let mut same = pager.space();
+    for page in 0..1001 {
+        pager.write(&mut same, at(0, page * PAGE as u64), &[7; PAGE]).unwrap();
+    }
+    pager.fill(&mut same, at(0, 0), 100, 0).unwrap();
+    pager.fill(&mut same, at(0, 1000 * PAGE as u64 + 100), PAGE as u64 - 100, 0).unwrap();
+    pager.write(&mut same, at(0, 500 * PAGE as u64), b"x").unwrap();
+    assert_eq!(pager.commit(&mut same).unwrap(), root);
 }
 
 /// Every bit of every file of a small store: what is given out was committed, or an error names what is lost.

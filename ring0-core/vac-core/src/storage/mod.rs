@@ -90,6 +90,11 @@ pub trait StorageFile: Send + Sync {
         None
     }
 
+    /// The open file itself, if the system has it: for whoever reads it in another way. Its bytes are the same.
+    fn fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        None
+    }
+
     /// Whether the file has no bytes.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)

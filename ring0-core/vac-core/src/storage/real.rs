@@ -207,6 +207,10 @@ impl StorageFile for RealFile {
         Ok(self.file.metadata()?.len())
     }
 
+    fn fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        Some(std::os::fd::AsFd::as_fd(&self.file))
+    }
+
     #[cfg(target_os = "linux")]
     fn host_path(&self) -> Option<PathBuf> {
         use std::os::fd::AsRawFd;

@@ -39,6 +39,7 @@ mod run;
 mod runs;
 mod scan;
 mod scrub;
+mod spot;
 mod state;
 #[cfg(test)]
 mod tests;

@@ -121,6 +121,7 @@ fn backing_text(backing: &Backing) -> String {
     match backing {
         Backing::Zeros => "zeros".to_owned(),
         Backing::Generator { name, .. } => name.clone(),
+        Backing::Object { cid, .. } => format!("object {cid}"),
     }
 }
 

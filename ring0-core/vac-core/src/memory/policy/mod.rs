@@ -33,6 +33,12 @@ pub trait Policy: Send + Sync {
     /// `frame`, which it did not have, holds the page with this fingerprint now.
     fn insert(&mut self, frame: u32, fingerprint: u64);
 
+    /// [`Self::insert`] of a page that is dear to have again: it may be spared so many times although it was not
+    /// used. A policy that knows no credits takes it like any other.
+    fn insert_with(&mut self, frame: u32, fingerprint: u64, _credits: u8) {
+        self.insert(frame, fingerprint);
+    }
+
     /// `frame` was used. Called on every hit: this must cost next to nothing.
     fn touch(&mut self, frame: u32);
 
@@ -41,6 +47,29 @@ pub trait Policy: Send + Sync {
 
     /// The frame that should leave; it is forgotten but for its fingerprint. `None` if it has none.
     fn victim(&mut self) -> Option<u32>;
+}
+
+/// What it takes to have a page again, as measured by whoever had it last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Weight {
+    /// Microseconds.
+    pub cost_us: u32,
+    /// For so many bytes.
+    pub bytes: u32,
+}
+
+/// Nothing is spared more often.
+const CREDITS_MAX: u32 = 7;
+
+impl Weight {
+    /// Times that a page with this weight is spared, where one of `base_us` for `page_len` bytes is not: one each
+    /// time that the cost of a byte doubles. In GreedyDual-Size-Frequency the cost of a byte, times the uses, is
+    /// added to the age at which a page left; here a use or a credit is one more round of the queue.
+    pub fn credits(self, base_us: u32, page_len: usize) -> u8 {
+        let own = u128::from(self.cost_us) * page_len as u128;
+        let base = u128::from(base_us.max(1)) * u128::from(self.bytes.max(1));
+        own.checked_div(base).and_then(u128::checked_ilog2).map_or(0, |log| log.min(CREDITS_MAX) as u8)
+    }
 }
 
 /// The policies by name.

@@ -1,5 +1,12 @@
 //! S3-FIFO: a small queue for what came first, a main queue for what was used again, and a memory of
 //! what left the small one too early.
+//!
+//! Three things differ from the paper, each for what it gave on the traces of `cargo xtask bench memory-policies`
+//! (hits of zipf 0.9, of a loop of 1.2 times the frames):
+//! - The small queue has one frame in a hundred, not in ten: 59.2 % to 59.8 %, 64.0 % to 68.2 %.
+//! - What comes back goes to the main queue only if that has a page near its end that was not used: in a loop all
+//!   pages come back, and pushed each other out. 59.8 % to 60.0 %, 68.2 % to 79.2 %.
+//! - While there is room, what leaves the small queue moves in without having been used. 79.2 % to 80.9 %.
 
 #![expect(clippy::disallowed_types, reason = "its order is never observed: what leaves is in `order`")]
 
@@ -10,7 +17,9 @@ use super::Policy;
 use super::list::{Links, Queue};
 
 /// One part in this many of the frames is the small queue's.
-const SMALL_PART: usize = 10;
+const SMALL_PART: usize = 100;
+/// Pages of the main queue that are looked at for one that gives way.
+const CONTEST_STEPS: usize = 4;
 
 /// S3-FIFO with two bits of frequency, as in the paper: on the traces of `cargo xtask bench` one bit hits less often.
 pub struct S3Fifo {
@@ -26,6 +35,8 @@ pub struct S3Fifo {
 struct Frame {
     at: At,
     uses: u8,
+    /// Times that it is spared although it was not used.
+    credits: u8,
     fingerprint: u64,
 }
 
@@ -35,6 +46,24 @@ enum At {
     Out,
     Small,
     Main,
+}
+
+impl Frame {
+    /// Takes a credit, if there is one.
+    fn spend(&mut self) -> bool {
+        let has_one = self.credits > 0;
+        self.credits -= u8::from(has_one);
+        has_one
+    }
+
+    /// Takes a use or a credit, if there is one.
+    fn age(&mut self) -> bool {
+        if self.uses == 0 {
+            return self.spend();
+        }
+        self.uses -= 1;
+        true
+    }
 }
 
 impl S3Fifo {
@@ -55,10 +84,33 @@ impl S3Fifo {
         self.frames.get_mut(frame as usize)
     }
 
+    /// Whether the main queue has room, or a page near its end that was not used. Those that were used are spared
+    /// as if one had to leave.
+    fn main_gives_way(&mut self) -> bool {
+        if self.has_room() {
+            return true;
+        }
+        for _ in 0..CONTEST_STEPS {
+            let Some(oldest) = self.main.oldest() else { return true };
+            let Some(it) = self.frames.get_mut(oldest as usize) else { return true };
+            if !it.age() {
+                return true;
+            }
+            self.main.take(&mut self.links, oldest);
+            self.main.push(&mut self.links, oldest);
+        }
+        false
+    }
+
+    /// Whether the main queue has less than its part.
+    fn has_room(&self) -> bool {
+        self.main.len() + self.small_max < self.frames.len()
+    }
+
     fn victim_of_small(&mut self) -> Option<u32> {
         while let Some(oldest) = self.small.pop(&mut self.links) {
             let Some(frame) = self.frames.get_mut(oldest as usize) else { continue };
-            if std::mem::take(&mut frame.uses) > 0 {
+            if std::mem::take(&mut frame.uses) > 0 || frame.spend() {
                 frame.at = At::Main;
                 self.main.push(&mut self.links, oldest);
                 continue;
@@ -71,11 +123,10 @@ impl S3Fifo {
     }
 
     fn victim_of_main(&mut self) -> Option<u32> {
-        // Once round at most: what was spared has lost its bit.
+        // A few times round at most: what was spared has lost a use or a credit.
         while let Some(oldest) = self.main.pop(&mut self.links) {
             let Some(frame) = self.frames.get_mut(oldest as usize) else { continue };
-            if frame.uses > 0 {
-                frame.uses -= 1;
+            if frame.age() {
                 self.main.push(&mut self.links, oldest);
                 continue;
             }
@@ -88,13 +139,28 @@ impl S3Fifo {
 
 impl Policy for S3Fifo {
     fn insert(&mut self, frame: u32, fingerprint: u64) {
+        self.insert_with(frame, fingerprint, 0);
+    }
+
+    fn insert_with(&mut self, frame: u32, fingerprint: u64, credits: u8) {
         let was_here = self.ghosts.forget(fingerprint);
-        let Some(it) = self.frame(frame).filter(|it| it.at == At::Out) else { return };
-        let at = if was_here { At::Main } else { At::Small };
-        *it = Frame { at, uses: 0, fingerprint };
+        if self.frame(frame).is_none_or(|it| it.at != At::Out) {
+            return;
+        }
+        let at = if was_here && self.main_gives_way() { At::Main } else { At::Small };
+        if let Some(it) = self.frame(frame) {
+            *it = Frame { at, uses: 0, credits, fingerprint };
+        }
         match at {
             At::Main => self.main.push(&mut self.links, frame),
             _ => self.small.push(&mut self.links, frame),
+        }
+        while self.small.len() > self.small_max && self.has_room() {
+            let Some(oldest) = self.small.pop(&mut self.links) else { break };
+            if let Some(it) = self.frame(oldest) {
+                it.at = At::Main;
+            }
+            self.main.push(&mut self.links, oldest);
         }
     }
 

@@ -109,3 +109,25 @@ fn a_scan_does_not_empty_the_cache() {
     let s3 = simulate(PolicyKind::S3Fifo, 100, &trace);
     assert!(s3 * 10 > lru * 15, "s3-fifo: {s3}, lru: {lru}");
 }
+
+#[test]
+fn in_a_loop_most_of_the_frames_hit() {
+    // Every page comes back after the same time, so whoever keeps the latest hits never.
+    let trace: Vec<u64> = (0..60_000).map(|n| n % 1200).collect();
+    let (s3, best) = (simulate(PolicyKind::S3Fifo, 1000, &trace), belady(1000, &trace));
+    assert!(s3 * 100 > best * 97, "s3-fifo: {s3}, the best: {best}");
+    assert_eq!(simulate(PolicyKind::Lru, 1000, &trace), 0);
+}
+
+#[test]
+fn what_is_dear_is_spared() {
+    let weight = |cost_us, bytes| Weight { cost_us, bytes }.credits(100, 4096);
+    assert_eq!([weight(100, 4096), weight(199, 4096), weight(200, 4096)], [0, 0, 1]);
+    assert_eq!([weight(0, 4096), weight(100, 1024), weight(u32::MAX, 1)], [0, 2, 7]);
+    let mut policy = S3Fifo::new(100);
+    (0..100).for_each(|frame| policy.insert_with(frame, u64::from(frame), if frame < 20 { 3 } else { 0 }));
+    let left: Vec<u32> = (0..50).filter_map(|_| policy.victim()).collect();
+    assert!(left.iter().all(|frame| *frame >= 20), "{left:?}");
+    let rest = std::iter::from_fn(|| policy.victim()).count();
+    assert_eq!(left.len() + rest, 100, "but not for ever");
+}

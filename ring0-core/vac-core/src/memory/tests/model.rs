@@ -8,7 +8,7 @@ use crate::fault::{Error, Result};
 use crate::limits::MEMORY_PAGE_MIN_BYTES as PAGE;
 use crate::memory::policy::PolicyKind;
 use crate::memory::{
-    Advice, BLAKE3_STREAM, Backing, Blake3Stream, Generator, La128, Pager, Settings, Space, verify_page,
+    Advice, BLAKE3_STREAM, Backing, Blake3Stream, Generator, Io, La128, Pager, Settings, Space, verify_page,
 };
 use crate::storage::SimStorage;
 use crate::storage::sim::Random;
@@ -67,9 +67,11 @@ struct Model {
     /// Whether a fault was set up.
     may_fail: bool,
     policy: PolicyKind,
+    io: Io,
 }
 
-fn open(sim: &SimStorage, policy: PolicyKind, frames: usize) -> Result<Pager> {
+/// Every fourth seed with another thread, which then fails at other places each time it runs.
+fn open(sim: &SimStorage, policy: PolicyKind, frames: usize, io: Io) -> Result<Pager> {
     let store = Arc::new(Store::open(Arc::new(sim.clone()), "store")?);
     Pager::new(
         store,
@@ -79,6 +81,7 @@ fn open(sim: &SimStorage, policy: PolicyKind, frames: usize) -> Result<Pager> {
             // A few nodes, so that they are dropped and read again, and spilled.
             nodes_bytes: 4000,
             policy,
+            io,
             threads: 2,
             ..Settings::default()
         },
@@ -97,10 +100,11 @@ impl Model {
         let mut random = Random::new(seed);
         let policy = PolicyKind::ALL[random.below(4) as usize];
         let sim = SimStorage::new(seed);
-        let mut pager = open(&sim, policy, 2 + random.below(12) as usize).unwrap();
+        let io = if seed % 4 == 3 { Io::Threads } else { Io::Caller };
+        let mut pager = open(&sim, policy, 2 + random.below(24) as usize, io).unwrap();
         let space = new_space(&mut pager);
         let spaces = vec![(space, Contents::new())];
-        Self { random, sim, pager, spaces, committed: BTreeMap::new(), may_fail: false, policy }
+        Self { random, sim, pager, spaces, committed: BTreeMap::new(), may_fail: false, policy, io }
     }
 
     fn run(mut self, steps: usize) {
@@ -143,6 +147,7 @@ impl Model {
                 self.cut_power();
                 Ok(())
             }
+            22 | 23 => self.read_in_order(which),
             _ => self.read(which),
         }
     }
@@ -223,6 +228,27 @@ impl Model {
         Ok(())
     }
 
+    /// Page after page, or every few pages, as what is read ahead is for; then several at once.
+    fn read_in_order(&mut self, which: usize) -> Result<()> {
+        let (mut at, step) = (self.address(), PAGE as u64 * (1 + self.random.below(3)));
+        at.offset %= 600 * PAGE as u64;
+        let (space, contents) = &mut self.spaces[which];
+        let mut places = Vec::new();
+        for _ in 0..10 {
+            let mut bytes = [0xee; 40];
+            self.pager.read(space, at, &mut bytes)?;
+            assert!(bytes[..] == read_model(contents, at, 40), "{at:?}");
+            places.push(at);
+            at.offset += step;
+        }
+        let mut bytes = [[0xee; 40]; 10];
+        let mut ranges: Vec<(La128, &mut [u8])> =
+            places.iter().copied().zip(bytes.iter_mut().map(|it| &mut it[..])).collect();
+        self.pager.read_vectored(space, &mut ranges)?;
+        places.iter().zip(bytes).for_each(|(at, it)| assert!(it[..] == read_model(contents, *at, 40)));
+        Ok(())
+    }
+
     fn snapshot(&mut self, which: usize) -> Result<()> {
         if self.spaces.len() >= SPACES_MAX {
             self.spaces.swap_remove(which);
@@ -257,7 +283,8 @@ impl Model {
 
     fn advise(&mut self, which: usize) -> Result<()> {
         let (at, len) = (self.address(), self.len());
-        let advice = if self.random.below(2) == 0 { Advice::WillNeed } else { Advice::DontNeed };
+        let all = [Advice::WillNeed, Advice::DontNeed, Advice::Sequential, Advice::Random, Advice::Normal];
+        let advice = all[self.random.below(5) as usize];
         self.pager.advise(&mut self.spaces[which].0, at, len as u64, advice)
     }
 
@@ -293,8 +320,8 @@ impl Model {
         self.sim.clear_faults();
         self.may_fail = false;
         self.spaces.clear();
-        let frames = 2 + self.random.below(12) as usize;
-        self.pager = open(&self.sim, self.policy, frames).unwrap();
+        let frames = 2 + self.random.below(24) as usize;
+        self.pager = open(&self.sim, self.policy, frames, self.io).unwrap();
         for (root, contents) in self.committed.iter().take(SPACES_MAX - 1) {
             self.spaces.push((self.pager.open(root).unwrap(), contents.clone()));
         }

@@ -1,0 +1,94 @@
+//! Work that one thread gives and another one does: the hand-over, and nothing else.
+//!
+//! ```text
+//! caller:  give(id, job) ... give ... wait(id) -> what came of it, whenever it did
+//! worker:  take() -> all that waits; finish(id, ...) each; take() -> None once nobody gives any more
+//! ```
+//!
+//! Every id that was given is finished or lost with the worker: a `wait` always ends. What stands in this file is
+//! tested in every order of the threads that a seed draws (`vac-tier/tests/handover.rs`), so its locks come from
+//! `super::sync`.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// What both threads share.
+pub(super) struct Handover<J, D> {
+    state: Mutex<State<J, D>>,
+    has_changed: Condvar,
+}
+
+struct State<J, D> {
+    waiting: VecDeque<(u64, J)>,
+    done: BTreeMap<u64, D>,
+    is_closed: bool,
+    /// Nobody will do what waits.
+    is_left: bool,
+}
+
+impl<J, D> Default for Handover<J, D> {
+    fn default() -> Self {
+        let state =
+            State { waiting: VecDeque::new(), done: BTreeMap::new(), is_closed: false, is_left: false };
+        Self { state: Mutex::new(state), has_changed: Condvar::new() }
+    }
+}
+
+impl<J, D> Handover<J, D> {
+    fn state(&self) -> MutexGuard<'_, State<J, D>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Caller: some work, as one batch.
+    pub(super) fn give(&self, jobs: impl IntoIterator<Item = (u64, J)>) {
+        self.state().waiting.extend(jobs);
+        self.has_changed.notify_all();
+    }
+
+    /// Caller: what came of `id`; `None` if the worker left before it finished that.
+    pub(super) fn wait(&self, id: u64) -> Option<D> {
+        let mut state = self.state();
+        loop {
+            if let Some(done) = state.done.remove(&id) {
+                return Some(done);
+            }
+            if state.is_left {
+                return None;
+            }
+            state = self.has_changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Caller: there will be no more work.
+    pub(super) fn close(&self) {
+        self.state().is_closed = true;
+        self.has_changed.notify_all();
+    }
+
+    /// Worker: all that waits, once something does; `None` after [`Self::close`].
+    pub(super) fn take(&self) -> Option<Vec<(u64, J)>> {
+        let mut state = self.state();
+        loop {
+            if state.is_closed {
+                return None;
+            }
+            if !state.waiting.is_empty() {
+                return Some(state.waiting.drain(..).collect());
+            }
+            state = self.has_changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Worker: what came of `id`.
+    pub(super) fn finish(&self, id: u64, done: D) {
+        self.state().done.insert(id, done);
+        self.has_changed.notify_all();
+    }
+
+    /// Worker: it ends, whatever for.
+    pub(super) fn leave(&self) {
+        self.state().is_left = true;
+        self.has_changed.notify_all();
+    }
+}

@@ -1,0 +1,119 @@
+//! Many reads at places in files, by whoever does them.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+
+use crate::cid::Cid;
+use crate::storage::StorageFile;
+
+/// Reads of a batch that are under way at a time.
+pub(super) const DEPTH: usize = 16;
+
+/// A read of a whole buffer.
+pub(super) struct Job {
+    pub(super) id: u64,
+    pub(super) cid: Cid,
+    pub(super) to: Box<[u8]>,
+    pub(super) file: Arc<dyn StorageFile>,
+    pub(super) offset: u64,
+}
+
+impl Job {
+    /// Reads as many bytes as there are.
+    pub(super) fn read(&mut self) -> io::Result<usize> {
+        self.file.read_at(&mut self.to, self.offset)
+    }
+}
+
+/// Does reads.
+pub(super) trait BatchRead: Send {
+    /// Does all of `jobs`, and hands each back as it ends, in any order.
+    fn read(&mut self, jobs: Vec<Job>, done: &mut dyn FnMut(Job, io::Result<usize>));
+
+    /// How tables call it.
+    fn name(&self) -> &'static str;
+}
+
+/// Reads one after another, where it is called.
+pub(super) struct Caller;
+
+impl BatchRead for Caller {
+    fn read(&mut self, jobs: Vec<Job>, done: &mut dyn FnMut(Job, io::Result<usize>)) {
+        for mut job in jobs {
+            let read = job.read();
+            done(job, read);
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "caller"
+    }
+}
+
+type Ended = (Job, io::Result<usize>);
+
+/// Threads that read.
+pub(super) struct Threads {
+    jobs: Option<mpsc::Sender<Job>>,
+    ended: mpsc::Receiver<Ended>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    /// As many as the system gives, up to [`DEPTH`].
+    pub(super) fn start() -> Self {
+        let (jobs, queue) = mpsc::channel::<Job>();
+        let (ends, ended) = mpsc::channel();
+        let queue = Arc::new(Mutex::new(queue));
+        let start = |_| {
+            let (queue, ends) = (Arc::clone(&queue), ends.clone());
+            let work = move || {
+                loop {
+                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let Ok(mut job) = next else { break };
+                    let read = job.read();
+                    if ends.send((job, read)).is_err() {
+                        break;
+                    }
+                }
+            };
+            std::thread::Builder::new().name("vac-read".to_owned()).spawn(work).ok()
+        };
+        let threads = (0..DEPTH).map_while(start).collect();
+        Self { jobs: Some(jobs), ended, threads }
+    }
+}
+
+impl BatchRead for Threads {
+    fn read(&mut self, jobs: Vec<Job>, done: &mut dyn FnMut(Job, io::Result<usize>)) {
+        let Some(queue) = self.jobs.as_ref().filter(|_| !self.threads.is_empty()) else {
+            return Caller.read(jobs, done);
+        };
+        let mut given = 0;
+        for job in jobs {
+            match queue.send(job) {
+                Ok(()) => given += 1,
+                Err(mpsc::SendError(job)) => Caller.read(vec![job], done),
+            }
+        }
+        for _ in 0..given {
+            // Those that read do not panic, so each job comes back.
+            let Ok((job, read)) = self.ended.recv() else { break };
+            done(job, read);
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "threads"
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.jobs = None;
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What is read before it is needed, and what nobody may notice of it.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::storage::RealStorage;
+
+fn pager(dir: &std::path::Path, frames: usize, io: Io) -> Pager {
+    let store = Arc::new(Store::open(Arc::new(RealStorage::new(dir.to_owned())), "store").unwrap());
+    let settings = Settings { page_len: PAGE, budget_bytes: frames * PAGE, io, ..Settings::default() };
+    Pager::new(store, settings).unwrap()
+}
+
+/// A memory of `pages` pages that differ from each other.
+fn written(dir: &std::path::Path, pages: u64) -> Cid {
+    let mut pager = pager(dir, 16, Io::Caller);
+    let mut space = pager.space();
+    (0..pages).for_each(|n| pager.write(&mut space, at(0, n * PAGE as u64), &(n + 1).to_le_bytes()).unwrap());
+    pager.commit(&mut space).unwrap()
+}
+
+fn read(pager: &mut Pager, space: &mut Space, page: u64) {
+    let mut bytes = [0; 8];
+    pager.read(space, at(0, page * PAGE as u64), &mut bytes).unwrap();
+    assert_eq!(u64::from_le_bytes(bytes), page + 1);
+}
+
+const WAYS: [Io; 3] = [Io::Auto, Io::Threads, Io::Caller];
+
+/// The same requests: the same pages leave, the same counts, whoever reads and however fast.
+#[test]
+fn who_reads_a_page_is_noticed_in_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = written(dir.path(), 300);
+    let seen = WAYS.map(|io| {
+        let mut pager = pager(dir.path(), 40, io);
+        let mut space = pager.open(&root).unwrap();
+        let mut random = crate::storage::sim::Random::new(5);
+        for _ in 0..60 {
+            let from = random.below(280);
+            match random.below(3) {
+                0 => (from..from + 12).for_each(|page| read(&mut pager, &mut space, page)),
+                1 => (0..6).for_each(|n| read(&mut pager, &mut space, (from + n * 3) % 300)),
+                _ => {
+                    let mut bytes = vec![0; 15 * PAGE];
+                    pager.read(&mut space, at(0, from * PAGE as u64), &mut bytes).unwrap();
+                    let pages = bytes.chunks(PAGE).map(|page| page[0] as u64 | (page[1] as u64) << 8);
+                    assert!(pages.eq((from..from + 15).map(|page| if page < 300 { page + 1 } else { 0 })));
+                }
+            }
+        }
+        (pager.stats(), space.used())
+    });
+    assert_eq!(seen[0], seen[2]);
+    assert_eq!(seen[1], seen[2]);
+    assert!(seen[0].0.ahead_used > 20 && seen[0].0.batches > 20, "{:?}", seen[0].0);
+}
+
+#[test]
+fn reading_in_order_comes_ahead_and_in_no_order_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = written(dir.path(), 400);
+    let mut pager = pager(dir.path(), 64, Io::Auto);
+    let mut space = pager.open(&root).unwrap();
+    (0..200).for_each(|page| read(&mut pager, &mut space, page));
+    let stats = pager.stats();
+    assert!(stats.ahead_used > 180 && stats.misses < 20, "{stats:?}");
+    assert_eq!(space.used().io_bytes, 200 * PAGE as u64, "each page counts once, when it is used");
+    let whole = at(0, 0);
+    pager.advise(&mut space, whole, 400 * PAGE as u64, Advice::Random).unwrap();
+    (200..300).for_each(|page| read(&mut pager, &mut space, page));
+    assert!(pager.stats().misses >= stats.misses + 90, "{:?}", pager.stats());
+    pager.advise(&mut space, whole, 400 * PAGE as u64, Advice::Sequential).unwrap();
+    let misses = pager.stats().misses;
+    (320..323).for_each(|page| read(&mut pager, &mut space, page));
+    assert_eq!(pager.stats().misses, misses + 1, "the second page is there already");
+}
+
+/// Three steps of a pattern, and then elsewhere: what is read ahead is never used, until nothing is any more.
+#[test]
+fn bad_guesses_end_and_good_ones_begin_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = written(dir.path(), 4000);
+    let mut pager = pager(dir.path(), 40, Io::Caller);
+    let mut space = pager.open(&root).unwrap();
+    for n in 0..120 {
+        (0..3).for_each(|step| read(&mut pager, &mut space, n * 20 + step));
+    }
+    let stats = pager.stats();
+    assert!(stats.ahead_is_off && stats.ahead_wasted > 30, "{stats:?}");
+    (3000..3300).for_each(|page| read(&mut pager, &mut space, page));
+    assert!(!pager.stats().ahead_is_off && pager.stats().ahead_used > stats.ahead_used + 50);
+}
+
+#[test]
+fn what_is_guessed_takes_nothing_from_a_quota() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = written(dir.path(), 100);
+    let mut pager = pager(dir.path(), 64, Io::Auto);
+    let mut space = pager.open(&root).unwrap();
+    space.set_quota(Quota { io_max_bytes: Some(10 * PAGE as u64), ..Quota::default() });
+    (0..10).for_each(|page| read(&mut pager, &mut space, page));
+    let mut byte = [0];
+    assert!(
+        is_quota(&pager.read(&mut space, at(0, 10 * PAGE as u64), &mut byte)),
+        "also if it is there already"
+    );
+    space.renew_io();
+    read(&mut pager, &mut space, 10);
+    let many = &mut vec![0; 20 * PAGE];
+    assert!(is_quota(&pager.read(&mut space, at(0, 40 * PAGE as u64), many)));
+}
+
+#[test]
+fn a_batch_leaves_room_between_pins() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = written(dir.path(), 100);
+    let mut pager = pager(dir.path(), 8, Io::Auto);
+    let mut space = pager.open(&root).unwrap();
+    pager.pin(&mut space, at(0, 0), 6 * PAGE as u64).unwrap();
+    let mut bytes = vec![0; 30 * PAGE];
+    pager.read(&mut space, at(0, 3 * PAGE as u64), &mut bytes).unwrap();
+    assert!(bytes.chunks(PAGE).zip(4_u8..).all(|(page, n)| page[0] == n));
+    assert_eq!(pager.stats().pinned, 6);
+}

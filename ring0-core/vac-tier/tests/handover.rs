@@ -1,0 +1,67 @@
+//! The hand-over between a pager and its thread, in every order of the two that a seed draws.
+
+#[path = "../../vac-core/src/memory/fetch/handover.rs"]
+mod handover;
+
+/// What the file above takes for the system's locks.
+mod sync {
+    pub(super) use shuttle::sync::{Condvar, Mutex, MutexGuard};
+    pub(super) use std::sync::PoisonError;
+}
+
+use handover::Handover;
+use shuttle::sync::Arc;
+use shuttle::{check_pct, check_random, thread};
+
+/// Two callers give and wait in different orders; the worker doubles, and falls at its `falls`-th piece of work.
+fn work(falls: Option<u64>) {
+    let shared: Arc<Handover<u64, u64>> = Arc::new(Handover::default());
+    let worker = thread::spawn({
+        let shared = Arc::clone(&shared);
+        move || {
+            let mut finished = 0;
+            'all: while let Some(jobs) = shared.take() {
+                for (id, job) in jobs {
+                    if falls == Some(finished) {
+                        break 'all;
+                    }
+                    finished += 1;
+                    shared.finish(id, job * 2);
+                }
+            }
+            shared.leave();
+        }
+    });
+    let caller = |ids: [u64; 3]| {
+        let shared = Arc::clone(&shared);
+        thread::spawn(move || {
+            shared.give(ids[..2].iter().map(|id| (*id, id + 100)));
+            let first = shared.wait(ids[1]);
+            shared.give([(ids[2], ids[2] + 100)]);
+            let got = [(ids[1], first), (ids[2], shared.wait(ids[2])), (ids[0], shared.wait(ids[0]))];
+            for (id, got) in got {
+                match got {
+                    Some(got) => assert_eq!(got, (id + 100) * 2),
+                    None => assert!(falls.is_some(), "nothing is lost while the worker stands"),
+                }
+            }
+        })
+    };
+    let callers = [caller([1, 2, 3]), caller([4, 5, 6])];
+    callers.into_iter().for_each(|caller| caller.join().unwrap());
+    shared.close();
+    worker.join().unwrap();
+}
+
+#[test]
+fn nothing_is_lost_and_nobody_waits_for_ever() {
+    check_random(|| work(None), 2000);
+    check_pct(|| work(None), 2000, 3);
+}
+
+#[test]
+fn a_worker_that_falls_lets_go_of_all_that_wait() {
+    for falls in 0..4 {
+        check_random(move || work(Some(falls)), 500);
+    }
+}
