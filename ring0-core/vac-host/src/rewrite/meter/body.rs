@@ -282,7 +282,7 @@ impl<'s> Body<'s> {
     fn other(&mut self, op: Operator<'_>, raw: &[u8]) -> Encoded<()> {
         let user = reencode::Error::UserError;
         if let Some(targets) = conditional_targets(&op).map_err(user)? {
-            targets.iter().for_each(|label| self.aim(*label));
+            self.aim(&targets);
             self.out.extend_from_slice(raw);
             if matches!(op, Operator::BrTable { .. }) {
                 self.dead = Some(0);
@@ -475,7 +475,7 @@ impl<'s> Body<'s> {
         if self.is_body(label) {
             return self.leave_early(raw);
         }
-        self.aim(label);
+        self.aim(&[label]);
         self.divert(raw);
     }
 
@@ -511,13 +511,15 @@ impl<'s> Body<'s> {
         }
     }
 
-    /// Makes the count what it is at a label, to which control may come from here. Labels that are aimed at together
-    /// owe the same.
-    fn aim(&mut self, label: u32) {
-        let pending = self.pending;
-        let Some(frame) = self.frame(label) else { return };
-        frame.is_target = true;
-        let owed = *frame.owed.get_or_insert(pending);
+    /// Makes the count what it is at labels, to which control may come from here. Several owe the same.
+    fn aim(&mut self, labels: &[u32]) {
+        let mut owed = 0;
+        for label in labels {
+            let pending = self.pending;
+            let Some(frame) = self.frame(*label) else { continue };
+            frame.is_target = true;
+            owed = *frame.owed.get_or_insert(pending);
+        }
         self.divide(owed);
     }
 

@@ -199,3 +199,44 @@ fn names_follow_their_functions() {
     let seen = on_all(wat, NO_LIMITS, &[]);
     assert!(matches!(&seen.end, End::Trapped(_)), "{seen:?}");
 }
+
+/// What is pending at the first way to a label stays so, and each other way is brought to it: by a branch, a table, an
+/// `if` without `else` that something leaves, after a call or not.
+#[test]
+fn every_way_to_a_label_costs_what_it_did() {
+    let bodies = [
+        "(if (local.get $a) (then nop (br_if 0 (local.get $b)) (local.set $c (i32.const 1))))",
+        "(if (local.get $a) (then (call $now) (br_if 0 (local.get $b)) (call $now)) (else (local.set $c (i32.const 1))))",
+        "(block (br_if 0 (local.get $a)) (call $now) (br_if 0 (local.get $b)) (local.set $c (i32.const 2)))",
+        "(block (block (br_if 0 (local.get $a)) (local.set $c (i32.const 3))
+             (br_table 0 1 (local.get $b))) (local.set $c (i32.const 4)))",
+        "(block (if (local.get $a) (then (br 1)) (else (call $now) (br_if 1 (local.get $b)))) (local.set $c (i32.const 5)))",
+        "(if (local.get $a) (then (local.set $c (i32.const 6)) (br_table 0 0 (local.get $b))))",
+        "(if (local.get $a) (then (call $now) (if (local.get $b) (then (return (i32.const 9))))))",
+        "(if (local.get $a) (then (local.set $c (i32.div_u (i32.const 1) (local.get $b)))) (else unreachable))",
+    ];
+    // Counts in a local because of the second loop, and by a difference without it.
+    let loops = [
+        "(loop (call $now) (br_if 0 (i32.lt_u (local.tee $d (i32.add (local.get $d) (i32.const 1))) (i32.const 3))))",
+        "(loop (br_if 1 (local.get $b)) (br_if 0 (i32.eqz (local.tee $b (i32.const 1)))))",
+    ];
+    for body in bodies {
+        for added in ["", loops[0], loops[1]] {
+            let wat = format!(
+                r#"(module (import "test" "now" (func $now))
+                     (func (export "run") (param $a i32) (param $b i32) (result i32) (local $c i32) (local $d i32)
+                       {body} (call $now) (block {added} {body}) {body} (local.get $c)))"#
+            );
+            for (a, b) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                let sides = [true, false].map(|defers| {
+                    let bytes = with(&binary(&wat), Options { defers, ..Options::USUAL }).unwrap();
+                    let engine = Engine::new(&config(None)).unwrap();
+                    let mut metered = Metered::start(&engine, &bytes, NO_LIMITS).unwrap();
+                    let seen = metered.call("run", &[Val::I32(a), Val::I32(b)]);
+                    (seen, metered.store.data().clone())
+                });
+                assert_eq!(sides[0], sides[1], "{body} {added} with {a} and {b}");
+            }
+        }
+    }
+}
