@@ -8,7 +8,7 @@
 //! - equal contents have equal roots.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use vac_core::cid::Cid;
 use vac_core::fault::{Error, Result as CoreResult};
@@ -89,14 +89,13 @@ fn backing() -> Backing {
 }
 
 /// Not whole pages.
-fn object() -> Vec<u8> {
-    (0..3 * PAGE + 99).map(|i| (i / 3) as u8).collect()
-}
+static OBJECT_BYTES: LazyLock<Vec<u8>> =
+    LazyLock::new(|| (0..3 * PAGE + 99).map(|i| (i / 3) as u8).collect());
 
 fn unmapped(shard: u64, page: u64) -> Vec<u8> {
     if shard == OBJECT {
         let nth = usize::try_from(page.wrapping_sub(1)).unwrap_or(usize::MAX);
-        let mut bytes = object().chunks(PAGE).nth(nth).unwrap_or_default().to_vec();
+        let mut bytes = OBJECT_BYTES.chunks(PAGE).nth(nth).unwrap_or_default().to_vec();
         bytes.resize(PAGE, 0);
         return bytes;
     }
@@ -430,11 +429,11 @@ impl World {
 
     fn begin_space(&mut self) {
         let mut space = self.pager.space();
-        let bytes = object();
-        let cid = Cid::of_raw(&bytes);
+        let bytes = &*OBJECT_BYTES;
+        let cid = Cid::of_raw(bytes);
         let object = Backing::Object { cid, first: 1, len: bytes.len() as u64 };
         // Only a shard with pages refuses a backing; a disk that rotted may refuse the object.
-        let is_put = self.chain.put(&cid, &bytes).is_ok();
+        let is_put = self.chain.put(&cid, bytes).is_ok();
         let is_set = space.set_backing(MADE, backing()).is_ok() && space.set_backing(OBJECT, object).is_ok();
         if is_put && is_set {
             self.spaces.push((space, Contents::new()));
