@@ -229,7 +229,7 @@ fn working_set(disk: &Disk, name: &str, trace: &[u64]) -> Result<Figure> {
     let pages = |ns: f64| trace.len() as f64 * 1e9 / ns;
     let peer = ("LRU of equal budget, O_DIRECT, BLAKE3", pages(ns[1]));
     let figure = Figure::new(format!("memory, ten times the budget, {name}"), "pages/s", pages(ns[0]), peer);
-    Ok(figure.goal(Goal::RatioAtLeast(1.0)).note(stats.into_inner()))
+    Ok(figure.goal(Goal::RatioAtLeast(1.0)).note(stats.borrow().clone()))
 }
 
 /// What one would write by hand: least recently used pages, read around the system's cache and hashed.

@@ -16,6 +16,7 @@ mod host;
 mod host_call;
 mod ledger;
 mod memory;
+#[cfg(target_os = "linux")]
 mod memory_tiers;
 mod plain;
 mod replay;

@@ -8,14 +8,15 @@
 //! - equal contents have equal roots.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use vac_core::cid::Cid;
 use vac_core::fault::{Error, Result as CoreResult};
 use vac_core::limits::MEMORY_PAGE_MIN_BYTES as PAGE;
 use vac_core::memory::policy::PolicyKind;
 use vac_core::memory::{
-    Advice, BLAKE3_STREAM, Backing, Chain, Io, Keeps, La128, Pager, Settings, Space, made_page, verify_page,
+    Advice, BLAKE3_STREAM, Backing, Chain, Io, Keeps, La128, Pager, Settings, Space, Tier, made_page,
+    verify_page,
 };
 use vac_core::storage::SimStorage;
 use vac_core::store::Store;
@@ -28,6 +29,9 @@ const STEPS: u64 = 40;
 const SPACES_MAX: usize = 3;
 /// The shard that has a generator behind it.
 const MADE: u64 = 1;
+/// The shard that has an object behind it, from page 1 on.
+const OBJECT: u64 = 9;
+const SHARDS: [u64; 4] = [0, MADE, 7, OBJECT];
 
 /// Pages that are not what they would be unmapped.
 type Contents = BTreeMap<(u64, u64), Vec<u8>>;
@@ -84,7 +88,17 @@ fn backing() -> Backing {
     Backing::Generator { name: BLAKE3_STREAM.to_owned(), seed: [5; 32] }
 }
 
+/// Not whole pages.
+static OBJECT_BYTES: LazyLock<Vec<u8>> =
+    LazyLock::new(|| (0..3 * PAGE + 99).map(|i| (i / 3) as u8).collect());
+
 fn unmapped(shard: u64, page: u64) -> Vec<u8> {
+    if shard == OBJECT {
+        let nth = usize::try_from(page.wrapping_sub(1)).unwrap_or(usize::MAX);
+        let mut bytes = OBJECT_BYTES.chunks(PAGE).nth(nth).unwrap_or_default().to_vec();
+        bytes.resize(PAGE, 0);
+        return bytes;
+    }
     let backing = if shard == MADE { backing() } else { Backing::Zeros };
     made_page(&backing, page, PAGE).unwrap_or_default()
 }
@@ -203,7 +217,7 @@ impl World {
     }
 
     fn address(&mut self) -> La128 {
-        let shard = [0, MADE, 7][self.random.below(3) as usize];
+        let shard = SHARDS[self.random.below(4) as usize];
         let page = match self.random.below(4) {
             0 => self.random.below(4),
             1 => self.random.below(40),
@@ -274,7 +288,7 @@ impl World {
     /// As what is read ahead is for.
     fn read_in_order(&mut self, which: usize) -> Result<CoreResult<()>> {
         let step = PAGE as u64 * (1 + self.random.below(3));
-        let shard = [0, MADE, 7][self.random.below(3) as usize];
+        let shard = SHARDS[self.random.below(4) as usize];
         for n in 0..8 {
             if let Err(why) = self.read_at(which, La128 { shard, offset: n * step }, 100)? {
                 return Ok(Err(why));
@@ -333,6 +347,10 @@ impl World {
         let at = self.address();
         let Some((root, contents)) = self.committed.iter().nth(nth) else { return Ok(Ok(())) };
         let page = at.offset / PAGE as u64;
+        if at.shard == OBJECT && !contents.contains_key(&(OBJECT, page)) {
+            // A proof says which object, and not what is in it.
+            return Ok(Ok(()));
+        }
         let proof = match self.pager.prove(root, at.shard, page) {
             Ok(proof) => proof,
             Err(why) => return Ok(Err(why)),
@@ -411,8 +429,13 @@ impl World {
 
     fn begin_space(&mut self) {
         let mut space = self.pager.space();
-        // Only a shard with pages refuses it.
-        if space.set_backing(MADE, backing()).is_ok() {
+        let bytes = &*OBJECT_BYTES;
+        let cid = Cid::of_raw(bytes);
+        let object = Backing::Object { cid, first: 1, len: bytes.len() as u64 };
+        // Only a shard with pages refuses a backing; a disk that rotted may refuse the object.
+        let is_put = self.chain.put(&cid, bytes).is_ok();
+        let is_set = space.set_backing(MADE, backing()).is_ok() && space.set_backing(OBJECT, object).is_ok();
+        if is_put && is_set {
             self.spaces.push((space, Contents::new()));
         }
     }

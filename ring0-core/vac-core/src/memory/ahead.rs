@@ -54,6 +54,8 @@ pub(super) struct Patterns {
     noted: VecDeque<(u64, u64)>,
     /// First page of a range to its last, and whether it is read in order (or in none).
     advice: BTreeMap<(u64, u64), (u64, bool)>,
+    /// The same for how often its pages are spared.
+    credits: BTreeMap<(u64, u64), (u64, u8)>,
 }
 
 /// How good guesses are.
@@ -90,6 +92,22 @@ impl Patterns {
         if let Some(is_in_order) = is_in_order.filter(|_| self.advice.len() < ADVICE_MAX) {
             self.advice.insert((shard, first), (last, is_in_order));
         }
+    }
+
+    /// Remembers how often pages of a range are spared; 0 forgets.
+    pub(super) fn weigh(&mut self, shard: u64, first: u64, last: u64, credits: u8) {
+        self.credits.remove(&(shard, first));
+        if credits > 0 && self.credits.len() < ADVICE_MAX {
+            self.credits.insert((shard, first), (last, credits));
+        }
+    }
+
+    /// How often a page is spared.
+    pub(super) fn credits(&self, shard: u64, page: u64) -> u8 {
+        let found = self.credits.range(..=(shard, page)).next_back();
+        found
+            .filter(|((at, _), (last, _))| *at == shard && page <= *last)
+            .map_or(0, |(_, (_, credits))| *credits)
     }
 
     fn advice(&self, shard: u64, page: u64) -> Option<bool> {
@@ -275,12 +293,15 @@ impl Pager {
     }
 
     /// The page that `frame` is for, found by its CID, is to be used.
-    pub(super) fn arrive(&mut self, space: &mut Space, frame: u32) -> Result<Arrived> {
+    pub(super) fn arrive(&mut self, space: &mut Space, frame: u32, credits: u8) -> Result<Arrived> {
         let fresh = self.frames.fresh(frame);
         if fresh == Fresh::Ahead {
             self.count_io(space, self.page_len)?;
         }
         self.frames.set_fresh(frame, Fresh::No);
+        if fresh != Fresh::No {
+            self.frames.set_credits(frame, credits);
+        }
         if matches!(fresh, Fresh::Asked | Fresh::Ahead) {
             self.stop_waiting(frame);
         }

@@ -271,10 +271,9 @@ impl Chain {
     fn catch_up(&self) -> Result<()> {
         for (at, level) in self.below.iter().enumerate() {
             let caught_up = self.catch_up_one(at, level).and_then(|()| level.tier.commit());
-            match (caught_up, level.keeps) {
-                (Err(why), Keeps::Always) => return Err(why),
-                // What was not kept was noted, and is tried again by the next commit.
-                (Err(_) | Ok(()), _) => {}
+            // Else what was not kept was noted, and is tried again by the next commit.
+            if level.keeps == Keeps::Always {
+                caught_up?;
             }
         }
         Ok(())
@@ -282,7 +281,7 @@ impl Chain {
 
     fn catch_up_one(&self, at: usize, level: &Level) -> Result<()> {
         loop {
-            let (objects, bytes) = self.next_behind(at)?;
+            let objects = self.next_behind(at)?;
             if objects.is_empty() {
                 return Ok(());
             }
@@ -299,12 +298,11 @@ impl Chain {
             if let Some(why) = failed {
                 return Err(why);
             }
-            debug_assert!(bytes > 0, "something was copied");
         }
     }
 
     /// Some of what a level lacks, read from the first tier.
-    fn next_behind(&self, at: usize) -> Result<(Vec<(Cid, Vec<u8>)>, usize)> {
+    fn next_behind(&self, at: usize) -> Result<Vec<(Cid, Vec<u8>)>> {
         let (mut objects, mut bytes) = (Vec::new(), 0);
         let behind: Vec<Cid> = match self.notes().behind.get(at) {
             Some(behind) => behind.iter().take(MEMORY_COPY_BYTES / 4096).copied().collect(),
@@ -316,14 +314,14 @@ impl Chain {
             }
             match self.get(&cid, STORE_LARGE_MIN_BYTES)? {
                 Some(object) => {
-                    bytes += object.len().max(1);
+                    bytes += object.len();
                     objects.push((cid, object));
                 }
                 // Collected meanwhile: nobody needs it.
                 None => drop(self.notes().behind.get_mut(at).map(|behind| behind.remove(&cid))),
             }
         }
-        Ok((objects, bytes))
+        Ok(objects)
     }
 
     /// Notes that the levels that keep lack `cid`. Catches up first if they lack too much.

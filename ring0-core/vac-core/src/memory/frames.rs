@@ -77,6 +77,8 @@ struct Frame {
     generation: u64,
     pins: u32,
     fresh: Fresh,
+    /// Times that it is spared, once it is in a queue.
+    credits: u8,
     /// The number by which its bytes are waited for; until then they are elsewhere.
     arrival: Option<u64>,
 }
@@ -181,7 +183,7 @@ impl Frames {
             it.pins = 0;
             it.fresh = Fresh::No;
         }
-        self.policy.insert(frame, fingerprint);
+        self.policy.insert_with(frame, fingerprint, self.credits(frame));
         self.place(frame)
     }
 
@@ -207,8 +209,19 @@ impl Frames {
     pub(super) fn admit(&mut self, frame: u32) {
         if let Some(Holds::Clean(source)) = self.frame(frame).map(|it| &it.holds) {
             let fingerprint = source.fingerprint();
-            self.policy.insert(frame, fingerprint);
+            self.policy.insert_with(frame, fingerprint, self.credits(frame));
         }
+    }
+
+    /// The page that `frame` is for is spared so often, from when it is in a queue.
+    pub(super) fn set_credits(&mut self, frame: u32, credits: u8) {
+        if let Some(it) = self.frames.get_mut(frame as usize) {
+            it.credits = credits;
+        }
+    }
+
+    fn credits(&self, frame: u32) -> u8 {
+        self.frame(frame).map_or(0, |it| it.credits)
     }
 
     pub(super) fn fresh(&self, frame: u32) -> Fresh {
@@ -259,7 +272,7 @@ impl Frames {
     pub(super) fn empty(&mut self, frame: u32) {
         let Some(it) = self.frames.get_mut(frame as usize) else { return };
         debug_assert!(it.arrival.is_none(), "its bytes are elsewhere");
-        it.fresh = Fresh::No;
+        (it.fresh, it.credits) = (Fresh::No, 0);
         if let Holds::Clean(source) = std::mem::take(&mut it.holds)
             && self.by_source.get(&source) == Some(&frame)
         {

@@ -9,6 +9,7 @@ use crate::limits::MEMORY_PAGE_MAX_BYTES;
 use super::frames::Fresh;
 use super::node::{PageRef, Version};
 use super::pager::{Found, Range, check_room};
+use super::policy::Weight;
 use super::root::Backing;
 use super::{La128, Pager, Space, outside, over};
 
@@ -368,6 +369,18 @@ impl Pager {
         let page = |offset: u64| offset / self.page_len as u64;
         let last = page(at.offset.saturating_add(len.saturating_sub(1)));
         space.patterns.advise(at.shard, page(at.offset), last, is_in_order);
+        Ok(())
+    }
+
+    /// Says what it takes to have pages of a range again, as measured; `None` is what the tier takes for any page. A
+    /// page that is dear is spared for some rounds by a policy that knows weights. At most 64 ranges.
+    pub fn weigh(&mut self, space: &mut Space, at: La128, len: u64, weight: Option<Weight>) -> Result<()> {
+        check(at, len)?;
+        let (base, page_len) = (self.tier.cost(), self.page_len);
+        let credits = weight.map_or(0, |weight| weight.credits(base, page_len));
+        let page = |offset: u64| offset / page_len as u64;
+        let last = page(at.offset.saturating_add(len.saturating_sub(1)));
+        space.patterns.weigh(at.shard, page(at.offset), last, credits);
         Ok(())
     }
 

@@ -182,12 +182,13 @@ impl Pager {
             // Before the page itself comes: what is guessed must not push it out, and is read meanwhile.
             self.guess(space, shard, page);
         }
+        let credits = space.patterns.credits(shard, page);
         if let Some(frame) = self.frames.find(&source)
-            && self.arrive(space, frame)? == Arrived::Yes
+            && self.arrive(space, frame, credits)? == Arrived::Yes
         {
             return Ok(frame);
         }
-        self.load(space, shard, source)
+        self.load(space, shard, source, credits)
     }
 
     pub(super) fn hit(&mut self, frame: u32) {
@@ -200,7 +201,7 @@ impl Pager {
     }
 
     /// Brings a page into a frame.
-    fn load(&mut self, space: &mut Space, shard: u64, source: Source) -> Result<u32> {
+    fn load(&mut self, space: &mut Space, shard: u64, source: Source, credits: u8) -> Result<u32> {
         let backing = space.shards.get(&shard).map(|shard| &shard.backing);
         let is_read = match source {
             Source::Object(_) => true,
@@ -214,6 +215,7 @@ impl Pager {
             return Err(why);
         }
         self.stats.misses += 1;
+        self.frames.set_credits(frame, credits);
         self.frames.fill(frame, Holds::Clean(source), 0);
         Ok(frame)
     }
@@ -336,6 +338,7 @@ impl Pager {
         }
         space.used.mapped += more_mapped;
         space.used.dirty += more_dirty;
+        self.frames.set_credits(frame, space.patterns.credits(shard, page));
         self.frames.fill(frame, Holds::Dirty(Arc::downgrade(&version)), fingerprint(shard, page));
         self.move_pins(space, shard, page, frame);
         self.hint(space, shard, page, frame, space.epoch);
