@@ -6,11 +6,12 @@ use vac_core::canon;
 use vac_core::caps::Rights;
 use vac_core::fault::Result;
 use vac_core::ledger::Class::{Effect, Local, Read};
+use vac_core::memory;
 use wasmtime::component::{ComponentType, Lift, Lower, Resource};
 
 use crate::host::{Host, Object, handle_of, refused};
 use crate::piece::Piece;
-use crate::shards::{self, Hint, Refused, View};
+use crate::shards::{self, Refused, View};
 use crate::wall::{Interface, Wall};
 use crate::wasi::io::wrong_kind;
 use crate::wire::{cases, record};
@@ -66,11 +67,12 @@ enum Advice {
 cases!(Advice { WillNeed, DontNeed, Sequential, Random });
 
 impl Advice {
-    fn hint(self) -> Hint {
+    fn of_range(self) -> memory::Advice {
         match self {
-            Self::WillNeed => Hint::WillNeed,
-            Self::DontNeed => Hint::DontNeed,
-            Self::Sequential | Self::Random => Hint::Pattern,
+            Self::WillNeed => memory::Advice::WillNeed,
+            Self::DontNeed => memory::Advice::DontNeed,
+            Self::Sequential => memory::Advice::Sequential,
+            Self::Random => memory::Advice::Random,
         }
     }
 }
@@ -120,7 +122,7 @@ pub(crate) fn define(wall: &mut Wall<'_>) -> wasmtime::Result<()> {
         i.func("[method]shard.read", Read, |h, (s, at, len): (S, Address, u32)| read(h, &s, at, len))?;
         define_changes(i)?;
         i.func("[method]shard.advise", Local, |h, (s, at, len, advice): (S, Address, u64, Advice)| {
-            with(h, &s, Rights::READ, |_, view| view.advise(at.pair(), len, advice.hint()))
+            with(h, &s, Rights::READ, |_, view| view.advise(at.pair(), len, advice.of_range()))
         })?;
         i.func("[method]shard.snapshot", Local, |h, (s,): (S,)| fork(h, &s, Rights::READ))?;
         i.func("[method]shard.fork", Local, |h, (s,): (S,)| fork(h, &s, CHANGE.or(Rights::READ)))

@@ -92,15 +92,6 @@ pub(crate) enum Refused {
 /// Outside, what ends the kernel; inside, what the guest sees.
 pub(crate) type Answer<T> = Result<Result<T, Refused>>;
 
-/// A hint, as a guest gives it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Hint {
-    WillNeed,
-    DontNeed,
-    /// How it is read: nothing comes of it yet.
-    Pattern,
-}
-
 /// What is known of a memory.
 #[derive(Debug)]
 pub(crate) struct Known {
@@ -252,17 +243,11 @@ impl View {
         Ok(Ok(()))
     }
 
-    pub(crate) fn advise(&mut self, at: (u64, u64), len: u64, hint: Hint) -> Answer<()> {
-        let at = match self.at(at, len) {
-            Ok(at) => at,
-            Err(refused) => return Ok(Err(refused)),
-        };
-        let advice = match hint {
-            Hint::WillNeed => Advice::WillNeed,
-            Hint::DontNeed => Advice::DontNeed,
-            Hint::Pattern => return Ok(Ok(())),
-        };
-        self.with(|pager, space| pager.advise(space, at, len, advice))
+    pub(crate) fn advise(&mut self, at: (u64, u64), len: u64, advice: Advice) -> Answer<()> {
+        match self.at(at, len) {
+            Ok(at) => self.with(|pager, space| pager.advise(space, at, len, advice)),
+            Err(refused) => Ok(Err(refused)),
+        }
     }
 
     /// Another space with what is held now.
