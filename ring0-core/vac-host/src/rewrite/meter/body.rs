@@ -31,8 +31,8 @@
 //! count. It begins anew with each call, mostly as a constant, and nothing has to be loaded after a call. There, not all
 //! that was read is added where ways of control divide or join: what is pending at the first way to a label stays pending
 //! behind it, and only ways that come with another sum are brought to that one. So the local may be behind what is to be
-//! added, or ahead of it; what is written to memory or compared with a limit never is. In loops without calls both would
-//! cost time on every trip.
+//! added, or ahead of it; what is written to memory or compared with a limit never is. In loops without calls an
+//! addition in memory would cost time on every trip.
 //!
 //! A function that catches exceptions has its count in memory throughout, because a local keeps the value of before
 //! the call that threw.
