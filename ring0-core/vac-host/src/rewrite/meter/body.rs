@@ -27,12 +27,12 @@
 //! it keeps a compiler from taking the limit from an earlier check: between the two there was a write that it
 //! cannot tell from one to the limit.
 //!
-//! Not all that was read is added where ways of control divide or join. What is pending at the first way to a label
-//! stays pending behind it, and only ways that come with another sum are brought to that one. So the local may be behind
-//! the count, or ahead of it; what is written to memory or compared with a limit never is.
-//!
 //! If every loop of a function calls something, the local has what is to be added to the word in memory, instead of the
-//! count. It begins anew with each call, mostly as a constant, and nothing has to be loaded after a call.
+//! count. It begins anew with each call, mostly as a constant, and nothing has to be loaded after a call. There, not all
+//! that was read is added where ways of control divide or join: what is pending at the first way to a label stays pending
+//! behind it, and only ways that come with another sum are brought to that one. So the local may be behind what is to be
+//! added, or ahead of it; what is written to memory or compared with a limit never is. In loops without calls an
+//! addition in memory would cost time on every trip.
 //!
 //! A function that catches exceptions has its count in memory throughout, because a local keeps the value of before
 //! the call that threw.
@@ -333,7 +333,7 @@ impl<'s> Body<'s> {
 
     /// Both ways begin with what is pending now.
     fn open_if(&mut self, raw: &[u8]) {
-        self.divide(if self.options().defers { self.pending } else { 0 });
+        self.divide(if self.is_difference() { self.pending } else { 0 });
         self.open(Kind::If, raw);
         let before = (self.count, self.pending);
         self.frames.last_mut().into_iter().for_each(|frame| frame.before = before);
@@ -352,7 +352,7 @@ impl<'s> Body<'s> {
     /// What is pending at the label of the block that begins now, if that cannot be chosen by the first way to it.
     fn owed_at(&self, kind: Kind) -> Option<u64> {
         let number = self.blocks.saturating_sub(1);
-        let is_fixed = kind == Kind::Loop || self.is_in_memory() || !self.options().defers;
+        let is_fixed = kind == Kind::Loop || !self.is_difference();
         (is_fixed || self.facts.switched.contains(&number)).then_some(0)
     }
 
