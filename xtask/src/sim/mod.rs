@@ -113,7 +113,7 @@ mod tests {
         let tally = check_all(&plan, Instant::now()).unwrap_or_else(|why| panic!("{why}"));
         // Seeds in which nothing happens would hold for ever.
         assert!(tally.reads > 1000 && tally.commits > 100 && tally.crashes > 50, "{tally:?}");
-        assert!(tally.faults > 50 && tally.rotten > 20 && tally.repaired > 20, "{tally:?}");
+        assert!(tally.faults > 50 && tally.rotten > 20 && tally.repaired > 4, "{tally:?}");
     }
 
     #[test]

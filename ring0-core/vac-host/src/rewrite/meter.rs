@@ -67,12 +67,10 @@ pub(crate) struct Options {
     pub(crate) counts_loops: bool,
     /// Ticks that such a loop is charged for at a time.
     pub(crate) part: u64,
-    /// Whether ticks may stay pending behind labels, and a local be less than the count.
-    pub(crate) defers: bool,
 }
 
 impl Options {
-    const USUAL: Self = Self { counts_loops: true, part: cost::PART, defers: true };
+    const USUAL: Self = Self { counts_loops: true, part: cost::PART };
 }
 
 /// The metered form of a valid core module.

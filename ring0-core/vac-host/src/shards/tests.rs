@@ -138,7 +138,8 @@ fn one_call(random: &mut Random, view: &mut View, model: &mut Bytes) {
             ),
         },
         _ => {
-            let hint = [Advice::WillNeed, Advice::DontNeed, Advice::Sequential, Advice::Random][random.below(4) as usize];
+            let hint = [Advice::WillNeed, Advice::DontNeed, Advice::Sequential, Advice::Random]
+                [random.below(4) as usize];
             assert_eq!(view.advise(at, len, hint).unwrap().is_ok(), is_inside(at, len));
         }
     }

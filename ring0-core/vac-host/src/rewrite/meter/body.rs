@@ -27,13 +27,6 @@
 //! it keeps a compiler from taking the limit from an earlier check: between the two there was a write that it
 //! cannot tell from one to the limit.
 //!
-//! If every loop of a function calls something, the local has what is to be added to the word in memory, instead of the
-//! count. It begins anew with each call, mostly as a constant, and nothing has to be loaded after a call. There, not all
-//! that was read is added where ways of control divide or join: what is pending at the first way to a label stays pending
-//! behind it, and only ways that come with another sum are brought to that one. So the local may be behind what is to be
-//! added, or ahead of it; what is written to memory or compared with a limit never is. In loops without calls an
-//! addition in memory would cost time on every trip.
-//!
 //! A function that catches exceptions has its count in memory throughout, because a local keeps the value of before
 //! the call that threw.
 
@@ -45,16 +38,15 @@ use wasm_encoder::{BlockType, Encode, Instruction as I, MemArg, ValType};
 use wasmparser::{Catch, FunctionBody, Operator, TryTable};
 
 use super::counted::Counted;
-use super::facts::{Facts, Length, Scale, conditional_targets, length, opens};
+use super::facts::{Facts, Length, Scale, conditional_targets, length};
 use super::sections::{Added, Sections};
-use super::{DEPTH_AT, DEPTH_LIMIT_AT, Options, TICK_LIMIT_AT, TICKS_AT, cost};
+use super::{DEPTH_AT, DEPTH_LIMIT_AT, TICK_LIMIT_AT, TICKS_AT, cost};
 
 pub(super) type Encoded<T> = Result<T, reencode::Error<Error>>;
 
 /// Where the count is right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Count {
-    /// The local has it, with the word in memory if that is how the function counts.
     Local,
     Memory,
     Both,
@@ -109,16 +101,6 @@ pub(super) struct Frame {
     is_target: bool,
     /// An exception may come to its end.
     catches: bool,
-    /// What is pending wherever control comes to its label, once that is decided.
-    owed: Option<u64>,
-    /// Where the count was and what was pending where an `if` began. The local has that, too.
-    before: (Count, u64),
-}
-
-impl Frame {
-    fn new(kind: Kind, owed: Option<u64>) -> Self {
-        Self { kind, is_target: false, catches: false, owed, before: (Count::Local, 0) }
-    }
 }
 
 /// A body that is being written.
@@ -135,8 +117,6 @@ pub(super) struct Body<'s> {
     pub(super) pending: u64,
     pub(super) count: Count,
     frames: Vec<Frame>,
-    /// Blocks of the function that were read.
-    blocks: u32,
     /// Blocks that were opened since nothing can be reached any more.
     dead: Option<u32>,
 }
@@ -157,8 +137,7 @@ impl<'s> Body<'s> {
             locals: BTreeMap::new(),
             pending: facts.entry,
             count: Count::Memory,
-            frames: vec![Frame::new(Kind::Body, Some(0))],
-            blocks: 0,
+            frames: vec![Frame { kind: Kind::Body, is_target: false, catches: false }],
             dead: None,
             out: Vec::with_capacity(function.range().len() * 3 / 2),
             facts,
@@ -187,6 +166,11 @@ impl<'s> Body<'s> {
         Ok(bytes)
     }
 
+    /// Ticks that a counted loop is charged for at a time.
+    pub(super) fn part(&self) -> u64 {
+        self.sections.options().part
+    }
+
     /// The number of one of the meter's own locals.
     pub(super) fn local(&mut self, local: Local) -> u32 {
         if let Some(number) = self.locals.get(&local) {
@@ -205,7 +189,6 @@ impl<'s> Body<'s> {
             let from = reader.original_position() - start;
             let op = reader.read()?;
             let raw = bytes.get(from..reader.original_position() - start).unwrap_or_default();
-            self.blocks += u32::from(opens(&op));
             match (self.dead, &op) {
                 (Some(nesting), _) => self.skip(&op, nesting),
                 (None, Operator::Loop { blockty }) if self.counts_loops() => {
@@ -223,12 +206,8 @@ impl<'s> Body<'s> {
         Ok(())
     }
 
-    pub(super) fn options(&self) -> Options {
-        self.sections.options()
-    }
-
     fn counts_loops(&self) -> bool {
-        self.options().counts_loops && !self.adds_to_memory()
+        self.sections.options().counts_loops && !self.is_in_memory()
     }
 
     /// An operator that is never reached. It is left out, but for the ends of blocks that are.
@@ -252,7 +231,10 @@ impl<'s> Body<'s> {
             O::Nop => {}
             O::Block { .. } => self.open(Kind::Block, raw),
             O::Loop { .. } => self.open_loop(raw),
-            O::If { .. } => self.open_if(raw),
+            O::If { .. } => {
+                self.settle();
+                self.open(Kind::If, raw);
+            }
             O::TryTable { try_table } => self.open_try(try_table, op.clone())?,
             O::Else => self.otherwise(),
             O::End => self.end(),
@@ -282,7 +264,8 @@ impl<'s> Body<'s> {
     fn other(&mut self, op: Operator<'_>, raw: &[u8]) -> Encoded<()> {
         let user = reencode::Error::UserError;
         if let Some(targets) = conditional_targets(&op).map_err(user)? {
-            self.aim(&targets);
+            self.settle();
+            targets.iter().for_each(|label| self.aim(*label));
             self.out.extend_from_slice(raw);
             if matches!(op, Operator::BrTable { .. }) {
                 self.dead = Some(0);
@@ -328,32 +311,7 @@ impl<'s> Body<'s> {
 
     pub(super) fn open(&mut self, kind: Kind, raw: &[u8]) {
         self.out.extend_from_slice(raw);
-        self.frames.push(Frame::new(kind, self.owed_at(kind)));
-    }
-
-    /// Both ways begin with what is pending now.
-    fn open_if(&mut self, raw: &[u8]) {
-        self.divide(if self.is_difference() { self.pending } else { 0 });
-        self.open(Kind::If, raw);
-        let before = (self.count, self.pending);
-        self.frames.last_mut().into_iter().for_each(|frame| frame.before = before);
-    }
-
-    /// Before an operator from which several ways go on: brings the count to where it is at labels, so that `owed` is
-    /// pending. If all that is to be added is known, the way that goes on here still knows it.
-    fn divide(&mut self, owed: u64) {
-        let (count, pending) = (self.count, self.pending);
-        self.settle_to(owed);
-        if count == Count::Memory && self.is_difference() {
-            (self.count, self.pending) = (count, pending);
-        }
-    }
-
-    /// What is pending at the label of the block that begins now, if that cannot be chosen by the first way to it.
-    fn owed_at(&self, kind: Kind) -> Option<u64> {
-        let number = self.blocks.saturating_sub(1);
-        let is_fixed = kind == Kind::Loop || !self.is_difference();
-        (is_fixed || self.facts.switched.contains(&number)).then_some(0)
+        self.frames.push(Frame { kind, is_target: false, catches: false });
     }
 
     /// Every way into the loop cost something since the last check: the operator that begins it, or a branch.
@@ -373,21 +331,21 @@ impl<'s> Body<'s> {
             | Catch::OneRef { label, .. }
             | Catch::All { label }
             | Catch::AllRef { label }) = catch;
+            self.aim(*label);
             if let Some(frame) = self.frame(*label) {
-                frame.is_target = true;
                 frame.catches = true;
             }
         }
         let op = self.sections.instruction(op)?;
         op.encode(&mut self.out);
-        self.frames.push(Frame::new(Kind::Block, Some(0)));
+        self.frames.push(Frame { kind: Kind::Block, is_target: false, catches: false });
         Ok(())
     }
 
     /// A block of the meter's own.
     pub(super) fn open_own(&mut self, instruction: &I<'_>) {
         self.put(instruction);
-        self.frames.push(Frame::new(Kind::Block, Some(0)));
+        self.frames.push(Frame { kind: Kind::Block, is_target: false, catches: false });
     }
 
     pub(super) fn end_own(&mut self) {
@@ -396,21 +354,20 @@ impl<'s> Body<'s> {
     }
 
     fn otherwise(&mut self) {
-        let before = self.frames.last().map_or((self.settled(), 0), |frame| frame.before);
         self.join();
         self.put(&I::Else);
         if let Some(frame) = self.frames.last_mut() {
             frame.kind = Kind::Else;
+            frame.is_target = true;
         }
-        (self.count, self.pending) = before;
+        self.count = self.settled();
     }
 
     fn end(&mut self) {
         let Some(frame) = self.frames.last() else { return };
         match frame.kind {
             Kind::Body => return self.end_body(),
-            Kind::If => self.end_if(),
-            Kind::Else => self.join(),
+            Kind::If | Kind::Else => self.join(),
             Kind::Block if frame.is_target => self.join(),
             // Control only comes here from above, if at all.
             Kind::Block | Kind::Loop if self.dead.is_some() => self.join(),
@@ -419,20 +376,6 @@ impl<'s> Body<'s> {
         self.put(&I::End);
         if self.frames.pop().is_some_and(|frame| frame.catches && self.facts.is_counted()) {
             self.restore_depth();
-        }
-    }
-
-    /// An `if` without `else`: a way goes from its begin to its end, and gets an `else` if it has to be brought to what
-    /// others decided.
-    fn end_if(&mut self) {
-        let Some(frame) = self.frames.last_mut() else { return };
-        let before = frame.before;
-        let owed = *frame.owed.get_or_insert(before.1);
-        self.join();
-        if owed != before.1 {
-            self.put(&I::Else);
-            (self.count, self.pending) = before;
-            self.settle_to(owed);
         }
     }
 
@@ -475,7 +418,8 @@ impl<'s> Body<'s> {
         if self.is_body(label) {
             return self.leave_early(raw);
         }
-        self.aim(&[label]);
+        self.settle();
+        self.aim(label);
         self.divert(raw);
     }
 
@@ -511,16 +455,11 @@ impl<'s> Body<'s> {
         }
     }
 
-    /// Makes the count what it is at labels, to which control may come from here. Several owe the same.
-    fn aim(&mut self, labels: &[u32]) {
-        let mut owed = 0;
-        for label in labels {
-            let pending = self.pending;
-            let Some(frame) = self.frame(*label) else { continue };
+    /// Notes that control may come to a label from here.
+    fn aim(&mut self, label: u32) {
+        if let Some(frame) = self.frame(label) {
             frame.is_target = true;
-            owed = *frame.owed.get_or_insert(pending);
         }
-        self.divide(owed);
     }
 
     fn frame(&mut self, label: u32) -> Option<&mut Frame> {
@@ -534,16 +473,6 @@ impl<'s> Body<'s> {
 
     fn is_in_memory(&self) -> bool {
         self.facts.catches
-    }
-
-    /// Whether what the local has is to be added to the word in memory.
-    fn is_difference(&self) -> bool {
-        self.options().defers && !self.is_in_memory() && !self.facts.loops_without_calls
-    }
-
-    /// Whether the count is only ever complete in memory.
-    fn adds_to_memory(&self) -> bool {
-        self.is_in_memory() || self.is_difference()
     }
 
     /// Whether the body is inside of a block of its own.
@@ -562,92 +491,56 @@ impl<'s> Body<'s> {
         if self.facts.may_leave { self.settled() } else { Count::Memory }
     }
 
-    /// Makes the count what it is at labels where nothing is pending.
+    /// Makes the count what it is at labels.
     pub(super) fn settle(&mut self) {
-        self.settle_to(0);
+        self.charge(self.settled());
     }
 
-    /// Brings the count to where it is at labels, so that `owed` is pending.
-    fn settle_to(&mut self, owed: u64) {
-        if self.is_in_memory() {
-            return self.charge(Count::Memory);
-        }
-        let is_local = self.count != Count::Memory;
-        let added = self.pending.wrapping_sub(owed);
-        self.pending = owed;
-        if is_local && added == 0 {
-            self.count = Count::Local;
-            return;
-        }
-        if is_local {
-            self.get(Local::Ticks);
-            self.add(added);
-        } else if self.is_difference() {
-            self.put(&I::I64Const(added as i64));
-        } else {
-            self.load_at(TICKS_AT);
-            self.add(added);
-        }
-        self.set(Local::Ticks);
-        self.count = Count::Local;
-    }
-
-    /// Before control comes to the end of the innermost block.
+    /// Before control comes together.
     fn join(&mut self) {
-        let (is_live, pending) = (self.dead.take().is_none(), self.pending);
-        let Some(frame) = self.frames.last_mut() else { return };
-        let owed = if is_live { *frame.owed.get_or_insert(pending) } else { frame.owed.unwrap_or(0) };
-        if is_live {
-            self.settle_to(owed);
+        if self.dead.take().is_none() {
+            self.settle();
         }
-        self.pending = owed;
+        self.pending = 0;
         self.count = self.settled();
     }
 
-    /// Writes the count to memory, with all that is pending.
+    /// Adds what is pending, and brings the count to where it is asked for.
     fn charge(&mut self, to: Count) {
-        if self.pending == 0 && (self.count == to || self.count == Count::Both) {
+        let from = self.count;
+        if self.pending == 0 && (from == to || from == Count::Both) {
             return;
         }
         if to == Count::Local {
-            return self.settle();
+            self.sum();
+            self.set(Local::Ticks);
+        } else {
+            self.put(&I::I32Const(0));
+            self.sum();
+            if to == Count::Both {
+                self.tee(Local::Ticks);
+            }
+            self.store(TICKS_AT);
         }
-        self.put(&I::I32Const(0));
-        self.sum();
-        if to == Count::Both {
-            self.tee(Local::Ticks);
-        }
-        self.store(TICKS_AT);
         self.count = to;
     }
 
     /// Leaves the count on the stack, with what is pending.
     fn sum(&mut self) {
-        let is_local = self.count != Count::Memory;
-        if !is_local || self.is_difference() {
-            self.load_at(TICKS_AT);
-        }
-        if is_local {
-            self.get(Local::Ticks);
-        }
-        if is_local && self.is_difference() {
-            self.put(&I::I64Add);
+        match self.count {
+            Count::Memory => self.load_at(TICKS_AT),
+            Count::Local | Count::Both => self.get(Local::Ticks),
         }
         let pending = std::mem::take(&mut self.pending);
-        self.add(pending);
-    }
-
-    /// Adds to what is on the stack.
-    fn add(&mut self, ticks: u64) {
-        if ticks != 0 {
-            self.put(&I::I64Const(ticks as i64));
+        if pending > 0 {
+            self.put(&I::I64Const(pending as i64));
             self.put(&I::I64Add);
         }
     }
 
     /// Ends the run if the count is more than its limit.
     pub(super) fn check(&mut self) {
-        if self.adds_to_memory() {
+        if self.is_in_memory() {
             self.charge(Count::Memory);
             self.load_at(TICKS_AT);
         } else {
@@ -683,7 +576,7 @@ impl<'s> Body<'s> {
     fn charge_length(&mut self, length: Length) {
         let local = if length.is_wide { Local::WideLength } else { Local::Length };
         self.tee(local);
-        if self.adds_to_memory() {
+        if self.is_in_memory() {
             self.put(&I::I32Const(0));
         }
         self.sum();
@@ -695,7 +588,7 @@ impl<'s> Body<'s> {
         }
         self.scale(length.scale);
         self.put(&I::I64Add);
-        if self.adds_to_memory() {
+        if self.is_in_memory() {
             self.store(TICKS_AT);
             self.count = Count::Memory;
         } else {

@@ -1,7 +1,5 @@
 //! What the meter must know of a function before it writes the first instruction.
 
-use std::collections::BTreeSet;
-
 use vac_core::fault::Result;
 use wasmparser::{FunctionBody, Operator};
 
@@ -26,11 +24,6 @@ pub(super) struct Facts {
     /// Ends by calling something.
     pub(super) tail_calls: bool,
     pub(super) loops: bool,
-    /// Has a loop in which nothing is called.
-    pub(super) loops_without_calls: bool,
-    /// Blocks that a `br_table` may go to, by the order in which they begin: it cannot bring each of its ways to another
-    /// count.
-    pub(super) switched: BTreeSet<u32>,
     /// Catches exceptions.
     pub(super) catches: bool,
     /// Has operators whose cost depends on a length of 32 bits.
@@ -74,13 +67,17 @@ impl Facts {
     /// Looks at all operators. The answer is how many values they make at most, those that calls pass with them.
     fn scan(&mut self, function: &FunctionBody<'_>, types: &Types) -> Result<u64> {
         let mut reader = function.get_operators_reader().map_err(|e| malformed(&e, PLACE))?;
-        let (mut values, mut nest) = (0, Nest::default());
+        let (mut values, mut nesting) = (0, 0_u32);
         while !reader.eof() {
             let op = reader.read().map_err(|e| malformed(&e, PLACE))?;
             self.cost += cost::of(&op);
-            values += 1 + self.note(&op, nest.depth(), types)?;
-            self.switched.extend(nest.switched(&op)?);
-            self.loops_without_calls |= nest.follow(&op);
+            values += 1 + self.note(&op, nesting, types)?;
+            match op {
+                Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => nesting += 1,
+                Operator::TryTable { .. } => nesting += 1,
+                Operator::End => nesting = nesting.saturating_sub(1),
+                _ => {}
+            }
         }
         Ok(values)
     }
@@ -148,62 +145,6 @@ impl Facts {
     fn calls(&self) -> bool {
         self.calls_unknown || !self.callees.is_empty()
     }
-}
-
-/// The blocks that are open.
-#[derive(Default)]
-struct Nest {
-    open: Vec<Open>,
-    /// How many were opened so far.
-    count: u32,
-}
-
-struct Open {
-    number: u32,
-    is_loop: bool,
-    calls: bool,
-}
-
-impl Nest {
-    fn depth(&self) -> u32 {
-        self.open.len() as u32
-    }
-
-    /// Goes past an operator. The answer is whether a loop without calls ends there.
-    fn follow(&mut self, op: &Operator<'_>) -> bool {
-        if opens(op) {
-            let is_loop = matches!(op, Operator::Loop { .. });
-            self.open.push(Open { number: self.count, is_loop, calls: false });
-            self.count += 1;
-        }
-        let calls =
-            matches!(op, Operator::Call { .. } | Operator::CallIndirect { .. } | Operator::CallRef { .. });
-        if let Some(open) = self.open.last_mut() {
-            open.calls |= calls;
-        }
-        let ended = if matches!(op, Operator::End) { self.open.pop() } else { None };
-        let Some(ended) = ended else { return false };
-        if let Some(outer) = self.open.last_mut() {
-            outer.calls |= ended.calls;
-        }
-        ended.is_loop && !ended.calls
-    }
-
-    /// The blocks that the operator goes to, if it is a `br_table`.
-    fn switched(&self, op: &Operator<'_>) -> Result<Vec<u32>> {
-        if !matches!(op, Operator::BrTable { .. }) {
-            return Ok(Vec::new());
-        }
-        let labels = conditional_targets(op)?.unwrap_or_default();
-        let open = labels.iter().filter_map(|label| self.open.iter().rev().nth(*label as usize));
-        Ok(open.map(|open| open.number).collect())
-    }
-}
-
-/// Whether the operator begins a block.
-pub(super) fn opens(op: &Operator<'_>) -> bool {
-    use Operator as O;
-    matches!(op, O::Block { .. } | O::Loop { .. } | O::If { .. } | O::TryTable { .. })
 }
 
 /// Where a branch that is not always taken may go, in labels; `None` for other operators.

@@ -184,7 +184,7 @@ impl Body<'_> {
     }
 
     fn in_parts(&mut self, counted: &Counted<'_>) -> Encoded<()> {
-        let most = (self.options().part / counted.cost).max(1);
+        let most = (self.part() / counted.cost).max(1);
         self.open_own(&I::Loop(BlockType::Empty));
         self.charge_part(counted.cost, most);
         self.check();
