@@ -112,25 +112,6 @@ fn what_is_guessed_takes_nothing_from_a_quota() {
 }
 
 #[test]
-fn pages_that_are_dear_stay_longer() {
-    let dir = tempfile::tempdir().unwrap();
-    let root = written(dir.path(), 400);
-    let misses = [None, Some(policy::Weight { cost_us: 100_000, bytes: PAGE as u32 })].map(|weight| {
-        let mut pager = pager(dir.path(), 40, Io::Caller);
-        let mut space = pager.open(&root).unwrap();
-        pager.weigh(&mut space, at(0, 0), 10 * PAGE as u64, weight).unwrap();
-        pager.advise(&mut space, at(0, 0), u64::MAX, Advice::Random).unwrap();
-        // Each of the ten is used again after more other pages than there is room for.
-        for round in 0..6 {
-            (0..10).for_each(|page| read(&mut pager, &mut space, page));
-            (0..50).for_each(|page| read(&mut pager, &mut space, 20 + (round * 50 + page) % 380));
-        }
-        pager.stats().misses
-    });
-    assert!(misses[1] + 20 <= misses[0], "{misses:?}");
-}
-
-#[test]
 fn a_batch_leaves_room_between_pins() {
     let dir = tempfile::tempdir().unwrap();
     let root = written(dir.path(), 100);
