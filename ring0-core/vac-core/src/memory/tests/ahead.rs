@@ -111,6 +111,25 @@ fn what_is_guessed_takes_nothing_from_a_quota() {
     assert!(is_quota(&pager.read(&mut space, at(0, 40 * PAGE as u64), many)));
 }
 
+/// The frames are full when the ten pages come: they leave at once, or are spared and are there when they are
+/// needed again.
+#[test]
+fn pages_that_are_dear_stay_longer() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = written(dir.path(), 400);
+    let misses = [None, Some(policy::Weight { cost_us: 100_000, bytes: PAGE as u32 })].map(|weight| {
+        let mut pager = pager(dir.path(), 40, Io::Caller);
+        let mut space = pager.open(&root).unwrap();
+        pager.weigh(&mut space, at(0, 0), 10 * PAGE as u64, weight).unwrap();
+        pager.advise(&mut space, at(0, 0), u64::MAX, Advice::Random).unwrap();
+        (100..160).chain(0..10).chain(200..220).for_each(|page| read(&mut pager, &mut space, page));
+        let before = pager.stats().misses;
+        (0..10).for_each(|page| read(&mut pager, &mut space, page));
+        pager.stats().misses - before
+    });
+    assert_eq!(misses, [10, 0]);
+}
+
 #[test]
 fn a_batch_leaves_room_between_pins() {
     let dir = tempfile::tempdir().unwrap();
