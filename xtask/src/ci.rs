@@ -9,9 +9,11 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::repo::{self, Result};
-use crate::{compat, forge, fuzz, kernels, seeds, tidy};
+use crate::{compat, forge, fuzz, kernels, seeds, sim, tidy};
 
 const GUESTS: &str = "ring1-kernels";
+/// A workspace of its own: what it depends on would change how the engine is built.
+const TIER: &str = "ring0-core/vac-tier";
 /// Installed if it is not there: about a minute.
 const CARGO_DENY: &str = "0.20.2";
 
@@ -22,12 +24,14 @@ struct Step {
 }
 
 /// In an order in which a mistake shows soon.
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 15] = [
     Step { name: "cargo fmt --all --check", run: format },
     Step { name: "cargo xtask tidy", run: |_| tidy::run(&[]) },
     Step { name: "cargo clippy --workspace --all-targets -- -D warnings", run: clippy },
     Step { name: "cargo deny check", run: deny },
     Step { name: "cargo test --workspace", run: test },
+    Step { name: "cargo clippy --all-targets -- -D warnings, in ring0-core/vac-tier", run: clippy_tier },
+    Step { name: "cargo test, in ring0-core/vac-tier", run: test_tier },
     Step { name: "cargo xtask kernels --check", run: |_| kernels::run(&["--check".to_owned()]) },
     Step { name: "cargo test --workspace, in ring1-kernels", run: test_kernels },
     Step { name: "cargo run --release --bin vac -- run examples/keeling/study.star", run: study },
@@ -35,6 +39,7 @@ const STEPS: [Step; 12] = [
     Step { name: "cargo xtask fuzz", run: |_| fuzz::run(&[]) },
     Step { name: "cargo xtask forge", run: |_| forge::run(&[]) },
     Step { name: "cargo xtask seeds", run: |_| seeds::run(&[]) },
+    Step { name: "cargo xtask sim", run: |_| sim::run(&[]) },
 ];
 
 /// Runs every step.
@@ -63,6 +68,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 
 fn format(root: &Path) -> Result<()> {
     repo::execute(repo::cargo(root).args(["fmt", "--all", "--check"]))?;
+    repo::execute(repo::cargo(&root.join(TIER)).args(["fmt", "--all", "--check"]))?;
     repo::execute(repo::cargo(&root.join(GUESTS)).args(["fmt", "--all", "--check"]))
 }
 
@@ -76,6 +82,16 @@ fn clippy(root: &Path) -> Result<()> {
         "-D",
         "warnings",
     ]))
+}
+
+fn clippy_tier(root: &Path) -> Result<()> {
+    let mut cargo = repo::cargo(&root.join(TIER));
+    repo::execute(cargo.args(["clippy", "--all-targets", "--locked", "--", "-D", "warnings"]))
+}
+
+/// An object store below the local one, against faults and a server of its own.
+fn test_tier(root: &Path) -> Result<()> {
+    repo::execute(repo::cargo(&root.join(TIER)).args(["test", "--locked"]))
 }
 
 /// With the engine that exported replays are for, if it can be had.
@@ -131,6 +147,10 @@ fn deny(root: &Path) -> Result<()> {
         ]))?;
     }
     repo::execute(repo::cargo(root).args(["deny", "--workspace", "check", "bans", "licenses", "sources"]))?;
+    let mut tier = repo::cargo(&root.join(TIER));
+    let config = root.join("deny.toml");
+    tier.args(["deny", "check", "--config"]).arg(config).args(["bans", "licenses", "sources"]);
+    repo::execute(&mut tier)?;
     let fetched = repo::output(repo::cargo(root).args(["deny", "fetch", "db"]));
     match fetched {
         Ok(_) => repo::execute(repo::cargo(root).args(["deny", "--workspace", "check", "advisories"])),

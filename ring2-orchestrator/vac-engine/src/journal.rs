@@ -89,6 +89,7 @@ struct Inner {
 }
 
 /// What a journal follows.
+#[expect(clippy::large_enum_variant, reason = "a journal has one, and is made once a run")]
 enum Follows {
     /// Nothing: it is live.
     Nothing,
