@@ -149,7 +149,7 @@ fn deny(root: &Path) -> Result<()> {
     repo::execute(repo::cargo(root).args(["deny", "--workspace", "check", "bans", "licenses", "sources"]))?;
     let mut tier = repo::cargo(&root.join(TIER));
     let config = root.join("deny.toml");
-    tier.args(["deny", "check", "--config"]).arg(config).args(["bans", "licenses", "sources"]);
+    tier.args(["deny", "--config"]).arg(config).args(["check", "bans", "licenses", "sources"]);
     repo::execute(&mut tier)?;
     let fetched = repo::output(repo::cargo(root).args(["deny", "fetch", "db"]));
     match fetched {
