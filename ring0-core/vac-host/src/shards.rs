@@ -49,12 +49,15 @@ pub struct Shared {
     /// Pages that all spaces may have mapped beyond what was there, and have.
     pages_max: u64,
     pages: u64,
+    /// What was there.
+    began_with: u64,
 }
 
 impl Shared {
     /// The memory `root`, of which a run may map at most `pages_max` pages more.
     pub fn new(pager: Pager, space: Space, root: Cid, keeper: Box<dyn Keeper>, pages_max: u64) -> Self {
-        Self { pager, space, root, keeper, pages_max, pages: 0 }
+        let began_with = space.used().mapped;
+        Self { pager, space, root, keeper, pages_max, pages: 0, began_with }
     }
 
     /// Tells the keeper which run it is.
@@ -110,7 +113,7 @@ pub(crate) struct View {
     own: Option<Own>,
 }
 
-/// A space beside that of the name, and how many pages it had when it began.
+/// A space beside that of the name. What the memory had when the run opened it is not charged.
 struct Own {
     space: Space,
     began_with: u64,
@@ -151,14 +154,16 @@ impl View {
     /// Does something with the pager and the space, within what is left of the quota.
     fn with<T>(&mut self, act: impl FnOnce(&mut Pager, &mut Space) -> Result<T>) -> Answer<T> {
         let mut shared = lock(&self.shared);
-        let Shared { pager, space: named, keeper, pages_max, pages, .. } = &mut *shared;
+        let Shared { pager, space: named, keeper, pages_max, pages, began_with, .. } = &mut *shared;
+        let began_with = *began_with;
         let space = self.own.as_mut().map_or(named, |own| &mut own.space);
-        let before = space.used().mapped;
-        let left = pages_max.saturating_sub(*pages);
-        space.set_quota(Quota { mapped_max: Some(before.saturating_add(left)), ..Quota::default() });
+        // Less than there was gives nothing back: another space may have it still.
+        let charge = |space: &Space| space.used().mapped.saturating_sub(began_with);
+        let (before, left) = (charge(space), pages_max.saturating_sub(*pages));
+        let mapped_max = began_with.max(space.used().mapped).saturating_add(left);
+        space.set_quota(Quota { mapped_max: Some(mapped_max), ..Quota::default() });
         let done = act(pager, space);
-        let after = space.used().mapped;
-        *pages = pages.saturating_add(after).saturating_sub(before);
+        *pages = pages.saturating_add(charge(space)).saturating_sub(before);
         if keeper.is_listening() {
             keeper.hear(&pager.stats());
         }
@@ -253,13 +258,21 @@ impl View {
     /// Another space with what is held now.
     pub(crate) fn fork(&mut self) -> Answer<Self> {
         let forked = self.with(|pager, space| Ok(pager.snapshot(space)))?;
-        let began_with = |space: &Space| space.used().mapped;
-        Ok(forked.map(|space| Self {
-            shared: Arc::clone(&self.shared),
-            first: self.first,
-            last: self.last,
-            own: Some(Own { began_with: began_with(&space), space }),
-        }))
+        let space = match forked {
+            Ok(space) => space,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let mut shared = lock(&self.shared);
+        let own = Own { began_with: shared.began_with, space };
+        if own.pages() > shared.pages_max.saturating_sub(shared.pages) {
+            shared.pager.close(own.space);
+            return Ok(Err(Refused::Quota));
+        }
+        // It keeps its pages when those of this go.
+        shared.pages = shared.pages.saturating_add(own.pages());
+        drop(shared);
+        let (first, last) = (self.first, self.last);
+        Ok(Ok(Self { shared: Arc::clone(&self.shared), first, last, own: Some(own) }))
     }
 
     /// Lets the granted shards hold what those of `from` hold, a fork or snapshot of the same grant's.

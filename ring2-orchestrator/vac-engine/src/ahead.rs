@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use vac_core::fault::Result;
+use vac_core::fault::{AbortKind, HostAbort, Result};
 use vac_core::ledger::{Body, Class, Entry, Head, Header, Ledger, Reader, Return, Tail};
 use vac_core::store::Store;
 
@@ -133,7 +133,7 @@ impl Ahead {
                 Some(Err(error)) => return Err(error),
                 None => {}
             }
-            let Some(batch) = self.source.batch() else { return Ok(()) };
+            let Some(batch) = self.source.batch()? else { return Ok(()) };
             (self.batch, self.at, self.chained) = (batch, 0, 0);
         }
         Ok(())
@@ -160,16 +160,21 @@ impl Source {
         }
     }
 
-    fn batch(&mut self) -> Option<Batch> {
+    /// The next batch; `None` behind the last, which has an end.
+    fn batch(&mut self) -> Result<Option<Batch>> {
+        let gone = |_| HostAbort::new(AbortKind::Machine, "the thread that reads the record is gone");
         let batch = match self {
             Self::Own(filler) => Some(filler.fill(BATCH_ENTRIES)),
-            Self::Thread(beside) => beside.batches.as_ref().and_then(|batches| batches.recv().ok()),
+            Self::Thread(beside) => match &beside.batches {
+                Some(batches) => Some(batches.recv().map_err(gone)?),
+                None => None,
+            },
             Self::Nothing => None,
         };
         if batch.as_ref().is_none_or(|batch| batch.end.is_some()) {
             *self = Self::Nothing;
         }
-        batch
+        Ok(batch)
     }
 }
 

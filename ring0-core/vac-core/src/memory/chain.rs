@@ -244,10 +244,15 @@ impl Chain {
     }
 
     /// Gives a good copy to the tiers that were asked in vain. Failing to is no failure to read.
+    /// Whether anything may be put into a tier.
+    fn is_written(&self, level: usize) -> bool {
+        level.checked_sub(1).and_then(|below| self.below.get(below)).is_none_or(|it| it.keeps != Keeps::Never)
+    }
+
     fn write_back(&self, search: &Search) {
         let Some(bytes) = &search.found else { return };
         for (level, answer) in search.answers.iter().enumerate() {
-            let Some(tier) = self.tier(level) else { continue };
+            let Some(tier) = self.tier(level).filter(|_| self.is_written(level)) else { continue };
             let kept = match answer {
                 Answer::Failed => continue,
                 Answer::Missing => {

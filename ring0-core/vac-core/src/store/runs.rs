@@ -271,19 +271,21 @@ fn merge(
     loop {
         let old = inputs.iter().filter_map(|input| input.next.as_ref()).map(Entry::key).min();
         let Some(key) = old.into_iter().chain(new.peek().map(Entry::key)).min() else { break };
-        let mut newest = new.next_if(|entry| entry.key() == key);
+        // A place in a pack that was collected hides none in one that is there.
+        let is_there = |entry: &Entry| packs.binary_search(&entry.pack).is_ok();
+        let mut newest = new.next_if(|entry| entry.key() == key).filter(is_there);
         for input in &mut inputs {
             if input.next.is_none_or(|entry| entry.key() != key) {
                 continue;
             }
-            newest = newest.or(input.next);
+            newest = newest.or(input.next.filter(is_there));
             let Ok(next) = input.from.next() else { return Ok(Err(Damaged)) };
             if next.is_some_and(|next| next.key() <= key) {
                 return Ok(Err(Damaged));
             }
             input.next = next;
         }
-        if let Some(entry) = newest.filter(|entry| packs.binary_search(&entry.pack).is_ok()) {
+        if let Some(entry) = newest {
             writer.push(&entry)?;
         }
     }

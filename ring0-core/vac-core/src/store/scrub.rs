@@ -77,13 +77,14 @@ impl Store {
     pub fn scrub(&self, budget_bytes: u64, source: Source<'_>) -> Result<ScrubReport> {
         let at = self.read_cursor();
         let report = ScrubReport::default();
-        let mut scrub = Scrub { store: self, source, budget: budget_bytes, at, report };
-        let is_done = scrub.packs()? && scrub.large()?;
+        let mut scrub = Scrub { store: self, source, budget: budget_bytes.max(1), at, report };
+        let done = scrub.packs().and_then(|is_done| Ok(is_done && scrub.large()?));
         let Scrub { mut report, at, .. } = scrub;
-        report.is_done = is_done;
+        // Also after an error: what was mended stays so, and the next call goes on from there.
         self.commit()?;
-        self.write_cursor(if is_done { Cursor::default() } else { at })?;
-        Ok(report)
+        report.is_done = matches!(done, Ok(true));
+        self.write_cursor(if report.is_done { Cursor::default() } else { at })?;
+        done.map(|_| report)
     }
 
     fn read_cursor(&self) -> Cursor {
@@ -164,8 +165,17 @@ impl Scrub<'_> {
             ));
             return self.mend_all(store.indexed_in(pack, entry));
         };
-        let bytes = read_body(home, file, &at)?;
         self.count(entry.len.into());
+        let bytes = match read_body(home, file, &at) {
+            Ok(bytes) => bytes,
+            // A part of a disk that cannot be read is what a scrub is for.
+            Err(why) => {
+                let place = format!("`{}` at byte {}", home.show(&home.pack(pack)), at.body());
+                self.report.corrupt.push(Corrupt::new("object", place, cid, why));
+                store.state().catalog.index.mark_bad(at.place());
+                return self.mend(&cid);
+            }
+        };
         let got = Cid::of(cid.codec(), &bytes);
         if got == cid {
             return Ok(());

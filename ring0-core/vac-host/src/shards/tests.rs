@@ -189,7 +189,7 @@ fn a_commit_moves_the_name_unless_it_is_past_and_equal_contents_have_one_root() 
 /// Story: what forks had counted for ever, and a loop of fork and drop used the quota up.
 #[test]
 fn pages_of_a_fork_count_until_it_is_gone() {
-    let memory = memory(0, 0, 3, &Kept::default(), 8);
+    let memory = memory(0, 0, 4, &Kept::default(), 8);
     let mut view = View::new(&memory);
     view.write((0, 0), &[1]).unwrap().unwrap();
     for _ in 0..10 {
@@ -200,6 +200,25 @@ fn pages_of_a_fork_count_until_it_is_gone() {
     }
     assert_eq!(view.write((0, 5 * PAGE), &[1]).unwrap(), Ok(()));
     assert_eq!(view.stat().unwrap().unwrap().mapped, 2);
+}
+
+/// A fork that gave up pages which its parent still has freed them once, and so did a parent that its own fork outlived.
+#[test]
+fn no_way_through_forks_gives_more_pages() {
+    let memory = memory(0, 0, 4, &Kept::default(), 8);
+    let mut view = View::new(&memory);
+    view.write((0, 0), &[1; 2 * PAGE as usize]).unwrap().unwrap();
+    let mut fork = view.fork().unwrap().unwrap();
+    fork.fill((0, 0), 2 * PAGE, 0, &|| Ok(())).unwrap().unwrap();
+    drop(fork);
+    assert_eq!(view.write((0, 9 * PAGE), &[1; 3 * PAGE as usize]).unwrap(), Err(Refused::Quota));
+    view.fill((0, 0), 20 * PAGE, 0, &|| Ok(())).unwrap().unwrap();
+    let mut forks = vec![view.fork().unwrap().unwrap()];
+    forks[0].write((0, 0), &[1; 2 * PAGE as usize]).unwrap().unwrap();
+    let child = forks[0].fork().unwrap().unwrap();
+    forks = vec![child];
+    assert_eq!(view.write((0, 0), &[1; 3 * PAGE as usize]).unwrap(), Err(Refused::Quota));
+    assert!(matches!(forks[0].fork().unwrap(), Ok(_)));
 }
 
 #[test]

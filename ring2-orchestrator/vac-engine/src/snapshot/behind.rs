@@ -14,8 +14,10 @@ use vac_core::fault::{AbortKind, Error, HostAbort, Result};
 use vac_core::memory::Tier;
 use vac_core::store::Store;
 
-/// Objects on their way, at most; of a page of 64 KiB each, that is 8 MiB.
-const QUEUE_MAX: usize = 128;
+/// Objects that are given to the thread together.
+const TOGETHER_MAX: usize = 32;
+/// How often that may be before somebody waits; with pages of 64 KiB, 8 MiB are on their way.
+const QUEUE_MAX: usize = 4;
 
 pub(super) struct Behind {
     store: Arc<Store>,
@@ -26,10 +28,14 @@ pub(super) struct Behind {
 struct Writer {
     queue: SyncSender<Asked>,
     thread: JoinHandle<()>,
+    /// What was not given to the thread yet: to wake it takes longer than to hash a page.
+    waiting: Vec<(Cid, Vec<u8>)>,
+    /// Memory of what was written, to be used again: pages that nobody touched yet cost more than to copy.
+    spare: Receiver<Vec<u8>>,
 }
 
 enum Asked {
-    Put(Cid, Vec<u8>),
+    Put(Vec<(Cid, Vec<u8>)>),
     Settle(SyncSender<Result<()>>),
 }
 
@@ -40,8 +46,9 @@ impl Behind {
 
     /// Waits until all that was put is in the store.
     pub(super) fn settle(&self) -> Result<()> {
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(writer) = &*writer else { return Ok(()) };
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(writer) = &mut *writer else { return Ok(()) };
+        writer.give()?;
         let (told, hears) = sync_channel(1);
         writer.queue.send(Asked::Settle(told)).map_err(|_| gone())?;
         hears.recv().map_err(|_| gone())?
@@ -49,21 +56,44 @@ impl Behind {
 
     fn start(&self) -> Result<Writer> {
         let (queue, asked) = sync_channel(QUEUE_MAX);
+        let (used, spare) = sync_channel(TOGETHER_MAX);
         let store = Arc::clone(&self.store);
-        let thread = Builder::new().name("snapshots".to_owned()).spawn(move || write(&store, &asked));
+        let thread = Builder::new().name("snapshots".to_owned()).spawn(move || write(&store, &asked, &used));
         let failed =
             |e| HostAbort::new(AbortKind::Machine, format!("cannot start a thread that writes: {e}"));
-        Ok(Writer { queue, thread: thread.map_err(failed)? })
+        Ok(Writer { queue, thread: thread.map_err(failed)?, waiting: Vec::new(), spare })
+    }
+}
+
+impl Writer {
+    fn put(&mut self, cid: Cid, bytes: &[u8]) -> Result<()> {
+        let mut copy = self.spare.try_recv().unwrap_or_default();
+        copy.clear();
+        copy.extend_from_slice(bytes);
+        self.waiting.push((cid, copy));
+        if self.waiting.len() < TOGETHER_MAX { Ok(()) } else { self.give() }
+    }
+
+    fn give(&mut self) -> Result<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        self.queue.send(Asked::Put(std::mem::take(&mut self.waiting))).map_err(|_| gone().into())
     }
 }
 
 /// Puts what is asked until nobody asks any more.
-fn write(store: &Store, asked: &Receiver<Asked>) {
+fn write(store: &Store, asked: &Receiver<Asked>, used: &SyncSender<Vec<u8>>) {
     let mut done = Ok(());
     for asked in asked {
         match asked {
-            Asked::Put(cid, bytes) if done.is_ok() => done = Tier::put(store, &cid, &bytes),
-            Asked::Put(..) => {}
+            Asked::Put(objects) => {
+                for (cid, bytes) in objects {
+                    done = done.and_then(|()| Tier::put(store, &cid, &bytes));
+                    // If there are enough, this one goes.
+                    let _ = used.try_send(bytes);
+                }
+            }
             // Who does not hear it has gone away.
             Asked::Settle(told) => {
                 // What is missing stays missing, so all who ask are told.
@@ -101,19 +131,20 @@ impl Tier for Behind {
         if writer.is_none() {
             *writer = Some(self.start()?);
         }
-        let Some(writer) = &*writer else { return Err(gone().into()) };
-        writer.queue.send(Asked::Put(*cid, bytes.to_vec())).map_err(|_| gone().into())
+        let Some(writer) = &mut *writer else { return Err(gone().into()) };
+        writer.put(*cid, bytes)
     }
 
     fn commit(&self) -> Result<()> {
-        Ok(())
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.as_mut().map_or(Ok(()), Writer::give)
     }
 }
 
 impl Drop for Behind {
     fn drop(&mut self) {
         let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Writer { queue, thread }) = writer {
+        if let Some(Writer { queue, thread, .. }) = writer {
             drop(queue);
             // It has nothing left to say.
             let _ = thread.join();

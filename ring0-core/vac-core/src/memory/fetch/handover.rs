@@ -42,7 +42,12 @@ impl<J, D> Handover<J, D> {
 
     /// Caller: some work, as one batch.
     pub(super) fn give(&self, jobs: impl IntoIterator<Item = (u64, J)>) {
-        self.state().waiting.extend(jobs);
+        let mut state = self.state();
+        // Nobody would take it.
+        if !state.is_left {
+            state.waiting.extend(jobs);
+        }
+        drop(state);
         self.has_changed.notify_all();
     }
 

@@ -204,3 +204,37 @@ fn writing_the_index_can_fail_anywhere() {
         assert_eq!(store.fsck().unwrap().corrupt, []);
     }
 }
+
+/// A store that slept through a collection wrote the places it knew over those of the copies, and then left them out:
+/// nobody found the objects any more.
+#[test]
+fn who_slept_through_a_collection_hides_nothing() {
+    for known in 1..12 {
+        let sim = SimStorage::new(known);
+        let mut objects = BTreeMap::new();
+        let mut add = |store: &Store, numbers: std::ops::Range<u64>| {
+            for i in numbers {
+                let bytes = bytes_of(i, 30);
+                objects.insert(put(store, &bytes), bytes);
+            }
+            store.commit().unwrap();
+            objects.clone()
+        };
+        let first = open(&sim);
+        put(&first, b"nobody needs this");
+        add(&first, 0..known);
+        // It has a pack of its own, so it need not look at the others again.
+        let sleeper = open(&sim);
+        let live = add(&sleeper, 300..301);
+        assert_holds(&sleeper, &live);
+        drop(first);
+        let (collector, other) = (open(&sim), open(&sim));
+        let report = collector.gc(&live.keys().copied().collect()).unwrap();
+        assert_eq!((report.removed, report.packs_removed), (1, 1), "after {known}");
+        add(&other, 200..240);
+        let all = add(&sleeper, 301..340);
+        for store in [&sleeper, &collector, &other, &open(&sim)] {
+            assert_holds(store, &all);
+        }
+    }
+}
