@@ -1,6 +1,6 @@
 ;; Maps pages until there are no more, in the memory and in forks of it; then goes on with those it has.
 ;;! before: mem create m --page 4096
-;;! give: --grant mem:rw=m --limit pages=40
+;;! give: --grant mem:rw=m --limit pages=60
 ;;! call: f()
 ;;! out: 40\n
 (component
