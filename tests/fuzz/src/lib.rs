@@ -9,7 +9,7 @@
 //! - `loader`: programs (feature `loader`)
 //! - `manifest`: what a program asks for (feature `loader`)
 //! - `texts`: grants, hosts, CIDs, arguments of calls (feature `loader`)
-//! - `host`, `net`: the host's functions, called in any order with any values (feature `loader`)
+//! - `host`, `net`, `shards`: the host's functions, called in any order with any values (feature `loader`)
 //! - `link`: programs that are joined (feature `loader`)
 //! - `nan`: what is made of a module before it is compiled (feature `loader`)
 //!
@@ -32,6 +32,7 @@ pub mod manifest;
 pub mod mutate;
 #[cfg(feature = "loader")]
 pub mod rewrite;
+#[cfg(feature = "loader")]
 pub mod seeds;
 #[cfg(feature = "loader")]
 pub mod texts;
