@@ -243,12 +243,12 @@ impl Chain {
         searches.iter().for_each(|search| self.write_back(search));
     }
 
-    /// Gives a good copy to the tiers that were asked in vain. Failing to is no failure to read.
     /// Whether anything may be put into a tier.
     fn is_written(&self, level: usize) -> bool {
         level.checked_sub(1).and_then(|below| self.below.get(below)).is_none_or(|it| it.keeps != Keeps::Never)
     }
 
+    /// Gives a good copy to the tiers that were asked in vain. Failing to is no failure to read.
     fn write_back(&self, search: &Search) {
         let Some(bytes) = &search.found else { return };
         for (level, answer) in search.answers.iter().enumerate() {
@@ -284,68 +284,95 @@ impl Chain {
         Ok(())
     }
 
+    /// Tries each object that a level lacks once; the first error, if there was one. A level that takes nothing of a
+    /// part is asked no more.
     fn catch_up_one(&self, at: usize, level: &Level) -> Result<()> {
+        let behind: Vec<Cid> = self.notes().behind.get(at).into_iter().flatten().copied().collect();
+        let (mut rest, mut failed) = (behind.iter(), None);
         loop {
-            let objects = self.next_behind(at)?;
+            let objects = self.next_behind(at, &mut rest, &mut failed);
             if objects.is_empty() {
-                return Ok(());
+                return failed.map_or(Ok(()), Err);
             }
-            let mut failed = None;
+            let mut taken = 0;
             for ((cid, _), kept) in objects.iter().zip(level.tier.put_many(&objects)) {
                 match kept {
-                    Ok(()) => drop(self.notes().behind.get_mut(at).map(|behind| behind.remove(cid))),
-                    Err(why) => {
-                        self.note(at + 1, EventKind::NotKept, *cid, why.to_string());
-                        failed.get_or_insert(why);
+                    Ok(()) => {
+                        taken += 1;
+                        self.is_level(at, cid);
                     }
+                    Err(why) => self.not_kept(at, cid, why, &mut failed),
                 }
             }
-            if let Some(why) = failed {
+            if let (0, Some(why)) = (taken, failed.take_if(|_| taken == 0)) {
                 return Err(why);
             }
         }
     }
 
-    /// Some of what a level lacks, read from the first tier.
-    fn next_behind(&self, at: usize) -> Result<Vec<(Cid, Vec<u8>)>> {
-        let (mut objects, mut bytes) = (Vec::new(), 0);
-        let behind: Vec<Cid> = match self.notes().behind.get(at) {
-            Some(behind) => behind.iter().take(MEMORY_COPY_BYTES / 4096).copied().collect(),
-            None => Vec::new(),
-        };
-        for cid in behind {
-            if bytes >= MEMORY_COPY_BYTES {
-                break;
-            }
-            match self.get(&cid, STORE_LARGE_MIN_BYTES)? {
-                Some(object) => {
-                    bytes += object.len();
-                    objects.push((cid, object));
-                }
-                // Collected meanwhile: nobody needs it.
-                None => drop(self.notes().behind.get_mut(at).map(|behind| behind.remove(&cid))),
-            }
+    /// The level lacks `cid` no more.
+    fn is_level(&self, at: usize, cid: &Cid) {
+        if let Some(behind) = self.notes().behind.get_mut(at) {
+            behind.remove(cid);
         }
-        Ok(objects)
     }
 
-    /// Notes that the levels that keep lack `cid`. Catches up first if they lack too much.
-    fn fall_behind(&self, cid: &Cid) -> Result<()> {
-        let is_full = self.notes().behind.iter().any(|behind| behind.len() >= MEMORY_BEHIND_MAX);
-        if is_full {
-            self.catch_up()?;
+    fn not_kept(&self, at: usize, cid: &Cid, why: Error, failed: &mut Option<Error>) {
+        self.note(at + 1, EventKind::NotKept, *cid, why.to_string());
+        failed.get_or_insert(why);
+    }
+
+    /// Some of what a level lacks. What cannot be read stays behind, and keeps nothing else back.
+    fn next_behind<'c>(
+        &self,
+        at: usize,
+        rest: &mut impl Iterator<Item = &'c Cid>,
+        failed: &mut Option<Error>,
+    ) -> Vec<(Cid, Vec<u8>)> {
+        let (mut objects, mut bytes) = (Vec::new(), 0);
+        while bytes < MEMORY_COPY_BYTES && objects.len() < MEMORY_COPY_BYTES / 4096 {
+            let Some(cid) = rest.next() else { break };
+            match self.get(cid, STORE_LARGE_MIN_BYTES) {
+                Ok(Some(object)) => {
+                    bytes += object.len();
+                    objects.push((*cid, object));
+                }
+                // Collected meanwhile: nobody needs it.
+                Ok(None) => self.is_level(at, cid),
+                Err(why) => self.not_kept(at, cid, why, failed),
+            }
         }
-        let mut notes = self.notes();
-        for (level, behind) in self.below.iter().zip(&mut notes.behind) {
-            if level.keeps == Keeps::Never || behind.contains(cid) {
+        objects
+    }
+
+    /// Notes that the levels that keep lack `cid`. For one that must have all, catches up first if it lacks too much;
+    /// one that gets what it can goes without, until that is put again.
+    fn fall_behind(&self, cid: &Cid) -> Result<()> {
+        let is_full = |notes: &Notes, at: usize| {
+            notes
+                .behind
+                .get(at)
+                .is_some_and(|behind| behind.len() >= MEMORY_BEHIND_MAX && !behind.contains(cid))
+        };
+        for (at, level) in self.below.iter().enumerate().filter(|(_, level)| level.keeps != Keeps::Never) {
+            if level.keeps == Keeps::Always && is_full(&self.notes(), at) {
+                self.catch_up_one(at, level)?;
+            }
+            let mut notes = self.notes();
+            if !is_full(&notes, at) {
+                if let Some(behind) = notes.behind.get_mut(at) {
+                    behind.insert(*cid);
+                }
                 continue;
             }
-            if behind.len() >= MEMORY_BEHIND_MAX {
+            if level.keeps == Keeps::Always {
                 let name = crate::fault::quote(level.tier.name());
                 let message = format!("the tier `{name}` lacks {MEMORY_BEHIND_MAX} objects and takes none");
                 return Err(HostAbort::new(AbortKind::Machine, message).into());
             }
-            behind.insert(*cid);
+            if let Some(stats) = notes.stats.get_mut(at + 1) {
+                stats.not_kept += 1;
+            }
         }
         Ok(())
     }

@@ -230,3 +230,40 @@ fn a_store_that_rots_is_healed_from_below() {
     store.commit().unwrap();
     assert!(bytes.chunks(PAGE).all(|page| store.is_whole(&Cid::of_raw(page)).unwrap()));
 }
+
+/// An object that no tier has whole any more kept all others from a tier below, at every commit.
+#[test]
+fn what_cannot_be_read_keeps_nothing_else_back() {
+    for keeps in [Keeps::WhenItCan, Keeps::Always] {
+        let (first, below) = (Arc::new(Bad::new("first", 0, 0)), Arc::new(Bad::new("below", 0, 0)));
+        let chain = Chain::new(Arc::<Bad>::clone(&first)).and(Arc::<Bad>::clone(&below), keeps);
+        let objects: Vec<(Cid, Vec<u8>)> =
+            (0..50u8).map(|n| vec![n; 100]).map(|bytes| (Cid::of_raw(&bytes), bytes)).collect();
+        for (cid, bytes) in &objects {
+            chain.put(cid, bytes).unwrap();
+        }
+        let (rotten, _) = objects.iter().min().unwrap();
+        first.rot(rotten);
+        assert_eq!(chain.commit().is_err(), keeps == Keeps::Always);
+        let has_good = objects.iter().filter(|(cid, _)| below.has_good(cid)).count();
+        assert_eq!((has_good, chain.stats()[1].behind), (49, 1));
+    }
+}
+
+#[test]
+fn a_tier_that_is_only_read_is_never_written() {
+    let tiers = [(); 3].map(|()| Arc::new(Bad::new("tier", 0, 0)));
+    let chain = Chain::new(Arc::<Bad>::clone(&tiers[0]))
+        .and(Arc::<Bad>::clone(&tiers[1]), Keeps::Never)
+        .and(Arc::<Bad>::clone(&tiers[2]), Keeps::Always);
+    let (bytes, other) = (vec![1; 100], vec![2; 100]);
+    for bytes in [&bytes, &other] {
+        tiers[2].put(&Cid::of_raw(bytes), bytes).unwrap();
+    }
+    tiers[1].put(&Cid::of_raw(&other), &other).unwrap();
+    tiers[1].rot(&Cid::of_raw(&other));
+    for bytes in [&bytes, &other] {
+        assert_eq!(chain.get(&Cid::of_raw(bytes), 100).unwrap().as_ref(), Some(bytes));
+        assert!(tiers[0].has_good(&Cid::of_raw(bytes)) && !tiers[1].has_good(&Cid::of_raw(bytes)));
+    }
+}
