@@ -292,7 +292,8 @@ impl View {
         for (done, at) in (1..).zip(pages) {
             let copied = self.with(|pager, space| {
                 pager.read(&mut own.space, at, &mut bytes)?;
-                pager.write(space, at, &bytes)
+                // Pages of zeros are unmapped, and cost nothing again.
+                pager.write_through(space, at, &bytes).map(drop)
             })?;
             if copied.is_err() {
                 return Ok(copied);

@@ -221,6 +221,18 @@ fn no_way_through_forks_gives_more_pages() {
     assert_eq!(forks[0].fork().unwrap().err(), Some(Refused::Quota), "what there was room for was written");
 }
 
+/// Pages that a snapshot did not have were zeros that counted.
+#[test]
+fn what_is_restored_counts_no_more_than_it_did() {
+    let memory = memory(0, 0, 4, &Kept::default(), 8);
+    let mut view = View::new(&memory);
+    let mut before = view.fork().unwrap().unwrap();
+    view.write((0, 0), &[1; 3 * PAGE as usize]).unwrap().unwrap();
+    view.restore(&mut before, &|| Ok(())).unwrap().unwrap();
+    assert_eq!(view.stat().unwrap().unwrap().mapped, 0);
+    assert_eq!(view.write((0, 0), &[1; 4 * PAGE as usize]).unwrap(), Ok(()));
+}
+
 #[test]
 fn a_long_fill_looks_whether_to_go_on() {
     let memory = memory(0, 0, u64::MAX, &Kept::default(), 8);
