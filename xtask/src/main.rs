@@ -13,6 +13,7 @@
 mod bench;
 mod ci;
 mod compat;
+mod each_seed;
 mod forge;
 mod fuzz;
 mod kernels;

@@ -2,13 +2,12 @@
 #![expect(clippy::disallowed_methods, reason = "how long it took is printed; nothing here is part of a run")]
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
 use std::time::Instant;
 
 use vac_fuzz::guests::Plan;
 use vac_fuzz::seeds::{Compilers, Tally, check};
 
+use crate::each_seed;
 use crate::repo::{self, Result};
 
 const USAGE: &str = "expected `cargo xtask seeds [--count N] [--from SEED]`";
@@ -59,31 +58,15 @@ fn parse(args: &[String]) -> Result<(u64, u64)> {
     Ok((count, from))
 }
 
-/// Checks each seed on whichever thread is free.
 fn check_all(seeds: Range<u64>) -> Result<Tally> {
-    let (next, has_failed) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
-    let work = || -> Result<Tally> {
-        let compilers = Compilers::new().map_err(|e| e.to_string())?;
-        let mut tally = Tally::default();
-        while !has_failed.load(Ordering::Relaxed) {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds.end {
-                break;
-            }
-            let checked = check(seed, &compilers).inspect_err(|_| has_failed.store(true, Ordering::Relaxed));
-            let again = |why| format!("{why}\n`cargo xtask seeds --from {seed} --count 1` repeats it");
-            tally = tally.and(checked.map_err(again)?);
-        }
-        Ok(tally)
-    };
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().try_fold(Tally::default(), |tally, worker| {
-            let own = worker.join().map_err(|_| "a thread that checked seeds panicked".to_owned())??;
-            Ok(tally.and(own))
-        })
-    })
+    let again = |seed, why| format!("{why}\n`cargo xtask seeds --from {seed} --count 1` repeats it");
+    each_seed::check_all(
+        seeds,
+        || Compilers::new().map_err(|e| e.to_string()),
+        |seed, compilers| check(seed, compilers).map_err(|why| again(seed, why)),
+        Tally::and,
+        || false,
+    )
 }
 
 #[cfg(test)]

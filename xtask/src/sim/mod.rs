@@ -9,10 +9,9 @@ mod remote;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::each_seed;
 use crate::repo::{self, Result};
 use world::{Tally, World};
 
@@ -71,29 +70,10 @@ fn parse(args: &[String]) -> Result<Plan> {
     Ok(plan)
 }
 
-/// Checks each seed on whichever thread is free.
 fn check_all(plan: &Plan, start: Instant) -> Result<Tally> {
-    let (next, has_failed) = (AtomicU64::new(plan.from), AtomicBool::new(false));
-    let end = plan.from.saturating_add(plan.seeds);
-    let work = || -> Result<Tally> {
-        let mut tally = Tally::default();
-        while !has_failed.load(Ordering::Relaxed) && plan.time.is_none_or(|time| start.elapsed() < time) {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= end {
-                break;
-            }
-            tally = tally.and(check(seed).inspect_err(|_| has_failed.store(true, Ordering::Relaxed))?);
-        }
-        Ok(tally)
-    };
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().try_fold(Tally::default(), |tally, worker| {
-            let own = worker.join().map_err(|_| "a thread that checked seeds panicked".to_owned())??;
-            Ok(tally.and(own))
-        })
-    })
+    let seeds = plan.from..plan.from.saturating_add(plan.seeds);
+    let is_over = || plan.time.is_some_and(|time| start.elapsed() >= time);
+    each_seed::check_all(seeds, || Ok(()), |seed, ()| check(seed), Tally::and, is_over)
 }
 
 fn check(seed: u64) -> Result<Tally> {
