@@ -16,7 +16,8 @@
 //! - Memory does not grow with the objects of a store that is written to: where they are is on disk.
 //!
 //! Locks are taken in this order: `gate`, `commit`, `state`. No sync happens under `state`, so a
-//! reader never waits for the disk of a writer.
+//! reader never waits for the disk of a writer; but where there is no index yet, the first to read writes one
+//! under it. Should that fail, there is none: it is no part of what is durable.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 

@@ -29,6 +29,8 @@ impl Store {
     }
 
     /// [`Self::pin`] until a collection that is told that it is `lease.ends` or later.
+    ///
+    /// It is renewed before it ends: a collection removes one that is over at any time, and its object with it.
     pub fn lease(&self, name: &str, lease: &Lease) -> Result<()> {
         self.publish_root(&self.home.leases(), name, &encode_lease(name, lease))
     }
