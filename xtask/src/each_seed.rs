@@ -35,7 +35,8 @@ where
         }
         Ok(tally)
     };
-    let threads = thread::available_parallelism().map_or(1, usize::from);
+    // One more than there are processors: some wait for a file, or for a grant that is taken back.
+    let threads = thread::available_parallelism().map_or(1, usize::from) + 1;
     thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         workers.into_iter().try_fold(T::default(), |tally, worker| {

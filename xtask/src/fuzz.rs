@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use vac_fuzz::mutate::{Random, mutate};
 use vac_fuzz::{TARGETS, Target};
 
+use crate::each_seed;
 use crate::repo::{self, Result};
 
 const USAGE: &str = "expected `cargo xtask fuzz [--seconds N] [TARGET...]` or `cargo xtask fuzz TARGET FILE`";
@@ -55,13 +56,12 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         true => build_guided(&root).inspect_err(|why| println!("fuzz: without libFuzzer: {why}")).ok(),
         false => None,
     };
-    for target in targets {
-        match &guided {
-            Some(folder) if GUIDED.contains(&target.name) => run_guided(&root, folder, target, time)?,
-            _ => run_blind(&root, target, time)?,
-        }
-    }
-    Ok(())
+    let fuzz = |target: &Target| match &guided {
+        Some(folder) if GUIDED.contains(&target.name) => run_guided(&root, folder, target, time),
+        _ => run_blind(&root, target, time),
+    };
+    let all = 0..targets.len() as u64;
+    each_seed::check_all(all, || Ok(()), |n, ()| fuzz(targets[n as usize]), |(), ()| (), || false)
 }
 
 fn find(name: &str) -> Option<&'static Target> {

@@ -22,7 +22,7 @@ use vac_core::fault::{AbortKind, Corrupt, HostAbort, Result, cut, quote_line};
 use vac_core::storage::{OpenMode, Storage, StorageFile, replace_file};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre, Linker};
-use wasmtime::{Config, OptLevel};
+use wasmtime::{Config, OptLevel, RegallocAlgorithm};
 
 use crate::core_module::CoreModule;
 use crate::limits::{FRAMES_MAX, HOST_STACK_BYTES, NATIVE_BYTES_PER_DEPTH_BYTE, WASM_STACK_BYTES};
@@ -200,7 +200,10 @@ impl Backend {
         config.target(INTERPRETER).map_err(|e| machine("choose the interpreter", &e))?;
         // It has no atomic instructions: programs with them are refused by it. Nothing is optimised, so that mistakes
         // of the optimiser show, too.
-        config.wasm_threads(false).cranelift_opt_level(OptLevel::None);
+        config
+            .wasm_threads(false)
+            .cranelift_opt_level(OptLevel::None)
+            .cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
         with_stack(&mut config, profile, WASM_STACK_BYTES);
         Ok(config)
     }

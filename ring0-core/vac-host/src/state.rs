@@ -129,8 +129,8 @@ fn changes(operator: &Operator<'_>) -> Option<&'static str> {
     }
 }
 
-/// Hears of a part of a memory that was written: number of the memory, address, bytes.
-pub type Found<'a> = dyn FnMut(usize, u64, &[u8]) -> Result<()> + 'a;
+/// Hears of the parts of a memory that were written: number of the memory, and of each part its address and bytes.
+pub type Found<'a> = dyn FnMut(usize, &[(u64, &[u8])]) -> Result<()> + 'a;
 
 /// Writes all of a memory of a fresh instance: number of the memory, its bytes, which of them may be other than zeros.
 pub type Fill<'a> = dyn FnMut(usize, &mut [u8], &Touched) -> Result<()> + 'a;
@@ -160,18 +160,18 @@ impl Instance {
         }))
     }
 
-    /// Calls `found` for each part of a memory that was written since this was asked last, or since
+    /// Calls `found` for each memory, with the parts that were written since this was asked last, or since
     /// [`Instance::thaw`].
     pub fn each_written(&mut self, engine: &Engine, found: &mut Found<'_>) -> Result<()> {
         let mut parts = self.take_parts(engine)?;
-        let mut tell = |number: usize, bytes: &[u8], chunk: Range<usize>| {
-            let start = chunk.start * CHUNK_BYTES;
-            let end = bytes.len().min(chunk.end * CHUNK_BYTES);
-            found(number, start as u64, bytes.get(start..end).unwrap_or_default())
-        };
         let told = parts.memories.iter_mut().enumerate().try_for_each(|(number, (memory, tracker))| {
             let bytes = memory.data(&self.store);
-            tracker.written(bytes).into_iter().try_for_each(|chunk| tell(number, bytes, chunk))
+            let part = |chunk: Range<usize>| {
+                let start = chunk.start * CHUNK_BYTES;
+                let end = bytes.len().min(chunk.end * CHUNK_BYTES);
+                (start as u64, bytes.get(start..end).unwrap_or_default())
+            };
+            found(number, &tracker.written(bytes).into_iter().map(part).collect::<Vec<_>>())
         });
         if told.is_err() {
             // What was told is forgotten by the trackers, and the caller may not have it.

@@ -19,7 +19,7 @@ use crate::journal::{Journal, PROGRAM_EVENT, RECORD_ENDS, is_outside, kept};
 use crate::limits::{Limit, Limits};
 use crate::quirks;
 use crate::recording::Recording;
-use crate::run::{HEADER_FORMAT, What, finish, recorded_args, seed_bytes};
+use crate::run::{Finished, HEADER_FORMAT, What, finish, recorded_args, seed_bytes};
 use crate::script;
 use crate::seek::stop::{At, Stop};
 use crate::session::{Ask, Outside, Session, With};
@@ -505,13 +505,8 @@ fn run_again(
     let target = match &replaced.target {
         Some(target) => target.clone(),
         None => Target::from_store(home, &identity).map_err(|_| {
-            let cid = header.get("target").cloned();
-            Corrupt::new(
-                "record",
-                format!("run `{run}`"),
-                "its program in the store",
-                format!("no object {cid:?}"),
-            )
+            let got = format!("no object {:?}", header.get("target"));
+            Corrupt::new("record", format!("run `{run}`"), "its program in the store", got)
         })?,
     };
     let seed = seed_bytes(int(header, "seed")?);
@@ -524,48 +519,68 @@ fn run_again(
     session.replaced.clone_from(&replaced.kernels);
     let trees = grants::trees_to_keep(&grants::in_header(header));
     let what = text(header, "what")?;
-    // What a recorded program could do, the same one can; another one may not.
-    let of_record = |error| if replaced.is_nothing() { header::as_corrupt(error) } else { error };
+    let again = Again { home, header, target, identity, is_replaced: !replaced.is_nothing(), trees };
     let finished = match What::from_word(&what) {
-        Some(What::Script) => script::replay(session, &Target { cid: identity, ..target }, header)?,
-        Some(what @ (What::Run | What::Serve)) => {
-            let links = recorded_links(home, header)?;
-            let compiled = session.programs.compile_as(home, &target, &links, identity).map_err(of_record)?;
-            check_world(&session.programs, &compiled, what, &target)?;
-            let (args, env) = (texts(header, "args")?, pairs(header, "env")?);
-            let name = args.first().cloned().unwrap_or_default();
-            let ask = match what {
-                What::Serve => Ask::Serve { args: &args, env: &env },
-                _ => Ask::Command { args: &args, env: &env },
-            };
-            let gave = session.kernel(&name, &compiled, &ask, With::default());
-            let gave = session.keep_trees(&trees, None, gave);
-            finish(session, gave)?
-        }
-        Some(What::Call) if header.get("calls").is_some() => {
-            let links = recorded_links(home, header)?;
-            let compiled = session.programs.compile_as(home, &target, &links, identity).map_err(of_record)?;
-            let texts = texts(header, "calls")?;
-            crate::calls::replay(session, (&target, &links), &compiled, &texts, &trees, stops)?
-        }
-        // Before there could be several calls, a header had the parts of its only one.
-        Some(What::Call) => {
-            let compiled = session.programs.compile_as(home, &target, &[], identity).map_err(of_record)?;
-            let export = text(header, "export")?;
-            let args = recorded_args(&session.programs, &compiled, &export, &text(header, "arguments")?)
-                .map_err(header::as_corrupt)?;
-            let gave = session.kernel(
-                &target.name,
-                &compiled,
-                &Ask::Call { export: &export, args: &args },
-                With::default(),
-            );
-            let gave = session.keep_trees(&trees, None, gave);
-            finish(session, gave)?
-        }
+        Some(What::Script) => script::replay(session, &Target { cid: identity, ..again.target }, header)?,
+        Some(what @ (What::Run | What::Serve)) => again.command(session, what)?,
+        Some(What::Call) if header.get("calls").is_some() => again.calls(session, stops)?,
+        Some(What::Call) => again.only_call(session)?,
         None => return Err(wrong("what", "run, serve, call or script", header.get("what"))),
     };
     Ok((finished.summary.head, finished.summary.ticks))
+}
+
+/// A program that does again what a header says.
+struct Again<'r> {
+    home: &'r Home,
+    header: &'r Header,
+    target: Target,
+    /// Its name in the record.
+    identity: Cid,
+    is_replaced: bool,
+    trees: Vec<(u32, String)>,
+}
+
+impl Again<'_> {
+    fn compile(&self, session: &mut Session<'_>, links: &[Target]) -> Result<Arc<Compiled>> {
+        let compiled = session.programs.compile_as(self.home, &self.target, links, self.identity);
+        // What a recorded program could do, the same one can; another one may not.
+        compiled.map_err(|error| if self.is_replaced { error } else { header::as_corrupt(error) })
+    }
+
+    fn command(&self, mut session: Session<'_>, what: What) -> Result<Finished> {
+        let compiled = self.compile(&mut session, &recorded_links(self.home, self.header)?)?;
+        check_world(&session.programs, &compiled, what, &self.target)?;
+        let (args, env) = (texts(self.header, "args")?, pairs(self.header, "env")?);
+        let name = args.first().cloned().unwrap_or_default();
+        let ask = match what {
+            What::Serve => Ask::Serve { args: &args, env: &env },
+            _ => Ask::Command { args: &args, env: &env },
+        };
+        let gave = session.kernel(&name, &compiled, &ask, With::default());
+        let gave = session.keep_trees(&self.trees, None, gave);
+        finish(session, gave)
+    }
+
+    fn calls(&self, mut session: Session<'_>, stops: &mut Stops<'_>) -> Result<Finished> {
+        let links = recorded_links(self.home, self.header)?;
+        let compiled = self.compile(&mut session, &links)?;
+        let texts = texts(self.header, "calls")?;
+        crate::calls::replay(session, (&self.target, &links), &compiled, &texts, &self.trees, stops)
+    }
+
+    /// Before there could be several calls, a header had the parts of its only one.
+    fn only_call(&self, mut session: Session<'_>) -> Result<Finished> {
+        let compiled = self.compile(&mut session, &[])?;
+        let export = text(self.header, "export")?;
+        let arguments = text(self.header, "arguments")?;
+        let args = recorded_args(&session.programs, &compiled, &export, &arguments);
+        let args = args.map_err(header::as_corrupt)?;
+        let ask = Ask::Call { export: &export, args: &args };
+        let gave = session.kernel(&self.target.name, &compiled, &ask, With::default());
+        let gave = session.keep_trees(&self.trees, None, gave);
+        finish(session, gave)
+    }
 }
 
 /// Whether the program can be asked what the recorded one was.

@@ -236,9 +236,10 @@ impl Pages {
     /// Writes the pages that changed since this was asked last. The root of all, and how many bytes were written.
     pub fn take(&mut self, engine: &Engine, instance: &mut Instance) -> Result<(Cid, u64)> {
         let mut bytes = 0;
-        instance.each_written(engine, &mut |number, offset, part| {
-            let at = La128 { shard: number as u64, offset };
-            bytes += self.pager.write_through(&mut self.space, at, part)?;
+        instance.each_written(engine, &mut |number, parts| {
+            let at = |offset| La128 { shard: number as u64, offset };
+            let parts: Vec<_> = parts.iter().map(|(offset, part)| (at(*offset), *part)).collect();
+            bytes += self.pager.write_all_through(&mut self.space, &parts)?;
             Ok(())
         })?;
         Ok((self.pager.commit(&mut self.space)?, bytes))

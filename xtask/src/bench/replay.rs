@@ -12,7 +12,7 @@ use vac_core::ledger::{Entry, Reader, Return};
 use vac_core::storage::{RealStorage, Storage};
 
 use super::figure::{Figure, Goal};
-use super::timing::{median, time};
+use super::timing::{least, median, time};
 use super::{Result, prebuilt, scratch, text, vac};
 use crate::repo;
 
@@ -89,8 +89,8 @@ impl Bench {
         std::fs::write(self.path(name), guest(rounds, body)?).map_err(text)
     }
 
-    /// The medians of a recorded run, its replay, the same run with digests alone, and not recorded.
-    fn four(&self, words: &[&str]) -> Result<[f64; 4]> {
+    /// What `of` makes of the times of a recorded run, its replay, the same run with digests alone, and not recorded.
+    fn four(&self, words: &[&str], of: fn(&[f64]) -> f64) -> Result<[f64; 4]> {
         let mut samples: [Vec<f64>; 4] = Default::default();
         // The first round compiles.
         for round in 0..=ROUNDS {
@@ -105,7 +105,7 @@ impl Bench {
                 samples.iter_mut().zip(taken).for_each(|(samples, sample)| samples.push(sample));
             }
         }
-        Ok(samples.map(|samples| median(&samples)))
+        Ok(samples.map(|samples| of(&samples)))
     }
 }
 
@@ -115,7 +115,7 @@ fn ms(name: &str, value: f64, baseline: (&str, f64)) -> Figure {
 
 fn io(bench: &Bench, name: &str, file: &str, grant: &str, note: String) -> Result<Vec<Figure>> {
     let words = ["run", file, "--grant", grant];
-    let [recorded, replayed, digest, off] = bench.four(&words)?;
+    let [recorded, replayed, digest, off] = bench.four(&words, median)?;
     Ok(vec![
         ms(&format!("replay, {name}"), replayed, ("its recording", recorded))
             .goal(Goal::RatioAtMost(IO_GOAL))
@@ -143,7 +143,8 @@ fn long_io(bench: &Bench) -> Result<Vec<Figure>> {
 fn compute(bench: &Bench) -> Result<Vec<Figure>> {
     std::fs::write(bench.path("bench.wasm"), prebuilt("bench")?).map_err(text)?;
     let words = ["call", "bench.wasm", "sieve(20000000)"];
-    let [recorded, replayed, _, off] = bench.four(&words)?;
+    // The least of each: whatever else the machine does adds more than the two differ by.
+    let [recorded, replayed, _, off] = bench.four(&words, least)?;
     Ok(vec![
         ms("replay, compute", replayed, ("its recording", recorded))
             .goal(Goal::RatioAtMost(COMPUTE_GOAL))

@@ -24,6 +24,11 @@ pub(super) fn median(samples: &[f64]) -> f64 {
     }
 }
 
+/// The least of `samples`; not a number if there are none.
+pub(super) fn least(samples: &[f64]) -> f64 {
+    samples.iter().copied().min_by(f64::total_cmp).unwrap_or(f64::NAN)
+}
+
 /// The geometric mean of `ratios`.
 pub(super) fn geometric_mean(ratios: &[f64]) -> f64 {
     (ratios.iter().map(|ratio| ratio.ln()).sum::<f64>() / ratios.len() as f64).exp()

@@ -15,8 +15,8 @@ use super::root::{self, Backing};
 use super::tier::Tier;
 use super::{Generator, Pager, Space, no_generator, zero_page};
 
-/// Pages that one thread hashes at a time: less is not worth starting it.
-const PAGES_PER_THREAD_MIN: usize = 16;
+/// What one thread hashes at a time: less is not worth starting it.
+const BYTES_PER_THREAD_MIN: usize = 512 << 10;
 
 impl Pager {
     /// Makes the space durable and returns its root, which names every byte of it. What was not written
@@ -87,21 +87,34 @@ impl Pager {
                 }
             });
         }
-        let part = frames.len().div_ceil(self.threads).max(PAGES_PER_THREAD_MIN);
-        let hash = |part: &[u32]| -> Vec<(u32, Cid)> {
-            part.iter().map(|frame| (*frame, Cid::of_raw(self.frames.bytes(*frame)))).collect()
+        let names = self.hash_all(&frames, |frame| Some(Cid::of_raw(self.frames.bytes(*frame))));
+        frames.iter().zip(names).filter_map(|(frame, cid)| Some((*frame, cid?))).collect()
+    }
+
+    /// What `name` makes of each of `pages`, by several threads if there are many. There is none where a thread fell or
+    /// was not started: whoever needs it hashes again.
+    pub(super) fn hash_all<T: Sync>(
+        &self,
+        pages: &[T],
+        name: impl Fn(&T) -> Option<Cid> + Sync,
+    ) -> Vec<Option<Cid>> {
+        let part = pages.len().div_ceil(self.threads).max(BYTES_PER_THREAD_MIN.div_ceil(self.page_len));
+        let hash = |part: &[T], names: &mut [Option<Cid>]| {
+            names.iter_mut().zip(part).for_each(|(to, page)| *to = name(page));
         };
+        let mut names = vec![None; pages.len()];
         std::thread::scope(|scope| {
-            let mut parts = frames.chunks(part);
-            let first = parts.next().unwrap_or_default();
-            let start = |part| std::thread::Builder::new().spawn_scoped(scope, move || hash(part));
-            let others: Vec<_> = parts.map(start).collect();
-            let mut named: BTreeMap<u32, Cid> = hash(first).into_iter().collect();
-            // What a thread leaves that fell, or that the system did not start, is hashed when it is written.
-            let done = others.into_iter().flatten().filter_map(|other| other.join().ok());
-            named.extend(done.flatten());
-            named
-        })
+            let mut parts = pages.chunks(part).zip(names.chunks_mut(part));
+            let first = parts.next();
+            for (part, names) in parts {
+                // One that is not started leaves its names out.
+                let _ = std::thread::Builder::new().spawn_scoped(scope, || hash(part, names));
+            }
+            if let Some((part, names)) = first {
+                hash(part, names);
+            }
+        });
+        names
     }
 }
 

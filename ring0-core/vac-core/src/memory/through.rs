@@ -11,25 +11,53 @@ impl Pager {
     /// Writes `from` to `at` as [`Pager::write`] does. Whole pages go to the tier at once, and no other page
     /// leaves its frame for them; those of zeros are unmapped. Returns how many bytes were not zeros of whole pages.
     pub fn write_through(&mut self, space: &mut Space, at: La128, from: &[u8]) -> Result<u64> {
-        let (page_len, mut at, mut written) = (self.page_len(), at, 0);
-        for page in from.chunks(page_len) {
-            // What is pinned stays in its frame.
-            let is_pinned = space.pins.contains_key(&(at.shard, at.offset / page_len as u64));
-            let is_whole = page.len() == page_len && at.offset.is_multiple_of(page_len as u64);
-            if is_whole && !is_pinned && self.has_zeros_behind(space, at.shard) {
-                written += self.write_page_through(space, at, page)?;
-            } else {
-                self.write(space, at, page)?;
-                written += page.len() as u64;
-            }
-            at.offset = at.offset.saturating_add(page.len() as u64);
+        self.write_all_through(space, &[(at, from)])
+    }
+
+    /// Writes each of `parts` so; their pages are hashed by several threads if there are many.
+    pub fn write_all_through(&mut self, space: &mut Space, parts: &[(La128, &[u8])]) -> Result<u64> {
+        let page_len = self.page_len();
+        let pages: Vec<(La128, &[u8])> = parts.iter().flat_map(|part| pages_of(*part, page_len)).collect();
+        let is_whole = |at: La128, page: &[u8]| {
+            page.len() == page_len && at.offset.is_multiple_of(page_len as u64) && !is_zero(page)
+        };
+        let name = |(at, page): &(La128, &[u8])| is_whole(*at, page).then(|| Cid::of_raw(page));
+        let names = self.hash_all(&pages, name);
+        let mut written = 0;
+        for ((at, page), name) in pages.into_iter().zip(names) {
+            written += self.write_part_through(space, at, page, name)?;
         }
         Ok(written)
     }
 
-    fn write_page_through(&mut self, space: &mut Space, at: La128, bytes: &[u8]) -> Result<u64> {
+    /// Writes a page or a part of one, which is called `name` if that is known.
+    fn write_part_through(
+        &mut self,
+        space: &mut Space,
+        at: La128,
+        page: &[u8],
+        name: Option<Cid>,
+    ) -> Result<u64> {
+        let page_len = self.page_len() as u64;
+        // What is pinned stays in its frame.
+        let is_pinned = space.pins.contains_key(&(at.shard, at.offset / page_len));
+        let is_whole = page.len() as u64 == page_len && at.offset.is_multiple_of(page_len);
+        if is_whole && !is_pinned && self.has_zeros_behind(space, at.shard) {
+            return self.write_page_through(space, at, page, name);
+        }
+        self.write(space, at, page)?;
+        Ok(page.len() as u64)
+    }
+
+    fn write_page_through(
+        &mut self,
+        space: &mut Space,
+        at: La128,
+        bytes: &[u8],
+        name: Option<Cid>,
+    ) -> Result<u64> {
         let len = bytes.len() as u64;
-        if is_zero(bytes) {
+        if name.is_none() && is_zero(bytes) {
             self.fill(space, at, len, 0)?;
             return Ok(0);
         }
@@ -40,7 +68,7 @@ impl Pager {
         };
         check_room(space, u64::from(was.is_none()), 0)?;
         self.count_io(space, bytes.len())?;
-        let cid = Cid::of_raw(bytes);
+        let cid = name.unwrap_or_else(|| Cid::of_raw(bytes));
         self.tier.put(&cid, bytes)?;
         space.hints.forget(shard, page);
         space.changed_bytes +=
@@ -50,6 +78,12 @@ impl Pager {
         self.spill(space)?;
         Ok(len)
     }
+}
+
+/// A part of a space, by pages.
+fn pages_of((at, bytes): (La128, &[u8]), page_len: usize) -> impl Iterator<Item = (La128, &[u8])> {
+    let offset = move |nth: usize| at.offset.saturating_add((nth * page_len) as u64);
+    bytes.chunks(page_len).enumerate().map(move |(nth, page)| (La128 { offset: offset(nth), ..at }, page))
 }
 
 fn is_zero(bytes: &[u8]) -> bool {
