@@ -264,6 +264,37 @@ impl<'a> Reader<'a> {
         Ok(header)
     }
 
+    /// The argument of the next head, which must be of `kind`.
+    #[inline]
+    fn argument(&mut self, kind: Kind, what: &str) -> Result<u64, Corrupt> {
+        // Of a ledger's heads by far the most are one byte.
+        match self.bytes.get(self.at) {
+            Some(first) if *first >> 5 == kind as u8 && first & 31 <= 23 => {
+                self.at += 1;
+                Ok(u64::from(first & 31))
+            }
+            _ => self.long_argument(kind, what),
+        }
+    }
+
+    fn long_argument(&mut self, kind: Kind, what: &str) -> Result<u64, Corrupt> {
+        let is_it = self.bytes.get(self.at).is_some_and(|first| *first >> 5 == kind as u8);
+        self.expect(what, |h| match h {
+            Header::Positive(n) | Header::Negative(n) | Header::Tag(n) if is_it => Some(n),
+            Header::Bytes(len) | Header::Text(len) | Header::Array(len) | Header::Map(len) if is_it => {
+                len.map(|len| len as u64)
+            }
+            _ => None,
+        })
+    }
+
+    /// The same of what has a length.
+    #[inline]
+    fn len_of(&mut self, kind: Kind, what: &str) -> Result<usize, Corrupt> {
+        // One that does not fit is longer than any bytes there are.
+        self.argument(kind, what).map(|len| usize::try_from(len).unwrap_or(usize::MAX))
+    }
+
     fn take(&mut self, len: usize) -> Result<&'a [u8], Corrupt> {
         let end = self.at.checked_add(len).filter(|&end| end <= self.bytes.len());
         let taken = end.and_then(|end| self.bytes.get(self.at..end));
@@ -296,10 +327,7 @@ impl<'a> Reader<'a> {
 
     /// An unsigned integer.
     pub fn uint(&mut self) -> Result<u64, Corrupt> {
-        self.expect("an unsigned integer", |h| match h {
-            Header::Positive(n) => Some(n),
-            _ => None,
-        })
+        self.argument(Kind::Positive, "an unsigned integer")
     }
 
     /// A signed integer that fits in 64 bits.
@@ -322,6 +350,10 @@ impl<'a> Reader<'a> {
 
     /// Whether a null is next; takes it if so.
     pub fn null(&mut self) -> Result<bool, Corrupt> {
+        // Of nearly all that can be null, the other form is an array.
+        if self.bytes.get(self.at).is_some_and(|first| first >> 5 == Kind::Array as u8) {
+            return Ok(false);
+        }
         let (header, len) = self.peek_head()?;
         let is_null = header == Header::Simple(22);
         if is_null {
@@ -337,29 +369,20 @@ impl<'a> Reader<'a> {
 
     /// A byte string.
     pub fn byte_string(&mut self) -> Result<&'a [u8], Corrupt> {
-        let len = self.expect("a byte string", |h| match h {
-            Header::Bytes(len) => len,
-            _ => None,
-        })?;
+        let len = self.len_of(Kind::Bytes, "a byte string")?;
         self.take(len)
     }
 
     /// Text.
     pub fn text(&mut self) -> Result<&'a str, Corrupt> {
-        let len = self.expect("text", |h| match h {
-            Header::Text(len) => len,
-            _ => None,
-        })?;
+        let len = self.len_of(Kind::Text, "text")?;
         let bytes = self.take(len)?;
         std::str::from_utf8(bytes).map_err(|e| self.wrong("UTF-8", e))
     }
 
     /// The head of an array: its length.
     pub fn array(&mut self) -> Result<usize, Corrupt> {
-        self.expect("an array", |h| match h {
-            Header::Array(len) => len,
-            _ => None,
-        })
+        self.len_of(Kind::Array, "an array")
     }
 
     /// The head of an array that must have `len` items.
@@ -376,10 +399,7 @@ impl<'a> Reader<'a> {
         mut entry: impl FnMut(&str, &mut Self) -> Result<(), Corrupt>,
     ) -> Result<(), Corrupt> {
         self.nested(|r| {
-            let len = r.expect("a map", |h| match h {
-                Header::Map(len) => len,
-                _ => None,
-            })?;
+            let len = r.len_of(Kind::Map, "a map")?;
             let mut last: Option<&str> = None;
             for _ in 0..len {
                 let key = r.text()?;

@@ -280,10 +280,32 @@ impl Splitter {
     }
 }
 
-/// A shape that is read, and its columns.
-struct Shape<'a> {
-    ops: &'a [u8],
-    columns: Vec<(u64, &'a [u8])>,
+/// A shape that is read: what an entry is made of, with the columns that its numbers come from.
+type Shape<'a> = Vec<Part<'a>>;
+
+enum Part<'a> {
+    /// Heads as they are, one behind the other.
+    Heads(Vec<u8>),
+    /// A number of this major.
+    Number(u8, Numbers<'a>),
+    /// A string of this major, with its length.
+    String(u8, Numbers<'a>),
+    Open,
+    Close,
+}
+
+/// A column that is read.
+#[derive(Default)]
+struct Numbers<'a> {
+    last: u64,
+    rest: &'a [u8],
+}
+
+impl Numbers<'_> {
+    fn next(&mut self) -> Option<u64> {
+        self.last = self.last.wrapping_add(unzigzag(varint(&mut self.rest)?));
+        Some(self.last)
+    }
 }
 
 /// Puts the entries together, behind what `out` has, of which at most `max` bytes come; otherwise says what is wrong.
@@ -301,89 +323,109 @@ pub(super) fn join(mut bytes: &[u8], max: usize, out: &mut Vec<u8>) -> Result<()
         if shapes.len() == SHAPES_MAX {
             return Err("at most 256 shapes");
         }
-        shapes.push(Shape { ops, columns: Vec::new() });
+        shapes.push(shape(ops)?);
     }
     let order = part().ok_or("the shapes of entries")?;
     let mut strings = part().ok_or("strings")?;
-    for shape in &mut shapes {
-        let count = columns_of(shape.ops).ok_or("a shape of known parts")?;
-        for _ in 0..count {
-            shape.columns.push((0, part().ok_or("a column")?));
-        }
+    for numbers in shapes.iter_mut().flat_map(columns) {
+        numbers.rest = part().ok_or("a column")?;
     }
-    let mut inner = Vec::new();
     for number in order {
         let shape = shapes.get_mut(usize::from(*number)).ok_or("a shape that is there")?;
-        shape.join(&mut strings, (&mut inner, out), max)?;
+        join_entry(shape, &mut strings, out, max)?;
     }
-    let is_used =
-        strings.is_empty() && shapes.iter().flat_map(|shape| &shape.columns).all(|c| c.1.is_empty());
+    let is_used = strings.is_empty() && shapes.iter_mut().flat_map(columns).all(|c| c.rest.is_empty());
     if is_used && bytes.is_empty() { Ok(()) } else { Err("nothing more") }
 }
 
-/// How many columns a shape has.
-fn columns_of(mut ops: &[u8]) -> Option<usize> {
-    let mut count = 0;
+/// A shape, without its columns yet.
+fn shape<'a>(mut ops: &[u8]) -> Result<Shape<'a>, &'static str> {
+    let (mut parts, mut is_open) = (Shape::new(), false);
     while let Some((op, rest)) = ops.split_first() {
         ops = rest;
-        match *op {
+        let part = match *op {
             op::HEAD => {
-                token(&mut ops)?;
+                let raw = token(&mut ops).ok_or("a head")?.raw;
+                if let Some(Part::Heads(heads)) = parts.last_mut() {
+                    heads.extend_from_slice(raw);
+                    continue;
+                }
+                Part::Heads(raw.to_vec())
             }
-            op::POSITIVE..=op::TEXT => count += 1,
-            op::OPEN | op::CLOSE => {}
-            _ => return None,
-        }
+            op::POSITIVE => Part::Number(MAJOR_POSITIVE, Numbers::default()),
+            op::NEGATIVE => Part::Number(MAJOR_NEGATIVE, Numbers::default()),
+            op::BYTES => Part::String(MAJOR_BYTES, Numbers::default()),
+            op::TEXT => Part::String(MAJOR_TEXT, Numbers::default()),
+            op::OPEN if !is_open => {
+                is_open = true;
+                Part::Open
+            }
+            op::CLOSE if is_open => {
+                is_open = false;
+                Part::Close
+            }
+            _ => return Err("a shape of known parts"),
+        };
+        parts.push(part);
     }
-    Some(count)
+    if is_open { Err("the end of a string") } else { Ok(parts) }
 }
 
-impl Shape<'_> {
-    /// Appends the next entry of this shape.
-    fn join(
-        &mut self,
-        strings: &mut &[u8],
-        (inner, out): (&mut Vec<u8>, &mut Vec<u8>),
-        max: usize,
-    ) -> Result<(), &'static str> {
-        let start = out.len();
-        out.extend_from_slice(&[0; LEN_LEN]);
-        let (mut ops, mut columns, mut is_open) = (self.ops, self.columns.iter_mut(), false);
-        let mut number = || {
-            let (last, column) = columns.next()?;
-            *last = last.wrapping_add(unzigzag(varint(column)?));
-            Some(*last)
-        };
-        while let Some((op, rest)) = ops.split_first() {
-            ops = rest;
-            let to = if is_open { &mut *inner } else { &mut *out };
-            match *op {
-                op::HEAD => to.extend_from_slice(token(&mut ops).ok_or("a head")?.raw),
-                op::POSITIVE => put_head(to, MAJOR_POSITIVE, number().ok_or("a number")?),
-                op::NEGATIVE => put_head(to, MAJOR_NEGATIVE, number().ok_or("a number")?),
-                op @ (op::BYTES | op::TEXT) => {
-                    let len = number().ok_or("a length")?;
-                    put_head(to, if op == op::TEXT { MAJOR_TEXT } else { MAJOR_BYTES }, len);
-                    to.extend_from_slice(take(strings, len).ok_or("a whole string")?);
-                }
-                op::OPEN if !is_open => is_open = true,
-                op::CLOSE if is_open => {
-                    put_head(out, MAJOR_BYTES, inner.len() as u64);
-                    out.append(inner);
-                    is_open = false;
-                }
-                _ => return Err("a shape of known parts"),
+fn columns<'s, 'a>(shape: &'s mut Shape<'a>) -> impl Iterator<Item = &'s mut Numbers<'a>> {
+    shape.iter_mut().filter_map(|part| match part {
+        Part::Number(_, numbers) | Part::String(_, numbers) => Some(numbers),
+        Part::Heads(_) | Part::Open | Part::Close => None,
+    })
+}
+
+/// Appends the next entry of a shape.
+fn join_entry(
+    shape: &mut Shape<'_>,
+    strings: &mut &[u8],
+    out: &mut Vec<u8>,
+    max: usize,
+) -> Result<(), &'static str> {
+    let start = out.len();
+    out.extend_from_slice(&[0; LEN_LEN]);
+    let mut open_at = out.len();
+    for part in shape {
+        match part {
+            Part::Heads(raw) => out.extend_from_slice(raw),
+            Part::Number(major, numbers) => put_head(out, *major, numbers.next().ok_or("a number")?),
+            Part::String(major, numbers) => {
+                let len = numbers.next().ok_or("a length")?;
+                put_head(out, *major, len);
+                out.extend_from_slice(take(strings, len).ok_or("a whole string")?);
             }
-            if out.len().saturating_add(inner.len()) > max {
-                return Err("no more entries than the head says");
+            Part::Open => {
+                open_at = out.len();
+                out.push(0);
             }
+            Part::Close => close(out, open_at),
         }
-        let len = u32::try_from(out.len().saturating_sub(start + LEN_LEN)).map_err(|_| "a short entry")?;
-        match out.get_mut(start..start + LEN_LEN) {
-            Some(place) if !is_open => place.copy_from_slice(&len.to_le_bytes()),
-            _ => return Err("the end of a string"),
+        if out.len() > max {
+            return Err("no more entries than the head says");
         }
-        Ok(())
+    }
+    let len = u32::try_from(out.len().saturating_sub(start + LEN_LEN)).map_err(|_| "a short entry")?;
+    if let Some(place) = out.get_mut(start..start + LEN_LEN) {
+        place.copy_from_slice(&len.to_le_bytes());
+    }
+    Ok(())
+}
+
+/// Makes what stands behind the byte at `at` a byte string, whose head begins at that byte.
+fn close(out: &mut Vec<u8>, at: usize) {
+    let len = out.len().saturating_sub(at + 1);
+    match out.get_mut(at) {
+        // Nearly always.
+        Some(place) if len <= 23 => *place = MAJOR_BYTES << 5 | len as u8,
+        _ => {
+            let inner = out.split_off(at + 1);
+            out.pop();
+            put_head(out, MAJOR_BYTES, len as u64);
+            out.extend_from_slice(&inner);
+        }
     }
 }
 
