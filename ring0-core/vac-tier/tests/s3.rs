@@ -36,6 +36,10 @@ fn keeps_what_is_put(tier: &ObjectTier) {
     for (got, (_, bytes)) in tier.get_many(&wanted).into_iter().zip(&objects) {
         assert!(got.unwrap().as_ref() == Some(bytes));
     }
+    let empty = Cid::of_raw(b"");
+    assert_eq!(tier.get(&empty, 1 << 20).unwrap(), None);
+    tier.put(&empty, b"").unwrap();
+    assert_eq!(tier.get(&empty, 1 << 20).unwrap(), Some(Vec::new()));
     let (cid, bytes) = &objects[3];
     assert!(matches!(tier.get(cid, bytes.len() - 1), Err(Error::Corrupt(_))), "too long is refused");
     let mut to = vec![0; bytes.len()];
