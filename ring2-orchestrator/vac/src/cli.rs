@@ -93,7 +93,7 @@ pub(crate) enum Command {
     /// The content-addressed store.
     #[command(subcommand)]
     Store(Store),
-    /// Tiers below the store: where objects of memories come from that it lost or has badly.
+    /// Object stores below the store, which give what it lost or has badly.
     #[command(subcommand)]
     Tier(Tier),
 }
@@ -504,12 +504,15 @@ Places:
   s3://bucket/prefix               a bucket of S3, or of another server with --endpoint
   memory:                          this process, for tests
 
-A key is said by where it is, env:VAR or file:PATH, and read when the tier is needed. Without --key-id and --secret it is
-in AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if it was lent, AWS_SESSION_TOKEN.";
+A key is said by where it is, env:VAR or file:PATH, and read when the tier is needed. Without
+--key-id and --secret it is in AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if it was lent,
+AWS_SESSION_TOKEN.";
 
 #[derive(Debug, Args)]
 pub(crate) struct TierAt {
+    /// What it is called.
     pub(crate) name: String,
+    /// Where it is, as below.
     #[arg(value_name = "URL")]
     pub(crate) url: String,
     /// The server that speaks S3, like https://HOST:PORT [default: Amazon's].
@@ -544,7 +547,7 @@ pub(crate) enum Tier {
     Ls,
     /// Forget a tier. What it holds stays there.
     Rm { name: String },
-    /// Look whether a tier answers, and has what is kept here. Exit code 1 if it lacks something, 6 if something is bad.
+    /// Look whether a tier has all that is kept here. Exit code 1 if not, 6 if something is bad.
     Check {
         name: String,
         /// Only these memories, names or roots, and what is below them.
