@@ -1,6 +1,6 @@
 //! Object stores below a home: named, filled, and asked for what the home lost.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::s3_server::{BUCKET, KEY, Liar, Server, serve};
 use crate::support::{Ran, Sandbox, number, repository, run, run_with_input, text};
@@ -148,6 +148,32 @@ fn a_run_notices_nothing_of_tiers() {
         .into();
     assert_eq!(heads[0], heads[1]);
     tiered.sandbox.vac(&["replay", "last"]).ok();
+}
+
+#[test]
+fn who_watches_a_run_sees_what_came_from_below() {
+    let tiered = Tiered::new();
+    let source = repository().join("tests/guests/shards.wat");
+    tiered.sandbox.write("g.wasm", wat::parse_file(source).unwrap());
+    tiered.fill("m", 10_000);
+    tiered.vac(&["tier", "push"]).ok();
+    lose_packs(&tiered.sandbox);
+    let typed = ["call", "g.wasm", "byte(0, 100)", "spin()", "--grant", "mem:rw=m", "--record=off"];
+    let mut running = with_key(tiered.sandbox.command(&typed));
+    let mut running = running.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let seen = (0..3000).find_map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let json = tiered.sandbox.json(&["mem", "watch", "m"]);
+        let watched = json["memories"].as_array().unwrap().first().cloned()?;
+        (watched["counters"]["below_found"].as_u64()? > 0).then_some(watched)
+    });
+    let shown = tiered.sandbox.vac(&["mem", "watch", "-n", "1"]).ok().out();
+    running.kill().unwrap();
+    running.wait().unwrap();
+    let counters = &seen.unwrap()["counters"];
+    assert_eq!(counters["mended"], counters["below_found"]);
+    assert_eq!(counters["below_failed"], 0);
+    assert!(shown.contains("FROM BELOW") && shown.contains("OF IT READ AGAIN"), "{shown}");
 }
 
 #[test]

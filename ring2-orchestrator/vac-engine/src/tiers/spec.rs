@@ -186,10 +186,11 @@ impl KeySource {
         }
     }
 
-    /// What stands there, without line ends behind it; `None` for a variable that is not set.
+    /// What stands there, without line ends behind it; `None` for a variable that is not set,
+    /// or is empty.
     pub fn read(&self, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<String>> {
         let value = match self {
-            Self::Variable(name) => env(name),
+            Self::Variable(name) => env(name).filter(|value| !value.is_empty()),
             Self::File(path) => Some(read_key(path)?),
         };
         let Some(value) = value else { return Ok(None) };
