@@ -38,6 +38,12 @@ const COMMANDS: &[&[&str]] = &[
     &["store", "gc"],
     &["store", "fsck"],
     &["store", "scrub"],
+    &["tier"],
+    &["tier", "add"],
+    &["tier", "ls"],
+    &["tier", "rm"],
+    &["tier", "check"],
+    &["tier", "push"],
 ];
 
 fn file(command: &[&str]) -> PathBuf {
@@ -87,7 +93,7 @@ fn every_command_has_its_help_in_the_folder() {
         let names = listed(&[group]).into_iter();
         names.map(move |name| vec![group.to_owned(), name])
     };
-    for command in names.chain(below("store")).chain(below("runs")) {
+    for command in names.chain(below("store")).chain(below("tier")).chain(below("runs")) {
         let command: Vec<&str> = command.iter().map(String::as_str).collect();
         assert!(COMMANDS.contains(&command.as_slice()), "{command:?} has no golden help");
     }

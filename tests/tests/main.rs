@@ -2,6 +2,7 @@
 //!
 //! - [`support`]: a sandbox of one test: its home, its folder, a cleared environment
 //! - [`guest`]: guests, written down as a list of things to do
+//! - [`s3_server`]: object stores of tests
 //! - [`wasi01`]: calls of WASI 0.1, each with what must come of it
 //!
 //! The `vac` that is tested is the one that `cargo build` makes for the profile of this binary,
@@ -40,6 +41,7 @@ mod record;
 mod regressions;
 mod replay;
 mod revoke;
+mod s3_server;
 mod script_grants;
 mod script_resources;
 mod seek;
@@ -47,6 +49,7 @@ mod snapshots;
 mod store_cli;
 mod study;
 mod support;
+mod tiers;
 mod trees;
 mod upgrade;
 mod wasi01;

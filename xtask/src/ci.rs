@@ -12,8 +12,6 @@ use crate::repo::{self, Result};
 use crate::{compat, forge, fuzz, kernels, seeds, sim, tidy};
 
 const GUESTS: &str = "ring1-kernels";
-/// A workspace of its own: what it depends on would change how the engine is built.
-const TIER: &str = "ring0-core/vac-tier";
 /// Installed if it is not there: about a minute.
 const CARGO_DENY: &str = "0.20.2";
 
@@ -24,14 +22,12 @@ struct Step {
 }
 
 /// In an order in which a mistake shows soon.
-const STEPS: [Step; 15] = [
+const STEPS: [Step; 13] = [
     Step { name: "cargo fmt --all --check", run: format },
     Step { name: "cargo xtask tidy", run: |_| tidy::run(&[]) },
     Step { name: "cargo clippy --workspace --all-targets -- -D warnings", run: clippy },
     Step { name: "cargo deny check", run: deny },
     Step { name: "cargo test --workspace", run: test },
-    Step { name: "cargo clippy --all-targets -- -D warnings, in ring0-core/vac-tier", run: clippy_tier },
-    Step { name: "cargo test, in ring0-core/vac-tier", run: test_tier },
     Step { name: "cargo xtask kernels --check", run: |_| kernels::run(&["--check".to_owned()]) },
     Step { name: "cargo test --workspace, in ring1-kernels", run: test_kernels },
     Step { name: "cargo run --release --bin vac -- run examples/keeling/study.star", run: study },
@@ -68,7 +64,6 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 
 fn format(root: &Path) -> Result<()> {
     repo::execute(repo::cargo(root).args(["fmt", "--all", "--check"]))?;
-    repo::execute(repo::cargo(&root.join(TIER)).args(["fmt", "--all", "--check"]))?;
     repo::execute(repo::cargo(&root.join(GUESTS)).args(["fmt", "--all", "--check"]))
 }
 
@@ -82,16 +77,6 @@ fn clippy(root: &Path) -> Result<()> {
         "-D",
         "warnings",
     ]))
-}
-
-fn clippy_tier(root: &Path) -> Result<()> {
-    let mut cargo = repo::cargo(&root.join(TIER));
-    repo::execute(cargo.args(["clippy", "--all-targets", "--locked", "--", "-D", "warnings"]))
-}
-
-/// An object store below the local one, against faults and a server of its own.
-fn test_tier(root: &Path) -> Result<()> {
-    repo::execute(repo::cargo(&root.join(TIER)).args(["test", "--locked"]))
 }
 
 /// With the engine that exported replays are for, if it can be had.
@@ -147,10 +132,6 @@ fn deny(root: &Path) -> Result<()> {
         ]))?;
     }
     repo::execute(repo::cargo(root).args(["deny", "--workspace", "check", "bans", "licenses", "sources"]))?;
-    let mut tier = repo::cargo(&root.join(TIER));
-    let config = root.join("deny.toml");
-    tier.args(["deny", "--config"]).arg(config).args(["check", "bans", "licenses", "sources"]);
-    repo::execute(&mut tier)?;
     let fetched = repo::output(repo::cargo(root).args(["deny", "fetch", "db"]));
     match fetched {
         Ok(_) => repo::execute(repo::cargo(root).args(["deny", "--workspace", "check", "advisories"])),

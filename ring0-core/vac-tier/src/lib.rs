@@ -3,18 +3,20 @@
 //! An object `cid` is the object `PREFIX/objects/XY/cid` of the store, as it is; X and Y are the last two letters of
 //! its name. Synchronous outside: the runtime that the store needs is in here, and no one else sees it.
 //!
-//! A crate of its own, and a workspace of its own: nothing else in ring 0 may have what a client of a cloud
-//! brings with it.
+//! A crate of its own: nothing else in ring 0 may have what a client of a cloud brings with it. Making a tier starts
+//! threads, so who names one makes it when it is first asked.
 //!
 //! Invariants:
 //! - Bytes are given out only after they were hashed to their CID; no answer sizes an allocation.
 //! - An object that is there is not written again, unless its length is wrong or [`Tier::replace`] says so.
+//! - No error has a word of the key ([`ObjectTier::hiding`]), also if the store's answer repeats it.
 //! - Time and chance are the caller's ([`Time`], [`Settings::seed`]): equal answers give equal requests.
 
 mod breaker;
 mod open;
 mod requests;
 mod time;
+mod wire;
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -26,7 +28,7 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use tokio::runtime::Runtime;
 use vac_core::cid::Cid;
-use vac_core::fault::{AbortKind, Error, HostAbort, Result, quote};
+use vac_core::fault::{AbortKind, Corrupt, Error, HostAbort, Result, cut, quote, quote_line};
 use vac_core::memory::Tier;
 
 use breaker::Breaker;
@@ -35,11 +37,16 @@ use requests::Outcome;
 pub use open::{S3, folder, memory, s3};
 pub use time::{RealTime, Time};
 
+/// The longest part of an error that a server wrote.
+const MESSAGE_MAX_BYTES: usize = 500;
+
 /// How an object store is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// How reports call it.
     pub name: String,
+    /// Where errors say it is; empty if its name says that.
+    pub place: String,
     /// Before every name in the store, without a slash at its end.
     pub prefix: String,
     /// How often one thing is asked for, at most.
@@ -66,6 +73,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             name: "object store".to_owned(),
+            place: String::new(),
             prefix: "vac".to_owned(),
             attempts_max: 5,
             attempt_timeout: Duration::from_secs(30),
@@ -111,6 +119,8 @@ pub struct ObjectTier {
     breaker: Mutex<Breaker>,
     jitter: AtomicU64,
     counters: Counters,
+    /// What no error may have in it.
+    hidden: Vec<String>,
     /// Gone only while this is dropped.
     runtime: Option<Runtime>,
 }
@@ -130,9 +140,36 @@ impl ObjectTier {
             store,
             time,
             counters: Counters::default(),
+            hidden: Vec::new(),
             runtime: Some(runtime),
             settings,
         })
+    }
+
+    /// The tier, whose errors have none of `words` in them.
+    #[must_use]
+    pub fn hiding(mut self, words: impl IntoIterator<Item = String>) -> Self {
+        self.hidden.extend(words.into_iter().filter(|word| !word.is_empty()));
+        // The longest first: one may be a part of another.
+        self.hidden.sort_unstable_by_key(|word| std::cmp::Reverse(word.len()));
+        self
+    }
+
+    /// How long each object is there, in order; `None` for one that is not. No bytes are read.
+    pub fn lens(&self, cids: &[Cid]) -> Vec<Result<Option<u64>>> {
+        self.all(cids.len(), |at| match cids.get(at) {
+            Some(cid) => Box::pin(requests::len(Arc::clone(&self.store), self.path(cid))),
+            None => Box::pin(async { Outcome::Done(None) }),
+        })
+    }
+
+    /// Asks for the first name there is, to see whether anybody answers, and with what right.
+    pub fn reach(&self) -> Result<()> {
+        let prefix = Path::from_iter(self.settings.prefix.split('/').filter(|part| !part.is_empty()));
+        let list = |_| -> BoxFuture<'static, Outcome<()>> {
+            Box::pin(requests::reach(Arc::clone(&self.store), prefix.clone()))
+        };
+        self.all(1, list).pop().unwrap_or(Ok(()))
     }
 
     /// What was asked so far.
@@ -177,10 +214,10 @@ impl ObjectTier {
             for (at, outcome) in outcomes {
                 match outcome {
                     Outcome::Done(it) => put(&mut done, at, Ok(it)),
-                    Outcome::Refused(why) => put(&mut done, at, Err(why)),
+                    Outcome::Refused(why) => put(&mut done, at, Err(self.told(why, attempt))),
                     Outcome::Again(why) => {
                         self.counters.corrupt.fetch_add(u64::from(is_corrupt(&why)), Ordering::Relaxed);
-                        put(&mut done, at, Err(why));
+                        put(&mut done, at, Err(self.told(why, attempt)));
                         again.push(at);
                     }
                 }
@@ -193,7 +230,9 @@ impl ObjectTier {
             self.time.sleep(self.wait(attempt));
             open = again;
         }
-        done.into_iter().map(|it| it.unwrap_or_else(|| Err(self.no_answer("it was not asked")))).collect()
+        done.into_iter()
+            .map(|it| it.unwrap_or_else(|| Err(self.told(no_answer("it was not asked"), 0))))
+            .collect()
     }
 
     /// One attempt for each of `open`.
@@ -220,7 +259,7 @@ impl ObjectTier {
         runtime.spawn(async move { drop(sender.send(all.await)) });
         let outcomes = receiver.recv().unwrap_or_default();
         self.learn_cost(self.time.now().saturating_sub(began), open.len());
-        let timed_out = || Outcome::Again(self.no_answer(&format!("no answer within {timeout:?}")));
+        let timed_out = || Outcome::Again(no_answer(&format!("no answer within {timeout:?}")));
         let mut outcomes: Vec<(usize, Outcome<T>)> =
             outcomes.into_iter().map(|(at, outcome)| (at, outcome.unwrap_or_else(timed_out))).collect();
         outcomes.sort_unstable_by_key(|(at, _)| *at);
@@ -255,9 +294,29 @@ impl ObjectTier {
         half + half.mul_f64(f64::from(time::mixed(n) as u16) / f64::from(u16::MAX))
     }
 
-    fn no_answer(&self, why: &str) -> Error {
-        let name = quote(&self.settings.name);
-        HostAbort::new(AbortKind::Machine, format!("cannot ask the object store `{name}`: {why}")).into()
+    /// An error as who asked hears it: which store, after how many attempts, and without the words of the key.
+    fn told(&self, why: Error, attempts: u32) -> Error {
+        let Settings { name, place, .. } = &self.settings;
+        let at = if place.is_empty() { String::new() } else { format!(" ({})", quote(place)) };
+        let times = if attempts == 1 { "attempt" } else { "attempts" };
+        let store = format!("the object store `{}`{at}, after {attempts} {times}", quote(name));
+        match why {
+            Error::Abort(abort) => {
+                let message = format!("{store}: {}", self.shown(&abort.message));
+                HostAbort { message, ..abort }.into()
+            }
+            Error::Corrupt(corrupt) => {
+                Corrupt { place: format!("{} of {store}", corrupt.place), ..corrupt }.into()
+            }
+            other => other,
+        }
+    }
+
+    /// What a server said, as an error has it. Words are hidden before it is cut, which would leave parts of them.
+    fn shown(&self, text: &str) -> String {
+        let hide = |text: String, word: &String| text.replace(word.as_str(), "(hidden)");
+        let text = self.hidden.iter().fold(text.to_owned(), hide);
+        cut(&quote_line(&text), MESSAGE_MAX_BYTES).to_owned()
     }
 }
 
@@ -265,6 +324,10 @@ fn put<T>(done: &mut [Option<Result<T>>], at: usize, it: Result<T>) {
     if let Some(slot) = done.get_mut(at) {
         *slot = Some(it);
     }
+}
+
+fn no_answer(why: &str) -> Error {
+    HostAbort::new(AbortKind::Machine, why).into()
 }
 
 fn is_corrupt(why: &Error) -> bool {

@@ -9,6 +9,8 @@ use object_store::memory::InMemory;
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
 use vac_core::fault::{AbortKind, HostAbort, Result, quote};
 
+use crate::wire::Connector;
+
 /// A bucket of S3, or of a server that speaks its protocol. The key is in no text that this crate makes.
 #[derive(Clone)]
 pub struct S3 {
@@ -22,6 +24,8 @@ pub struct S3 {
     pub key_id: String,
     /// The key.
     pub secret: String,
+    /// What goes with a key that was lent for a time.
+    pub token: Option<String>,
 }
 
 /// In memory: for tests, and gone with the process.
@@ -52,9 +56,13 @@ pub fn s3(at: &S3) -> Result<Arc<dyn ObjectStore>> {
         .with_allow_http(is_plain)
         .with_conditional_put(S3ConditionalPut::ETagMatch)
         .with_client_options(ClientOptions::new().with_allow_http(is_plain))
+        .with_http_connector(Connector { is_plain })
         .with_retry(retry);
     if let Some(endpoint) = &at.endpoint {
         builder = builder.with_endpoint(endpoint);
+    }
+    if let Some(token) = &at.token {
+        builder = builder.with_token(token);
     }
     match builder.build() {
         Ok(store) => Ok(Arc::new(store)),

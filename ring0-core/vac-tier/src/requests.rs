@@ -10,7 +10,7 @@ use object_store::{
     Error as StoreError, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutPayload,
 };
 use vac_core::cid::Cid;
-use vac_core::fault::{AbortKind, Corrupt, Error, HostAbort, quote};
+use vac_core::fault::{AbortKind, Corrupt, Error, HostAbort};
 
 /// Parts of one object that are read at a time.
 const PARTS_AT_ONCE: usize = 8;
@@ -32,6 +32,9 @@ pub(crate) async fn get(
     max: usize,
     part: u64,
 ) -> Outcome<Option<Vec<u8>>> {
+    if cid == Cid::of(cid.codec(), &[]) {
+        return empty(&*store, &path).await;
+    }
     let bytes = match read(&*store, &path, &cid, max, part).await {
         Ok(bytes) => bytes,
         Err(Wrong::Store(StoreError::NotFound { .. })) => return Outcome::Done(None),
@@ -41,10 +44,22 @@ pub(crate) async fn get(
     };
     let got = Cid::of(cid.codec(), &bytes);
     if got != cid {
-        let place = format!("`{path}` of the object store");
-        return Outcome::Again(Corrupt::new("object", place, cid, got).into());
+        return Outcome::Again(Corrupt::new("object", format!("`{path}`"), cid, got).into());
     }
     Outcome::Done(Some(bytes))
+}
+
+/// An object without bytes, of which there is no range to ask for.
+async fn empty(store: &dyn ObjectStore, path: &Path) -> Outcome<Option<Vec<u8>>> {
+    match store.head(path).await {
+        Ok(meta) if meta.size == 0 => Outcome::Done(Some(Vec::new())),
+        Ok(meta) => {
+            let got = format!("{} bytes", meta.size);
+            Outcome::Again(Corrupt::new("object", format!("`{path}`"), "0 bytes", got).into())
+        }
+        Err(StoreError::NotFound { .. }) => Outcome::Done(None),
+        Err(why) => failed("look at", path, &why),
+    }
 }
 
 enum Wrong {
@@ -161,21 +176,53 @@ pub(crate) async fn overwrite(store: Arc<dyn ObjectStore>, path: Path, body: Byt
     }
 }
 
-fn failed<T>(what: &str, path: &Path, why: &StoreError) -> Outcome<T> {
-    // The text is a server's.
-    let message = format!("cannot {what} `{path}` of the object store: {}", quote(&why.to_string()));
-    let error = HostAbort::new(AbortKind::Machine, message).into();
-    match why {
-        StoreError::PermissionDenied { .. }
-        | StoreError::Unauthenticated { .. }
-        | StoreError::InvalidPath { .. }
-        | StoreError::UnknownConfigurationKey { .. } => Outcome::Refused(error),
-        _ => Outcome::Again(error),
+/// How long the object is.
+pub(crate) async fn len(store: Arc<dyn ObjectStore>, path: Path) -> Outcome<Option<u64>> {
+    match store.head(&path).await {
+        Ok(meta) => Outcome::Done(Some(meta.size)),
+        Err(StoreError::NotFound { .. }) => Outcome::Done(None),
+        Err(why) => failed("look at", &path, &why),
     }
+}
+
+/// Asks for the first name below `prefix`.
+pub(crate) async fn reach(store: Arc<dyn ObjectStore>, prefix: Path) -> Outcome<()> {
+    match store.list(Some(&prefix)).next().await {
+        None | Some(Ok(_)) => Outcome::Done(()),
+        Some(Err(why)) => failed("list", &prefix, &why),
+    }
+}
+
+/// What went wrong, in the words of the server: whoever shows them cuts them.
+fn failed<T>(what: &str, path: &Path, why: &StoreError) -> Outcome<T> {
+    let error = HostAbort::new(AbortKind::Machine, format!("cannot {what} `{path}`: {}", with_causes(why)));
+    match why {
+        StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => {
+            Outcome::Refused(error.hint("check its credentials, and what they may do").into())
+        }
+        StoreError::InvalidPath { .. } | StoreError::UnknownConfigurationKey { .. } => {
+            Outcome::Refused(error.into())
+        }
+        _ => Outcome::Again(error.into()),
+    }
+}
+
+/// An error with what it came from, as far as it does not say so itself.
+fn with_causes(why: &dyn std::error::Error) -> String {
+    let mut text = why.to_string();
+    let mut cause = why.source();
+    while let Some(next) = cause {
+        let words = next.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = next.source();
+    }
+    text
 }
 
 /// The error of an object of another length.
 pub(crate) fn wrong_len(cid: &Cid, max: usize, got: u64) -> Error {
     let (expected, got) = (format!("at most {max} bytes"), format!("{got} bytes"));
-    Corrupt::new("object", format!("the object {cid} of the object store"), expected, got).into()
+    Corrupt::new("object", format!("the object {cid}"), expected, got).into()
 }

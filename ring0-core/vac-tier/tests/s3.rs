@@ -1,40 +1,19 @@
-//! A server that speaks S3, started here, over a folder.
+//! Against a server that speaks S3, and one that lies.
+
+#[path = "../../../tests/tests/s3_server.rs"]
+mod s3_server;
 
 use std::sync::Arc;
 
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto::Builder;
-use s3s::auth::SimpleAuth;
-use s3s::service::S3ServiceBuilder;
+use s3_server::{BUCKET, KEY, Liar, serve};
 use vac_core::cid::Cid;
 use vac_core::fault::Error;
 use vac_core::memory::Tier;
 use vac_tier::{ObjectTier, RealTime, S3, Settings, folder, memory, s3};
 
-const KEY: (&str, &str) = ("a-key", "a-secret");
-
-/// Serves `root` until the runtime ends, and says where.
-fn serve(runtime: &tokio::runtime::Runtime, root: &std::path::Path) -> String {
-    let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(root).unwrap());
-    builder.set_auth(SimpleAuth::from_single(KEY.0, KEY.1));
-    let service = builder.build();
-    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-    let address = listener.local_addr().unwrap();
-    runtime.spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
-            let service = service.clone();
-            tokio::spawn(async move {
-                let http = Builder::new(TokioExecutor::new());
-                drop(http.serve_connection(TokioIo::new(socket), service).await);
-            });
-        }
-    });
-    format!("http://{address}")
-}
-
 fn bucket(endpoint: String) -> S3 {
-    let [region, bucket, key_id, secret] = ["us-east-1", "pages", KEY.0, KEY.1].map(str::to_owned);
-    S3 { endpoint: Some(endpoint), region, bucket, key_id, secret }
+    let [region, bucket, key_id, secret] = ["us-east-1", BUCKET, KEY.0, KEY.1].map(str::to_owned);
+    S3 { endpoint: Some(endpoint), region, bucket, key_id, secret, token: None }
 }
 
 fn settings() -> Settings {
@@ -57,6 +36,10 @@ fn keeps_what_is_put(tier: &ObjectTier) {
     for (got, (_, bytes)) in tier.get_many(&wanted).into_iter().zip(&objects) {
         assert!(got.unwrap().as_ref() == Some(bytes));
     }
+    let empty = Cid::of_raw(b"");
+    assert_eq!(tier.get(&empty, 1 << 20).unwrap(), None);
+    tier.put(&empty, b"").unwrap();
+    assert_eq!(tier.get(&empty, 1 << 20).unwrap(), Some(Vec::new()));
     let (cid, bytes) = &objects[3];
     assert!(matches!(tier.get(cid, bytes.len() - 1), Err(Error::Corrupt(_))), "too long is refused");
     let mut to = vec![0; bytes.len()];
@@ -77,9 +60,8 @@ fn memory_and_folders_keep_what_is_put() {
 #[test]
 fn s3_keeps_what_is_put_and_rot_in_it_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::create_dir(dir.path().join("pages")).unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let endpoint = serve(&runtime, dir.path());
+    let server = serve(dir.path());
+    let endpoint = server.endpoint.clone();
     let open = |at: &S3| ObjectTier::new(s3(at).unwrap(), settings(), Arc::new(RealTime::new())).unwrap();
     let tier = open(&bucket(endpoint.clone()));
     keeps_what_is_put(&tier);
@@ -94,10 +76,64 @@ fn s3_keeps_what_is_put_and_rot_in_it_is_noticed() {
     assert!(matches!(tier.get(&cid, 1 << 20), Err(Error::Corrupt(_))));
     tier.replace(&cid, &bytes).unwrap();
     assert_eq!(tier.get(&cid, 1 << 20).unwrap(), Some(bytes));
+    tier.reach().unwrap();
+    let lens = tier.lens(&[cid, Cid::of_raw(b"never put")]);
+    assert_eq!(lens.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [Some(100_000), None]);
 
     let stranger = open(&S3 { secret: "another".to_owned(), ..bucket(endpoint) });
     let why = stranger.get(&cid, 1 << 20).unwrap_err().to_string();
-    assert!(!why.contains("another") && stranger.requests().attempts <= 3, "{why}");
+    assert!(!why.contains("another") && why.contains("after 1 attempt:"), "{why}");
+    assert_eq!(stranger.requests().attempts, 1, "what is forbidden is not asked again");
+}
+
+/// What a server says is in errors; what it repeats of the key is not.
+#[test]
+fn a_server_that_repeats_the_key_is_not_repeated() {
+    let liar = Liar::new(|head| {
+        let key = "lent-token-of-the-key";
+        let said = format!("<Error><Message>{key} {}</Message></Error>", head.contains(key));
+        format!("HTTP/1.1 418 No\r\nContent-Length: {}\r\n\r\n{said}", said.len()).into_bytes()
+    });
+    let token = "lent-token-of-the-key".to_owned();
+    let at = S3 { token: Some(token.clone()), ..bucket(liar.endpoint.clone()) };
+    let tier = ObjectTier::new(s3(&at).unwrap(), settings(), Arc::new(RealTime::new())).unwrap();
+    let tier = tier.hiding([at.key_id, at.secret, token]);
+    let why = tier.get(&Cid::of_raw(b"x"), 10).unwrap_err().to_string();
+    assert!(!why.contains("lent-token") && why.contains("(hidden) true"), "{why}");
+    assert!(why.contains("after 3 attempts") && liar.asked() == 3, "{why}");
+}
+
+/// The client library makes room for as many bytes as an error says that it has.
+#[test]
+fn the_length_of_an_answer_is_not_believed() {
+    for status in ["500 No", "200 OK", "404 Not Found", "403 Forbidden"] {
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 900000000000000\r\n\r\nx").into_bytes();
+        let liar = Liar::new(move |_| answer.clone());
+        let tier = ObjectTier::new(
+            s3(&bucket(liar.endpoint.clone())).unwrap(),
+            settings(),
+            Arc::new(RealTime::new()),
+        );
+        let tier = tier.unwrap();
+        assert!(tier.get(&Cid::of_raw(b"x"), 10).is_err(), "{status}");
+        assert!(tier.put(&Cid::of_raw(b"x"), b"x").is_err() || status.starts_with("200"), "{status}");
+        assert!(tier.reach().is_err(), "{status}");
+    }
+}
+
+/// Redirections would lead a signed request elsewhere.
+#[test]
+fn nobody_is_sent_elsewhere() {
+    let other = Liar::new(|_| b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx".to_vec());
+    let to = other.endpoint.clone();
+    let liar = Liar::new(move |_| {
+        format!("HTTP/1.1 307 There\r\nLocation: {to}/x\r\nContent-Length: 0\r\n\r\n").into_bytes()
+    });
+    let tier =
+        ObjectTier::new(s3(&bucket(liar.endpoint.clone())).unwrap(), settings(), Arc::new(RealTime::new()));
+    let tier = tier.unwrap();
+    assert!(tier.get(&Cid::of_raw(b"x"), 10).is_err());
+    assert!(liar.asked() > 0 && other.asked() == 0);
 }
 
 /// The file in or below `dir` whose name has `part`.

@@ -4,15 +4,19 @@
 //! HOME/store/   objects by CID
 //! HOME/runs/    one ledger a run
 //! HOME/code/    compiled programs; may be deleted at any time
+//! HOME/tiers.toml   which tiers stand below the store, if any do
 //! ```
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use vac_core::fault::{HostAbort, Result, Usage, quote};
 use vac_core::ledger::{self, RunId};
+use vac_core::memory::Tier;
 use vac_core::storage::{RealStorage, Storage};
 use vac_core::store::Store;
+
+use crate::tiers::{self, Below};
 
 /// The folder of the store in a home.
 pub const STORE_DIR: &str = "store";
@@ -22,6 +26,9 @@ pub struct Home {
     path: PathBuf,
     storage: Arc<dyn Storage>,
     store: Arc<Store>,
+    open: Option<Arc<dyn tiers::Open>>,
+    /// Of no tiers, if none is named. Read when it is first needed.
+    below: OnceLock<Option<Below>>,
 }
 
 impl Home {
@@ -36,12 +43,23 @@ impl Home {
     pub fn open_read_only(path: &Path) -> Result<Self> {
         let storage: Arc<dyn Storage> = Arc::new(RealStorage::new(path.to_owned()));
         let store = Arc::new(Store::open_read_only(Arc::clone(&storage), STORE_DIR)?);
-        Ok(Self { path: path.to_owned(), storage, store })
+        Ok(Self::new(path, storage, store))
     }
 
     fn over(path: &Path, storage: Arc<dyn Storage>) -> Result<Self> {
         let store = Arc::new(Store::open(Arc::clone(&storage), STORE_DIR)?);
-        Ok(Self { path: path.to_owned(), storage, store })
+        Ok(Self::new(path, storage, store))
+    }
+
+    fn new(path: &Path, storage: Arc<dyn Storage>, store: Arc<Store>) -> Self {
+        Self { path: path.to_owned(), storage, store, open: None, below: OnceLock::new() }
+    }
+
+    /// The home, with what opens the tiers below its store.
+    #[must_use]
+    pub fn with_tiers(mut self, open: Arc<dyn tiers::Open>) -> Self {
+        self.open = Some(open);
+        self
     }
 
     /// Where it is.
@@ -57,6 +75,23 @@ impl Home {
     /// Its objects.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
+    }
+
+    /// Its objects, with those that only a tier below has or has whole. What is asked for is kept here from then on.
+    pub fn objects(&self) -> Result<Arc<dyn Tier>> {
+        let store = || Arc::clone(&self.store) as Arc<dyn Tier>;
+        Ok(self.below()?.map_or_else(store, |below| below.chain()))
+    }
+
+    /// What stands below its store, if something does.
+    pub(crate) fn below(&self) -> Result<Option<&Below>> {
+        if let Some(below) = self.below.get() {
+            return Ok(below.as_ref());
+        }
+        let Some(open) = &self.open else { return Ok(None) };
+        let tiers = tiers::list(self)?;
+        let new = || (!tiers.is_empty()).then(|| Below::new(&self.store, tiers, open));
+        Ok(self.below.get_or_init(new).as_ref())
     }
 
     /// All runs, oldest first.
@@ -83,6 +118,14 @@ impl Home {
             many => Err(Usage::new(format!("`{}` means {} runs", quote(text), many.len()))
                 .hint("type more of its characters; `vac runs` lists them")
                 .into()),
+        }
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if let Some(Some(below)) = self.below.get() {
+            below.settle(&self.store);
         }
     }
 }

@@ -8,6 +8,7 @@
 //! - [`learn`]: the least manifest that a run really needed
 //! - [`limits`]: what a run may use up
 //! - [`target`]: a program or script, by path, CID or name
+//! - [`tiers`]: what stands below the store of a home
 //! - [`tree`]: directories as objects, and `copies` of them for runs
 //! - [`journal`]: the one place where events are written, or compared with a record; `scribe` writes them beside the
 //!   guest
@@ -19,7 +20,8 @@
 //! - [`replay`]: running again from the ledger alone; `header` checks what the ledger says of the run
 //! - [`export_replay`]: a run as one component that needs no store
 //! - [`history`]: another version of a program against a record; `quirks` of older versions
-//! - [`memory`]: memories by name; `working`: those that a run has open; [`watching`]: what their pagers do
+//! - [`memory`]: memories by name; `working`: those that a run has open; [`watching`]: what their pagers
+//!   do, with what `rereads` counts
 //! - [`recording`]: how much of a run is kept
 //! - [`probe`]: one program several times, with something different around it
 //! - [`seek`]: a replay that stops at a point, and what is there
@@ -52,6 +54,7 @@ mod quirks;
 pub mod recording;
 pub mod replay;
 pub mod report;
+mod rereads;
 pub mod revoke;
 pub mod run;
 mod scribe;
@@ -62,6 +65,7 @@ pub mod session;
 pub mod snapshot;
 mod strict_toml;
 pub mod target;
+pub mod tiers;
 pub mod tree;
 pub mod verify;
 pub mod watching;

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use vac_core::cid::Cid;
-use vac_core::fault::{AbortKind, Error, HostAbort, Result, Usage, is_hidden, quote};
+use vac_core::fault::{AbortKind, Error, HostAbort, Result, Usage, quote};
 use vac_host::sections;
 
 use crate::grants::{Grant, below, clean};
-use crate::strict_toml::{Source, quoted};
+use crate::strict_toml::{Source, escape, quoted};
 use crate::target::Target;
 
 /// The custom section that holds a manifest.
@@ -329,19 +329,6 @@ pub fn write(comment: &[String], asks: &[Ask]) -> String {
         }
     }
     text
-}
-
-/// The inside of a basic string of TOML.
-fn escape(text: &str) -> String {
-    let mut out = String::new();
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            c if is_hidden(c) => out.push_str(&format!("\\U{:08X}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

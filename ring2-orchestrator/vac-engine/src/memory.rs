@@ -9,7 +9,7 @@ use std::sync::Arc;
 use vac_core::canon::{self, Decode, Encode, Reader, Writer};
 use vac_core::cid::Cid;
 use vac_core::fault::{AbortKind, Corrupt, HostAbort, Result, Usage, quote};
-use vac_core::memory::{self, Backing, La128, Mapping, Pager, Proof, Settings, Space};
+use vac_core::memory::{self, Backing, La128, Mapping, Pager, Proof, Settings, Space, Tier};
 use vac_core::storage::{Lock, LockMode};
 
 use crate::home::Home;
@@ -71,7 +71,7 @@ pub fn create(home: &Home, name: &str, page_len: usize, backing: Backing) -> Res
         let message = format!("there is a memory `{name}` already");
         return Err(Usage::new(message).hint(format!("`vac mem rm {name}` forgets it")).into());
     }
-    let mut pager = pager(home, page_len)?;
+    let mut pager = pager(home.objects()?, page_len)?;
     let mut space = pager.space();
     space.set_backing(0, backing)?;
     let root = pager.commit(&mut space)?;
@@ -81,9 +81,14 @@ pub fn create(home: &Home, name: &str, page_len: usize, backing: Backing) -> Res
 
 /// Opens the memory `what`: a name, or the CID of a root.
 pub fn open(home: &Home, what: &str) -> Result<Memory> {
+    open_over(home, what, home.objects()?)
+}
+
+/// Opens the memory `what`, whose objects are in `tier`.
+pub(crate) fn open_over(home: &Home, what: &str, tier: Arc<dyn Tier>) -> Result<Memory> {
     let root = resolve(home, what)?;
-    let page_len = memory::page_len_of(&**home.store(), &root)?;
-    let mut pager = pager(home, page_len)?;
+    let page_len = memory::page_len_of(&*tier, &root)?;
+    let mut pager = pager(tier, page_len)?;
     let space = pager.open(&root)?;
     Ok(Memory { pager, space, root })
 }
@@ -98,7 +103,9 @@ pub fn open_two(home: &Home, one: &str, other: &str) -> Result<(Memory, Space)> 
 /// Lets `name` be the memory `root`, which must be one.
 pub fn set(home: &Home, name: &str, root: &Cid) -> Result<()> {
     check_name(name)?;
-    memory::page_len_of(&**home.store(), root)?;
+    memory::page_len_of(&*home.objects()?, root)?;
+    // It may have come from a tier just now.
+    home.store().commit()?;
     home.store().pin(&pin_of(name), root)
 }
 
@@ -112,7 +119,7 @@ pub fn remove(home: &Home, name: &str) -> Result<bool> {
     home.store().unpin(&pin_of(name))
 }
 
-fn pager(home: &Home, page_len: usize) -> Result<Pager> {
+fn pager(tier: Arc<dyn Tier>, page_len: usize) -> Result<Pager> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let settings = Settings {
         page_len,
@@ -121,7 +128,7 @@ fn pager(home: &Home, page_len: usize) -> Result<Pager> {
         generators: BTreeMap::new(),
         ..Settings::default()
     };
-    Pager::new(Arc::clone(home.store()) as Arc<dyn memory::Tier>, settings)
+    Pager::new(tier, settings)
 }
 
 pub(crate) fn check_name(name: &str) -> Result<()> {

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use serde::de::DeserializeOwned;
-use vac_core::fault::{Error, Result, Usage, quote, quote_line};
+use vac_core::fault::{Error, Result, Usage, is_hidden, quote, quote_line};
 
 /// The only version of the files that are read here.
 pub(crate) const VERSION: i64 = 1;
@@ -98,4 +98,17 @@ pub(crate) fn nearest<'w>(typed: &str, words: impl Iterator<Item = &'w str>) -> 
         .filter(|(far, _)| *far <= DISTANCE_MAX)
         .min()
         .map(|(_, word)| word)
+}
+
+/// The inside of a basic string of TOML.
+pub(crate) fn escape(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if is_hidden(c) => out.push_str(&format!("\\U{:08X}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out
 }

@@ -7,7 +7,6 @@ use vac_core::canon::Node;
 use vac_core::cid::{Cid, Codec};
 use vac_core::fault::{Corrupt, Error, Result};
 use vac_core::ledger::{Body, Call, Entry, Head, Outcome, Reader, Return, RunId, Tail};
-use vac_core::store::Store;
 
 use crate::home::Home;
 use crate::snapshot;
@@ -43,7 +42,7 @@ pub fn verify(home: &Home, run: RunId) -> Result<Verified> {
             }
         }
     }
-    let cids = with_all_below(home.store(), cids, &mut |_, _| Ok(()))?;
+    let cids = with_all_below(&|cid| home.store().get(cid), cids, &mut |_, _| Ok(()))?;
     problems.extend(cids.iter().filter_map(|cid| problem(home, run, cid)));
     Ok(Verified {
         run,
@@ -68,6 +67,17 @@ fn problem(home: &Home, run: RunId, cid: &Cid) -> Option<Error> {
 
 /// Every object that the runs and pins of this home name, with all below trees: what garbage collection must keep.
 pub fn live_objects(home: &Home) -> Result<BTreeSet<Cid>> {
+    let mut live = kept_roots(home)?;
+    live.extend(of_snapshots(home)?);
+    // What is below something that cannot be read now is not garbage: nothing is collected then.
+    with_all_below(&|cid| home.store().get(cid), live, &mut |cid, why| match why {
+        Some(why) => Err(why),
+        None => Err(Corrupt::new("structure", "the store", format!("the object {cid}"), "nothing").into()),
+    })
+}
+
+/// Every object that the runs and pins of this home name.
+pub(crate) fn kept_roots(home: &Home) -> Result<BTreeSet<Cid>> {
     let mut live = BTreeSet::new();
     for run in home.runs()? {
         let mut reader = Reader::open(Arc::clone(home.storage()), run)?;
@@ -76,12 +86,7 @@ pub fn live_objects(home: &Home) -> Result<BTreeSet<Cid>> {
         }
     }
     live.extend(home.store().pins()?.into_values());
-    live.extend(of_snapshots(home)?);
-    // What is below something that cannot be read now is not garbage: nothing is collected then.
-    with_all_below(home.store(), live, &mut |cid, why| match why {
-        Some(why) => Err(why),
-        None => Err(Corrupt::new("structure", "the store", format!("the object {cid}"), "nothing").into()),
-    })
+    Ok(live)
 }
 
 /// What the snapshots of all runs need, as far as it is there: they can be lost.
@@ -89,7 +94,7 @@ fn of_snapshots(home: &Home) -> Result<BTreeSet<Cid>> {
     let listed = home.runs()?.into_iter().flat_map(|run| snapshot::list(home, run).unwrap_or_default());
     let mut lost = BTreeSet::new();
     let roots = listed.map(|listed| listed.cid).collect();
-    let mut all = with_all_below(home.store(), roots, &mut |cid, _| {
+    let mut all = with_all_below(&|cid| home.store().get(cid), roots, &mut |cid, _| {
         lost.insert(*cid);
         Ok(())
     })?;
@@ -100,8 +105,8 @@ fn of_snapshots(home: &Home) -> Result<BTreeSet<Cid>> {
 
 /// `roots` and everything below those that are structures: directories, maps of memories. `lost` is asked about
 /// one that is missing, or that cannot be read and why: its error ends the walk.
-fn with_all_below(
-    store: &Store,
+pub(crate) fn with_all_below(
+    get: &dyn Fn(&Cid) -> Result<Option<Vec<u8>>>,
     roots: BTreeSet<Cid>,
     lost: &mut dyn FnMut(&Cid, Option<Error>) -> Result<()>,
 ) -> Result<BTreeSet<Cid>> {
@@ -109,7 +114,7 @@ fn with_all_below(
     let mut todo: Vec<Cid> = roots.iter().filter(|cid| is_structure(cid)).copied().collect();
     let mut all = roots;
     while let Some(next) = todo.pop() {
-        let bytes = match store.get(&next) {
+        let bytes = match get(&next) {
             Ok(Some(bytes)) => bytes,
             Ok(None) => {
                 lost(&next, None)?;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use vac_core::canon::{self, Decode, Encode, Reader, Writer};
 use vac_core::fault::{Corrupt, HostAbort, Result, quote};
-use vac_core::memory::Stats;
+use vac_core::memory::{Stats, TierStats};
 use vac_core::storage::{Lock, LockMode, OpenMode, Storage, StorageFile, read_file};
 
 use crate::home::Home;
@@ -52,11 +52,30 @@ impl Watched {
     }
 }
 
+/// What is said of a pager.
+pub(crate) struct Seen<'a> {
+    /// What it counted itself.
+    pub(crate) stats: &'a Stats,
+    /// Pages that it read again.
+    pub(crate) again: u64,
+    /// What happened in the tiers under it, the store first; none if there are none below the store.
+    pub(crate) tiers: &'a [TierStats],
+}
+
 /// The counters of a pager, by name. Whoever shows them asks by name: another counter is one more line here.
-fn counters(stats: &Stats) -> Vec<(String, u64)> {
+fn counters(seen: &Seen<'_>) -> Vec<(String, u64)> {
+    let Seen { stats, again, tiers } = seen;
+    let of_tiers = |count: fn(&TierStats) -> u64| tiers.iter().skip(1).map(count).sum();
     let all = [
+        ("again", *again),
+        ("ahead", stats.ahead),
+        ("ahead_used", stats.ahead_used),
+        ("ahead_wasted", stats.ahead_wasted),
+        ("below_failed", of_tiers(|tier| tier.failed + tier.corrupt)),
+        ("below_found", of_tiers(|tier| tier.found)),
         ("evictions", stats.evictions),
         ("hits", stats.hits),
+        ("mended", tiers.first().map_or(0, |store| store.repaired)),
         ("misses", stats.misses),
         ("node_reads", stats.node_reads),
         ("page_reads", stats.page_reads),
@@ -156,8 +175,8 @@ impl Published {
         self.write();
     }
 
-    pub(crate) fn say(&mut self, stats: &Stats) {
-        self.watched.counters = counters(stats);
+    pub(crate) fn say(&mut self, seen: &Seen<'_>) {
+        self.watched.counters = counters(seen);
         self.write();
     }
 
@@ -217,7 +236,8 @@ mod tests {
 
     fn watched() -> Watched {
         let stats = Stats { hits: 7, misses: 1 << 40, ..Stats::default() };
-        Watched { name: "m".into(), run: "r".into(), counters: counters(&stats) }
+        let seen = Seen { stats: &stats, again: 3, tiers: &[] };
+        Watched { name: "m".into(), run: "r".into(), counters: counters(&seen) }
     }
 
     #[test]
@@ -245,7 +265,8 @@ mod tests {
         let mut published = Published::new(&home, "m").unwrap();
         assert_eq!(super::watched(&home).unwrap(), [], "nothing was said yet");
         published.is_of("r");
-        published.say(&Stats { hits: 7, misses: 1 << 40, ..Stats::default() });
+        let stats = Stats { hits: 7, misses: 1 << 40, ..Stats::default() };
+        published.say(&Seen { stats: &stats, again: 3, tiers: &[] });
         assert_eq!(super::watched(&home).unwrap(), [watched()]);
         let second = Published::new(&home, "m").unwrap();
         assert_ne!(second.path, published.path);

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use vac_core::caps::Rights;
 use vac_core::cid::Cid;
 use vac_core::fault::Result;
-use vac_core::memory::Stats;
+use vac_core::memory::{Chain, Stats};
 use vac_core::storage::Lock;
 use vac_core::store::Store;
 use vac_host::shards::{Keeper, Memory, Shared};
@@ -19,7 +19,9 @@ use crate::grants::{Grant, Mem};
 use crate::home::Home;
 use crate::limits::{Limit, Limits};
 use crate::memory;
-use crate::watching::Published;
+use crate::rereads::Rereads;
+use crate::tiers::Below;
+use crate::watching::{Published, Seen};
 
 /// Nanoseconds after which it is said again what a pager did.
 const SAID_EVERY_NS: u64 = 200_000_000;
@@ -67,9 +69,12 @@ impl Memories {
             true => Some(memory::lock(home, name)?),
             false => None,
         };
-        let memory::Memory { pager, space, root } = memory::open(home, name)?;
+        let rereads = Arc::new(Rereads::new(home.objects()?));
+        let memory::Memory { pager, space, root } = memory::open_over(home, name, rereads.clone())?;
         let named = Named {
             store: Arc::clone(home.store()),
+            chain: home.below()?.map(Below::chain),
+            rereads,
             name: name.to_owned(),
             published: Published::new(home, name),
             clock: Arc::clone(&self.clock),
@@ -83,6 +88,9 @@ impl Memories {
 /// Moves a name, and says what its pager does.
 struct Named {
     store: Arc<Store>,
+    /// The store with the tiers below it, if there are some.
+    chain: Option<Arc<Chain>>,
+    rereads: Arc<Rereads>,
     name: String,
     published: Option<Published>,
     clock: Arc<dyn HostClock>,
@@ -109,7 +117,8 @@ impl Keeper for Named {
 
     fn hear(&mut self, stats: &Stats) {
         if let Some(published) = &mut self.published {
-            published.say(stats);
+            let tiers = self.chain.as_ref().map(|chain| chain.stats()).unwrap_or_default();
+            published.say(&Seen { stats, again: self.rereads.again(), tiers: &tiers });
         }
     }
 

@@ -93,6 +93,9 @@ pub(crate) enum Command {
     /// The content-addressed store.
     #[command(subcommand)]
     Store(Store),
+    /// Object stores below the store, which give what it lost or has badly.
+    #[command(subcommand)]
+    Tier(Tier),
 }
 
 /// What is allowed.
@@ -489,9 +492,81 @@ pub(crate) enum Store {
         /// How many bytes of objects to hash now.
         #[arg(long, value_name = "SIZE", value_parser = limits::size, default_value = "1GiB")]
         budget: u64,
-        /// Mend what is bad or gone with the objects of the home DIR.
-        #[arg(long, value_name = "DIR")]
+        /// Mend what is bad or gone with the objects of a tier, or of the home DIR; `./DIR` is never a tier.
+        #[arg(long, value_name = "TIER|DIR")]
         from: Option<PathBuf>,
+    },
+}
+
+const TIERS: &str = "\
+Places:
+  file:///mnt/pages                a folder that exists
+  s3://bucket/prefix               a bucket of S3, or of another server with --endpoint
+  memory:                          this process, for tests
+
+A key is said by where it is, env:VAR or file:PATH, and read when the tier is needed. Without
+--key-id and --secret it is in AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if it was lent,
+AWS_SESSION_TOKEN.";
+
+#[derive(Debug, Args)]
+pub(crate) struct TierAt {
+    /// What it is called.
+    pub(crate) name: String,
+    /// Where it is, as below.
+    #[arg(value_name = "URL")]
+    pub(crate) url: String,
+    /// The server that speaks S3, like https://HOST:PORT [default: Amazon's].
+    #[arg(long, value_name = "URL")]
+    pub(crate) endpoint: Option<String>,
+    /// Its region [default: us-east-1].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) region: Option<String>,
+    /// Where the name of the key is.
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) key_id: Option<String>,
+    /// Where the key is.
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) secret: Option<String>,
+    /// Where the token is of a key that was lent.
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) token: Option<String>,
+    /// How often one thing is asked for, at most [default: 5].
+    #[arg(long, value_name = "N")]
+    pub(crate) attempts: Option<u32>,
+    /// How long one attempt may take [default: 30s].
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) timeout: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Tier {
+    /// Name a tier of this home. It is asked after those that have a name already.
+    #[command(after_help = TIERS)]
+    Add(TierAt),
+    /// List the tiers, the first to be asked first.
+    Ls,
+    /// Forget a tier. What it holds stays there.
+    Rm { name: String },
+    /// Look whether a tier has all that is kept here. Exit code 1 if not, 6 if something is bad.
+    Check {
+        name: String,
+        /// Only these memories, names or roots, and what is below them.
+        #[arg(value_name = "MEMORY")]
+        memories: Vec<String>,
+        /// Read and hash what is there, instead of believing its length.
+        #[arg(long)]
+        read: bool,
+    },
+    /// Copy to a tier what is kept here and it lacks.
+    Push {
+        /// A tier; all of them otherwise.
+        name: Option<String>,
+        /// Only these memories, names or roots, and what is below them.
+        #[arg(value_name = "MEMORY")]
+        memories: Vec<String>,
+        /// Read and hash what is there, and write again what is bad.
+        #[arg(long)]
+        read: bool,
     },
 }
 

@@ -20,6 +20,7 @@ mod limits;
 mod serve;
 mod show;
 mod streams;
+mod tiers;
 mod ui;
 
 fn main() -> ExitCode {

@@ -83,6 +83,12 @@ const BANS: &[Ban] = &[
         words: &["clap", "crossterm", "ratatui", "IsTerminal", "is_terminal"],
         why: "only the binary knows terminals and command lines",
     },
+    Ban {
+        folders: &[""],
+        except: &["ring0-core/vac-tier/", "xtask/", "tests/"],
+        words: &["object_store", "reqwest"],
+        why: "only vac-tier speaks to object stores",
+    },
     Ban { folders: &[""], except: &[], words: &["todo!", "unimplemented!", "dbg!"], why: "not finished" },
 ];
 

@@ -84,7 +84,7 @@ fn ls(global: &Global) -> Result<u8> {
 }
 
 fn stat(global: &Global, what: &str) -> Result<u8> {
-    let home = super::home_to_read(global)?;
+    let home = super::home_of_memories(global)?;
     let Memory { mut pager, space, root } = memory::open(&home, what)?;
     let mapped = pager.mapped(&space)?;
     let pages: u64 = mapped.iter().map(|range| range.pages).sum();
@@ -126,7 +126,7 @@ fn backing_text(backing: &Backing) -> String {
 }
 
 fn read(global: &Global, what: &str, address: &str, len: &str, output: Option<&Path>) -> Result<u8> {
-    let home = super::home_to_read(global)?;
+    let home = super::home_of_memories(global)?;
     let mut memory = memory::open(&home, what)?;
     let (at, len) = (parse_address(address)?, parse_number(len)?);
     match output {
@@ -223,7 +223,7 @@ fn move_to(global: &Global, home: &Home, name: &str, what: &str) -> Result<u8> {
 }
 
 fn diff(global: &Global, one: &str, other: &str) -> Result<u8> {
-    let home = super::home_to_read(global)?;
+    let home = super::home_of_memories(global)?;
     let (mut one, other) = memory::open_two(&home, one, other)?;
     let ranges = one.pager.diff(&one.space, &other)?;
     let page_len = one.pager.page_len() as u64;
@@ -246,7 +246,7 @@ fn diff(global: &Global, one: &str, other: &str) -> Result<u8> {
 }
 
 fn prove(global: &Global, what: &str, address: &str, output: &Path) -> Result<u8> {
-    let home = super::home_to_read(global)?;
+    let home = super::home_of_memories(global)?;
     let mut memory = memory::open(&home, what)?;
     let proven = memory::prove(&mut memory, parse_address(address)?)?;
     proven.check()?;

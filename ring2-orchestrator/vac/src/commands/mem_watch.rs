@@ -72,9 +72,11 @@ fn table(now: &[Watched], before: &[Watched], every: Duration) -> String {
         ">READ",
         ">READ/S",
         ">EVICTED",
+        ">OF IT READ AGAIN",
         ">WRITTEN BACK",
         ">READ AHEAD",
         ">OF IT USED",
+        ">FROM BELOW",
     ];
     let row = |watched: &Watched| {
         let is_same = |other: &&Watched| (&other.name, &other.run) == (&watched.name, &watched.run);
@@ -91,9 +93,11 @@ fn table(now: &[Watched], before: &[Watched], every: Duration) -> String {
             count("page_reads"),
             rate(watched.counter("page_reads"), last.and_then(|last| last.counter("page_reads")), every),
             count("evictions"),
+            ratio(watched.counter("again").zip(watched.counter("evictions"))),
             count("write_backs"),
             count("ahead"),
             ratio(watched.counter("ahead_used").zip(watched.counter("ahead"))),
+            count("below_found"),
         ]
     };
     ui::table(&head, now.iter().map(row).collect())

@@ -1,10 +1,13 @@
 //! One file a command. Each takes its part of the command line and gives an exit code.
 
+use std::sync::Arc;
+
 use vac_core::fault::Result;
 use vac_engine::Home;
 
 use crate::cli::{Cli, Command, Global};
 use crate::host;
+use crate::tiers::Opener;
 
 mod bisect;
 mod call;
@@ -23,6 +26,7 @@ mod runs;
 pub(crate) mod seek;
 mod serve;
 mod store;
+mod tier;
 mod upgrade;
 mod verify;
 
@@ -47,15 +51,30 @@ pub(crate) fn dispatch(cli: Cli) -> Result<u8> {
         Command::Verify(args) => verify::verify(&global, &args),
         Command::Mem(args) => mem::mem(&global, args),
         Command::Store(args) => store::store(&global, args),
+        Command::Tier(args) => tier::tier(&global, args),
     }
 }
 
 /// The home, for commands that write to it.
 fn home(global: &Global) -> Result<Home> {
-    Home::open(&host::home_path(global.home.clone())?)
+    Ok(Home::open(&host::home_path(global.home.clone())?)?.with_tiers(opener(global)))
 }
 
 /// The home, for commands that only look.
 fn home_to_read(global: &Global) -> Result<Home> {
-    Home::open_read_only(&host::home_path(global.home.clone())?)
+    Ok(Home::open_read_only(&host::home_path(global.home.clone())?)?.with_tiers(opener(global)))
+}
+
+/// The home, for commands that look at memories: what they need from a tier below is kept, where the home can be
+/// written to.
+fn home_of_memories(global: &Global) -> Result<Home> {
+    let looking = home_to_read(global)?;
+    match vac_engine::tiers::list(&looking)?.is_empty() {
+        true => Ok(looking),
+        false => home(global).or(Ok(looking)),
+    }
+}
+
+fn opener(global: &Global) -> Arc<Opener> {
+    Arc::new(Opener { is_quiet: global.quiet })
 }

@@ -3,17 +3,20 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::json;
 use vac_core::cid::{Cid, Codec};
 use vac_core::fault::{Error, HostAbort, Result, Usage};
 use vac_core::limits::STORE_OBJECT_MAX_BYTES;
 use vac_engine::Home;
+use vac_engine::tiers::{self, Open};
 use vac_engine::tree;
 use vac_engine::verify::live_objects;
 
 use crate::cli::{Global, Store};
 use crate::exit;
+use crate::tiers::Opener;
 use crate::ui::{self, Progress};
 
 /// Objects that were put by hand are kept under this and their CID, until `rm`.
@@ -230,8 +233,8 @@ fn fsck(global: &Global) -> Result<u8> {
 
 fn scrub(global: &Global, budget: u64, from: Option<&Path>) -> Result<u8> {
     let home = super::home(global)?;
-    let other = from.map(Home::open_read_only).transpose()?;
-    let source = |cid: &Cid| match other.as_ref().map(|other| other.store().get(cid)) {
+    let other = from.map(|from| other(global, &home, from)).transpose()?;
+    let source = |cid: &Cid| match other.as_ref().map(|other| other.get(cid)) {
         // What is damaged there too is of no use.
         None | Some(Err(Error::Corrupt(_))) => Ok(None),
         Some(found) => found,
@@ -261,4 +264,28 @@ fn scrub(global: &Global, budget: u64, from: Option<&Path>) -> Result<u8> {
         report.lost.iter().for_each(|cid| ui::print(format_args!("  lost {cid}\n")));
     }
     Ok(if problems.is_empty() && report.lost.is_empty() { exit::OK } else { exit::INTEGRITY })
+}
+
+/// Where a scrub mends from.
+enum Other {
+    Home(Home),
+    Tier(Arc<dyn vac_core::memory::Tier>),
+}
+
+impl Other {
+    fn get(&self, cid: &Cid) -> Result<Option<Vec<u8>>> {
+        match self {
+            Self::Home(home) => home.store().get(cid),
+            Self::Tier(tier) => tier.get(cid, tiers::OBJECT_MAX_BYTES),
+        }
+    }
+}
+
+/// What `from` names: a tier of this home before a folder.
+fn other(global: &Global, home: &Home, from: &Path) -> Result<Other> {
+    let is_it = |named: &tiers::Named| from.as_os_str() == named.name.as_str();
+    match tiers::list(home)?.iter().find(|named| is_it(named)) {
+        Some(named) => Ok(Other::Tier(Opener { is_quiet: global.quiet }.open(named)?.tier)),
+        None => Ok(Other::Home(Home::open_read_only(from)?)),
+    }
 }
