@@ -59,7 +59,7 @@ use policy::PolicyKind;
 use root::Shard;
 
 pub use chain::{Chain, Event, EventKind, Keeps, TierStats};
-pub use fetch::Io;
+pub use fetch::{Direct, Io};
 pub use io::Advice;
 pub use pager::Range;
 pub use proof::{Mapping, Proof, Proven, verify_page};
@@ -108,6 +108,8 @@ pub struct Settings {
     pub threads: usize,
     /// How pages of a batch are read.
     pub io: Io,
+    /// Which pages are read around the system's cache.
+    pub direct: Direct,
     /// Generators by name, beside [`BLAKE3_STREAM`].
     pub generators: BTreeMap<String, Arc<dyn Generator>>,
 }
@@ -121,6 +123,7 @@ impl Default for Settings {
             policy: PolicyKind::default(),
             threads: 1,
             io: Io::default(),
+            direct: Direct::default(),
             generators: BTreeMap::new(),
         }
     }

@@ -34,11 +34,27 @@ impl Pager {
     }
 
     /// Writes all that is not in the tier, without making it durable.
-    pub(super) fn seal(&mut self, space: &mut Space) -> Result<()> {
+    fn seal(&mut self, space: &mut Space) -> Result<()> {
+        self.seal_nodes(space, Which::All)
+    }
+
+    /// Writes changed nodes to the tier, without making anything durable, if there are too many: the lowest ones first,
+    /// because those above are changed again by the next write, wherever it is.
+    pub(super) fn spill(&mut self, space: &mut Space) -> Result<()> {
+        if space.changed_bytes <= self.nodes_bytes {
+            return Ok(());
+        }
+        self.seal_nodes(space, Which::Lowest)?;
+        // What is left must leave room for more than a few writes.
+        if space.changed_bytes > self.nodes_bytes / 8 * 7 { self.seal(space) } else { Ok(()) }
+    }
+
+    fn seal_nodes(&mut self, space: &mut Space, which: Which) -> Result<()> {
         // Also after a failure: a part of the versions may be settled by then, and those are written no more.
         space.epoch = self.new_epoch();
         let named = self.hash_held(space);
         let zeros = zero_page(self.page_len);
+        let (mut pages, mut left) = (0, 0);
         for shard in Arc::make_mut(&mut space.shards).values_mut() {
             let parts = match &shard.backing {
                 // Only if a page was written: what it would hold unmapped is to be compared.
@@ -65,13 +81,24 @@ impl Pager {
                 maker,
                 page_len: self.page_len,
                 unmapped: 0,
+                pages: 0,
             };
-            let sealed = shard.map.seal(&mut sealer);
+            let sealed = match which {
+                Which::All => shard.map.seal(&mut sealer).map(|()| 0),
+                Which::Lowest => shard.map.seal_lowest(&mut sealer),
+            };
+            let unmapped = sealer.unmapped;
+            pages += sealer.pages;
             // Also of a part: what is unmapped stays so.
-            space.used.mapped = space.used.mapped.saturating_sub(sealer.unmapped);
-            sealed?;
+            space.used.mapped = space.used.mapped.saturating_sub(unmapped);
+            shard.map.count_less(unmapped);
+            left += sealed?;
         }
-        (space.used.dirty, space.changed_bytes) = (0, 0);
+        space.changed_bytes = left;
+        space.used.dirty = match which {
+            Which::All => 0,
+            Which::Lowest => space.used.dirty.saturating_sub(pages),
+        };
         Ok(())
     }
 
@@ -105,6 +132,14 @@ impl Pager {
     }
 }
 
+/// Which changed nodes are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    All,
+    /// Those that have none below them.
+    Lowest,
+}
+
 enum Maker<'a> {
     Zeros,
     Generator(&'a dyn Generator, [u8; 32]),
@@ -122,6 +157,8 @@ struct Sealer<'a> {
     maker: Maker<'a>,
     page_len: usize,
     unmapped: u64,
+    /// Pages that are in the tier from now on.
+    pages: u64,
 }
 
 impl Sealer<'_> {
@@ -153,6 +190,7 @@ impl Sealer<'_> {
 
 impl Seal for Sealer<'_> {
     fn seal(&mut self, page: u64, held: &PageRef) -> Result<Sealed> {
+        self.pages += 1;
         let cid = match held {
             PageRef::Stored(cid) => *cid,
             PageRef::Held(version) => match version.cid() {

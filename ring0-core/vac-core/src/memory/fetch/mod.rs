@@ -8,6 +8,7 @@
 //! Which of the ways a page comes is up to the machine, and seen in nothing but time. A buffer that is given out has
 //! no bytes of its page until it was hashed.
 
+mod direct;
 mod handover;
 mod read;
 mod sync;
@@ -22,9 +23,11 @@ use std::sync::Arc;
 use crate::cid::Cid;
 use crate::fault::{AbortKind, HostAbort, Result};
 
-use super::tier::{Tier, wrong_len};
+use super::tier::{Spot, Tier, wrong_len};
+use direct::Aligned;
+pub use direct::Direct;
 use handover::Handover;
-use read::{BatchRead, Caller, Job, Threads};
+use read::{BatchRead, Caller, Job, Threads, read_at};
 
 /// How pages of a batch are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,7 +47,7 @@ impl Io {
     /// A reader for buffers of `page_len` bytes.
     fn reader(self, page_len: usize) -> Result<Box<dyn BatchRead>> {
         match self {
-            Self::Caller => Ok(Box::new(Caller)),
+            Self::Caller => Ok(Box::new(Caller::default())),
             Self::Threads => Ok(Box::new(Threads::start())),
             Self::Auto => Ok(uring(page_len).unwrap_or_else(|_| Box::new(Threads::start()))),
             Self::Uring => uring(page_len).map_err(|why| {
@@ -82,6 +85,9 @@ pub(super) struct Fetcher {
     tier: Arc<dyn Tier>,
     page_len: usize,
     io: Io,
+    direct: Direct,
+    /// What the caller reads into around the system's cache.
+    buffer: Option<Aligned>,
     thread: Option<Thread>,
     /// What the caller read himself.
     done: BTreeMap<u64, Came>,
@@ -98,12 +104,13 @@ struct Thread {
 
 impl Fetcher {
     /// Nothing is started until there is something to fetch.
-    pub(super) fn new(tier: Arc<dyn Tier>, page_len: usize, io: Io) -> Result<Self> {
+    pub(super) fn new(tier: Arc<dyn Tier>, page_len: usize, io: Io, direct: Direct) -> Result<Self> {
         if io == Io::Uring {
             // Said now rather than at the first miss.
             io.reader(page_len)?;
         }
-        Ok(Self { tier, page_len, io, thread: None, done: BTreeMap::new(), next: 0, batches: 0 })
+        let (thread, buffer, done) = (None, None, BTreeMap::new());
+        Ok(Self { tier, page_len, io, direct, buffer, thread, done, next: 0, batches: 0 })
     }
 
     /// How pages are read: by what, if that was decided yet.
@@ -123,7 +130,8 @@ impl Fetcher {
             Some(thread) => thread.shared.give(jobs),
             None => {
                 let done = &mut self.done;
-                fetch(&*self.tier, &mut Caller, jobs, &mut |id, came| drop(done.insert(id, came)));
+                let finish = &mut |id, came| drop(done.insert(id, came));
+                fetch(&*self.tier, self.direct, &mut Caller::default(), jobs, finish);
             }
         }
         ids
@@ -132,6 +140,19 @@ impl Fetcher {
     fn new_id(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+
+    /// Reads one page, where it is called: handing it over would take longer. `false` if the tier does not have it.
+    pub(super) fn read(&mut self, cid: &Cid, to: &mut [u8]) -> Result<bool> {
+        if let Some(spot) = self.tier.locate(cid).filter(|spot| spot.len == to.len() as u64) {
+            let is_direct = self.direct.is_better(&*spot.file, spot.offset, to.len());
+            let read = read_at(&*spot.file, to, spot.offset, is_direct.then_some(&mut self.buffer));
+            if read.is_ok_and(|read| read == to.len()) && Cid::of(cid.codec(), to) == *cid {
+                return Ok(true);
+            }
+        }
+        // It has no place, or there are other bytes: the tier knows what to do.
+        self.tier.read_into(cid, to)
     }
 
     /// The page with this number, which was not waited for yet.
@@ -151,12 +172,13 @@ impl Fetcher {
             return;
         };
         let (shared, tier, name) = (Arc::new(Handover::default()), Arc::clone(&self.tier), reader.name());
+        let direct = self.direct;
         let work = {
             let shared = Arc::clone(&shared);
             move || {
                 let left = Leave(&shared);
                 while let Some(jobs) = shared.take() {
-                    fetch(&*tier, &mut *reader, jobs, &mut |id, came| shared.finish(id, came));
+                    fetch(&*tier, direct, &mut *reader, jobs, &mut |id, came| shared.finish(id, came));
                 }
                 drop(left);
             }
@@ -190,6 +212,7 @@ impl Drop for Thread {
 /// Fetches what `jobs` want: from its place in a file if it has one, else from the tier.
 fn fetch(
     tier: &dyn Tier,
+    direct: Direct,
     reader: &mut dyn BatchRead,
     jobs: Vec<(u64, Want)>,
     finish: &mut dyn FnMut(u64, Came),
@@ -197,7 +220,10 @@ fn fetch(
     let (mut placed, mut rest) = (Vec::new(), Vec::new());
     for (id, Want { cid, to }) in jobs {
         match tier.locate(&cid).filter(|spot| spot.len == to.len() as u64) {
-            Some(spot) => placed.push(Job { id, cid, to, file: spot.file, offset: spot.offset }),
+            Some(Spot { file, offset, .. }) => {
+                let is_direct = direct.is_better(&*file, offset, to.len());
+                placed.push(Job { id, cid, to, file, offset, is_direct });
+            }
             None => rest.push((id, Want { cid, to })),
         }
     }

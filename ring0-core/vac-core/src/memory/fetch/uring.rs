@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 
 use io_uring::{IoUring, opcode, types};
 
+use super::direct::{Aligned, Window};
 use super::read::{BatchRead, Caller, DEPTH, Job};
 
 /// Bytes of all buffers: what an unprivileged process may lock is little.
@@ -16,10 +17,10 @@ const BUFFERS_MAX_BYTES: usize = 4 << 20;
 /// Invariant: while a slot has a job, the kernel may write to its buffer, so that is neither freed nor lent out.
 pub(super) struct Uring {
     ring: IoUring,
-    buffers: ManuallyDrop<Vec<Box<[u8]>>>,
+    buffers: ManuallyDrop<Vec<Aligned>>,
     page_len: usize,
     /// The read in each buffer.
-    slots: Vec<Option<Job>>,
+    slots: Vec<Option<(Job, Window)>>,
     in_flight: usize,
     /// The kernel refused something that it must not: it is asked for nothing more.
     is_broken: bool,
@@ -30,9 +31,10 @@ impl Uring {
     pub(super) fn new(page_len: usize) -> io::Result<Self> {
         let count = (BUFFERS_MAX_BYTES / page_len.max(1)).clamp(1, DEPTH);
         let ring = IoUring::new(DEPTH as u32)?;
-        let mut buffers: Vec<Box<[u8]>> = (0..count).map(|_| vec![0; page_len].into_boxed_slice()).collect();
+        let mut buffers: Vec<Aligned> = (0..count).map(|_| Aligned::for_pages(page_len)).collect();
         let parts: Vec<libc::iovec> = buffers
             .iter_mut()
+            .map(Aligned::bytes_mut)
             .map(|part| libc::iovec { iov_base: part.as_mut_ptr().cast(), iov_len: part.len() })
             .collect();
         // SAFETY: 1. each part is one of `buffers`, which `Drop` frees only after the ring has no read under way.
@@ -46,17 +48,21 @@ impl Uring {
     /// Begins `job` in the buffer `slot`, or gives it back.
     fn begin(&mut self, slot: usize, job: Job) -> Result<(), Job> {
         let fits = job.to.len() == self.page_len;
-        let Some(fd) = job.file.fd().filter(|_| fits).map(|fd| fd.as_raw_fd()) else { return Err(job) };
-        let (Some(part), Ok(index), Ok(len)) =
-            (self.buffers.get_mut(slot), u16::try_from(slot), u32::try_from(self.page_len))
-        else {
+        let plain = Window { start: job.offset, len: self.page_len, skip: 0 };
+        let (fd, window) = match job.file.direct().filter(|_| job.is_direct) {
+            Some(fd) => (Some(fd), Window::around(job.offset, self.page_len)),
+            None => (job.file.fd(), plain),
+        };
+        let Some(fd) = fd.filter(|_| fits).map(|fd| fd.as_raw_fd()) else { return Err(job) };
+        let part = self.buffers.get_mut(slot).and_then(|it| it.bytes_mut().get_mut(..window.len));
+        let (Some(part), Ok(index), Ok(len)) = (part, u16::try_from(slot), u32::try_from(window.len)) else {
             return Err(job);
         };
         let entry = opcode::ReadFixed::new(types::Fd(fd), part.as_mut_ptr(), len, index)
-            .offset(job.offset)
+            .offset(window.start)
             .build()
             .user_data(slot as u64);
-        // SAFETY: 1. the buffer is the registered one with this index and length, and nobody else has it: its slot
+        // SAFETY: 1. the buffer lies within the registered one with this index, and nobody else has that: its slot
         // was empty. 2. It lives until the read ended, see `Drop`. 3. The file is open: `slots` keeps the job, and
         // with it the file, until then.
         let pushed = unsafe { self.ring.submission().push(&entry) };
@@ -65,7 +71,7 @@ impl Uring {
         }
         self.in_flight += 1;
         if let Some(slot) = self.slots.get_mut(slot) {
-            *slot = Some(job);
+            *slot = Some((job, window));
         }
         Ok(())
     }
@@ -84,22 +90,28 @@ impl Uring {
             let Some(entry) = self.ring.completion().next() else { break };
             self.in_flight = self.in_flight.saturating_sub(1);
             let slot = entry.user_data() as usize;
-            let Some(job) = self.slots.get_mut(slot).and_then(Option::take) else { continue };
-            self.end(slot, job, entry.result(), done);
+            let Some((job, window)) = self.slots.get_mut(slot).and_then(Option::take) else { continue };
+            let read = usize::try_from(entry.result()).unwrap_or(0);
+            self.end(slot, job, window, read, done);
         }
     }
 
-    fn end(&self, slot: usize, mut job: Job, result: i32, done: &mut dyn FnMut(Job, io::Result<usize>)) {
-        let read = usize::try_from(result).ok().filter(|read| *read == job.to.len());
-        let part = self.buffers.get(slot);
-        match (read, part) {
-            (Some(read), Some(part)) if part.len() == job.to.len() => {
-                job.to.copy_from_slice(part);
-                done(job, Ok(read));
-            }
-            // Fewer bytes, or an error: once more, the plain way, which knows how to go on.
-            _ => Caller.read(vec![job], done),
+    fn end(
+        &self,
+        slot: usize,
+        mut job: Job,
+        window: Window,
+        read: usize,
+        done: &mut dyn FnMut(Job, io::Result<usize>),
+    ) {
+        let copied = self.buffers.get(slot).map(|from| from.copy_out(window, read, &mut job.to));
+        if matches!(copied, Some(Ok(()))) {
+            let len = job.to.len();
+            return done(job, Ok(len));
         }
+        // Fewer bytes, or an error: once more, the plain way, which knows how to go on.
+        job.is_direct = false;
+        Caller::default().read(vec![job], done);
     }
 }
 
@@ -117,7 +129,7 @@ impl BatchRead for Uring {
                 && let Some(job) = jobs.next()
             {
                 if let Err(job) = self.begin(slot, job) {
-                    Caller.read(vec![job], done);
+                    Caller::default().read(vec![job], done);
                 }
             }
             if self.is_broken {
@@ -129,8 +141,11 @@ impl BatchRead for Uring {
             self.reap(done);
         }
         // Of a ring that is broken: what it may still write goes to buffers, and nobody looks there.
-        let left: Vec<Job> = self.slots.iter_mut().filter_map(Option::take).chain(jobs).collect();
-        Caller.read(left, done);
+        let left: Vec<Job> = {
+            let begun = self.slots.iter_mut().filter_map(Option::take).map(|(job, _)| job);
+            begun.chain(jobs).collect()
+        };
+        Caller::default().read(left, done);
     }
 
     fn name(&self) -> &'static str {
