@@ -14,6 +14,8 @@ use crate::{compat, forge, fuzz, kernels, seeds, sim, tidy};
 const GUESTS: &str = "ring1-kernels";
 /// A workspace of its own: what it depends on would change how the engine is built.
 const TIER: &str = "ring0-core/vac-tier";
+/// Another, for the same reason.
+const PEERS: &str = "xtask/peers";
 /// Installed if it is not there: about a minute.
 const CARGO_DENY: &str = "0.20.2";
 
@@ -24,7 +26,7 @@ struct Step {
 }
 
 /// In an order in which a mistake shows soon.
-const STEPS: [Step; 15] = [
+const STEPS: [Step; 16] = [
     Step { name: "cargo fmt --all --check", run: format },
     Step { name: "cargo xtask tidy", run: |_| tidy::run(&[]) },
     Step { name: "cargo clippy --workspace --all-targets -- -D warnings", run: clippy },
@@ -32,6 +34,7 @@ const STEPS: [Step; 15] = [
     Step { name: "cargo test --workspace", run: test },
     Step { name: "cargo clippy --all-targets -- -D warnings, in ring0-core/vac-tier", run: clippy_tier },
     Step { name: "cargo test, in ring0-core/vac-tier", run: test_tier },
+    Step { name: "cargo clippy --all-targets -- -D warnings, in xtask/peers", run: clippy_peers },
     Step { name: "cargo xtask kernels --check", run: |_| kernels::run(&["--check".to_owned()]) },
     Step { name: "cargo test --workspace, in ring1-kernels", run: test_kernels },
     Step { name: "cargo run --release --bin vac -- run examples/keeling/study.star", run: study },
@@ -69,6 +72,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 fn format(root: &Path) -> Result<()> {
     repo::execute(repo::cargo(root).args(["fmt", "--all", "--check"]))?;
     repo::execute(repo::cargo(&root.join(TIER)).args(["fmt", "--all", "--check"]))?;
+    repo::execute(repo::cargo(&root.join(PEERS)).args(["fmt", "--all", "--check"]))?;
     repo::execute(repo::cargo(&root.join(GUESTS)).args(["fmt", "--all", "--check"]))
 }
 
@@ -85,7 +89,15 @@ fn clippy(root: &Path) -> Result<()> {
 }
 
 fn clippy_tier(root: &Path) -> Result<()> {
-    let mut cargo = repo::cargo(&root.join(TIER));
+    clippy_in(&root.join(TIER))
+}
+
+fn clippy_peers(root: &Path) -> Result<()> {
+    clippy_in(&root.join(PEERS))
+}
+
+fn clippy_in(workspace: &Path) -> Result<()> {
+    let mut cargo = repo::cargo(workspace);
     repo::execute(cargo.args(["clippy", "--all-targets", "--locked", "--", "-D", "warnings"]))
 }
 

@@ -14,6 +14,7 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use crate::cid::Cid;
 
+use super::buffer::Buffer;
 use super::node::Holder;
 use super::policy::Policy;
 
@@ -72,7 +73,7 @@ pub(super) struct Place {
 
 #[derive(Default)]
 struct Frame {
-    bytes: Box<[u8]>,
+    bytes: Buffer,
     holds: Holds,
     generation: u64,
     pins: u32,
@@ -158,7 +159,7 @@ impl Frames {
         if self.frames.len() >= self.frames_max {
             return None;
         }
-        let bytes = vec![0; self.page_len].into_boxed_slice();
+        let bytes = Buffer::new(self.page_len);
         self.frames.push(Frame { bytes, ..Frame::default() });
         Some(self.frames.len() as u32 - 1)
     }
@@ -188,9 +189,9 @@ impl Frames {
     }
 
     /// Gives an empty frame a page that will come, and returns the buffer for it. It is in no queue yet.
-    pub(super) fn expect(&mut self, frame: u32, source: Source, fresh: Fresh) -> Box<[u8]> {
+    pub(super) fn expect(&mut self, frame: u32, source: Source, fresh: Fresh) -> Buffer {
         self.by_source.insert(source, frame);
-        let Some(it) = self.frames.get_mut(frame as usize) else { return Box::default() };
+        let Some(it) = self.frames.get_mut(frame as usize) else { return Buffer::default() };
         it.holds = Holds::Clean(source);
         it.generation = it.generation.wrapping_add(1);
         it.pins = 0;
@@ -239,7 +240,7 @@ impl Frames {
         self.frames.get_mut(frame as usize)?.arrival.take()
     }
 
-    pub(super) fn put_bytes(&mut self, frame: u32, bytes: Box<[u8]>) {
+    pub(super) fn put_bytes(&mut self, frame: u32, bytes: Buffer) {
         debug_assert_eq!(bytes.len(), self.page_len);
         if let Some(it) = self.frames.get_mut(frame as usize) {
             it.bytes = bytes;

@@ -111,8 +111,9 @@ impl Pager {
         while !rest.is_empty() {
             // Ranges that fit into one batch together are fetched together.
             let mut pages = 0;
-            let together = rest.iter().take_while(|(_, to)| {
-                pages += to.len() / self.page_len + 2;
+            let together = rest.iter().take_while(|(at, to)| {
+                let skip = (at.offset % self.page_len as u64) as usize;
+                pages += (skip + to.len()).div_ceil(self.page_len);
                 pages <= self.batch_max()
             });
             let (now, later) = rest.split_at_mut(together.count().max(1));

@@ -242,8 +242,7 @@ fn set_below(
         }
         Err(at) => {
             *is_new = true;
-            node.entries.insert(at, new);
-            grown += size_of::<Entry>();
+            grown += node.insert(at, new);
         }
     }
     Ok(grown)
@@ -338,10 +337,10 @@ fn seal_lowest(entry: &mut Entry, sealer: &mut dyn Seal, left: &mut usize) -> Re
     let node = Arc::make_mut(node);
     let mut failed = None;
     node.entries.retain_mut(|below| {
-        let sealed = match failed {
-            None => seal_lowest(below, sealer, left),
-            Some(_) => Ok(false),
-        };
+        if failed.is_some() {
+            return true;
+        }
+        let sealed = seal_lowest(below, sealer, left);
         sealed.map(|is_gone| !is_gone).unwrap_or_else(|why| {
             failed = Some(why);
             true

@@ -26,6 +26,7 @@
 
 mod ahead;
 mod backing;
+mod buffer;
 mod chain;
 mod fetch;
 mod frames;
@@ -100,7 +101,7 @@ pub struct Settings {
     pub page_len: usize,
     /// Bytes of all frames together.
     pub budget_bytes: usize,
-    /// Bytes of the nodes of maps, changed and unchanged ones each.
+    /// Bytes of the nodes of maps, changed and unchanged ones together.
     pub nodes_bytes: usize,
     /// Which page leaves.
     pub policy: PolicyKind,

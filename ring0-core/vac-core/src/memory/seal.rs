@@ -41,12 +41,24 @@ impl Pager {
     /// Writes changed nodes to the tier, without making anything durable, if there are too many: the lowest ones first,
     /// because those above are changed again by the next write, wherever it is.
     pub(super) fn spill(&mut self, space: &mut Space) -> Result<()> {
-        if space.changed_bytes <= self.nodes_bytes {
+        let changed_max = self.changed_max();
+        if space.changed_bytes <= changed_max {
+            self.share_room(space.changed_bytes);
             return Ok(());
         }
         self.seal_nodes(space, Which::Lowest)?;
-        // What is left must leave room for more than a few writes.
-        if space.changed_bytes > self.nodes_bytes / 8 * 7 { self.seal(space) } else { Ok(()) }
+        // There must be room for more than a few writes.
+        if space.changed_bytes > changed_max / 8 * 7 { self.seal(space) } else { Ok(()) }
+    }
+
+    /// Bytes of changed nodes: an eighth is left to those that are only read.
+    fn changed_max(&self) -> usize {
+        self.nodes_bytes / 8 * 7
+    }
+
+    /// Gives the nodes that are only read what the changed ones do not need.
+    fn share_room(&mut self, changed_bytes: usize) {
+        self.nodes.keep_at_most(self.nodes_bytes - changed_bytes.min(self.changed_max()));
     }
 
     fn seal_nodes(&mut self, space: &mut Space, which: Which) -> Result<()> {
@@ -95,6 +107,7 @@ impl Pager {
             left += sealed?;
         }
         space.changed_bytes = left;
+        self.share_room(left);
         space.used.dirty = match which {
             Which::All => 0,
             Which::Lowest => space.used.dirty.saturating_sub(pages),

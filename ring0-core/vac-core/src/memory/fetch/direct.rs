@@ -9,6 +9,7 @@
 
 use std::io;
 
+use super::super::buffer::Buffer;
 use crate::storage::StorageFile;
 
 /// What offsets, lengths and addresses are multiples of.
@@ -98,27 +99,16 @@ impl Window {
 }
 
 /// A buffer that begins at a multiple of [`ALIGN`].
-pub(super) struct Aligned {
-    bytes: Box<[u8]>,
-    skip: usize,
-}
+pub(super) struct Aligned(Buffer);
 
 impl Aligned {
     /// For a window around `len` bytes, wherever they are.
     pub(super) fn for_pages(len: usize) -> Self {
-        let bytes = vec![0; len.next_multiple_of(ALIGN) + 2 * ALIGN].into_boxed_slice();
-        // A box stays where it is, so this is measured once.
-        let skip = bytes.as_ptr().align_offset(ALIGN).min(ALIGN);
-        Self { bytes, skip }
-    }
-
-    pub(super) fn bytes(&self) -> &[u8] {
-        self.bytes.get(self.skip..self.bytes.len() + self.skip - ALIGN).unwrap_or_default()
+        Self(Buffer::aligned(len.next_multiple_of(ALIGN) + ALIGN, ALIGN))
     }
 
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
-        let end = self.bytes.len() + self.skip - ALIGN;
-        self.bytes.get_mut(self.skip..end).unwrap_or_default()
+        &mut self.0
     }
 
     /// Reads `to.len()` bytes from `offset` around the cache. An error if that is refused, or if there are fewer.
@@ -134,7 +124,7 @@ impl Aligned {
     pub(super) fn copy_out(&self, window: Window, read: usize, to: &mut [u8]) -> io::Result<()> {
         let end = window.skip + to.len();
         // The last window of a file may be shorter than asked for.
-        let from = self.bytes().get(window.skip..end).filter(|_| end <= read);
+        let from = self.0.get(window.skip..end).filter(|_| end <= read);
         to.copy_from_slice(from.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
@@ -152,7 +142,7 @@ mod tests {
             assert_eq!(window.start + window.skip as u64, offset);
             assert!(window.skip + len <= window.len && window.len < len + 2 * ALIGN);
             let mut buffer = Aligned::for_pages(len);
-            assert!(buffer.bytes().len() >= window.len);
+            assert!(buffer.bytes_mut().len() >= window.len);
             assert!(buffer.bytes_mut().as_ptr().addr().is_multiple_of(ALIGN));
         }
     }

@@ -17,12 +17,14 @@ mod tests;
 #[cfg(target_os = "linux")]
 mod uring;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::cid::Cid;
 use crate::fault::{AbortKind, HostAbort, Result};
 
+use super::buffer::Buffer;
 use super::tier::{Spot, Tier, wrong_len};
 use direct::Aligned;
 pub use direct::Direct;
@@ -71,12 +73,12 @@ fn uring(_: usize) -> std::io::Result<Box<dyn BatchRead>> {
 /// A page that is wanted, with the buffer for it.
 pub(super) struct Want {
     pub(super) cid: Cid,
-    pub(super) to: Box<[u8]>,
+    pub(super) to: Buffer,
 }
 
 /// What came: the buffer, and whether it holds the page.
 pub(super) struct Came {
-    pub(super) to: Box<[u8]>,
+    pub(super) to: Buffer,
     pub(super) found: Result<bool>,
 }
 
@@ -162,7 +164,7 @@ impl Fetcher {
             None => self.done.remove(&id),
         };
         // The thread fell: the caller reads the page himself.
-        came.unwrap_or_else(|| Came { to: vec![0; self.page_len].into_boxed_slice(), found: Ok(false) })
+        came.unwrap_or_else(|| Came { to: Buffer::new(self.page_len), found: Ok(false) })
     }
 
     /// Starts the thread; where the system gives none, the caller reads.
@@ -217,26 +219,31 @@ fn fetch(
     jobs: Vec<(u64, Want)>,
     finish: &mut dyn FnMut(u64, Came),
 ) {
-    let (mut placed, mut rest) = (Vec::new(), Vec::new());
-    for (id, Want { cid, to }) in jobs {
+    let rest = RefCell::new(Vec::new());
+    // Looked up one by one, while the first of them are read already.
+    let mut placed = jobs.into_iter().filter_map(|(id, Want { cid, to })| {
         match tier.locate(&cid).filter(|spot| spot.len == to.len() as u64) {
             Some(Spot { file, offset, .. }) => {
                 let is_direct = direct.is_better(&*file, offset, to.len());
-                placed.push(Job { id, cid, to, file, offset, is_direct });
+                Some(Job { id, cid, to, file, offset, is_direct })
             }
-            None => rest.push((id, Want { cid, to })),
+            None => {
+                rest.borrow_mut().push((id, Want { cid, to }));
+                None
+            }
         }
-    }
-    reader.read(placed, &mut |job, read| {
+    });
+    reader.read(&mut placed, &mut |job, read| {
         let is_whole = read.is_ok_and(|read| read == job.to.len());
         if is_whole && Cid::of(job.cid.codec(), &job.to) == job.cid {
             finish(job.id, Came { to: job.to, found: Ok(true) });
         } else {
             // The place was out of date, or its bytes are bad: the tier knows what to do.
-            rest.push((job.id, Want { cid: job.cid, to: job.to }));
+            rest.borrow_mut().push((job.id, Want { cid: job.cid, to: job.to }));
         }
     });
-    fetch_from_tier(tier, rest, finish);
+    drop(placed);
+    fetch_from_tier(tier, rest.into_inner(), finish);
 }
 
 fn fetch_from_tier(tier: &dyn Tier, jobs: Vec<(u64, Want)>, finish: &mut dyn FnMut(u64, Came)) {

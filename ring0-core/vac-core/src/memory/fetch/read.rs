@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use crate::cid::Cid;
 use crate::storage::StorageFile;
 
+use super::super::buffer::Buffer;
 use super::direct::Aligned;
 
 /// Reads of a batch that are under way at a time.
@@ -16,7 +17,7 @@ pub(super) const DEPTH: usize = 16;
 pub(super) struct Job {
     pub(super) id: u64,
     pub(super) cid: Cid,
-    pub(super) to: Box<[u8]>,
+    pub(super) to: Buffer,
     pub(super) file: Arc<dyn StorageFile>,
     pub(super) offset: u64,
     /// Around the system's cache, if that can be done.
@@ -48,7 +49,7 @@ pub(super) fn read_at(
 /// Does reads.
 pub(super) trait BatchRead: Send {
     /// Does all of `jobs`, and hands each back as it ends, in any order.
-    fn read(&mut self, jobs: Vec<Job>, done: &mut dyn FnMut(Job, io::Result<usize>));
+    fn read(&mut self, jobs: &mut dyn Iterator<Item = Job>, done: &mut dyn FnMut(Job, io::Result<usize>));
 
     /// How tables call it.
     fn name(&self) -> &'static str;
@@ -61,7 +62,7 @@ pub(super) struct Caller {
 }
 
 impl BatchRead for Caller {
-    fn read(&mut self, jobs: Vec<Job>, done: &mut dyn FnMut(Job, io::Result<usize>)) {
+    fn read(&mut self, jobs: &mut dyn Iterator<Item = Job>, done: &mut dyn FnMut(Job, io::Result<usize>)) {
         for mut job in jobs {
             let read = job.read(&mut self.buffer);
             done(job, read);
@@ -109,7 +110,7 @@ impl Threads {
 }
 
 impl BatchRead for Threads {
-    fn read(&mut self, jobs: Vec<Job>, done: &mut dyn FnMut(Job, io::Result<usize>)) {
+    fn read(&mut self, jobs: &mut dyn Iterator<Item = Job>, done: &mut dyn FnMut(Job, io::Result<usize>)) {
         let Some(queue) = self.jobs.as_ref().filter(|_| !self.threads.is_empty()) else {
             return Caller::default().read(jobs, done);
         };
@@ -117,7 +118,7 @@ impl BatchRead for Threads {
         for job in jobs {
             match queue.send(job) {
                 Ok(()) => given += 1,
-                Err(mpsc::SendError(job)) => Caller::default().read(vec![job], done),
+                Err(mpsc::SendError(job)) => Caller::default().read(&mut std::iter::once(job), done),
             }
         }
         for _ in 0..given {

@@ -36,15 +36,13 @@ fn fetched(io: Io, direct: Direct) -> Vec<Option<Vec<u8>>> {
     std::fs::write(&pack, bytes).unwrap();
     cool(&pack);
     let mut fetcher = Fetcher::new(Arc::new(store), PAGE, io, direct).unwrap();
-    let want = |cid: &Cid| Want { cid: *cid, to: vec![0; PAGE].into() };
+    let want = |cid: &Cid| Want { cid: *cid, to: Buffer::new(PAGE) };
     let ids = fetcher.give(cids.iter().map(want).collect());
     // Not in the order in which they were given.
     let mut came: Vec<(usize, Came)> =
         ids.iter().enumerate().rev().map(|(n, id)| (n, fetcher.wait(*id))).collect();
     came.sort_by_key(|(n, _)| *n);
-    came.into_iter()
-        .map(|(_, came)| came.found.is_ok_and(|found| found).then(|| came.to.into_vec()))
-        .collect()
+    came.into_iter().map(|(_, came)| came.found.is_ok_and(|found| found).then(|| came.to.to_vec())).collect()
 }
 
 #[test]
@@ -94,7 +92,7 @@ impl Tier for Falls {
 #[test]
 fn a_thread_that_fell_keeps_nobody_waiting() {
     let mut fetcher = Fetcher::new(Arc::new(Falls), PAGE, Io::Threads, Direct::Auto).unwrap();
-    let want = || Want { cid: Cid::of_raw(b"x"), to: vec![0; PAGE].into() };
+    let want = || Want { cid: Cid::of_raw(b"x"), to: Buffer::new(PAGE) };
     for _ in 0..3 {
         let ids = fetcher.give(vec![want(), want()]);
         for id in ids {
@@ -189,7 +187,7 @@ fn read_all(
         let mut to = vec![0; PAGE];
         assert!(fetcher.read(&cid(n), &mut to).unwrap() && to == page(n as u32), "{n}");
     }
-    let wants = (0..PLACED).map(|n| Want { cid: cid(n), to: vec![0; PAGE].into() });
+    let wants = (0..PLACED).map(|n| Want { cid: cid(n), to: Buffer::new(PAGE) });
     for (n, id) in fetcher.give(wants.collect()).into_iter().enumerate() {
         let came = fetcher.wait(id);
         assert!(came.found.unwrap() && *came.to == *page(n as u32), "{n}");

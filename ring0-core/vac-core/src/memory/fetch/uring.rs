@@ -12,6 +12,9 @@ use super::read::{BatchRead, Caller, DEPTH, Job};
 /// Bytes of all buffers: what an unprivileged process may lock is little.
 const BUFFERS_MAX_BYTES: usize = 4 << 20;
 
+/// Reads that are given to the kernel at a time.
+const TOGETHER: usize = 4;
+
 /// A ring with buffers, one a read that is under way.
 ///
 /// Invariant: while a slot has a job, the kernel may write to its buffer, so that is neither freed nor lent out.
@@ -76,42 +79,45 @@ impl Uring {
         Ok(())
     }
 
-    /// Waits for at least one read, and hands back those that ended.
-    fn reap(&mut self, done: &mut dyn FnMut(Job, io::Result<usize>)) {
+    /// Waits for at least one read. Those that ended, whose buffers are free again.
+    fn reap(&mut self) -> Vec<Ended> {
+        let mut ended = Vec::new();
         match self.ring.submit_and_wait(1) {
             Ok(_) => {}
             Err(err) if is_passing(&err) => {}
             Err(_) => {
                 self.is_broken = true;
-                return;
+                return ended;
             }
         }
         loop {
             let Some(entry) = self.ring.completion().next() else { break };
             self.in_flight = self.in_flight.saturating_sub(1);
             let slot = entry.user_data() as usize;
-            let Some((job, window)) = self.slots.get_mut(slot).and_then(Option::take) else { continue };
+            let Some((mut job, window)) = self.slots.get_mut(slot).and_then(Option::take) else { continue };
             let read = usize::try_from(entry.result()).unwrap_or(0);
-            self.end(slot, job, window, read, done);
+            let copied = self.buffers.get(slot).map(|from| from.copy_out(window, read, &mut job.to));
+            ended.push(Ended { job, is_whole: matches!(copied, Some(Ok(()))) });
         }
+        ended
     }
+}
 
-    fn end(
-        &self,
-        slot: usize,
-        mut job: Job,
-        window: Window,
-        read: usize,
-        done: &mut dyn FnMut(Job, io::Result<usize>),
-    ) {
-        let copied = self.buffers.get(slot).map(|from| from.copy_out(window, read, &mut job.to));
-        if matches!(copied, Some(Ok(()))) {
-            let len = job.to.len();
-            return done(job, Ok(len));
+/// A read that ended.
+struct Ended {
+    job: Job,
+    is_whole: bool,
+}
+
+impl Ended {
+    fn hand_back(mut self, done: &mut dyn FnMut(Job, io::Result<usize>)) {
+        if self.is_whole {
+            let len = self.job.to.len();
+            return done(self.job, Ok(len));
         }
         // Fewer bytes, or an error: once more, the plain way, which knows how to go on.
-        job.is_direct = false;
-        Caller::default().read(vec![job], done);
+        self.job.is_direct = false;
+        Caller::default().read(&mut std::iter::once(self.job), done);
     }
 }
 
@@ -121,31 +127,35 @@ fn is_passing(err: &io::Error) -> bool {
 }
 
 impl BatchRead for Uring {
-    fn read(&mut self, jobs: Vec<Job>, done: &mut dyn FnMut(Job, io::Result<usize>)) {
-        let mut jobs = jobs.into_iter();
+    fn read(&mut self, jobs: &mut dyn Iterator<Item = Job>, done: &mut dyn FnMut(Job, io::Result<usize>)) {
+        let mut ended = Vec::new();
         loop {
             while !self.is_broken
                 && let Some(slot) = self.slots.iter().position(Option::is_none)
                 && let Some(job) = jobs.next()
             {
+                // The disk begins with the first few while the others are looked up.
+                if self.ring.submission().len() >= TOGETHER {
+                    let _ = self.ring.submit();
+                }
                 if let Err(job) = self.begin(slot, job) {
-                    Caller::default().read(vec![job], done);
+                    Caller::default().read(&mut std::iter::once(job), done);
                 }
             }
-            if self.is_broken {
+            if !ended.is_empty() && !self.is_broken {
+                let _ = self.ring.submit();
+            }
+            // They are hashed while the disk reads others.
+            ended.drain(..).for_each(|it: Ended| it.hand_back(done));
+            if self.is_broken || self.in_flight == 0 {
                 break;
             }
-            if self.in_flight == 0 {
-                break;
-            }
-            self.reap(done);
+            ended = self.reap();
         }
+        ended.into_iter().for_each(|it| it.hand_back(done));
         // Of a ring that is broken: what it may still write goes to buffers, and nobody looks there.
-        let left: Vec<Job> = {
-            let begun = self.slots.iter_mut().filter_map(Option::take).map(|(job, _)| job);
-            begun.chain(jobs).collect()
-        };
-        Caller::default().read(left, done);
+        let mut left = self.slots.iter_mut().filter_map(Option::take).map(|(job, _)| job).chain(jobs);
+        Caller::default().read(&mut left, done);
     }
 
     fn name(&self) -> &'static str {
