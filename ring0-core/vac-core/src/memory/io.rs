@@ -7,7 +7,7 @@ use crate::fault::Result;
 use crate::limits::MEMORY_PAGE_MAX_BYTES;
 
 use super::frames::Fresh;
-use super::node::{PageRef, Version};
+use super::node::{PageRef, VERSION_BYTES, Version};
 use super::pager::{Found, Range, check_room};
 use super::policy::Weight;
 use super::root::Backing;
@@ -280,7 +280,8 @@ impl Pager {
         let is_held = |it: &Option<PageRef>| matches!(it, Some(PageRef::Held(_)));
         let (more_mapped, more_dirty) = (u64::from(was.is_none()), u64::from(!is_held(&was)));
         check_room(space, more_mapped, more_dirty)?;
-        space.changed_bytes += space.shard_mut(shard)?.map.set(page, contents, &mut self.nodes)?;
+        let grown = space.shard_mut(shard)?.map.set(page, contents, &mut self.nodes)?;
+        space.changed_bytes += grown + VERSION_BYTES;
         space.hints.forget(shard, page);
         space.used.mapped += more_mapped;
         space.used.dirty += more_dirty;

@@ -139,7 +139,7 @@ impl Map {
         Ok(())
     }
 
-    /// Writes the changed nodes that have no changed node below them, and their pages. Returns the bytes of those that are
+    /// Writes all pages, and the changed nodes that have no changed node below them. Returns the bytes of those that are
     /// left: they are few, and would be changed again by nearly every write.
     pub(super) fn seal_lowest(&mut self, sealer: &mut dyn Seal) -> Result<usize> {
         let mut left = 0;
@@ -330,7 +330,8 @@ fn seal_entry(entry: &mut Entry, sealer: &mut dyn Seal) -> Result<bool> {
 /// Writes the lowest changed nodes below `entry`. Returns whether nothing is left of it, and adds to `left`.
 fn seal_lowest(entry: &mut Entry, sealer: &mut dyn Seal, left: &mut usize) -> Result<bool> {
     let is_changed = |entry: &Entry| matches!(entry.child, Child::Changed(_));
-    let Child::Changed(node) = &mut entry.child else { return Ok(false) };
+    // A page too: its version takes more memory than the name of one that is in the tier.
+    let Child::Changed(node) = &mut entry.child else { return seal_entry(entry, sealer) };
     if !node.entries.iter().any(is_changed) {
         return seal_entry(entry, sealer);
     }

@@ -84,6 +84,9 @@ impl Version {
     }
 }
 
+/// What a version takes in memory, with what counts who has it.
+pub(super) const VERSION_BYTES: usize = size_of::<Version>() + 2 * size_of::<usize>();
+
 /// A frame's way back to what it holds, without keeping it alive.
 pub(super) type Holder = Weak<Version>;
 

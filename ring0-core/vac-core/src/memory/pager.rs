@@ -12,7 +12,7 @@ use super::backing::part_of;
 use super::fetch::Fetcher;
 use super::frames::{Frames, Fresh, Holds, Source};
 use super::hints::Hints;
-use super::node::{PageRef, Version};
+use super::node::{PageRef, VERSION_BYTES, Version};
 use super::nodes::{Nodes, missing};
 use super::root::{self, Backing};
 use super::tier::Tier;
@@ -331,7 +331,7 @@ impl Pager {
             map.set(page, to, &mut self.nodes)
         });
         match set {
-            Ok(grown) => space.changed_bytes += grown,
+            Ok(grown) => space.changed_bytes += grown + VERSION_BYTES,
             Err(why) => {
                 self.frames.empty(frame);
                 return Err(why);

@@ -66,7 +66,7 @@ impl Pager {
         space.epoch = self.new_epoch();
         let named = self.hash_held(space);
         let zeros = zero_page(self.page_len);
-        let (mut pages, mut left) = (0, 0);
+        let mut left = 0;
         for shard in Arc::make_mut(&mut space.shards).values_mut() {
             let parts = match &shard.backing {
                 // Only if a page was written: what it would hold unmapped is to be compared.
@@ -93,14 +93,12 @@ impl Pager {
                 maker,
                 page_len: self.page_len,
                 unmapped: 0,
-                pages: 0,
             };
             let sealed = match which {
                 Which::All => shard.map.seal(&mut sealer).map(|()| 0),
                 Which::Lowest => shard.map.seal_lowest(&mut sealer),
             };
             let unmapped = sealer.unmapped;
-            pages += sealer.pages;
             // Also of a part: what is unmapped stays so.
             space.used.mapped = space.used.mapped.saturating_sub(unmapped);
             shard.map.count_less(unmapped);
@@ -108,10 +106,7 @@ impl Pager {
         }
         space.changed_bytes = left;
         self.share_room(left);
-        space.used.dirty = match which {
-            Which::All => 0,
-            Which::Lowest => space.used.dirty.saturating_sub(pages),
-        };
+        space.used.dirty = 0;
         Ok(())
     }
 
@@ -145,7 +140,7 @@ impl Pager {
     }
 }
 
-/// Which changed nodes are written.
+/// Which changed nodes are written, beside all pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Which {
     All,
@@ -170,8 +165,6 @@ struct Sealer<'a> {
     maker: Maker<'a>,
     page_len: usize,
     unmapped: u64,
-    /// Pages that are in the tier from now on.
-    pages: u64,
 }
 
 impl Sealer<'_> {
@@ -203,7 +196,6 @@ impl Sealer<'_> {
 
 impl Seal for Sealer<'_> {
     fn seal(&mut self, page: u64, held: &PageRef) -> Result<Sealed> {
-        self.pages += 1;
         let cid = match held {
             PageRef::Stored(cid) => *cid,
             PageRef::Held(version) => match version.cid() {
