@@ -96,7 +96,7 @@ pub(super) fn working_set(disk: &Disk, name: &str, trace: &[u64]) -> Result<Vec<
         let name = format!("memory, ten times the budget, {name}");
         Figure::new(name, "pages/s", own, (peer, theirs)).goal(Goal::RatioAtLeast(1.0))
     };
-    let budget = (BUDGET_PAGES * super::memory::PAGE >> 20) as f64;
+    let budget = (BUDGET_PAGES * super::memory::PAGE) as f64 / f64::from(1 << 20);
     let peak =
         Figure::new(format!("{name}, peak of its process"), "MiB", sides.pager.peak()?, ("budget", budget));
     Ok(vec![

@@ -71,11 +71,14 @@ pub(super) struct Place {
     pub(super) generation: u64,
 }
 
+/// What a hit looks at comes first and is in one line of the processor's cache: each other one is a tenth of the time
+/// that it takes to copy the page.
 #[derive(Default)]
+#[repr(C, align(64))]
 struct Frame {
+    generation: u64,
     bytes: Buffer,
     holds: Holds,
-    generation: u64,
     pins: u32,
     fresh: Fresh,
     /// Times that it is spared, once it is in a queue.
