@@ -26,6 +26,7 @@ pub(super) fn run(folder: &str, budget: &str, path: &str, root: &str) -> Result<
             check(*page, &to)
         })
     })?;
+    say_peak("peak")?;
     let it = pager.stats();
     // What was read more often than there are pages had left before.
     let distinct = trace.iter().collect::<BTreeSet<_>>().len() as u64;
@@ -38,5 +39,5 @@ pub(super) fn run(folder: &str, budget: &str, path: &str, root: &str) -> Result<
         ("ahead-wasted", it.ahead_wasted),
     ];
     counts.iter().for_each(|(name, count)| println!("{name} {count}"));
-    say_peak("peak")
+    Ok(())
 }

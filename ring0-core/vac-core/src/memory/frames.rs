@@ -71,8 +71,7 @@ pub(super) struct Place {
     pub(super) generation: u64,
 }
 
-/// What a hit looks at comes first and is in one line of the processor's cache: each other one is a tenth of the time
-/// that it takes to copy the page.
+/// What a hit looks at comes first, and is in one line of the processor's cache.
 #[derive(Default)]
 #[repr(C, align(64))]
 struct Frame {
