@@ -12,6 +12,8 @@ use crate::repo::{self, Result};
 use crate::{compat, forge, fuzz, kernels, seeds, sim, tidy};
 
 const GUESTS: &str = "ring1-kernels";
+/// A workspace of its own: what it depends on would change how the engine is built.
+const PEERS: &str = "xtask/peers";
 /// Installed if it is not there: about a minute.
 const CARGO_DENY: &str = "0.20.2";
 
@@ -22,12 +24,13 @@ struct Step {
 }
 
 /// In an order in which a mistake shows soon.
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     Step { name: "cargo fmt --all --check", run: format },
     Step { name: "cargo xtask tidy", run: |_| tidy::run(&[]) },
     Step { name: "cargo clippy --workspace --all-targets -- -D warnings", run: clippy },
     Step { name: "cargo deny check", run: deny },
     Step { name: "cargo test --workspace", run: test },
+    Step { name: "cargo clippy --all-targets -- -D warnings, in xtask/peers", run: clippy_peers },
     Step { name: "cargo xtask kernels --check", run: |_| kernels::run(&["--check".to_owned()]) },
     Step { name: "cargo test --workspace, in ring1-kernels", run: test_kernels },
     Step { name: "cargo run --release --bin vac -- run examples/keeling/study.star", run: study },
@@ -64,6 +67,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 
 fn format(root: &Path) -> Result<()> {
     repo::execute(repo::cargo(root).args(["fmt", "--all", "--check"]))?;
+    repo::execute(repo::cargo(&root.join(PEERS)).args(["fmt", "--all", "--check"]))?;
     repo::execute(repo::cargo(&root.join(GUESTS)).args(["fmt", "--all", "--check"]))
 }
 
@@ -77,6 +81,11 @@ fn clippy(root: &Path) -> Result<()> {
         "-D",
         "warnings",
     ]))
+}
+
+fn clippy_peers(root: &Path) -> Result<()> {
+    let mut cargo = repo::cargo(&root.join(PEERS));
+    repo::execute(cargo.args(["clippy", "--all-targets", "--locked", "--", "-D", "warnings"]))
 }
 
 /// With the engine that exported replays are for, if it can be had.

@@ -73,8 +73,8 @@ pub const MEMORY_SHARDS_MAX: usize = 1 << 16;
 /// The root of a memory in canonical form: for each shard two numbers, a backing with a seed and a name, and a link.
 pub const MEMORY_ROOT_MAX_BYTES: usize = 64 + MEMORY_SHARDS_MAX * 224;
 
-/// Nodes of maps in memory, changed and unchanged ones each.
-pub const MEMORY_NODES_BYTES: usize = 4 << 20;
+/// Nodes of maps in memory, changed and unchanged ones together.
+pub const MEMORY_NODES_BYTES: usize = 8 << 20;
 
 /// The longest name of a generator.
 pub const MEMORY_GENERATOR_NAME_MAX_BYTES: usize = 64;

@@ -196,7 +196,7 @@ fn read(host: &mut Host, shard: &S, at: Address, len: u32) -> Answer<Piece> {
 
 fn stat(host: &mut Host, shard: &S) -> Answer<Stat> {
     let can_write = host.table.rights(handle_of(shard)).map_err(refused)?.has(Rights::WRITE);
-    let known = with(host, shard, Rights::READ, |_, view| view.stat())?;
+    let known = with(host, shard, Rights::READ, |h, view| view.stat(&|| h.check_watch()))?;
     Ok(known.map(|known| Stat {
         last_shard: known.last,
         page_bytes: known.page_len as u32,

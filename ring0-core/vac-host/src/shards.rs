@@ -282,10 +282,25 @@ impl View {
             return Ok(Err(Refused::Unrelated));
         }
         let Some(own) = &mut from.own else { return Ok(Err(Refused::Unrelated)) };
-        let differ = self.with(|pager, space| pager.diff(space, &own.space))?;
-        let Ok(differ) = differ else { return Ok(differ.map(drop)) };
-        let is_granted = |range: &&Range| (self.first..=self.last).contains(&range.shard);
-        let ranges: Vec<Range> = differ.iter().filter(is_granted).copied().collect();
+        // Some of what differs at a time, so that neither memory nor the time until the next look grows with it.
+        let (mut next, last) = (Some((self.first, 0)), self.last);
+        while let Some(begin) = next {
+            let some = PAGES_PER_LOOK as usize;
+            let differ = self.with(|pager, space| pager.diff_from(space, &own.space, begin, some))?;
+            let Ok(mut ranges) = differ else { return Ok(differ.map(drop)) };
+            ranges.retain(|range| range.shard <= last);
+            let copied = self.copy_ranges(own, &ranges, look)?;
+            if copied.is_err() {
+                return Ok(copied);
+            }
+            look()?;
+            next = ranges.last().and_then(after);
+        }
+        Ok(Ok(()))
+    }
+
+    /// Lets pages hold what they hold in `own`.
+    fn copy_ranges(&mut self, own: &mut Own, ranges: &[Range], look: &dyn Fn() -> Result<()>) -> Answer<()> {
         let page_len = lock(&self.shared).pager.page_len();
         let mut bytes = vec![0; page_len];
         let pages = ranges.iter().flat_map(|range| pages_of(range, page_len as u64));
@@ -323,13 +338,16 @@ impl View {
         Ok(Ok(self.is_whole().then_some(root)))
     }
 
-    pub(crate) fn stat(&mut self) -> Answer<Known> {
-        let mapped = self.with(|pager, space| pager.mapped(space))?;
-        let (granted, shared) = (self.first..=self.last, lock(&self.shared));
-        Ok(mapped.map(|ranges| Known {
+    /// What is known of it. The first time that it is asked of a memory that was there, its map is looked through;
+    /// `look` is asked on the way whether to go on.
+    pub(crate) fn stat(&mut self, look: &dyn Fn() -> Result<()>) -> Answer<Known> {
+        let granted = self.first..=self.last;
+        let mapped = self.with(|pager, space| pager.count_mapped(space, granted, look))?;
+        let shared = lock(&self.shared);
+        Ok(mapped.map(|mapped| Known {
             last: self.last.saturating_sub(self.first),
             page_len: shared.pager.page_len(),
-            mapped: ranges.iter().filter(|r| granted.contains(&r.shard)).map(|r| r.pages).sum(),
+            mapped,
             root: self.is_whole().then_some(shared.root),
         }))
     }
@@ -375,6 +393,12 @@ fn steps(page_len: u64, offset: u64, len: u64) -> impl Iterator<Item = (u64, u64
         done += part;
         Some((done - part, part))
     })
+}
+
+/// The page after a range, if there is one: its shard and number.
+fn after(range: &Range) -> Option<(u64, u64)> {
+    let Range { shard, page, pages } = *range;
+    page.checked_add(pages).map(|page| (shard, page)).or_else(|| Some((shard.checked_add(1)?, 0)))
 }
 
 /// Where the pages of a range begin. Pages have no byte beyond 2^64.

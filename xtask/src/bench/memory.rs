@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use vac_core::cid::Cid;
 use vac_core::memory::policy::{PolicyKind, belady, simulate};
-use vac_core::memory::{La128, Pager, Settings, Space, Tier};
+use vac_core::memory::{Direct, La128, Pager, Settings, Space, Tier};
 use vac_core::storage::RealStorage;
 use vac_core::store::Store;
 
@@ -14,6 +14,8 @@ use super::{Result, scratch, text};
 
 pub(super) const PAGE: usize = 64 << 10;
 const ROUNDS: usize = 7;
+/// What a linear memory begins at a multiple of, and what O_DIRECT wants.
+const ALIGN: usize = 4096;
 /// More than the caches of the machines that this is run on.
 const RESIDENT_PAGES: usize = 4096;
 const LOOKUPS: usize = 1 << 20;
@@ -46,16 +48,25 @@ pub(super) fn run() -> Result<Vec<Figure>> {
     figures.push(snapshot()?);
     figures.push(commit()?);
     figures.push(root()?);
-    // It reads around the system's cache.
+    figures.extend(super::memory_growth::run()?);
+    // They read around the system's cache.
     #[cfg(target_os = "linux")]
     figures.extend(super::memory_tiers::run()?);
+    #[cfg(target_os = "linux")]
+    figures.extend(super::memory_peers::huge()?);
     Ok(figures)
 }
 
 pub(super) fn pager(tier: Arc<dyn Tier>, pages: usize) -> Result<Pager> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let settings =
-        Settings { budget_bytes: pages * PAGE, threads, nodes_bytes: 64 << 20, ..Settings::default() };
+    let settings = Settings {
+        budget_bytes: pages * PAGE,
+        threads,
+        nodes_bytes: 64 << 20,
+        // What the system's cache has is memory that the budget does not: peers read around it too.
+        direct: Direct::Always,
+        ..Settings::default()
+    };
     Pager::new(tier, settings).map_err(text)
 }
 
@@ -73,6 +84,23 @@ pub(super) fn write_pages(pager: &mut Pager, space: &mut Space, pages: usize) ->
     Ok(())
 }
 
+/// Bytes that begin where a page of the machine does.
+pub(super) struct Aligned {
+    bytes: Vec<u8>,
+    len: usize,
+}
+
+impl Aligned {
+    pub(super) fn new(len: usize) -> Self {
+        Self { bytes: vec![0; len + ALIGN], len }
+    }
+
+    pub(super) fn bytes(&mut self) -> &mut [u8] {
+        let skip = self.bytes.as_ptr().align_offset(ALIGN).min(ALIGN);
+        &mut self.bytes[skip..skip + self.len]
+    }
+}
+
 /// splitmix64's output function: an order without a pattern.
 pub(super) fn mixed(n: u64) -> u64 {
     let z = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -81,28 +109,31 @@ pub(super) fn mixed(n: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-fn hits() -> Result<Vec<Figure>> {
+pub(super) fn hits() -> Result<Vec<Figure>> {
     let mut pager = pager(Arc::new(Nowhere), RESIDENT_PAGES)?;
     let mut space = pager.space();
     write_pages(&mut pager, &mut space, RESIDENT_PAGES)?;
-    let source = vec![7_u8; RESIDENT_PAGES * PAGE];
+    let mut source = Aligned::new(RESIDENT_PAGES * PAGE);
+    source.bytes().fill(7);
     let cache = quick_cache::sync::Cache::new(RESIDENT_PAGES * 2);
     (0..RESIDENT_PAGES as u64).for_each(|page| cache.insert(page, page));
     let order: Vec<u64> = (0..LOOKUPS as u64).map(|n| mixed(n) % RESIDENT_PAGES as u64).collect();
-    let (mut to, mut other, mut word) = (vec![0; PAGE], vec![0; PAGE], [0; 8]);
+    // Where a linear memory would be.
+    let (mut to, mut other, mut word) = (Aligned::new(PAGE), Aligned::new(PAGE), [0; 8]);
+    let (to, other, source) = (to.bytes(), other.bytes(), source.bytes());
     let copies = &order[..RESIDENT_PAGES];
     let pager = std::cell::RefCell::new((pager, space));
     let mut sides: [Side<'_>; 4] = [
         Box::new(|| {
             let (pager, space) = &mut *pager.borrow_mut();
-            time(|| copies.iter().try_for_each(|page| pager.read(space, at(*page), &mut to).map_err(text)))
+            time(|| copies.iter().try_for_each(|page| pager.read(space, at(*page), to).map_err(text)))
         }),
         Box::new(|| {
             time(|| {
                 for page in copies {
                     let from = *page as usize * PAGE;
                     other.copy_from_slice(&source[from..from + PAGE]);
-                    std::hint::black_box(&mut other);
+                    std::hint::black_box(&mut *other);
                 }
                 Ok(())
             })
@@ -218,29 +249,48 @@ fn root() -> Result<Figure> {
 
 /// How often each policy hits, against peers and against the best there is.
 pub(super) fn policies() -> Result<Vec<Figure>> {
-    let traces =
-        [("zipf 0.9", zipf(100_000, 500_000)), ("scan and hot set", scan()), ("loop", round(6_000, 300_000))];
+    let traces = [
+        ("zipf 0.9", 5_000, zipf(100_000, 500_000)),
+        ("scan and hot set", 5_000, scan()),
+        ("loop", 5_000, round(6_000, 300_000)),
+        ("matrix multiply by tiles", 500, tiles()),
+    ];
     let mut figures = Vec::new();
-    for (name, trace) in &traces {
-        let capacity = 5_000;
-        let part = |hits: u64| 100.0 * hits as f64 / trace.len() as f64;
-        let best = part(belady(capacity, trace));
-        let peers = [
-            ("quick_cache", part(quick_cache(capacity, trace))),
-            ("moka", part(moka(capacity, trace))),
-            ("LRU", part(simulate(PolicyKind::Lru, capacity, trace))),
-        ];
-        for kind in PolicyKind::ALL {
-            let hits = part(simulate(kind, capacity, trace));
-            let peer = peers.iter().max_by(|a, b| a.1.total_cmp(&b.1)).copied().unwrap_or(("", f64::NAN));
-            let goal = (kind == PolicyKind::default()).then_some(Goal::RatioAtLeast(1.0));
-            let mut figure = Figure::new(format!("hits, {name}, {}", kind.name()), "%", hits, peer);
-            figure.goal = goal;
-            figures.push(figure);
-        }
-        figures.push(Figure::new(format!("hits, {name}, the best there is"), "%", best, ("none", f64::NAN)));
+    for (name, capacity, trace) in &traces {
+        figures.extend(policies_on(name, *capacity, trace));
     }
     Ok(figures)
+}
+
+fn policies_on(name: &str, capacity: usize, trace: &[u64]) -> Vec<Figure> {
+    let part = |hits: u64| 100.0 * hits as f64 / trace.len() as f64;
+    let mut peers = vec![
+        ("quick_cache".to_owned(), part(quick_cache(capacity, trace))),
+        ("moka".to_owned(), part(moka(capacity, trace))),
+        ("LRU".to_owned(), part(simulate(PolicyKind::Lru, capacity, trace))),
+    ];
+    // Where it cannot be built the others are still compared, and it is said.
+    let without = match super::peers::foyer_hits(capacity, trace) {
+        Ok(said) => {
+            peers.extend(said.iter().map(|(name, hits)| (name.to_owned(), part(hits as u64))));
+            String::new()
+        }
+        Err(why) => format!("; without foyer: {why}"),
+    };
+    let all: Vec<String> = peers.iter().map(|(name, part)| format!("{name} {part:.1} %")).collect();
+    let (peer, theirs) =
+        peers.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((String::new(), f64::NAN));
+    let figure = |kind: PolicyKind| {
+        let own = part(simulate(kind, capacity, trace));
+        let figure = Figure::new(format!("hits, {name}, {}", kind.name()), "%", own, (&peer, theirs));
+        match kind == PolicyKind::default() {
+            true => figure.goal(Goal::RatioAtLeast(1.0)).note(format!("{}{without}", all.join(", "))),
+            false => figure,
+        }
+    };
+    let best = part(belady(capacity, trace));
+    let best = Figure::new(format!("hits, {name}, the best there is"), "%", best, ("none", f64::NAN));
+    PolicyKind::ALL.into_iter().map(figure).chain([best]).collect()
 }
 
 fn quick_cache(capacity: usize, trace: &[u64]) -> u64 {
@@ -267,6 +317,21 @@ fn moka(capacity: usize, trace: &[u64]) -> u64 {
         cache.run_pending_tasks();
     }
     hits
+}
+
+/// C += A * B of 58 x 58 tiles, one page each: a row of A and a column of B for each tile of C, in blocks of 8.
+pub(super) fn tiles() -> Vec<u64> {
+    let (side, block) = (58_u64, 8);
+    let mut trace = Vec::new();
+    let tile = |matrix: u64, row: u64, column: u64| matrix * side * side + row * side + column;
+    for (rows, columns) in [(0, 0), (0, 8), (8, 0), (8, 8)] {
+        for k in 0..side {
+            for (row, column) in (0..block * block).map(|n| (rows + n / block, columns + n % block)) {
+                trace.extend([tile(0, row, k), tile(1, k, column), tile(2, row, column)]);
+            }
+        }
+    }
+    trace
 }
 
 /// Page numbers drawn by rank with weight 1 / rank^0.9.

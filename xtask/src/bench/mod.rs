@@ -16,8 +16,12 @@ mod host;
 mod host_call;
 mod ledger;
 mod memory;
+mod memory_growth;
+#[cfg(target_os = "linux")]
+mod memory_peers;
 #[cfg(target_os = "linux")]
 mod memory_tiers;
+mod peers;
 mod plain;
 mod replay;
 mod replay_snap;

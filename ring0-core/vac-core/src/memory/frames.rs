@@ -14,6 +14,7 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use crate::cid::Cid;
 
+use super::buffer::Buffer;
 use super::node::Holder;
 use super::policy::Policy;
 
@@ -70,11 +71,13 @@ pub(super) struct Place {
     pub(super) generation: u64,
 }
 
+/// What a hit looks at comes first, and is in one line of the processor's cache.
 #[derive(Default)]
+#[repr(C, align(64))]
 struct Frame {
-    bytes: Box<[u8]>,
-    holds: Holds,
     generation: u64,
+    bytes: Buffer,
+    holds: Holds,
     pins: u32,
     fresh: Fresh,
     /// Times that it is spared, once it is in a queue.
@@ -158,7 +161,7 @@ impl Frames {
         if self.frames.len() >= self.frames_max {
             return None;
         }
-        let bytes = vec![0; self.page_len].into_boxed_slice();
+        let bytes = Buffer::new(self.page_len);
         self.frames.push(Frame { bytes, ..Frame::default() });
         Some(self.frames.len() as u32 - 1)
     }
@@ -188,9 +191,9 @@ impl Frames {
     }
 
     /// Gives an empty frame a page that will come, and returns the buffer for it. It is in no queue yet.
-    pub(super) fn expect(&mut self, frame: u32, source: Source, fresh: Fresh) -> Box<[u8]> {
+    pub(super) fn expect(&mut self, frame: u32, source: Source, fresh: Fresh) -> Buffer {
         self.by_source.insert(source, frame);
-        let Some(it) = self.frames.get_mut(frame as usize) else { return Box::default() };
+        let Some(it) = self.frames.get_mut(frame as usize) else { return Buffer::default() };
         it.holds = Holds::Clean(source);
         it.generation = it.generation.wrapping_add(1);
         it.pins = 0;
@@ -239,7 +242,7 @@ impl Frames {
         self.frames.get_mut(frame as usize)?.arrival.take()
     }
 
-    pub(super) fn put_bytes(&mut self, frame: u32, bytes: Box<[u8]>) {
+    pub(super) fn put_bytes(&mut self, frame: u32, bytes: Buffer) {
         debug_assert_eq!(bytes.len(), self.page_len);
         if let Some(it) = self.frames.get_mut(frame as usize) {
             it.bytes = bytes;

@@ -7,7 +7,7 @@ use crate::fault::Result;
 use crate::limits::MEMORY_PAGE_MAX_BYTES;
 
 use super::frames::Fresh;
-use super::node::{PageRef, Version};
+use super::node::{PageRef, VERSION_BYTES, Version};
 use super::pager::{Found, Range, check_room};
 use super::policy::Weight;
 use super::root::Backing;
@@ -111,8 +111,9 @@ impl Pager {
         while !rest.is_empty() {
             // Ranges that fit into one batch together are fetched together.
             let mut pages = 0;
-            let together = rest.iter().take_while(|(_, to)| {
-                pages += to.len() / self.page_len + 2;
+            let together = rest.iter().take_while(|(at, to)| {
+                let skip = (at.offset % self.page_len as u64) as usize;
+                pages += (skip + to.len()).div_ceil(self.page_len);
                 pages <= self.batch_max()
             });
             let (now, later) = rest.split_at_mut(together.count().max(1));
@@ -279,7 +280,8 @@ impl Pager {
         let is_held = |it: &Option<PageRef>| matches!(it, Some(PageRef::Held(_)));
         let (more_mapped, more_dirty) = (u64::from(was.is_none()), u64::from(!is_held(&was)));
         check_room(space, more_mapped, more_dirty)?;
-        space.changed_bytes += space.shard_mut(shard)?.map.set(page, contents, &mut self.nodes)?;
+        let grown = space.shard_mut(shard)?.map.set(page, contents, &mut self.nodes)?;
+        space.changed_bytes += grown + VERSION_BYTES;
         space.hints.forget(shard, page);
         space.used.mapped += more_mapped;
         space.used.dirty += more_dirty;
@@ -409,17 +411,60 @@ impl Pager {
     /// Pages that differ between two memories, by shard and in order. Parts that are equal are not read. Of
     /// what was written since a commit only what is shared is known to be equal.
     pub fn diff(&mut self, one: &Space, other: &Space) -> Result<Vec<Range>> {
-        let mut ranges = Vec::new();
-        for (shard, pages) in self.differences(one, other)? {
-            let backing =
-                |space: &Space| space.shards.get(&shard).map(|it| it.backing.clone()).unwrap_or_default();
-            match backing(one) == backing(other) {
-                true => ranges.extend(runs(shard, &pages)),
-                // What is mapped in neither differs too.
-                false => ranges.push(Range { shard, page: 0, pages: u64::MAX / self.page_len as u64 + 1 }),
+        self.diff_from(one, other, (0, 0), usize::MAX)
+    }
+
+    /// The first of what [`Self::diff`] finds: from page `from.1` of shard `from.0` on, and no more once it has
+    /// `pages_max` pages. Who goes on after the last of them has all, and never more of it in memory.
+    pub fn diff_from(
+        &mut self,
+        one: &Space,
+        other: &Space,
+        from: (u64, u64),
+        pages_max: usize,
+    ) -> Result<Vec<Range>> {
+        let (mut ranges, mut left) = (Vec::new(), pages_max);
+        let of = |space: &Space| space.shards.range(from.0..).map(|(shard, _)| *shard).collect::<Vec<_>>();
+        let shards: BTreeSet<u64> = of(one).into_iter().chain(of(other)).collect();
+        for shard in shards {
+            if left == 0 {
+                break;
             }
+            let page = if shard == from.0 { from.1 } else { 0 };
+            let of = |space: &Space| space.shards.get(&shard).cloned().unwrap_or_default();
+            let (one, other) = (of(one), of(other));
+            if one.backing == other.backing {
+                let pages = one.map.diff(&other.map, page, left, &mut self.nodes)?;
+                left -= pages.len();
+                ranges.extend(runs(shard, &pages));
+                continue;
+            }
+            // What is mapped in neither differs too.
+            let all = u64::MAX / self.page_len as u64 + 1;
+            left -= 1;
+            ranges.extend((page < all).then_some(Range { shard, page, pages: all.saturating_sub(page) }));
         }
         Ok(ranges)
+    }
+
+    /// How many pages of some shards are mapped. Looks through what nobody looked through before; `look` is asked
+    /// on the way whether to go on.
+    pub fn count_mapped(
+        &mut self,
+        space: &mut Space,
+        shards: std::ops::RangeInclusive<u64>,
+        look: &dyn Fn() -> Result<()>,
+    ) -> Result<u64> {
+        let mut pages = 0_u64;
+        if space.shards.range(shards.clone()).any(|(_, shard)| !shard.map.is_counted()) {
+            for (_, shard) in std::sync::Arc::make_mut(&mut space.shards).range_mut(shards.clone()) {
+                shard.map.count(&mut self.nodes, look)?;
+            }
+        }
+        for (_, shard) in space.shards.range(shards) {
+            pages = pages.saturating_add(shard.map.clone().count(&mut self.nodes, look)?);
+        }
+        Ok(pages)
     }
 
     /// The pages of each shard that are not mapped to the same object.
@@ -427,7 +472,8 @@ impl Pager {
         let shards: BTreeSet<u64> = one.shards.keys().chain(other.shards.keys()).copied().collect();
         let map =
             |space: &Space, shard: u64| space.shards.get(&shard).map(|it| it.map.clone()).unwrap_or_default();
-        let differ = |shard| Ok((shard, map(one, shard).diff(&map(other, shard), &mut self.nodes)?));
+        let differ =
+            |shard| Ok((shard, map(one, shard).diff(&map(other, shard), 0, usize::MAX, &mut self.nodes)?));
         shards.into_iter().map(differ).collect()
     }
 }

@@ -26,6 +26,7 @@
 
 mod ahead;
 mod backing;
+mod buffer;
 mod chain;
 mod fetch;
 mod frames;
@@ -59,7 +60,7 @@ use policy::PolicyKind;
 use root::Shard;
 
 pub use chain::{Chain, Event, EventKind, Keeps, TierStats};
-pub use fetch::Io;
+pub use fetch::{Direct, Io};
 pub use io::Advice;
 pub use pager::Range;
 pub use proof::{Mapping, Proof, Proven, verify_page};
@@ -100,7 +101,7 @@ pub struct Settings {
     pub page_len: usize,
     /// Bytes of all frames together.
     pub budget_bytes: usize,
-    /// Bytes of the nodes of maps, changed and unchanged ones each.
+    /// Bytes of the nodes of maps, changed and unchanged ones together.
     pub nodes_bytes: usize,
     /// Which page leaves.
     pub policy: PolicyKind,
@@ -108,6 +109,8 @@ pub struct Settings {
     pub threads: usize,
     /// How pages of a batch are read.
     pub io: Io,
+    /// Which pages are read around the system's cache.
+    pub direct: Direct,
     /// Generators by name, beside [`BLAKE3_STREAM`].
     pub generators: BTreeMap<String, Arc<dyn Generator>>,
 }
@@ -121,6 +124,7 @@ impl Default for Settings {
             policy: PolicyKind::default(),
             threads: 1,
             io: Io::default(),
+            direct: Direct::default(),
             generators: BTreeMap::new(),
         }
     }

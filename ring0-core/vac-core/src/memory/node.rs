@@ -21,6 +21,8 @@ use crate::limits::MEMORY_FAN_OUT;
 
 /// Bytes of a page number.
 const KEY_LEN: u8 = 8;
+/// Entries that a node has room for beyond those it has, at most.
+const ROOM: usize = 4;
 
 /// What a page number leads to.
 #[derive(Debug, Clone)]
@@ -81,6 +83,9 @@ impl Version {
         debug_assert!(first.is_ok(), "a version is written to the tier once");
     }
 }
+
+/// What a version takes in memory, with what counts who has it.
+pub(super) const VERSION_BYTES: usize = size_of::<Version>() + 2 * size_of::<usize>();
 
 /// A frame's way back to what it holds, without keeping it alive.
 pub(super) type Holder = Weak<Version>;
@@ -143,6 +148,17 @@ impl Node {
         let wanted = byte(key, self.depth);
         // Most nodes are nearly full or nearly empty; both are found in a few steps.
         self.entries.binary_search_by_key(&wanted, |entry| byte(entry.key, self.depth))
+    }
+
+    /// Puts an entry at the place where it is not yet. Returns the bytes by which the node grew: room is made for a few
+    /// at a time, for twice as many would be most of what maps take in memory.
+    pub(super) fn insert(&mut self, at: usize, entry: Entry) -> usize {
+        let before = self.entries.capacity();
+        if self.entries.len() == before {
+            self.entries.reserve_exact((MEMORY_FAN_OUT - before.min(MEMORY_FAN_OUT)).clamp(1, ROOM));
+        }
+        self.entries.insert(at, entry);
+        (self.entries.capacity() - before) * size_of::<Entry>()
     }
 
     /// Whether `key` can be below this node.

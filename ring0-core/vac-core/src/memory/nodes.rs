@@ -86,6 +86,12 @@ impl Nodes {
         while self.bytes > self.bytes_max && self.drop_one() {}
     }
 
+    /// Keeps at most so many bytes of nodes from now on.
+    pub(super) fn keep_at_most(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
+        while self.bytes > self.bytes_max && self.drop_one() {}
+    }
+
     /// Forgets the oldest that was not used since it was last looked at.
     fn drop_one(&mut self) -> bool {
         let Some(oldest) = self.order.pop_front() else { return false };
@@ -102,7 +108,7 @@ impl Nodes {
 
 /// What a node takes in memory.
 pub(super) fn size_of_node(node: &Node) -> usize {
-    size_of::<Node>() + node.entries.len() * size_of::<Entry>()
+    size_of::<Node>() + node.entries.capacity() * size_of::<Entry>()
 }
 
 /// An object that a map leads to is not in any tier.

@@ -12,7 +12,7 @@ use super::backing::part_of;
 use super::fetch::Fetcher;
 use super::frames::{Frames, Fresh, Holds, Source};
 use super::hints::Hints;
-use super::node::{PageRef, Version};
+use super::node::{PageRef, VERSION_BYTES, Version};
 use super::nodes::{Nodes, missing};
 use super::root::{self, Backing};
 use super::tier::Tier;
@@ -40,7 +40,8 @@ pub(super) enum Found {
 impl Pager {
     /// A pager over `tier`. Fails if the budget is less than two pages.
     pub fn new(tier: Arc<dyn Tier>, settings: Settings) -> Result<Self> {
-        let Settings { page_len, budget_bytes, nodes_bytes, policy, threads, io, mut generators } = settings;
+        let Settings { page_len, budget_bytes, nodes_bytes, policy, threads, io, direct, mut generators } =
+            settings;
         let frames_max = budget_bytes.checked_div(page_len).unwrap_or(0);
         let is_page = page_len.is_power_of_two()
             && (crate::limits::MEMORY_PAGE_MIN_BYTES..=crate::limits::MEMORY_PAGE_MAX_BYTES)
@@ -55,7 +56,7 @@ impl Pager {
         Ok(Self {
             nodes: Nodes::new(Arc::clone(&tier), nodes_bytes),
             frames: Frames::new(page_len, frames_max, policy.build(frames_max)),
-            fetcher: Fetcher::new(Arc::clone(&tier), page_len, io)?,
+            fetcher: Fetcher::new(Arc::clone(&tier), page_len, io, direct)?,
             accuracy: Accuracy::default(),
             parts: std::collections::BTreeMap::new(),
             waiting: VecDeque::new(),
@@ -224,7 +225,7 @@ impl Pager {
         match source {
             Source::Object(cid) => {
                 self.stats.page_reads += 1;
-                match self.tier.read_into(cid, self.frames.bytes_mut(frame))? {
+                match self.fetcher.read(cid, self.frames.bytes_mut(frame))? {
                     true => Ok(()),
                     false => Err(missing("page", cid)),
                 }
@@ -330,7 +331,7 @@ impl Pager {
             map.set(page, to, &mut self.nodes)
         });
         match set {
-            Ok(grown) => space.changed_bytes += grown,
+            Ok(grown) => space.changed_bytes += grown + VERSION_BYTES,
             Err(why) => {
                 self.frames.empty(frame);
                 return Err(why);
@@ -379,14 +380,6 @@ impl Pager {
             Found::Frame(from) => self.frames.copy(from, to),
         }
         Ok(())
-    }
-
-    /// Writes changed nodes to the tier if there are too many, without making anything durable.
-    pub(super) fn spill(&mut self, space: &mut Space) -> Result<()> {
-        if space.changed_bytes <= self.nodes_bytes {
-            return Ok(());
-        }
-        self.seal(space)
     }
 }
 

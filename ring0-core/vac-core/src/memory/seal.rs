@@ -34,11 +34,39 @@ impl Pager {
     }
 
     /// Writes all that is not in the tier, without making it durable.
-    pub(super) fn seal(&mut self, space: &mut Space) -> Result<()> {
+    fn seal(&mut self, space: &mut Space) -> Result<()> {
+        self.seal_nodes(space, Which::All)
+    }
+
+    /// Writes changed nodes to the tier, without making anything durable, if there are too many: the lowest ones first,
+    /// because those above are changed again by the next write, wherever it is.
+    pub(super) fn spill(&mut self, space: &mut Space) -> Result<()> {
+        let changed_max = self.changed_max();
+        if space.changed_bytes <= changed_max {
+            self.share_room(space.changed_bytes);
+            return Ok(());
+        }
+        self.seal_nodes(space, Which::Lowest)?;
+        // There must be room for more than a few writes.
+        if space.changed_bytes > changed_max / 8 * 7 { self.seal(space) } else { Ok(()) }
+    }
+
+    /// Bytes of changed nodes: an eighth is left to those that are only read.
+    fn changed_max(&self) -> usize {
+        self.nodes_bytes / 8 * 7
+    }
+
+    /// Gives the nodes that are only read what the changed ones do not need.
+    fn share_room(&mut self, changed_bytes: usize) {
+        self.nodes.keep_at_most(self.nodes_bytes - changed_bytes.min(self.changed_max()));
+    }
+
+    fn seal_nodes(&mut self, space: &mut Space, which: Which) -> Result<()> {
         // Also after a failure: a part of the versions may be settled by then, and those are written no more.
         space.epoch = self.new_epoch();
         let named = self.hash_held(space);
         let zeros = zero_page(self.page_len);
+        let mut left = 0;
         for shard in Arc::make_mut(&mut space.shards).values_mut() {
             let parts = match &shard.backing {
                 // Only if a page was written: what it would hold unmapped is to be compared.
@@ -66,12 +94,19 @@ impl Pager {
                 page_len: self.page_len,
                 unmapped: 0,
             };
-            let sealed = shard.map.seal(&mut sealer);
+            let sealed = match which {
+                Which::All => shard.map.seal(&mut sealer).map(|()| 0),
+                Which::Lowest => shard.map.seal_lowest(&mut sealer),
+            };
+            let unmapped = sealer.unmapped;
             // Also of a part: what is unmapped stays so.
-            space.used.mapped = space.used.mapped.saturating_sub(sealer.unmapped);
-            sealed?;
+            space.used.mapped = space.used.mapped.saturating_sub(unmapped);
+            shard.map.count_less(unmapped);
+            left += sealed?;
         }
-        (space.used.dirty, space.changed_bytes) = (0, 0);
+        space.changed_bytes = left;
+        self.share_room(left);
+        space.used.dirty = 0;
         Ok(())
     }
 
@@ -116,6 +151,14 @@ impl Pager {
         });
         names
     }
+}
+
+/// Which changed nodes are written, beside all pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    All,
+    /// Those that have none below them.
+    Lowest,
 }
 
 enum Maker<'a> {

@@ -4,6 +4,7 @@ mod ahead;
 mod backing;
 mod chain;
 mod model;
+mod parts;
 
 use std::sync::Arc;
 

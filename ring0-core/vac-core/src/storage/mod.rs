@@ -95,6 +95,12 @@ pub trait StorageFile: Send + Sync {
         None
     }
 
+    /// The same file, open to be read around the system's cache: at offsets, lengths and addresses that are multiples of
+    /// what its disk wants. `None` where there are no such reads.
+    fn direct(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        None
+    }
+
     /// Whether the file has no bytes.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)

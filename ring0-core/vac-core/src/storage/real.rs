@@ -10,7 +10,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::fs::FlockOperation;
 
@@ -71,7 +71,8 @@ impl Storage for RealStorage {
             OpenMode::Write => _ = options.write(true),
             OpenMode::CreateNew => _ = options.write(true).create_new(true),
         }
-        Ok(Box::new(RealFile { file: options.open(self.at(path))? }))
+        let file = options.open(self.at(path))?;
+        Ok(Box::new(RealFile { file, direct: OnceLock::new() }))
     }
 
     fn list(&self, path: &str) -> io::Result<Vec<String>> {
@@ -175,6 +176,8 @@ impl Lock for RealLock {}
 
 struct RealFile {
     file: File,
+    /// Opened once it is asked for.
+    direct: OnceLock<Option<File>>,
 }
 
 impl StorageFile for RealFile {
@@ -209,6 +212,15 @@ impl StorageFile for RealFile {
 
     fn fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         Some(std::os::fd::AsFd::as_fd(&self.file))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn direct(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        let open = || {
+            // By this path, for the file may have another name by now, or none.
+            OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(self.host_path()?).ok()
+        };
+        self.direct.get_or_init(open).as_ref().map(std::os::fd::AsFd::as_fd)
     }
 
     #[cfg(target_os = "linux")]

@@ -199,7 +199,7 @@ fn pages_of_a_fork_count_until_it_is_gone() {
         assert_eq!(view.write((0, 5 * PAGE), &[1]).unwrap(), Err(Refused::Quota));
     }
     assert_eq!(view.write((0, 5 * PAGE), &[1]).unwrap(), Ok(()));
-    assert_eq!(view.stat().unwrap().unwrap().mapped, 2);
+    assert_eq!(view.stat(&|| Ok(())).unwrap().unwrap().mapped, 2);
 }
 
 /// A fork that gave up pages which its parent still has freed them once, and so did a parent that its own fork outlived.
@@ -229,7 +229,7 @@ fn what_is_restored_counts_no_more_than_it_did() {
     let mut before = view.fork().unwrap().unwrap();
     view.write((0, 0), &[1; 3 * PAGE as usize]).unwrap().unwrap();
     view.restore(&mut before, &|| Ok(())).unwrap().unwrap();
-    assert_eq!(view.stat().unwrap().unwrap().mapped, 0);
+    assert_eq!(view.stat(&|| Ok(())).unwrap().unwrap().mapped, 0);
     assert_eq!(view.write((0, 0), &[1; 4 * PAGE as usize]).unwrap(), Ok(()));
 }
 
@@ -239,4 +239,66 @@ fn a_long_fill_looks_whether_to_go_on() {
     let stop = || Err(vac_core::fault::HostAbort::new(AbortKind::Interrupt, "interrupted").into());
     let stopped = View::new(&memory).fill((0, 0), 1 << 28, 0, &stop);
     assert!(matches!(stopped, Err(Error::Abort(abort)) if abort.kind == AbortKind::Interrupt));
+}
+
+/// A memory that was there when the run opened it, of so many pages with different bytes.
+fn opened(pages: u64) -> Memory {
+    let settings =
+        Settings { page_len: PAGE as usize, budget_bytes: 16 * PAGE as usize, ..Settings::default() };
+    let mut pager = Pager::new(Arc::new(Objects::default()), settings).unwrap();
+    let mut space = pager.space();
+    for page in 0..pages {
+        let at = La128 { shard: page % 2, offset: page * 7 * PAGE };
+        pager.write(&mut space, at, &(page + 1).to_le_bytes()).unwrap();
+    }
+    let root = pager.commit(&mut space).unwrap();
+    let space = pager.open(&root).unwrap();
+    let shared = Shared::new(pager, space, root, Box::new(Kept::default()), 1 << 20);
+    let rights = Rights::READ.or(Rights::WRITE);
+    let shared = Arc::new(Mutex::new(shared));
+    Memory { guest: "m".into(), first: 0, last: u64::MAX, rights, grant: 0, shared }
+}
+
+/// Goes on `times` times.
+fn only(times: u64) -> impl Fn() -> Result<()> {
+    let asked = std::cell::Cell::new(0);
+    move || {
+        asked.set(asked.get() + 1);
+        if asked.get() <= times {
+            Ok(())
+        } else {
+            Err(vac_core::fault::HostAbort::new(AbortKind::Time, "").into())
+        }
+    }
+}
+
+/// Both took host time and memory in proportion to what the memory had, whatever the run's limit was.
+#[test]
+fn a_count_and_a_restore_stop_when_the_run_should() {
+    let pages = 5_000;
+    let mut view = View::new(&opened(pages));
+    assert!(view.stat(&only(3)).is_err(), "it looks more often than that");
+    assert_eq!(view.stat(&|| Ok(())).unwrap().unwrap().mapped, pages);
+    assert_eq!(view.stat(&only(0)).unwrap().unwrap().mapped, pages, "counted once");
+    let mut before = view.fork().unwrap().unwrap();
+    for page in 0..pages {
+        view.write((page % 2, page * 7 * PAGE), &[0; PAGE as usize]).unwrap().unwrap();
+    }
+    let stopped = view.restore(&mut before, &only(2));
+    assert!(stopped.is_err());
+    let mut read = |page: u64| {
+        let mut bytes = [0; 8];
+        view.read((page % 2, page * 7 * PAGE), &mut bytes).unwrap().unwrap();
+        u64::from_le_bytes(bytes)
+    };
+    let restored = (0..pages).filter(|page| read(*page) == page + 1).count() as u64;
+    assert!((PAGES_PER_LOOK..3 * PAGES_PER_LOOK).contains(&restored), "{restored}");
+    view.restore(&mut before, &|| Ok(())).unwrap().unwrap();
+    let mut read = |page: u64| {
+        let mut bytes = [0; 8];
+        view.read((page % 2, page * 7 * PAGE), &mut bytes).unwrap().unwrap();
+        u64::from_le_bytes(bytes)
+    };
+    assert!((0..pages).all(|page| read(page) == page + 1));
+    assert_eq!(view.stat(&only(0)).unwrap().unwrap().mapped, pages);
 }

@@ -9,7 +9,7 @@
 //! tested in every order of the threads that a seed draws (`vac-tier/tests/handover.rs`), so its locks come from
 //! `super::sync`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -22,6 +22,8 @@ pub(super) struct Handover<J, D> {
 struct State<J, D> {
     waiting: VecDeque<(u64, J)>,
     done: BTreeMap<u64, D>,
+    /// What somebody sleeps for. Nobody is woken for anything else: that would be once for each page of a batch.
+    awaited: BTreeSet<u64>,
     is_closed: bool,
     /// Nobody will do what waits.
     is_left: bool,
@@ -29,8 +31,13 @@ struct State<J, D> {
 
 impl<J, D> Default for Handover<J, D> {
     fn default() -> Self {
-        let state =
-            State { waiting: VecDeque::new(), done: BTreeMap::new(), is_closed: false, is_left: false };
+        let state = State {
+            waiting: VecDeque::new(),
+            done: BTreeMap::new(),
+            awaited: BTreeSet::new(),
+            is_closed: false,
+            is_left: false,
+        };
         Self { state: Mutex::new(state), has_changed: Condvar::new() }
     }
 }
@@ -61,6 +68,7 @@ impl<J, D> Handover<J, D> {
             if state.is_left {
                 return None;
             }
+            state.awaited.insert(id);
             state = self.has_changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -87,8 +95,14 @@ impl<J, D> Handover<J, D> {
 
     /// Worker: what came of `id`.
     pub(super) fn finish(&self, id: u64, done: D) {
-        self.state().done.insert(id, done);
-        self.has_changed.notify_all();
+        let is_awaited = {
+            let mut state = self.state();
+            state.done.insert(id, done);
+            state.awaited.remove(&id)
+        };
+        if is_awaited {
+            self.has_changed.notify_all();
+        }
     }
 
     /// Worker: it ends, whatever for.

@@ -8,6 +8,7 @@
 //! Which of the ways a page comes is up to the machine, and seen in nothing but time. A buffer that is given out has
 //! no bytes of its page until it was hashed.
 
+mod direct;
 mod handover;
 mod read;
 mod sync;
@@ -16,15 +17,19 @@ mod tests;
 #[cfg(target_os = "linux")]
 mod uring;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::cid::Cid;
 use crate::fault::{AbortKind, HostAbort, Result};
 
-use super::tier::{Tier, wrong_len};
+use super::buffer::Buffer;
+use super::tier::{Spot, Tier, wrong_len};
+use direct::Aligned;
+pub use direct::Direct;
 use handover::Handover;
-use read::{BatchRead, Caller, Job, Threads};
+use read::{BatchRead, Caller, Job, Threads, read_at};
 
 /// How pages of a batch are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,7 +49,7 @@ impl Io {
     /// A reader for buffers of `page_len` bytes.
     fn reader(self, page_len: usize) -> Result<Box<dyn BatchRead>> {
         match self {
-            Self::Caller => Ok(Box::new(Caller)),
+            Self::Caller => Ok(Box::new(Caller::default())),
             Self::Threads => Ok(Box::new(Threads::start())),
             Self::Auto => Ok(uring(page_len).unwrap_or_else(|_| Box::new(Threads::start()))),
             Self::Uring => uring(page_len).map_err(|why| {
@@ -68,12 +73,12 @@ fn uring(_: usize) -> std::io::Result<Box<dyn BatchRead>> {
 /// A page that is wanted, with the buffer for it.
 pub(super) struct Want {
     pub(super) cid: Cid,
-    pub(super) to: Box<[u8]>,
+    pub(super) to: Buffer,
 }
 
 /// What came: the buffer, and whether it holds the page.
 pub(super) struct Came {
-    pub(super) to: Box<[u8]>,
+    pub(super) to: Buffer,
     pub(super) found: Result<bool>,
 }
 
@@ -82,6 +87,9 @@ pub(super) struct Fetcher {
     tier: Arc<dyn Tier>,
     page_len: usize,
     io: Io,
+    direct: Direct,
+    /// What the caller reads into around the system's cache.
+    buffer: Option<Aligned>,
     thread: Option<Thread>,
     /// What the caller read himself.
     done: BTreeMap<u64, Came>,
@@ -98,12 +106,13 @@ struct Thread {
 
 impl Fetcher {
     /// Nothing is started until there is something to fetch.
-    pub(super) fn new(tier: Arc<dyn Tier>, page_len: usize, io: Io) -> Result<Self> {
+    pub(super) fn new(tier: Arc<dyn Tier>, page_len: usize, io: Io, direct: Direct) -> Result<Self> {
         if io == Io::Uring {
             // Said now rather than at the first miss.
             io.reader(page_len)?;
         }
-        Ok(Self { tier, page_len, io, thread: None, done: BTreeMap::new(), next: 0, batches: 0 })
+        let (thread, buffer, done) = (None, None, BTreeMap::new());
+        Ok(Self { tier, page_len, io, direct, buffer, thread, done, next: 0, batches: 0 })
     }
 
     /// How pages are read: by what, if that was decided yet.
@@ -123,7 +132,8 @@ impl Fetcher {
             Some(thread) => thread.shared.give(jobs),
             None => {
                 let done = &mut self.done;
-                fetch(&*self.tier, &mut Caller, jobs, &mut |id, came| drop(done.insert(id, came)));
+                let finish = &mut |id, came| drop(done.insert(id, came));
+                fetch(&*self.tier, self.direct, &mut Caller::default(), jobs, finish);
             }
         }
         ids
@@ -134,6 +144,19 @@ impl Fetcher {
         self.next
     }
 
+    /// Reads one page, where it is called: handing it over would take longer. `false` if the tier does not have it.
+    pub(super) fn read(&mut self, cid: &Cid, to: &mut [u8]) -> Result<bool> {
+        if let Some(spot) = self.tier.locate(cid).filter(|spot| spot.len == to.len() as u64) {
+            let is_direct = self.direct.is_better(&*spot.file, spot.offset, to.len());
+            let read = read_at(&*spot.file, to, spot.offset, is_direct.then_some(&mut self.buffer));
+            if read.is_ok_and(|read| read == to.len()) && Cid::of(cid.codec(), to) == *cid {
+                return Ok(true);
+            }
+        }
+        // It has no place, or there are other bytes: the tier knows what to do.
+        self.tier.read_into(cid, to)
+    }
+
     /// The page with this number, which was not waited for yet.
     pub(super) fn wait(&mut self, id: u64) -> Came {
         let came = match &self.thread {
@@ -141,7 +164,7 @@ impl Fetcher {
             None => self.done.remove(&id),
         };
         // The thread fell: the caller reads the page himself.
-        came.unwrap_or_else(|| Came { to: vec![0; self.page_len].into_boxed_slice(), found: Ok(false) })
+        came.unwrap_or_else(|| Came { to: Buffer::new(self.page_len), found: Ok(false) })
     }
 
     /// Starts the thread; where the system gives none, the caller reads.
@@ -151,12 +174,13 @@ impl Fetcher {
             return;
         };
         let (shared, tier, name) = (Arc::new(Handover::default()), Arc::clone(&self.tier), reader.name());
+        let direct = self.direct;
         let work = {
             let shared = Arc::clone(&shared);
             move || {
                 let left = Leave(&shared);
                 while let Some(jobs) = shared.take() {
-                    fetch(&*tier, &mut *reader, jobs, &mut |id, came| shared.finish(id, came));
+                    fetch(&*tier, direct, &mut *reader, jobs, &mut |id, came| shared.finish(id, came));
                 }
                 drop(left);
             }
@@ -190,27 +214,36 @@ impl Drop for Thread {
 /// Fetches what `jobs` want: from its place in a file if it has one, else from the tier.
 fn fetch(
     tier: &dyn Tier,
+    direct: Direct,
     reader: &mut dyn BatchRead,
     jobs: Vec<(u64, Want)>,
     finish: &mut dyn FnMut(u64, Came),
 ) {
-    let (mut placed, mut rest) = (Vec::new(), Vec::new());
-    for (id, Want { cid, to }) in jobs {
+    let rest = RefCell::new(Vec::new());
+    // Looked up one by one, while the first of them are read already.
+    let mut placed = jobs.into_iter().filter_map(|(id, Want { cid, to })| {
         match tier.locate(&cid).filter(|spot| spot.len == to.len() as u64) {
-            Some(spot) => placed.push(Job { id, cid, to, file: spot.file, offset: spot.offset }),
-            None => rest.push((id, Want { cid, to })),
+            Some(Spot { file, offset, .. }) => {
+                let is_direct = direct.is_better(&*file, offset, to.len());
+                Some(Job { id, cid, to, file, offset, is_direct })
+            }
+            None => {
+                rest.borrow_mut().push((id, Want { cid, to }));
+                None
+            }
         }
-    }
-    reader.read(placed, &mut |job, read| {
+    });
+    reader.read(&mut placed, &mut |job, read| {
         let is_whole = read.is_ok_and(|read| read == job.to.len());
         if is_whole && Cid::of(job.cid.codec(), &job.to) == job.cid {
             finish(job.id, Came { to: job.to, found: Ok(true) });
         } else {
             // The place was out of date, or its bytes are bad: the tier knows what to do.
-            rest.push((job.id, Want { cid: job.cid, to: job.to }));
+            rest.borrow_mut().push((job.id, Want { cid: job.cid, to: job.to }));
         }
     });
-    fetch_from_tier(tier, rest, finish);
+    drop(placed);
+    fetch_from_tier(tier, rest.into_inner(), finish);
 }
 
 fn fetch_from_tier(tier: &dyn Tier, jobs: Vec<(u64, Want)>, finish: &mut dyn FnMut(u64, Came)) {

@@ -7,6 +7,9 @@ use std::thread::JoinHandle;
 use crate::cid::Cid;
 use crate::storage::StorageFile;
 
+use super::super::buffer::Buffer;
+use super::direct::Aligned;
+
 /// Reads of a batch that are under way at a time.
 pub(super) const DEPTH: usize = 16;
 
@@ -14,34 +17,54 @@ pub(super) const DEPTH: usize = 16;
 pub(super) struct Job {
     pub(super) id: u64,
     pub(super) cid: Cid,
-    pub(super) to: Box<[u8]>,
+    pub(super) to: Buffer,
     pub(super) file: Arc<dyn StorageFile>,
     pub(super) offset: u64,
+    /// Around the system's cache, if that can be done.
+    pub(super) is_direct: bool,
 }
 
 impl Job {
-    /// Reads as many bytes as there are.
-    pub(super) fn read(&mut self) -> io::Result<usize> {
-        self.file.read_at(&mut self.to, self.offset)
+    /// Reads as many bytes as there are. `buffer` is made when it is first needed.
+    fn read(&mut self, buffer: &mut Option<Aligned>) -> io::Result<usize> {
+        read_at(&*self.file, &mut self.to, self.offset, self.is_direct.then_some(buffer))
     }
+}
+
+/// Reads as many bytes as there are: with a buffer, around the system's cache if nothing is in the way of that.
+pub(super) fn read_at(
+    file: &dyn StorageFile,
+    to: &mut [u8],
+    offset: u64,
+    around: Option<&mut Option<Aligned>>,
+) -> io::Result<usize> {
+    if let Some(buffer) = around
+        && buffer.get_or_insert_with(|| Aligned::for_pages(to.len())).read(file, to, offset).is_ok()
+    {
+        return Ok(to.len());
+    }
+    file.read_at(to, offset)
 }
 
 /// Does reads.
 pub(super) trait BatchRead: Send {
     /// Does all of `jobs`, and hands each back as it ends, in any order.
-    fn read(&mut self, jobs: Vec<Job>, done: &mut dyn FnMut(Job, io::Result<usize>));
+    fn read(&mut self, jobs: &mut dyn Iterator<Item = Job>, done: &mut dyn FnMut(Job, io::Result<usize>));
 
     /// How tables call it.
     fn name(&self) -> &'static str;
 }
 
 /// Reads one after another, where it is called.
-pub(super) struct Caller;
+#[derive(Default)]
+pub(super) struct Caller {
+    buffer: Option<Aligned>,
+}
 
 impl BatchRead for Caller {
-    fn read(&mut self, jobs: Vec<Job>, done: &mut dyn FnMut(Job, io::Result<usize>)) {
+    fn read(&mut self, jobs: &mut dyn Iterator<Item = Job>, done: &mut dyn FnMut(Job, io::Result<usize>)) {
         for mut job in jobs {
-            let read = job.read();
+            let read = job.read(&mut self.buffer);
             done(job, read);
         }
     }
@@ -69,10 +92,11 @@ impl Threads {
         let start = |_| {
             let (queue, ends) = (Arc::clone(&queue), ends.clone());
             let work = move || {
+                let mut buffer = None;
                 loop {
                     let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok(mut job) = next else { break };
-                    let read = job.read();
+                    let read = job.read(&mut buffer);
                     if ends.send((job, read)).is_err() {
                         break;
                     }
@@ -86,15 +110,15 @@ impl Threads {
 }
 
 impl BatchRead for Threads {
-    fn read(&mut self, jobs: Vec<Job>, done: &mut dyn FnMut(Job, io::Result<usize>)) {
+    fn read(&mut self, jobs: &mut dyn Iterator<Item = Job>, done: &mut dyn FnMut(Job, io::Result<usize>)) {
         let Some(queue) = self.jobs.as_ref().filter(|_| !self.threads.is_empty()) else {
-            return Caller.read(jobs, done);
+            return Caller::default().read(jobs, done);
         };
         let mut given = 0;
         for job in jobs {
             match queue.send(job) {
                 Ok(()) => given += 1,
-                Err(mpsc::SendError(job)) => Caller.read(vec![job], done),
+                Err(mpsc::SendError(job)) => Caller::default().read(&mut std::iter::once(job), done),
             }
         }
         for _ in 0..given {

@@ -6,20 +6,24 @@ use std::os::fd::AsRawFd;
 
 use io_uring::{IoUring, opcode, types};
 
+use super::direct::{Aligned, Window};
 use super::read::{BatchRead, Caller, DEPTH, Job};
 
 /// Bytes of all buffers: what an unprivileged process may lock is little.
 const BUFFERS_MAX_BYTES: usize = 4 << 20;
+
+/// Reads that are given to the kernel at a time.
+const TOGETHER: usize = 4;
 
 /// A ring with buffers, one a read that is under way.
 ///
 /// Invariant: while a slot has a job, the kernel may write to its buffer, so that is neither freed nor lent out.
 pub(super) struct Uring {
     ring: IoUring,
-    buffers: ManuallyDrop<Vec<Box<[u8]>>>,
+    buffers: ManuallyDrop<Vec<Aligned>>,
     page_len: usize,
     /// The read in each buffer.
-    slots: Vec<Option<Job>>,
+    slots: Vec<Option<(Job, Window)>>,
     in_flight: usize,
     /// The kernel refused something that it must not: it is asked for nothing more.
     is_broken: bool,
@@ -30,9 +34,10 @@ impl Uring {
     pub(super) fn new(page_len: usize) -> io::Result<Self> {
         let count = (BUFFERS_MAX_BYTES / page_len.max(1)).clamp(1, DEPTH);
         let ring = IoUring::new(DEPTH as u32)?;
-        let mut buffers: Vec<Box<[u8]>> = (0..count).map(|_| vec![0; page_len].into_boxed_slice()).collect();
+        let mut buffers: Vec<Aligned> = (0..count).map(|_| Aligned::for_pages(page_len)).collect();
         let parts: Vec<libc::iovec> = buffers
             .iter_mut()
+            .map(Aligned::bytes_mut)
             .map(|part| libc::iovec { iov_base: part.as_mut_ptr().cast(), iov_len: part.len() })
             .collect();
         // SAFETY: 1. each part is one of `buffers`, which `Drop` frees only after the ring has no read under way.
@@ -46,17 +51,21 @@ impl Uring {
     /// Begins `job` in the buffer `slot`, or gives it back.
     fn begin(&mut self, slot: usize, job: Job) -> Result<(), Job> {
         let fits = job.to.len() == self.page_len;
-        let Some(fd) = job.file.fd().filter(|_| fits).map(|fd| fd.as_raw_fd()) else { return Err(job) };
-        let (Some(part), Ok(index), Ok(len)) =
-            (self.buffers.get_mut(slot), u16::try_from(slot), u32::try_from(self.page_len))
-        else {
+        let plain = Window { start: job.offset, len: self.page_len, skip: 0 };
+        let (fd, window) = match job.file.direct().filter(|_| job.is_direct) {
+            Some(fd) => (Some(fd), Window::around(job.offset, self.page_len)),
+            None => (job.file.fd(), plain),
+        };
+        let Some(fd) = fd.filter(|_| fits).map(|fd| fd.as_raw_fd()) else { return Err(job) };
+        let part = self.buffers.get_mut(slot).and_then(|it| it.bytes_mut().get_mut(..window.len));
+        let (Some(part), Ok(index), Ok(len)) = (part, u16::try_from(slot), u32::try_from(window.len)) else {
             return Err(job);
         };
         let entry = opcode::ReadFixed::new(types::Fd(fd), part.as_mut_ptr(), len, index)
-            .offset(job.offset)
+            .offset(window.start)
             .build()
             .user_data(slot as u64);
-        // SAFETY: 1. the buffer is the registered one with this index and length, and nobody else has it: its slot
+        // SAFETY: 1. the buffer lies within the registered one with this index, and nobody else has that: its slot
         // was empty. 2. It lives until the read ended, see `Drop`. 3. The file is open: `slots` keeps the job, and
         // with it the file, until then.
         let pushed = unsafe { self.ring.submission().push(&entry) };
@@ -65,41 +74,50 @@ impl Uring {
         }
         self.in_flight += 1;
         if let Some(slot) = self.slots.get_mut(slot) {
-            *slot = Some(job);
+            *slot = Some((job, window));
         }
         Ok(())
     }
 
-    /// Waits for at least one read, and hands back those that ended.
-    fn reap(&mut self, done: &mut dyn FnMut(Job, io::Result<usize>)) {
+    /// Waits for at least one read. Those that ended, whose buffers are free again.
+    fn reap(&mut self) -> Vec<Ended> {
+        let mut ended = Vec::new();
         match self.ring.submit_and_wait(1) {
             Ok(_) => {}
             Err(err) if is_passing(&err) => {}
             Err(_) => {
                 self.is_broken = true;
-                return;
+                return ended;
             }
         }
         loop {
             let Some(entry) = self.ring.completion().next() else { break };
             self.in_flight = self.in_flight.saturating_sub(1);
             let slot = entry.user_data() as usize;
-            let Some(job) = self.slots.get_mut(slot).and_then(Option::take) else { continue };
-            self.end(slot, job, entry.result(), done);
+            let Some((mut job, window)) = self.slots.get_mut(slot).and_then(Option::take) else { continue };
+            let read = usize::try_from(entry.result()).unwrap_or(0);
+            let copied = self.buffers.get(slot).map(|from| from.copy_out(window, read, &mut job.to));
+            ended.push(Ended { job, is_whole: matches!(copied, Some(Ok(()))) });
         }
+        ended
     }
+}
 
-    fn end(&self, slot: usize, mut job: Job, result: i32, done: &mut dyn FnMut(Job, io::Result<usize>)) {
-        let read = usize::try_from(result).ok().filter(|read| *read == job.to.len());
-        let part = self.buffers.get(slot);
-        match (read, part) {
-            (Some(read), Some(part)) if part.len() == job.to.len() => {
-                job.to.copy_from_slice(part);
-                done(job, Ok(read));
-            }
-            // Fewer bytes, or an error: once more, the plain way, which knows how to go on.
-            _ => Caller.read(vec![job], done),
+/// A read that ended.
+struct Ended {
+    job: Job,
+    is_whole: bool,
+}
+
+impl Ended {
+    fn hand_back(mut self, done: &mut dyn FnMut(Job, io::Result<usize>)) {
+        if self.is_whole {
+            let len = self.job.to.len();
+            return done(self.job, Ok(len));
         }
+        // Fewer bytes, or an error: once more, the plain way, which knows how to go on.
+        self.job.is_direct = false;
+        Caller::default().read(&mut std::iter::once(self.job), done);
     }
 }
 
@@ -109,28 +127,35 @@ fn is_passing(err: &io::Error) -> bool {
 }
 
 impl BatchRead for Uring {
-    fn read(&mut self, jobs: Vec<Job>, done: &mut dyn FnMut(Job, io::Result<usize>)) {
-        let mut jobs = jobs.into_iter();
+    fn read(&mut self, jobs: &mut dyn Iterator<Item = Job>, done: &mut dyn FnMut(Job, io::Result<usize>)) {
+        let mut ended = Vec::new();
         loop {
             while !self.is_broken
                 && let Some(slot) = self.slots.iter().position(Option::is_none)
                 && let Some(job) = jobs.next()
             {
+                // The disk begins with the first few while the others are looked up.
+                if self.ring.submission().len() >= TOGETHER {
+                    let _ = self.ring.submit();
+                }
                 if let Err(job) = self.begin(slot, job) {
-                    Caller.read(vec![job], done);
+                    Caller::default().read(&mut std::iter::once(job), done);
                 }
             }
-            if self.is_broken {
+            if !ended.is_empty() && !self.is_broken {
+                let _ = self.ring.submit();
+            }
+            // They are hashed while the disk reads others.
+            ended.drain(..).for_each(|it: Ended| it.hand_back(done));
+            if self.is_broken || self.in_flight == 0 {
                 break;
             }
-            if self.in_flight == 0 {
-                break;
-            }
-            self.reap(done);
+            ended = self.reap();
         }
+        ended.into_iter().for_each(|it| it.hand_back(done));
         // Of a ring that is broken: what it may still write goes to buffers, and nobody looks there.
-        let left: Vec<Job> = self.slots.iter_mut().filter_map(Option::take).chain(jobs).collect();
-        Caller.read(left, done);
+        let mut left = self.slots.iter_mut().filter_map(Option::take).map(|(job, _)| job).chain(jobs);
+        Caller::default().read(&mut left, done);
     }
 
     fn name(&self) -> &'static str {
