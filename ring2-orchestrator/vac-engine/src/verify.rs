@@ -66,8 +66,9 @@ fn problem(home: &Home, run: RunId, cid: &Cid) -> Option<Error> {
     }
 }
 
-/// Every object that the runs and pins of this home name, with all below trees: what garbage collection must keep.
-pub fn live_objects(home: &Home) -> Result<BTreeSet<Cid>> {
+/// Every object that the runs, the pins and the leases of this home name, with all below trees: what garbage collection
+/// must keep. Leases end at a moment in `unix_ms`; those that are over name nothing.
+pub fn live_objects(home: &Home, unix_ms: u64) -> Result<BTreeSet<Cid>> {
     let mut live = BTreeSet::new();
     for run in home.runs()? {
         let mut reader = Reader::open(Arc::clone(home.storage()), run)?;
@@ -76,6 +77,8 @@ pub fn live_objects(home: &Home) -> Result<BTreeSet<Cid>> {
         }
     }
     live.extend(home.store().pins()?.into_values());
+    let leases = home.store().leases()?.into_values();
+    live.extend(leases.filter(|lease| lease.ends > unix_ms).map(|lease| lease.cid));
     live.extend(of_snapshots(home)?);
     // What is below something that cannot be read now is not garbage: nothing is collected then.
     with_all_below(home.store(), live, &mut |cid, why| match why {
