@@ -211,3 +211,61 @@ fn a_scrub_goes_on_and_mends_from_another_home() {
     assert!(mended.out().contains(&format!("mended {}", cids[3])), "{}", mended.out());
     assert!(sandbox.vac(&["store", "get", &cids[3]]).ok().stdout == objects[3]);
 }
+
+/// All files of the store together.
+fn disk_bytes(sandbox: &Sandbox) -> u64 {
+    sandbox.home_files("store").iter().map(|file| file.metadata().unwrap().len()).sum()
+}
+
+/// Two versions of a file and of a directory with it: the second costs little, all have the names of their bytes, and
+/// what one version alone needs goes with it.
+#[test]
+fn versions_in_chunks_share_what_is_equal() {
+    let sandbox = Sandbox::new();
+    let old = noise(6 << 20, 5);
+    let new = [&old[..3 << 20], b"what is new", &old[3 << 20..]].concat();
+    sandbox.write("d/old", &old);
+    sandbox.write("new", &new);
+    let put = |file: &str| {
+        let out = sandbox.vac(&["store", "put", "--chunked", file]).ok().out();
+        (out.trim().to_owned(), disk_bytes(&sandbox))
+    };
+    let (tree, after_old) = put("d");
+    let (cid, after_new) = put("new");
+    assert_eq!(cid, vac_core::cid::Cid::of_raw(&new).to_string());
+    assert!(after_new - after_old < 1 << 20, "{} bytes for 11 that are new", after_new - after_old);
+    assert!(sandbox.vac(&["store", "get", &cid]).ok().stdout == new);
+    sandbox.vac(&["store", "get", &tree, "-o", "copy"]).ok();
+    assert!(std::fs::read(sandbox.path("copy/old")).unwrap() == old);
+    let guest = Guest::new().open(ROOT, "old", "r").read().say("read");
+    sandbox.write("guest.wasm", guest.wasm());
+    sandbox.vac(&["run", "guest.wasm", "--grant", &format!("tree:ro={tree}")]).ok();
+    assert_eq!(sandbox.json(&["store", "fsck"])["ok"], true);
+    sandbox.vac(&["store", "rm", &cid]).ok();
+    sandbox.vac(&["store", "gc"]).ok();
+    sandbox.vac(&["store", "get", &cid]).fails(USAGE, &["no object"]);
+    sandbox.vac(&["store", "get", &tree, "-o", "again"]).ok();
+    assert!(std::fs::read(sandbox.path("again/old")).unwrap() == old);
+}
+
+/// What is put for some time is kept so long, with all below it; to put it again keeps it longer, and never shorter.
+#[test]
+fn what_is_put_for_a_time_goes_after_it() {
+    let sandbox = Sandbox::new();
+    sandbox.write("d/file", noise(3000, 1));
+    sandbox.write("long", "kept for long");
+    sandbox.write("short", "kept for a moment");
+    let put = |file: &str, time: &str| {
+        sandbox.vac(&["store", "put", "--for", time, file]).ok().out().trim().to_owned()
+    };
+    let (tree, long, short) = (put("d", "1h"), put("long", "1h"), put("short", "1ms"));
+    let again = put("long", "1ms");
+    assert_eq!(again, long);
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    assert_eq!(number(&sandbox.json(&["store", "gc"]), "removed"), 1);
+    sandbox.vac(&["store", "get", &short]).fails(USAGE, &["no object"]);
+    sandbox.vac(&["store", "get", &tree, "-o", "copy"]).ok();
+    sandbox.vac(&["store", "rm", &long]).ok();
+    sandbox.vac(&["store", "rm", &tree]).ok();
+    assert_eq!(number(&sandbox.json(&["store", "gc"]), "kept"), 0);
+}

@@ -50,6 +50,26 @@ pub const STORE_OPEN_PACKS_MAX: usize = 128;
 /// Bytes of a large object in memory while it is written, read or hashed.
 pub const STORE_CHUNK_BYTES: usize = 256 << 10;
 
+/// Chunks of an object that is kept in chunks: the shortest, what they are about, and the longest. Shorter ones share
+/// more between versions and cost more: an entry of 44 bytes and a record of 56 each.
+pub const STORE_CDC_MIN_BYTES: usize = 16 << 10;
+/// See [`STORE_CDC_MIN_BYTES`].
+pub const STORE_CDC_AVERAGE_BYTES: usize = 64 << 10;
+/// See [`STORE_CDC_MIN_BYTES`].
+pub const STORE_CDC_MAX_BYTES: usize = 256 << 10;
+
+/// A part of an object in chunks that can be checked against its CID alone: what a read of one byte costs.
+pub const STORE_GROUP_BYTES: usize = 64 << 10;
+
+/// The smallest and the largest group that a list of chunks may name.
+pub const STORE_GROUP_MIN_BYTES: u32 = 1 << 10;
+/// See [`STORE_GROUP_MIN_BYTES`].
+pub const STORE_GROUP_MAX_BYTES: u32 = 1 << 20;
+
+// Chunks are packed, so a list never names another list.
+const _: () = assert!(STORE_CDC_MAX_BYTES < STORE_LARGE_MIN_BYTES);
+const _: () = assert!(STORE_OBJECT_MAX_BYTES / (STORE_CDC_MIN_BYTES as u64) < u32::MAX as u64);
+
 /// The longest name of a pin.
 pub const STORE_PIN_NAME_MAX_BYTES: usize = 1024;
 

@@ -95,9 +95,12 @@ impl Left {
     }
 }
 
-/// Keeps the directory at `path`, as [`put`] does.
-pub fn put_folder(store: &Store, path: &Path) -> Result<Cid> {
-    put(store, &open(path)?, &path.display().to_string())
+/// How a file is kept: [`Store::put_stream`] or [`Store::put_chunked`].
+pub type Keep = fn(&Store, Codec, &mut dyn Read, u64) -> Result<(Cid, u64)>;
+
+/// Keeps the directory at `path` as [`put`] does, but each file as `keep` says.
+pub fn put_folder(store: &Store, path: &Path, keep: Keep) -> Result<Cid> {
+    put_below(store, &open(path)?, &path.display().to_string(), keep, 0, &mut Left::new())
 }
 
 /// Writes a tree into a new directory at `path`.
@@ -115,10 +118,17 @@ fn open(path: &Path) -> Result<Dir> {
 
 /// Keeps a directory with all below it. Files that are no files, directories or links are an error.
 pub fn put(store: &Store, dir: &Dir, place: &str) -> Result<Cid> {
-    put_below(store, dir, place, 0, &mut Left::new())
+    put_below(store, dir, place, Store::put_stream, 0, &mut Left::new())
 }
 
-fn put_below(store: &Store, dir: &Dir, place: &str, depth: usize, left: &mut Left) -> Result<Cid> {
+fn put_below(
+    store: &Store,
+    dir: &Dir,
+    place: &str,
+    keep: Keep,
+    depth: usize,
+    left: &mut Left,
+) -> Result<Cid> {
     let failed = |e| HostAbort::io("read the directory", place, &e);
     let mut entries = Vec::new();
     for item in dir.entries().map_err(failed)? {
@@ -131,7 +141,7 @@ fn put_below(store: &Store, dir: &Dir, place: &str, depth: usize, left: &mut Lef
         let entry = if kind.is_dir() {
             left.take(0, depth)?;
             let below = dir.open_dir_nofollow(name).map_err(|e| HostAbort::io("open", &place, &e))?;
-            Entry::Dir(put_below(store, &below, &place, depth + 1, left)?)
+            Entry::Dir(put_below(store, &below, &place, keep, depth + 1, left)?)
         } else if kind.is_symlink() {
             left.take(0, depth)?;
             let target = dir.read_link_contents(name).map_err(|e| HostAbort::io("read", &place, &e))?;
@@ -142,7 +152,7 @@ fn put_below(store: &Store, dir: &Dir, place: &str, depth: usize, left: &mut Lef
         } else if kind.is_file() {
             let mut file = dir.open(name).map_err(|e| HostAbort::io("open", &place, &e))?;
             let max = STORE_OBJECT_MAX_BYTES.min(left.bytes);
-            let (cid, len_bytes) = store.put_stream(Codec::Raw, &mut file as &mut dyn Read, max)?;
+            let (cid, len_bytes) = keep(store, Codec::Raw, &mut file, max)?;
             left.take(len_bytes, depth)?;
             Entry::File { cid, len_bytes }
         } else {

@@ -65,9 +65,12 @@ fn problem(home: &Home, run: RunId, cid: &Cid) -> Option<Error> {
     }
 }
 
-/// Every object that the runs and pins of this home name, with all below trees: what garbage collection must keep.
-pub fn live_objects(home: &Home) -> Result<BTreeSet<Cid>> {
+/// Every object that the runs, the pins and the leases of this home name, with all below trees: what garbage collection
+/// must keep. Leases end at a moment in `unix_ms`; those that are over name nothing.
+pub fn live_objects(home: &Home, unix_ms: u64) -> Result<BTreeSet<Cid>> {
     let mut live = kept_roots(home)?;
+    let leases = home.store().leases()?.into_values();
+    live.extend(leases.filter(|lease| lease.ends > unix_ms).map(|lease| lease.cid));
     live.extend(of_snapshots(home)?);
     // What is below something that cannot be read now is not garbage: nothing is collected then.
     with_all_below(&|cid| home.store().get(cid), live, &mut |cid, why| match why {

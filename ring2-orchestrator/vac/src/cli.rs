@@ -472,6 +472,12 @@ pub(crate) enum Store {
     Put {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
+        /// Keep large files in chunks, so that versions of one file share what is equal. Slower to put and to get.
+        #[arg(long)]
+        chunked: bool,
+        /// Keep them only so long. To put them again within that time keeps them longer.
+        #[arg(long = "for", value_name = "DURATION", value_parser = limits::duration)]
+        kept_for: Option<Duration>,
     },
     /// Write an object to the standard output or a file, or a directory to a new one.
     Get {

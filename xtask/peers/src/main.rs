@@ -9,9 +9,12 @@
 //! peers fill FOLDER PAGES                 the same pages into a cache of foyer's, on disk
 //! peers foyer FOLDER BUDGET TRACE FILE    and through that; what it lost comes from the plain file
 //! peers hits CAPACITY TRACE               how often foyer's policies hit, in memory
+//! peers put FOLDER OBJECTS LEN GROUP      objects into fjall, and every group durable
+//! peers get FOLDER OBJECTS LEN            and out of it, hashed
 //! ```
 //! A trace is a file of page numbers, eight bytes each, little-endian. Page N begins with its number.
 
+mod fjall_store;
 mod foyer_cache;
 mod huge;
 mod mapped;
@@ -32,6 +35,8 @@ fn main() {
         ["mapped", file, budget, trace] => mapped::run(file, budget, trace),
         ["fill", folder, pages] => foyer_cache::fill(folder, pages),
         ["foyer", folder, budget, trace, file] => foyer_cache::run(folder, budget, trace, file),
+        ["put", folder, objects, len, group] => fjall_store::put(folder, objects, len, group),
+        ["get", folder, objects, len] => fjall_store::get(folder, objects, len),
         ["hits", capacity, trace] => foyer_cache::hits(capacity, trace),
         _ => Err("expected a command; see the head of its main.rs".to_owned()),
     };

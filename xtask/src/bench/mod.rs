@@ -26,6 +26,7 @@ mod plain;
 mod replay;
 mod replay_snap;
 mod store;
+mod store_fjall;
 mod store_open;
 mod study;
 mod timing;
@@ -39,7 +40,7 @@ use figure::Figure;
 type Bench = fn() -> Result<Vec<Figure>>;
 
 /// What is measured, by name.
-const BENCHES: [(&str, Bench); 19] = [
+const BENCHES: [(&str, Bench); 20] = [
     ("compute", compute::run),
     ("compile", compile::run),
     ("call", calls::run),
@@ -51,6 +52,7 @@ const BENCHES: [(&str, Bench); 19] = [
     ("hello", hello::run),
     ("store", store::run),
     ("store-ingest", store_open::ingest),
+    ("store-chunked", store_open::chunked),
     ("store-open", store_open::run),
     ("huge-store-open", store_open::huge),
     ("ledger", ledger::run),

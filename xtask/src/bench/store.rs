@@ -1,6 +1,7 @@
 //! 10,000 small objects put durably, and got back verified.
 //!
-//! Every side is equally durable after every 1,000 objects. Raw files and cacache leave that to their caller:
+//! Every side is equally durable after every 1,000 objects; redb and fjall keep no hash of what they hold, so their side
+//! hashes what it puts and what it gets. Raw files and cacache leave that to their caller:
 //! here with one `syncfs`, the cheapest way there is, or for raw files with a sync of each file and folder.
 
 use std::cell::RefCell;
@@ -9,12 +10,14 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use redb::ReadableDatabase as _;
 use vac_core::cid::{Cid, Codec};
 use vac_core::storage::RealStorage;
 use vac_core::store::Store;
 use vac_fuzz::mutate::Random;
 
 use super::figure::{Figure, Goal};
+use super::store_fjall::Fjall;
 use super::timing::{Side, medians, time};
 use super::{Result, scratch, text};
 
@@ -26,12 +29,13 @@ const GROUP: usize = 1_000;
 const SYNCED_OBJECTS: usize = 1_000;
 const NOTE: &str = "`syncfs` also waits for what other processes wrote; the store syncs its own files only";
 
-/// Put and get, against a file that only grows, raw files, cacache and redb.
+/// Put and get, against a file that only grows, raw files, cacache, redb and fjall.
 pub(super) fn run() -> Result<Vec<Figure>> {
     let folder = scratch()?;
     let objects = objects();
-    let puts = puts(folder.path(), &objects)?;
-    let gets = gets(folder.path(), &objects)?;
+    let fjall = Fjall::new(folder.path(), &objects, GROUP)?;
+    let puts = puts(folder.path(), &objects, &fjall)?;
+    let gets = gets(folder.path(), &objects, &fjall)?;
     let figure = |name: &str, values: &[f64], at: usize, baseline| {
         let per_second = |ns: f64| OBJECTS as f64 / ns * 1e9;
         let name = format!("store, {name} {OBJECTS} x 4 KiB");
@@ -44,8 +48,11 @@ pub(super) fn run() -> Result<Vec<Figure>> {
         figure("put", &puts, 3, "cacache, syncfs").goal(faster),
         figure("put", &puts, 4, "raw append, fdatasync").goal(Goal::RatioAtLeast(0.8)),
         figure("put", &puts, 5, "redb").goal(faster),
+        figure("put", &puts, 6, "fjall").goal(faster),
         figure("get", &gets, 1, "raw files, BLAKE3").goal(faster),
         figure("get", &gets, 2, "cacache, SHA-256").goal(faster),
+        figure("get", &gets, 3, "redb, BLAKE3").goal(faster),
+        figure("get", &gets, 4, "fjall, BLAKE3").goal(faster),
     ])
 }
 
@@ -55,10 +62,10 @@ fn objects() -> Vec<Vec<u8>> {
     (0..OBJECTS).map(|_| (0..OBJECT_BYTES / 8).flat_map(|_| word(&mut random)).collect()).collect()
 }
 
-/// Medians in ns for all objects. What the last round put stays in the folders `vac`, `raw` and `cacache`.
-fn puts(folder: &Path, objects: &[Vec<u8>]) -> Result<Vec<f64>> {
+/// Medians in ns for all objects. What the last round put stays in the folders.
+fn puts(folder: &Path, objects: &[Vec<u8>], fjall: &Fjall) -> Result<Vec<f64>> {
     let scale = (OBJECTS / SYNCED_OBJECTS) as f64;
-    let mut sides: [Side<'_>; 6] = [
+    let mut sides: [Side<'_>; 7] = [
         Box::new(|| {
             let folder = empty(folder.join("vac"))?;
             time(|| put_store(&folder, objects))
@@ -84,6 +91,10 @@ fn puts(folder: &Path, objects: &[Vec<u8>]) -> Result<Vec<f64>> {
             let folder = empty(folder.join("redb"))?;
             time(|| put_redb(&folder, objects))
         }),
+        Box::new(|| {
+            let folder = empty(folder.join("fjall"))?;
+            fjall.put(&folder)
+        }),
     ];
     medians(ROUNDS, &mut sides)
 }
@@ -101,12 +112,13 @@ fn put_append(folder: &Path, objects: &[Vec<u8>]) -> Result<()> {
     Ok(())
 }
 
+const TABLE: redb::TableDefinition<'_, &[u8; 32], &[u8]> = redb::TableDefinition::new("objects");
+
 fn put_redb(folder: &Path, objects: &[Vec<u8>]) -> Result<()> {
-    let table = redb::TableDefinition::<&[u8; 32], &[u8]>::new("objects");
     let database = redb::Database::create(folder.join("redb")).map_err(text)?;
     for group in objects.chunks(GROUP) {
         let write = database.begin_write().map_err(text)?;
-        let mut open = write.open_table(table).map_err(text)?;
+        let mut open = write.open_table(TABLE).map_err(text)?;
         for object in group {
             open.insert(blake3::hash(object).as_bytes(), object.as_slice()).map_err(text)?;
         }
@@ -180,7 +192,7 @@ fn empty_with_parts(folder: PathBuf) -> Result<PathBuf> {
 }
 
 /// Medians in ns for all objects in another order than they were put, from the page cache.
-fn gets(folder: &Path, objects: &[Vec<u8>]) -> Result<Vec<f64>> {
+fn gets(folder: &Path, objects: &[Vec<u8>], fjall: &Fjall) -> Result<Vec<f64>> {
     let order = shuffled();
     let cids: Vec<Cid> = objects.iter().map(|object| Cid::of_raw(object)).collect();
     let keys: Vec<_> = objects.iter().map(|object| cacache_key(object)).collect();
@@ -188,7 +200,7 @@ fn gets(folder: &Path, objects: &[Vec<u8>]) -> Result<Vec<f64>> {
     let seen = RefCell::new(0);
     let count = |bytes: Vec<u8>| *seen.borrow_mut() += bytes.len();
     let each = |get: &dyn Fn(usize) -> Result<Vec<u8>>| order.iter().try_for_each(|&at| get(at).map(count));
-    let mut sides: [Side<'_>; 3] = [
+    let mut sides: [Side<'_>; 5] = [
         Box::new(|| {
             time(|| {
                 let store = open(&folder.join("vac"))?;
@@ -199,15 +211,35 @@ fn gets(folder: &Path, objects: &[Vec<u8>]) -> Result<Vec<f64>> {
         }),
         Box::new(|| time(|| each(&|at| read_verified(&raw_path(&raw, at), &cids[at])))),
         Box::new(|| time(|| each(&|at| cacache::read_hash_sync(&cache, &keys[at]).map_err(text)))),
+        Box::new(|| {
+            time(|| {
+                let database = redb::Database::open(folder.join("redb/redb")).map_err(text)?;
+                let read = database.begin_read().map_err(text)?;
+                let table = read.open_table(TABLE).map_err(text)?;
+                each(&|at| {
+                    let found = table.get(cids[at].digest()).map_err(text)?;
+                    verified(found.map(|found| found.value().to_vec()), &cids[at])
+                })
+            })
+        }),
+        Box::new(|| {
+            // It checks itself that it got all of them.
+            *seen.borrow_mut() += OBJECTS * OBJECT_BYTES;
+            fjall.get(&folder.join("fjall"))
+        }),
     ];
     let medians = medians(ROUNDS, &mut sides)?;
     drop(sides);
-    assert_eq!(*seen.borrow(), 3 * (ROUNDS + 1) * OBJECTS * OBJECT_BYTES, "every side gave every object");
+    assert_eq!(*seen.borrow(), 5 * (ROUNDS + 1) * OBJECTS * OBJECT_BYTES, "every side gave every object");
     Ok(medians)
 }
 
 fn read_verified(path: &Path, cid: &Cid) -> Result<Vec<u8>> {
-    let bytes = std::fs::read(path).map_err(text)?;
+    verified(Some(std::fs::read(path).map_err(text)?), cid)
+}
+
+fn verified(bytes: Option<Vec<u8>>, cid: &Cid) -> Result<Vec<u8>> {
+    let bytes = bytes.ok_or_else(|| format!("{cid}: not found"))?;
     if blake3::hash(&bytes).as_bytes() == cid.digest() {
         Ok(bytes)
     } else {

@@ -6,6 +6,7 @@
 //! - Unsynced names (create, rename, remove) are kept or lost each on its own.
 //! - A failed sync drops the unsynced writes for good, and the next sync succeeds, as on Linux;
 //!   what reads then return is either the lost bytes or the old ones.
+//! - Bytes that a test chose cannot be read.
 //! - A full disk writes a part and fails. Locks end at a crash, and so does every open file.
 //!
 //! Not modelled: a disk that lies about a sync, and rot, which a test makes with
@@ -14,6 +15,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 mod files;
@@ -49,6 +51,8 @@ struct Node {
     /// What is on the platter.
     durable: Vec<u8>,
     unsynced: Vec<Change>,
+    /// Bytes that cannot be read.
+    unreadable: Option<Range<u64>>,
 }
 
 enum Change {
@@ -183,6 +187,14 @@ impl SimStorage {
         })
     }
 
+    /// From now on reading any of these bytes fails, until the file is replaced. `false` if there is no such file.
+    pub fn make_unreadable(&self, path: &str, bytes: Range<u64>) -> bool {
+        let mut disk = self.disk();
+        let Some(&node) = disk.names.get(path) else { return false };
+        let found = disk.nodes.get_mut(&node);
+        found.map(|node| node.unreadable = Some(bytes)).is_some()
+    }
+
     /// Cuts a file on the platter. `false` if there is no such file.
     pub fn truncate(&self, path: &str, len: u64) -> bool {
         self.change(path, |bytes| {
@@ -202,7 +214,7 @@ impl SimStorage {
     pub fn plant(&self, path: &str, bytes: &[u8]) {
         let mut disk = self.disk();
         let node = disk.new_node();
-        disk.nodes.insert(node, Node { seen: bytes.to_vec(), durable: bytes.to_vec(), unsynced: Vec::new() });
+        disk.nodes.insert(node, Node { seen: bytes.to_vec(), durable: bytes.to_vec(), ..Node::default() });
         disk.names.insert(path.to_owned(), node);
         disk.durable_names.insert(path.to_owned(), node);
     }

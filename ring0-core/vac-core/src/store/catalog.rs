@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::cid::Cid;
-use crate::fault::{Corrupt, Result};
+use crate::fault::{Corrupt, Error, HostAbort, Result};
 use crate::limits::STORE_OPEN_PACKS_MAX;
 use crate::storage::{OpenMode, StorageFile};
 
@@ -80,6 +80,13 @@ impl Catalog {
     /// Reads the packs unless that was done. `own` is the pack this store writes to.
     pub(super) fn load(&mut self, home: &Home, own: Option<u32>) -> Result<()> {
         if self.is_loaded { Ok(()) } else { self.refresh(home, own) }
+    }
+
+    /// Unless the packs were read: a catalog that may write the index, to read them without the lock that guards this
+    /// one, and to be dropped.
+    pub(super) fn aside(&self) -> Option<Self> {
+        let is_wanted = !self.is_loaded && self.may_publish;
+        is_wanted.then(|| Self { may_publish: true, is_distrusted: self.is_distrusted, ..Self::default() })
     }
 
     /// Learns what others wrote since the last look.
@@ -341,6 +348,23 @@ impl View {
         let (mut pack, mut indexed) = (Pack::default(), Vec::new());
         let (scanned, _) = look(home, number, file, &mut pack, &mut indexed, Part::All)?;
         Ok(Self { pack, indexed, scanned })
+    }
+
+    /// [`Self::read`]; of a pack that cannot be read from where its index ends only what the index says, and why.
+    pub(super) fn read_most(
+        home: &Home,
+        number: u32,
+        file: &dyn StorageFile,
+    ) -> Result<(Self, Option<HostAbort>)> {
+        match Self::read(home, number, file) {
+            Err(Error::Abort(why)) => {
+                let len = home.named("read", &home.pack(number), file.len())?;
+                let (mut pack, mut indexed) = (Pack { len, ..Pack::default() }, Vec::new());
+                read_idx(home, number, &mut pack, &mut indexed, usize::MAX)?;
+                Ok((Self { pack, indexed, scanned: Vec::new() }, Some(why)))
+            }
+            read => Ok((read?, None)),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use crate::storage::{OpenMode, StorageFile};
 
 use super::Store;
 use super::catalog::View;
+use super::chunks;
 use super::format::{FILE_HEAD_LEN, IndexEntry, RECORD_HEAD_LEN};
 use super::read::corrupt_packed;
 use super::scan::{Found, scan};
@@ -22,6 +23,8 @@ pub struct FsckReport {
     pub packs: u64,
     /// Large objects that are whole.
     pub large: u64,
+    /// Large objects in chunks that are whole. Their chunks count as objects too.
+    pub chunked: u64,
     /// Pins that are whole.
     pub pins: u64,
     /// Bytes at the ends of packs that a power cut or a kill left behind, or that somebody is just
@@ -48,10 +51,13 @@ impl Store {
             let path = self.home.pack(number);
             let Some(file) = self.home.try_open(&path, OpenMode::Read)? else { continue };
             report.packs += 1;
-            let checked = noted(&mut report, self.check_pack(number, &*file))?;
-            self.note_pack(number, checked.unwrap_or_default(), &mut report);
+            let checked = noted(&mut report, self.check_pack(number, &*file))?.unwrap_or_default();
+            let checked =
+                if checked.is_good() { checked } else { self.check_again(number, &*file, &checked)? };
+            self.note_pack(number, checked, &mut report);
         }
         self.check_large(&mut report)?;
+        self.check_chunked(&mut report)?;
         self.check_pins(&mut report)?;
         Ok(report)
     }
@@ -72,6 +78,17 @@ impl Store {
             torn_bytes: len.saturating_sub(scan.end),
             has_bad_head: !view.pack.has_head && scan.durable > FILE_HEAD_LEN as u64,
         })
+    }
+
+    /// Looks at a pack again and leaves out what is bad only now: another process may be writing the end of it, or have
+    /// cut it.
+    fn check_again(&self, number: u32, file: &dyn StorageFile, before: &Checked) -> Result<Checked> {
+        let mut now = self.check_pack(number, file)?;
+        let was_bad = |found: &Found| before.found.iter().any(|old| is_bad(old) && old.entry == found.entry);
+        now.found.retain(|found| !is_bad(found) || was_bad(found));
+        now.missing.retain(|entry| before.missing.contains(entry));
+        now.has_bad_head &= before.has_bad_head;
+        Ok(now)
     }
 
     fn note_pack(&self, number: u32, checked: Checked, report: &mut FsckReport) {
@@ -128,6 +145,16 @@ impl Store {
         Ok(())
     }
 
+    fn check_chunked(&self, report: &mut FsckReport) -> Result<()> {
+        for cid in chunks::listed(&self.home)? {
+            let checked = noted(report, self.check_list(&cid))?;
+            let whole = u64::from(checked.flatten().is_some());
+            report.objects += whole;
+            report.chunked += whole;
+        }
+        Ok(())
+    }
+
     fn check_pins(&self, report: &mut FsckReport) -> Result<()> {
         for file in self.home.list(&self.home.pins())? {
             let path = format!("{}/{file}", self.home.pins());
@@ -149,6 +176,16 @@ struct Checked {
     missing: Vec<IndexEntry>,
     torn_bytes: u64,
     has_bad_head: bool,
+}
+
+impl Checked {
+    fn is_good(&self) -> bool {
+        self.missing.is_empty() && !self.has_bad_head && !self.found.iter().any(is_bad)
+    }
+}
+
+fn is_bad(found: &Found) -> bool {
+    found.got.is_some() || found.entry.cid.is_none()
 }
 
 /// Puts a finding in the report; any other error goes on.

@@ -5,13 +5,16 @@
 //! [claims](super::claims). Steps, each durable before the next begins:
 //!
 //! ```text
-//! lock every pack that nobody writes to; make `sweep` odd; read the claims
+//! remove large objects and left-over temporary files, if no other store is open -> sync the folders
+//! lock every pack that nobody writes to; make `sweep` odd; read the claims; read all lists of chunks
 //! copy the live objects of packs that are mostly garbage to new packs, verified -> sync
 //! remove the index of all packs                                                 -> sync the folder
 //! remove those packs' indexes                                                   -> sync the folder
 //! remove those packs                                                            -> sync the folder
-//! remove large objects and left-over temporary files, if no other store is open -> sync the folders
 //! ```
+//!
+//! An object in chunks is removed like any large one, by its list; chunks of the lists that are there live. So a list
+//! never outlives a chunk of it, and who finds one here while others are open has found all of its object.
 //!
 //! Packs are locked before the claims are read: whoever wrote to one before has claimed it, and nobody can
 //! from then on. A pack that somebody claims is left as it is. An index goes before its pack, so a new pack
@@ -28,6 +31,7 @@ use crate::storage::{Lock, LockMode, OpenMode, StorageFile};
 
 use super::Store;
 use super::catalog::View;
+use super::chunks;
 use super::claims::{self, Sweep};
 use super::format::IndexEntry;
 use super::home::Home;
@@ -102,32 +106,31 @@ impl Collection<'_> {
     /// Removes every object that is not in `live`, not pinned, not leased, and not put since
     /// [`Store::begin_gc`] or by another store that is open.
     pub fn collect(self, live: &BTreeSet<Cid>) -> Result<GcReport> {
+        self.collect_at(live, 0)
+    }
+
+    /// [`Self::collect`] at a time `now`, in the unit of the leases: those that end by then keep nothing. They are
+    /// removed if no other store is open, for another may be renewing them.
+    pub fn collect_at(self, live: &BTreeSet<Cid>, now: u64) -> Result<GcReport> {
         let store = self.store;
         let _still = store.gate.write().unwrap_or_else(PoisonError::into_inner);
         store.commit_batch()?;
         let mut live = live.clone();
         live.extend(store.pins()?.into_values());
-        live.extend(store.leases()?.into_values().map(|lease| lease.cid));
+        live.extend(store.leases()?.into_values().filter(|lease| lease.ends > now).map(|lease| lease.cid));
+        let mut report = GcReport::default();
+        store.state().check_writable(&store.home)?;
+        collect_alone(store, &mut live, now, &mut report)?;
         let mut state = store.state();
         state.check_writable(&store.home)?;
         state.release_writer();
         state.catalog.forget(None);
-        let mut report = GcReport::default();
         let done = sweep_packs(&store.home, &mut state, &mut live, &mut report);
         // After a failure, copies in the buffer are nobody's loss: their originals are there.
         state.writer = None;
         state.catalog.forget(None);
         state.catalog.index.forget_bad();
-        drop(state);
-        done?;
-        collect_alone(store, &mut live, &mut report)?;
-        Ok(report)
-    }
-
-    /// [`Self::collect`] at a time `now`, in the unit of the leases: those that end by then end first.
-    pub fn collect_at(self, live: &BTreeSet<Cid>, now: u64) -> Result<GcReport> {
-        self.store.end_leases(now)?;
-        self.collect(live)
+        done.map(|()| report)
     }
 }
 
@@ -139,13 +142,13 @@ impl Drop for Collection<'_> {
 
 /// What only a store that is open nowhere else can do without harm: who finds a large object here relies on
 /// its name, and who writes one on that of a temporary file.
-fn collect_alone(store: &Store, live: &mut BTreeSet<Cid>, report: &mut GcReport) -> Result<()> {
+fn collect_alone(store: &Store, live: &mut BTreeSet<Cid>, now: u64, report: &mut GcReport) -> Result<()> {
     store.state().set_lock(None);
     let lock = store.home.lock(LockMode::Exclusive);
     let done = match lock {
         Ok(lock) => {
             store.state().set_lock(Some(lock));
-            remove_large(store, live, report)
+            store.remove_ended(now).and_then(|()| remove_large(store, live, report))
         }
         Err(Error::Abort(abort)) if abort.kind == AbortKind::Busy => {
             report.large_left = true;
@@ -198,6 +201,7 @@ fn sweep_packs(
     let _sweep = Sweep::begin(home)?;
     let claimed = claims::read_all(home)?;
     live.extend(claimed.objects);
+    live.extend(chunks::all_chunks(home)?);
     locks.retain(|number, lock| lock.is_some() && !claimed.packs.contains(number));
     let packs = home.pack_numbers(".pack")?;
     report.packs_in_use = packs.iter().filter(|number| !locks.contains_key(number)).count() as u64;
@@ -416,7 +420,7 @@ fn remove_packs(home: &Home, doomed: &[Plan]) -> Result<()> {
     home.sync_dir(&home.packs())
 }
 
-/// Who came and went since the claims were read may have found a large object here.
+/// Also what was claimed lives, by whoever came and went since the collection began.
 fn remove_large(store: &Store, live: &mut BTreeSet<Cid>, report: &mut GcReport) -> Result<()> {
     live.extend(claims::read_all(&store.home)?.objects);
     collect_large(store, live, report)?;
@@ -438,7 +442,26 @@ fn collect_large(store: &Store, live: &BTreeSet<Cid>, report: &mut GcReport) -> 
         report.removed += 1;
         touched_dirs.insert(store.home.large_part(&cid));
     }
+    collect_lists(&store.home, live, &mut touched_dirs, report)?;
     touched_dirs.iter().try_for_each(|dir| store.home.sync_dir(dir))
+}
+
+fn collect_lists(
+    home: &Home,
+    live: &BTreeSet<Cid>,
+    touched_dirs: &mut BTreeSet<String>,
+    report: &mut GcReport,
+) -> Result<()> {
+    for cid in chunks::listed(home)? {
+        if live.contains(&cid) {
+            report.kept += 1;
+            continue;
+        }
+        home.remove(&home.chunked(&cid))?;
+        report.removed += 1;
+        touched_dirs.insert(home.chunked_dir());
+    }
+    Ok(())
 }
 
 /// Removes what processes that were killed left in `tmp`.

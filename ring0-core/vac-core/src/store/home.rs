@@ -9,6 +9,7 @@
 //! store/packs/00000001.pack     small objects, one after the other; the truth
 //! store/packs/00000001.idx      where they are; can be rebuilt
 //! store/large/ab/<cid>          a large object; `ab` is the first byte of its digest
+//! store/chunked/<cid>           which chunks a large object is made of, if it is kept in chunks
 //! store/pins/<cid of the name>  a named root
 //! store/index/list              which runs there are; can be lost
 //! store/index/00000001.run      where packed objects are, of all packs, sorted; can be rebuilt
@@ -25,8 +26,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::cid::Cid;
 use crate::fault::{AbortKind, HostAbort, Result};
 use crate::limits::{
-    STORE_BUFFER_BYTES, STORE_INDEX_TABLE_ENTRIES, STORE_LARGE_MIN_BYTES, STORE_PACK_MAX_BYTES,
-    STORE_PENDING_ENTRIES, STORE_REWRITE_MAX_BYTES,
+    STORE_BUFFER_BYTES, STORE_CDC_AVERAGE_BYTES, STORE_CDC_MAX_BYTES, STORE_CDC_MIN_BYTES, STORE_GROUP_BYTES,
+    STORE_INDEX_TABLE_ENTRIES, STORE_LARGE_MIN_BYTES, STORE_PACK_MAX_BYTES, STORE_PENDING_ENTRIES,
+    STORE_REWRITE_MAX_BYTES,
 };
 use crate::storage::{Lock, LockMode, OpenMode, Storage, StorageFile};
 
@@ -40,6 +42,9 @@ pub(super) struct Tuning {
     pub(super) pending_max: usize,
     /// A pack with garbage that is shorter than this is always rewritten, a longer one if half of it is garbage.
     pub(super) rewrite_max: u64,
+    /// The shortest, the average and the longest chunk.
+    pub(super) chunk: [usize; 3],
+    pub(super) group_len: usize,
 }
 
 impl Default for Tuning {
@@ -51,6 +56,8 @@ impl Default for Tuning {
             table_max: STORE_INDEX_TABLE_ENTRIES,
             pending_max: STORE_PENDING_ENTRIES,
             rewrite_max: STORE_REWRITE_MAX_BYTES,
+            chunk: [STORE_CDC_MIN_BYTES, STORE_CDC_AVERAGE_BYTES, STORE_CDC_MAX_BYTES],
+            group_len: STORE_GROUP_BYTES,
         }
     }
 }
@@ -147,6 +154,16 @@ impl Home {
 
     pub(super) fn large(&self, cid: &Cid) -> String {
         format!("{}/{cid}", self.large_part(cid))
+    }
+
+    /// The folder of the lists of chunks.
+    pub(super) fn chunked_dir(&self) -> String {
+        format!("{}/chunked", self.dir)
+    }
+
+    /// The list of the chunks of `cid`.
+    pub(super) fn chunked(&self, cid: &Cid) -> String {
+        format!("{}/chunked/{cid}", self.dir)
     }
 
     pub(super) fn pins(&self) -> String {

@@ -13,6 +13,15 @@ use crate::storage::OpenMode;
 use super::Store;
 use super::home::Temp;
 
+/// Reads the first `large_min` bytes of a stream, or all of a shorter one.
+pub(super) fn start_of(from: &mut dyn Read, large_min: u64, max_bytes: u64) -> Result<Vec<u8>> {
+    let mut start = Vec::new();
+    let read = from.take(large_min).read_to_end(&mut start);
+    read.map_err(|err| HostAbort::io("read", "the input", &err))?;
+    check_len(start.len() as u64, max_bytes)?;
+    Ok(start)
+}
+
 impl Store {
     /// Adds an object from a stream and returns its CID and length, in constant memory. Fails
     /// with `Quota` if the stream is longer than `max_bytes`. A large object is durable when this
@@ -20,10 +29,7 @@ impl Store {
     pub fn put_stream(&self, codec: Codec, from: &mut dyn Read, max_bytes: u64) -> Result<(Cid, u64)> {
         let max_bytes = max_bytes.min(STORE_OBJECT_MAX_BYTES);
         let large_min = self.home.tuning.large_min as u64;
-        let mut start = Vec::new();
-        let read = (&mut *from).take(large_min).read_to_end(&mut start);
-        read.map_err(|err| HostAbort::io("read", "the input", &err))?;
-        check_len(start.len() as u64, max_bytes)?;
+        let start = start_of(from, large_min, max_bytes)?;
         if (start.len() as u64) < large_min {
             return Ok((self.put(codec, &start)?, start.len() as u64));
         }
@@ -80,25 +86,30 @@ impl Store {
         }
         let dir = self.home.large_part(cid);
         self.home.make_dir(&dir)?;
-        let path = self.home.large(cid);
+        self.publish_large(temp, &dir, &self.home.large(cid))?;
+        self.state().bad_large.remove(cid);
+        Ok(())
+    }
+
+    /// Gives a written file its name in the folder `dir`, durably. Nothing is written any more if that fails.
+    pub(super) fn publish_large(&self, temp: &Temp, dir: &str, path: &str) -> Result<()> {
         let synced = self.home.named("sync", &temp.path, temp.file.sync_data());
-        let kept = synced.and_then(|()| self.home.publish(temp, &dir, &path));
-        let mut state = self.state();
-        match &kept {
-            Ok(()) => _ = state.bad_large.remove(cid),
-            Err(why) => state.poison(why),
+        let kept = synced.and_then(|()| self.home.publish(temp, dir, path));
+        if let Err(why) = &kept {
+            self.state().poison(why);
         }
         kept
     }
 
     /// Whether the object is here, not known to be corrupt, and will still be here after a power cut.
-    fn is_large_settled(&self, cid: &Cid, len: u64) -> Result<bool> {
-        {
-            let mut state = self.state();
-            state.claim(&self.home, cid)?;
-            if state.bad_large.contains(cid) {
-                return Ok(false);
-            }
+    pub(super) fn is_large_settled(&self, cid: &Cid, len: u64) -> Result<bool> {
+        self.state().claim(&self.home, cid)?;
+        Ok(self.is_file_settled(cid, len)? || self.is_list_settled(cid, len)?)
+    }
+
+    fn is_file_settled(&self, cid: &Cid, len: u64) -> Result<bool> {
+        if self.state().bad_large.contains(cid) {
+            return Ok(false);
         }
         let path = self.home.large(cid);
         let Some(file) = self.home.try_open(&path, OpenMode::Read)? else { return Ok(false) };
@@ -107,15 +118,21 @@ impl Store {
         }
         let dir = self.home.large_part(cid);
         self.home.make_dir(&dir)?;
-        let synced = self.home.sync_dir(&dir);
+        self.sync_large(&dir)?;
+        Ok(true)
+    }
+
+    /// Makes the names in a folder of large objects durable. Nothing is written any more if that fails.
+    pub(super) fn sync_large(&self, dir: &str) -> Result<()> {
+        let synced = self.home.sync_dir(dir);
         if let Err(why) = &synced {
             self.state().poison(why);
         }
-        synced.map(|()| true)
+        synced
     }
 
     /// Removes a file that nobody will ask for. A collection does it if this fails.
-    fn discard(&self, temp: &Temp) {
+    pub(super) fn discard(&self, temp: &Temp) {
         let _ = self.home.remove(&temp.path);
     }
 
@@ -146,7 +163,7 @@ impl Store {
     }
 }
 
-fn check_len(len: u64, max_bytes: u64) -> Result<()> {
+pub(super) fn check_len(len: u64, max_bytes: u64) -> Result<()> {
     if len <= max_bytes {
         return Ok(());
     }

@@ -1,7 +1,7 @@
 //! Objects by CID: put bytes, get the same bytes, or be told exactly what rotted.
 //!
 //! Small objects are appended to packs, each with an index file that can be rebuilt; a large
-//! object is a file of its own. [`Store::put`] only buffers: [`Store::commit`] makes all that was
+//! object is a file of its own, or [a list of small ones](Store::put_chunked). [`Store::put`] only buffers: [`Store::commit`] makes all that was
 //! put before it durable with one sync. Several processes may use one store at once.
 //!
 //! Not a cache (nothing expires), not a database (no order, no transactions over names other
@@ -16,8 +16,9 @@
 //! - Memory does not grow with the objects of a store that is written to: where they are is on disk.
 //!
 //! Locks are taken in this order: `gate`, `commit`, `state`. No sync happens under `state`, so a
-//! reader never waits for the disk of a writer; but where there is no index yet, the first to read writes one
-//! under it. Should that fail, there is none: it is no part of what is durable.
+//! reader never waits for the disk of a writer, nor does anybody for that of the first reader, who may find no index. What
+//! is left is rare: an index that turns out to be damaged while it is used, and another process that put more than
+//! fits in memory since the last look. Then the index is written there and then.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
@@ -26,6 +27,7 @@ use crate::fault::Result;
 use crate::storage::{LockMode, Storage};
 
 mod catalog;
+mod chunks;
 mod claims;
 mod format;
 mod fsck;
@@ -56,12 +58,12 @@ use state::{Added, State};
 
 /// A content-addressed store in one folder.
 pub struct Store {
-    home: Home,
+    home: Arc<Home>,
     /// Held for reading by whatever adds objects, and alone by a collection.
-    gate: RwLock<()>,
+    gate: Arc<RwLock<()>>,
     /// Held while a batch is being synced, so that commits follow one another.
-    commit: Mutex<()>,
-    state: Mutex<State>,
+    commit: Arc<Mutex<()>>,
+    state: Arc<Mutex<State>>,
 }
 
 impl Store {
@@ -86,7 +88,18 @@ impl Store {
     }
 
     fn new(home: Home, state: State) -> Self {
-        Self { home, gate: RwLock::default(), commit: Mutex::default(), state: Mutex::new(state) }
+        let state = Arc::new(Mutex::new(state));
+        Self { home: Arc::new(home), gate: Arc::default(), commit: Arc::default(), state }
+    }
+
+    /// The same open store, for whoever reads from it later.
+    fn share(&self) -> Self {
+        Self {
+            home: Arc::clone(&self.home),
+            gate: Arc::clone(&self.gate),
+            commit: Arc::clone(&self.commit),
+            state: Arc::clone(&self.state),
+        }
     }
 
     /// Adds an object. It can be read at once, and is durable after the next [`Store::commit`].
@@ -108,6 +121,7 @@ impl Store {
     }
 
     fn put_small(&self, cid: Cid, bytes: &[u8]) -> Result<()> {
+        self.write_first_index()?;
         while self.state().add(&self.home, cid, bytes)? == Added::PackIsFull {
             self.commit_batch()?;
             self.state().retire_writer(&self.home);
@@ -139,8 +153,9 @@ impl Store {
         Ok(())
     }
 
-    /// Every object with its length in bytes, sorted by CID. Nothing is verified.
+    /// Every object with its length in bytes, sorted by CID; also chunks of large ones. Nothing is verified.
     pub fn list(&self) -> Result<Vec<(Cid, u64)>> {
+        self.write_first_index()?;
         let mut all = {
             let mut state = self.state();
             state.refresh(&self.home)?;
@@ -148,9 +163,20 @@ impl Store {
             state.catalog.sorted(&self.home, own)?
         };
         all.extend(self.list_large()?);
+        all.extend(self.list_chunked()?);
         all.sort_unstable();
         all.dedup_by_key(|(cid, _)| *cid);
         Ok(all)
+    }
+
+    /// Before anything is known of the packs: writes what the index on disk lacks of them, so that who reads them next
+    /// finds all but a little there and syncs nothing under the lock of the state.
+    fn write_first_index(&self) -> Result<()> {
+        let aside = self.state().catalog.aside();
+        match aside {
+            Some(mut aside) => aside.refresh(&self.home, None),
+            None => Ok(()),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -28,9 +28,8 @@ impl Store {
         self.remove_root(&self.home.pins(), name)
     }
 
-    /// [`Self::pin`] until a collection that is told that it is `lease.ends` or later.
-    ///
-    /// It is renewed before it ends: a collection removes one that is over at any time, and its object with it.
+    /// [`Self::pin`] until a collection that is told that it is `lease.ends` or later. One of the same name is replaced:
+    /// so whoever puts an object again and leases it again renews it, also while a collection runs that ends it.
     pub fn lease(&self, name: &str, lease: &Lease) -> Result<()> {
         self.publish_root(&self.home.leases(), name, &encode_lease(name, lease))
     }
@@ -40,10 +39,15 @@ impl Store {
         self.remove_root(&self.home.leases(), name)
     }
 
-    /// Ends all leases that end at `now` or before.
-    pub(super) fn end_leases(&self, now: u64) -> Result<()> {
-        let mut over = self.leases()?.into_iter().filter(|(_, lease)| lease.ends <= now);
-        over.try_for_each(|(name, _)| self.end_lease(&name).map(drop))
+    /// Removes all leases that end at `now` or before. Only for a collection that is alone: nobody renews one meanwhile.
+    pub(super) fn remove_ended(&self, now: u64) -> Result<()> {
+        let dir = self.home.leases();
+        let mut has_removed = false;
+        for (name, _) in self.leases()?.into_iter().filter(|(_, lease)| lease.ends <= now) {
+            self.home.remove(&root_path(&dir, &name)?)?;
+            has_removed = true;
+        }
+        if has_removed { self.home.sync_dir(&dir) } else { Ok(()) }
     }
 
     fn publish_root(&self, dir: &str, name: &str, bytes: &[u8]) -> Result<()> {

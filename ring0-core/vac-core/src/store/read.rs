@@ -7,20 +7,22 @@ use std::io;
 use std::sync::Arc;
 
 use crate::cid::Cid;
-use crate::fault::{AbortKind, Corrupt, HostAbort, Result};
+use crate::fault::{AbortKind, Corrupt, Error, HostAbort, Result};
 use crate::limits::STORE_CHUNK_BYTES;
 use crate::storage::{OpenMode, StorageFile};
 
 use super::Store;
 use super::catalog::View;
+use super::chunks::List;
 use super::home::Home;
 use super::index::{Location, Standing};
 use super::state::Source;
 
 /// Where an object is.
-enum Place {
+pub(super) enum Place {
     Packed(Source),
     Large(Box<dyn StorageFile>),
+    Chunked(List),
 }
 
 impl Store {
@@ -29,8 +31,8 @@ impl Store {
     pub fn get(&self, cid: &Cid) -> Result<Option<Vec<u8>>> {
         match self.find(cid)? {
             None => Ok(None),
-            Some(Place::Large(file)) => self.read_large(cid, &*file).map(Some),
             Some(Place::Packed(source)) => self.read_packed(cid, source),
+            Some(large) => self.either(cid, large, |place| self.read_large(cid, place)),
         }
     }
 
@@ -39,8 +41,8 @@ impl Store {
     pub fn is_whole(&self, cid: &Cid) -> Result<bool> {
         match self.find(cid)? {
             None => Ok(false),
-            Some(Place::Large(file)) => self.hash_large(cid, &*file, &mut io::sink()).map(|_| true),
             Some(Place::Packed(source)) => Ok(self.read_packed(cid, source)?.is_some()),
+            Some(large) => Ok(self.verify_large(cid, large)?.is_some()),
         }
     }
 
@@ -49,29 +51,40 @@ impl Store {
     /// it is written, so `to` gets nothing of an object that is corrupt.
     pub fn get_stream(&self, cid: &Cid, to: &mut dyn io::Write) -> Result<Option<u64>> {
         match self.find(cid)? {
-            None => Ok(None),
-            Some(Place::Large(file)) => {
-                self.hash_large(cid, &*file, &mut io::sink())?;
-                self.hash_large(cid, &*file, to).map(Some)
+            Some(large @ (Place::Large(_) | Place::Chunked(_))) => {
+                if self.verify_large(cid, large)?.is_none() {
+                    return Ok(None);
+                }
             }
+            None | Some(Place::Packed(_)) => {}
+        }
+        self.get_stream_once(cid, to)
+    }
+
+    /// [`Self::get_stream`], but what `to` got is only good if this is.
+    pub(super) fn get_stream_once(&self, cid: &Cid, to: &mut dyn io::Write) -> Result<Option<u64>> {
+        match self.find(cid)? {
+            None => Ok(None),
             Some(Place::Packed(source)) => {
                 let Some(bytes) = self.read_packed(cid, source)? else { return Ok(None) };
                 to.write_all(&bytes).map_err(|err| HostAbort::io("write", "the output", &err))?;
                 Ok(Some(bytes.len() as u64))
             }
+            Some(large) => self.copy_large(cid, &large, to),
         }
     }
 
     /// The length of the object `cid` in bytes, without reading it.
     pub fn len_of(&self, cid: &Cid) -> Result<Option<u64>> {
-        Ok(match self.find(cid)? {
-            None => None,
-            Some(Place::Packed(Source::File(_, at) | Source::Buffer(_, at))) => Some(at.len.into()),
-            Some(Place::Large(file)) => {
-                let path = self.home.large(cid);
-                Some(self.home.named("read", &path, file.len())?)
-            }
-        })
+        self.find(cid)?.map(|place| self.len_at(cid, &place)).transpose()
+    }
+
+    fn len_at(&self, cid: &Cid, place: &Place) -> Result<u64> {
+        match place {
+            Place::Packed(Source::File(_, at) | Source::Buffer(_, at)) => Ok(at.len.into()),
+            Place::Large(file) => self.home.named("read", &self.home.large(cid), file.len()),
+            Place::Chunked(list) => Ok(list.len()),
+        }
     }
 
     /// Whether the object `cid` is here. It is not read.
@@ -79,24 +92,85 @@ impl Store {
         Ok(self.find(cid)?.is_some())
     }
 
-    fn find(&self, cid: &Cid) -> Result<Option<Place>> {
-        {
-            let mut state = self.state();
-            state.load(&self.home)?;
-            if let Some(source) = state.locate(&self.home, cid)? {
-                return Ok(Some(Place::Packed(source)));
-            }
+    pub(super) fn find(&self, cid: &Cid) -> Result<Option<Place>> {
+        if let Some(source) = self.find_known(cid)? {
+            return Ok(Some(Place::Packed(source)));
         }
-        if let Some(file) = self.home.try_open(&self.home.large(cid), OpenMode::Read)? {
-            return Ok(Some(Place::Large(file)));
+        if let Some(large) = self.find_large(cid)? {
+            return Ok(Some(large));
         }
+        Ok(self.find_new(cid)?.map(Place::Packed))
+    }
+
+    /// The object `cid` if it is in a pack.
+    pub(super) fn get_packed(&self, cid: &Cid) -> Result<Option<Vec<u8>>> {
+        let source = match self.find_known(cid)? {
+            None => self.find_new(cid)?,
+            known => known,
+        };
+        source.map_or(Ok(None), |source| self.read_packed(cid, source))
+    }
+
+    fn find_known(&self, cid: &Cid) -> Result<Option<Source>> {
+        self.write_first_index()?;
+        let mut state = self.state();
+        state.load(&self.home)?;
+        state.locate(&self.home, cid)
+    }
+
+    fn find_new(&self, cid: &Cid) -> Result<Option<Source>> {
         let mut state = self.state();
         state.refresh(&self.home)?;
-        Ok(state.locate(&self.home, cid)?.map(Place::Packed))
+        state.locate(&self.home, cid)
+    }
+
+    /// The form of a large object that is not known to be corrupt: in one piece, or else in chunks.
+    pub(super) fn find_large(&self, cid: &Cid) -> Result<Option<Place>> {
+        let is_bad = self.state().bad_large.contains(cid);
+        let file = self.home.try_open(&self.home.large(cid), OpenMode::Read)?;
+        if let (Some(_), false) = (&file, is_bad) {
+            return Ok(file.map(Place::Large));
+        }
+        match (List::open(&self.home, cid), file) {
+            (Ok(Some(list)), _) => Ok(Some(Place::Chunked(list))),
+            (Ok(None) | Err(Error::Corrupt(_)), Some(file)) => Ok(Some(Place::Large(file))),
+            (Ok(None), None) => Ok(None),
+            (Err(why), _) => Err(why),
+        }
+    }
+
+    /// Does `read` to a large object, and to its other form if this one turns out to be corrupt.
+    fn either<T>(
+        &self,
+        cid: &Cid,
+        place: Place,
+        read: impl Fn(&Place) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
+        match (read(&place), place) {
+            (Err(Error::Corrupt(why)), Place::Large(_)) => match self.find_large(cid)? {
+                Some(chunked @ Place::Chunked(_)) => read(&chunked),
+                _ => Err(why.into()),
+            },
+            (done, _) => done,
+        }
+    }
+
+    /// Hashes a large object, and returns its length.
+    fn verify_large(&self, cid: &Cid, place: Place) -> Result<Option<u64>> {
+        self.either(cid, place, |place| self.copy_large(cid, place, &mut io::sink()))
+    }
+
+    fn copy_large(&self, cid: &Cid, place: &Place, to: &mut dyn io::Write) -> Result<Option<u64>> {
+        match place {
+            Place::Packed(_) => Ok(None),
+            Place::Large(file) => self.hash_large(cid, &**file, to).map(Some),
+            Place::Chunked(list) => self.copy_list(list, to),
+        }
     }
 
     fn read_packed(&self, cid: &Cid, source: Source) -> Result<Option<Vec<u8>>> {
-        if let Ok(bytes) = read_source(&self.home, cid, source)? {
+        // What cannot be read is as good as wrong: it may have moved, and there may be another copy.
+        if let Ok(Ok(bytes)) = read_source(&self.home, cid, source) {
             return Ok(Some(bytes));
         }
         let mut state = self.state();
@@ -104,9 +178,10 @@ impl Store {
         // It was never committed, or it was collected.
         let Some(source) = state.locate(&self.home, cid)? else { return Ok(None) };
         let (Source::File(_, tried) | Source::Buffer(_, tried)) = source;
-        let got = match read_source(&self.home, cid, source)? {
-            Ok(bytes) => return Ok(Some(bytes)),
-            Err(got) => got,
+        let why = match read_source(&self.home, cid, source) {
+            Ok(Ok(bytes)) => return Ok(Some(bytes)),
+            Ok(Err(got)) => corrupt_packed(&self.home, cid, tried.pack, tried.body(), &got).into(),
+            Err(why) => why,
         };
         if let Some((location, bytes)) = good_copy(&self.home, cid, &tried)? {
             state.catalog.index.mark_bad(tried.place());
@@ -114,20 +189,21 @@ impl Store {
             return Ok(Some(bytes));
         }
         state.catalog.index.mark_bad(tried.place());
-        Err(corrupt_packed(&self.home, cid, tried.pack, tried.body(), &got).into())
+        Err(why)
     }
 
-    fn read_large(&self, cid: &Cid, file: &dyn StorageFile) -> Result<Vec<u8>> {
-        let path = self.home.large(cid);
-        let len = self.home.named("read", &path, file.len())?;
+    fn read_large(&self, cid: &Cid, place: &Place) -> Result<Option<Vec<u8>>> {
+        let len = self.len_at(cid, place)?;
         let mut bytes = Vec::new();
         let fits = usize::try_from(len).is_ok_and(|len| bytes.try_reserve_exact(len).is_ok());
         if !fits {
-            let message = format!("no memory for the {len} bytes of `{}`", self.home.show(&path));
-            return Err(HostAbort::new(AbortKind::Machine, message).into());
+            return Err(HostAbort::new(
+                AbortKind::Machine,
+                format!("no memory for the {len} bytes of `{cid}`"),
+            )
+            .into());
         }
-        self.hash_large(cid, file, &mut bytes)?;
-        Ok(bytes)
+        Ok(self.copy_large(cid, place, &mut bytes)?.map(|_| bytes))
     }
 
     /// Copies a large object to `to`, and fails in the end if it was not `cid`.

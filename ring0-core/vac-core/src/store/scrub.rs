@@ -5,12 +5,15 @@
 //! by at least one object; nothing is mended with bytes that are not those of the object; the place
 //! where it stopped can be lost, which costs time only.
 
+use std::io;
+
 use crate::cid::{CID_LEN, Cid};
 use crate::fault::{Corrupt, Error, Result};
 use crate::storage::{OpenMode, StorageFile, read_file};
 
 use super::Store;
 use super::catalog::View;
+use super::chunks;
 use super::format::{IndexEntry, checksum, take, unseal};
 use super::index::{Location, Standing};
 use super::read::{corrupt_packed, read_body};
@@ -104,6 +107,33 @@ impl Store {
     }
 }
 
+impl Store {
+    /// What is wrong with one stretch of a pack.
+    fn check_entry(&self, pack: u32, file: &dyn StorageFile, entry: &IndexEntry) -> Option<Corrupt> {
+        let path = self.home.show(&self.home.pack(pack));
+        let Some(cid) = entry.cid else {
+            let place = format!("`{path}` at byte {}", entry.start);
+            return Some(Corrupt::new("record", place, "a record with its checksum", "other bytes"));
+        };
+        let at = Location { pack, start: entry.start, len: entry.len, standing: Standing::Durable };
+        let bytes = match read_body(&self.home, file, &at) {
+            Ok(bytes) => bytes,
+            Err(why) => return Some(named(&cid, format!("`{path}` at byte {}", at.body()), why)),
+        };
+        let got = Cid::of(cid.codec(), &bytes);
+        (got != cid).then(|| corrupt_packed(&self.home, &cid, pack, at.body(), &got))
+    }
+
+    /// [`Self::check_entry`] of a stretch that no index names: another process may have been writing it just then, or
+    /// have cut it, for nothing of it was acknowledged. Then it is found no more, or found to be good.
+    fn look_again(&self, pack: u32, file: &dyn StorageFile, entry: &IndexEntry) -> Result<Option<Corrupt>> {
+        let (view, _) = View::read_most(&self.home, pack, file)?;
+        let mut all = view.indexed.iter().chain(view.scanned.iter().map(|found| &found.entry));
+        let is_there = all.any(|now| now.start == entry.start && now.cid == entry.cid);
+        Ok(if is_there { self.check_entry(pack, file, entry) } else { None })
+    }
+}
+
 impl Scrub<'_> {
     /// Goes through the packs. `false` if the budget was used up.
     fn packs(&mut self) -> Result<bool> {
@@ -133,55 +163,47 @@ impl Scrub<'_> {
     }
 
     fn pack(&mut self, number: u32) -> Result<bool> {
-        let store = self.store;
-        let Some(file) = store.home.try_open(&store.home.pack(number), OpenMode::Read)? else {
-            return Ok(true);
-        };
-        let view = View::read(&store.home, number, &*file)?;
-        for entry in view.indexed.iter().chain(view.scanned.iter().map(|found| &found.entry)) {
+        let home = &self.store.home;
+        let Some(file) = home.try_open(&home.pack(number), OpenMode::Read)? else { return Ok(true) };
+        let (view, unreadable) = View::read_most(home, number, &*file)?;
+        let indexed = view.indexed.iter().map(|entry| (entry, true));
+        let scanned = view.scanned.iter().map(|found| (&found.entry, false));
+        for (entry, is_indexed) in indexed.chain(scanned) {
             if entry.start < self.at.start {
                 continue;
             }
             if self.budget == 0 {
                 return Ok(false);
             }
-            self.entry(number, &*file, entry)?;
+            self.entry(number, &*file, entry, is_indexed)?;
             self.at.start = entry.start.saturating_add(1);
+        }
+        if let Some(why) = unreadable {
+            let place = format!("`{}`", home.show(&home.pack(number)));
+            self.report.corrupt.push(Corrupt::new("pack", place, "all of its bytes", why));
         }
         Ok(true)
     }
 
-    fn entry(&mut self, pack: u32, file: &dyn StorageFile, entry: &IndexEntry) -> Result<()> {
+    fn entry(
+        &mut self,
+        pack: u32,
+        file: &dyn StorageFile,
+        entry: &IndexEntry,
+        is_indexed: bool,
+    ) -> Result<()> {
         let store = self.store;
-        let home = &store.home;
-        let at = Location { pack, start: entry.start, len: entry.len, standing: Standing::Durable };
-        let Some(cid) = entry.cid else {
-            let place = format!("`{}` at byte {}", home.show(&home.pack(pack)), entry.start);
-            self.report.corrupt.push(Corrupt::new(
-                "record",
-                place,
-                "a record with its checksum",
-                "other bytes",
-            ));
-            return self.mend_all(store.indexed_in(pack, entry));
-        };
-        self.count(entry.len.into());
-        let bytes = match read_body(home, file, &at) {
-            Ok(bytes) => bytes,
-            // A part of a disk that cannot be read is what a scrub is for.
-            Err(why) => {
-                let place = format!("`{}` at byte {}", home.show(&home.pack(pack)), at.body());
-                self.report.corrupt.push(Corrupt::new("object", place, cid, why));
-                store.state().catalog.index.mark_bad(at.place());
-                return self.mend(&cid);
-            }
-        };
-        let got = Cid::of(cid.codec(), &bytes);
-        if got == cid {
-            return Ok(());
+        if entry.cid.is_some() {
+            self.count(entry.len.into());
         }
-        self.report.corrupt.push(corrupt_packed(home, &cid, pack, at.body(), &got));
-        store.state().catalog.index.mark_bad(at.place());
+        let Some(mut corrupt) = store.check_entry(pack, file, entry) else { return Ok(()) };
+        if !is_indexed {
+            let Some(again) = store.look_again(pack, file, entry)? else { return Ok(()) };
+            corrupt = again;
+        }
+        self.report.corrupt.push(corrupt);
+        let Some(cid) = entry.cid else { return self.mend_all(store.indexed_in(pack, entry)) };
+        store.state().catalog.index.mark_bad((pack, entry.start));
         self.mend(&cid)
     }
 
@@ -194,29 +216,74 @@ impl Scrub<'_> {
     /// Goes through the large objects. `false` if the budget was used up.
     fn large(&mut self) -> Result<bool> {
         let mut cids = self.store.large_cids()?;
+        cids.extend(chunks::listed(&self.store.home)?);
         cids.sort_unstable();
-        for cid in
-            cids.into_iter().filter(|cid| self.at.large.is_none_or(|last| *cid > last)).collect::<Vec<_>>()
-        {
+        cids.dedup();
+        for cid in cids {
+            if self.at.large.is_some_and(|last| cid <= last) {
+                continue;
+            }
             if self.budget == 0 {
                 return Ok(false);
             }
-            let path = self.store.home.large(&cid);
-            if let Some(file) = self.store.home.try_open(&path, OpenMode::Read)? {
-                let len = self.store.home.named("read", &path, file.len())?;
-                let hashed = self.store.hash_large(&cid, &*file, &mut std::io::sink());
-                self.count(len);
-                match hashed {
-                    Ok(_) => {}
-                    Err(Error::Corrupt(corrupt)) => {
-                        self.report.corrupt.push(corrupt);
-                        self.mend(&cid)?;
-                    }
-                    Err(other) => return Err(other),
-                }
-            }
+            self.large_file(&cid)?;
+            self.list(&cid)?;
             self.at.large = Some(cid);
         }
+        Ok(true)
+    }
+
+    fn large_file(&mut self, cid: &Cid) -> Result<()> {
+        let store = self.store;
+        let path = store.home.large(cid);
+        let Some(file) = store.home.try_open(&path, OpenMode::Read)? else { return Ok(()) };
+        self.count(store.home.named("read", &path, file.len())?);
+        let Err(why) = store.hash_large(cid, &*file, &mut io::sink()) else { return Ok(()) };
+        self.report.corrupt.push(named(cid, format!("`{}`", store.home.show(&path)), why));
+        // Also if it could not be read.
+        store.state().bad_large.insert(*cid);
+        self.mend(cid)
+    }
+
+    /// An object in chunks: together they must be what it is.
+    fn list(&mut self, cid: &Cid) -> Result<()> {
+        let store = self.store;
+        let why = match store.check_list(cid) {
+            Ok(len) => {
+                len.into_iter().for_each(|len| self.count(len));
+                return Ok(());
+            }
+            Err(why) => why,
+        };
+        let place = format!("`{}`", store.home.show(&store.home.chunked(cid)));
+        self.report.corrupt.push(named(cid, place, why));
+        store.state().bad_lists.insert(*cid);
+        if store.state().is_read_only && matches!(store.is_whole(cid), Ok(true)) {
+            return Ok(());
+        }
+        if self.mend_list(cid)? {
+            self.report.mended.push(*cid);
+            // Chunks that nobody else had by themselves may have come with their object.
+            self.report.lost.retain(|cid| !matches!(store.is_whole(cid), Ok(true)));
+        } else {
+            self.report.lost.push(*cid);
+        }
+        Ok(())
+    }
+
+    /// Writes a list anew: from its own chunks, or with the object from elsewhere.
+    fn mend_list(&mut self, cid: &Cid) -> Result<bool> {
+        match self.store.relist(cid) {
+            Ok(true) => return Ok(true),
+            // What is damaged is why this is done.
+            Ok(false) | Err(Error::Corrupt(_)) => {}
+            Err(other) if matches!(self.store.is_whole(cid), Ok(true)) => return Err(other),
+            Err(_) => {}
+        }
+        let Some(bytes) = (self.source)(cid)?.filter(|bytes| Cid::of(cid.codec(), bytes) == *cid) else {
+            return Ok(false);
+        };
+        self.store.put_chunked(cid.codec(), &mut bytes.as_slice(), bytes.len() as u64)?;
         Ok(true)
     }
 
@@ -237,5 +304,13 @@ impl Scrub<'_> {
             _ => self.report.lost.push(*cid),
         }
         Ok(())
+    }
+}
+
+/// Why an object is not whole; what cannot be read counts as damaged, for that is what a scrub is for.
+fn named(cid: &Cid, place: String, why: Error) -> Corrupt {
+    match why {
+        Error::Corrupt(corrupt) => corrupt,
+        other => Corrupt::new("object", place, cid, other),
     }
 }

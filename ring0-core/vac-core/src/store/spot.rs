@@ -13,6 +13,7 @@ impl Store {
     /// The place in a file of the object `cid`; `None` if it is not here, or not in a file yet. Nothing is
     /// verified, and a collector may move it: who reads there hashes, and asks [`Store::get`] if in doubt.
     pub fn spot(&self, cid: &Cid) -> Option<Spot> {
+        self.write_first_index().ok()?;
         {
             let mut state = self.state();
             state.load(&self.home).ok()?;
@@ -24,7 +25,10 @@ impl Store {
                 None => {}
             }
         }
-        let file = self.home.try_open(&self.home.large(cid), OpenMode::Read).ok()??;
+        let Some(file) = self.home.try_open(&self.home.large(cid), OpenMode::Read).ok()? else {
+            let (file, len) = self.chunked_file(cid).ok()??;
+            return Some(Spot { file, offset: 0, len });
+        };
         let len = file.len().ok()?;
         Some(Spot { file: Arc::from(file), offset: 0, len })
     }

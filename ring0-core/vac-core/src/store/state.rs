@@ -45,6 +45,8 @@ pub(super) struct State {
     pub(super) poison: Option<String>,
     /// Large objects whose bytes were read and did not match.
     pub(super) bad_large: BTreeSet<Cid>,
+    /// The same of objects in chunks.
+    pub(super) bad_lists: BTreeSet<Cid>,
     /// What a collection must leave to this store. None before the first write.
     pub(super) claims: Option<Claims>,
     /// Whether this store collects: then what it puts goes to new packs, for old ones are what it collects.

@@ -10,34 +10,42 @@ use crate::storage::sim::Random;
 use crate::storage::{RealStorage, SimStorage};
 
 /// Small sizes, so that a few objects fill a buffer, a pack, and a large file.
-const SMALL: Tuning = Tuning {
+pub(super) const SMALL: Tuning = Tuning {
     large_min: 4000,
     pack_max: 6000,
     buffer: 700,
     table_max: 5,
     pending_max: 30,
     rewrite_max: u64::MAX,
+    chunk: [64, 256, 1024],
+    group_len: 1024,
 };
 
-fn open(sim: &SimStorage) -> Store {
+pub(super) fn open(sim: &SimStorage) -> Store {
     Store::open_tuned(Arc::new(sim.clone()), "store", SMALL).unwrap()
 }
 
-fn put(store: &Store, bytes: &[u8]) -> Cid {
+pub(super) fn put(store: &Store, bytes: &[u8]) -> Cid {
     store.put(Codec::Raw, bytes).unwrap()
 }
 
-fn bytes_of(seed: u64, len: usize) -> Vec<u8> {
+pub(super) fn put_chunked(store: &Store, bytes: &[u8]) -> Cid {
+    let (cid, len) = store.put_chunked(Codec::Raw, &mut &bytes[..], u64::MAX).unwrap();
+    assert_eq!((cid, len), (Cid::of_raw(bytes), bytes.len() as u64));
+    cid
+}
+
+pub(super) fn bytes_of(seed: u64, len: usize) -> Vec<u8> {
     let mut random = Random::new(seed);
     (0..len).map(|_| random.next() as u8).collect()
 }
 
-fn is_corrupt<T>(result: &Result<T>) -> bool {
+pub(super) fn is_corrupt<T>(result: &Result<T>) -> bool {
     matches!(result, Err(Error::Corrupt(_)))
 }
 
 /// Checks that `store` gives exactly the bytes of `objects`, and nothing that does not verify.
-fn assert_holds(store: &Store, objects: &BTreeMap<Cid, Vec<u8>>) {
+pub(super) fn assert_holds(store: &Store, objects: &BTreeMap<Cid, Vec<u8>>) {
     for (cid, bytes) in objects {
         assert_eq!(store.get(cid).unwrap().as_ref(), Some(bytes), "{cid} must be there");
         assert_eq!(store.len_of(cid).unwrap(), Some(bytes.len() as u64));
@@ -365,7 +373,9 @@ fn a_newer_format_is_left_alone() {
     assert_eq!(sim.peek(pack).unwrap(), bytes);
 }
 
+mod beside;
 mod damage;
+pub(super) use damage::copy;
 mod index;
 mod model;
 mod races;

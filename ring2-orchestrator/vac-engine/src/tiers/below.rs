@@ -165,7 +165,7 @@ mod tests {
             assert_eq!(open.opened.load(Ordering::Relaxed), 0);
             let opened = open.open(&tiers::find(&home, "t").unwrap()).unwrap();
             let pushed = tiers::push(&home, &opened, &[], tiers::Existing::Believe).unwrap();
-            assert_eq!(pushed.sent, verify::live_objects(&home).unwrap().len() as u64);
+            assert_eq!(pushed.sent, verify::live_objects(&home, 0).unwrap().len() as u64);
             assert!(tiers::check(&home, &opened, &[], tiers::Existing::Read).unwrap().missing.is_empty());
             pushed.sent
         };

@@ -4,18 +4,21 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use vac_core::cid::{Cid, Codec};
 use vac_core::fault::{Error, HostAbort, Result, Usage};
 use vac_core::limits::STORE_OBJECT_MAX_BYTES;
-use vac_engine::Home;
+use vac_core::store::{Lease, Store as Objects};
 use vac_engine::tiers::{self, Open};
-use vac_engine::tree;
+use vac_engine::tree::{self, Keep};
 use vac_engine::verify::live_objects;
+use vac_engine::{Home, HostClock};
 
 use crate::cli::{Global, Store};
 use crate::exit;
+use crate::host::SystemClock;
 use crate::tiers::Opener;
 use crate::ui::{self, Progress};
 
@@ -26,7 +29,10 @@ const INPUT_KEPT_BYTES: u64 = 64 << 20;
 
 pub(crate) fn store(global: &Global, command: Store) -> Result<u8> {
     match command {
-        Store::Put { files } => put(global, &files),
+        Store::Put { files, chunked, kept_for } => {
+            let keep = if chunked { Objects::put_chunked } else { Objects::put_stream };
+            put(global, &files, keep, kept_for)
+        }
         Store::Get { cid, output } => get(global, &cid, output.as_deref()),
         Store::Ls => ls(global),
         Store::Rm { cid } => rm(global, &cid),
@@ -36,12 +42,13 @@ pub(crate) fn store(global: &Global, command: Store) -> Result<u8> {
     }
 }
 
-fn put(global: &Global, files: &[PathBuf]) -> Result<u8> {
+fn put(global: &Global, files: &[PathBuf], keep: Keep, kept_for: Option<Duration>) -> Result<u8> {
     let home = super::home(global)?;
     let mut objects = Vec::new();
     for file in files {
-        let (cid, len) = if file.is_dir() { put_dir(&home, file)? } else { put_checked(&home, file)? };
-        home.store().pin(&format!("{BY_HAND}{cid}"), &cid)?;
+        let (cid, len) =
+            if file.is_dir() { put_dir(&home, file, keep)? } else { put_checked(&home, file, keep)? };
+        keep_by_hand(&home, &cid, kept_for)?;
         objects.push((cid, len, file));
     }
     home.store().commit()?;
@@ -56,9 +63,22 @@ fn put(global: &Global, files: &[PathBuf]) -> Result<u8> {
     Ok(exit::OK)
 }
 
+/// Pins what was put, or leases it for some time. A lease that ends later already stays as it is.
+fn keep_by_hand(home: &Home, cid: &Cid, kept_for: Option<Duration>) -> Result<()> {
+    let name = format!("{BY_HAND}{cid}");
+    let Some(time) = kept_for else { return home.store().pin(&name, cid) };
+    let ends = now_ms().saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+    let before = home.store().leases()?.get(&name).map_or(0, |lease| lease.ends);
+    home.store().lease(&name, &Lease { cid: *cid, ends: ends.max(before) })
+}
+
+fn now_ms() -> u64 {
+    SystemClock::new().unix_ms()
+}
+
 /// Puts a directory with all below it. Its length is that of the object that names them.
-fn put_dir(home: &Home, path: &Path) -> Result<(Cid, u64)> {
-    let cid = tree::put_folder(home.store(), path)?;
+fn put_dir(home: &Home, path: &Path, keep: Keep) -> Result<(Cid, u64)> {
+    let cid = tree::put_folder(home.store(), path, keep)?;
     Ok((cid, home.store().len_of(&cid)?.unwrap_or_default()))
 }
 
@@ -71,25 +91,25 @@ fn get_dir(home: &Home, cid: &Cid, path: &Path) -> Result<Option<u64>> {
 
 /// Puts a file. A copy that the store already has is read first: if it is damaged, the file
 /// takes its place.
-fn put_checked(home: &Home, file: &Path) -> Result<(Cid, u64)> {
+fn put_checked(home: &Home, file: &Path, keep: Keep) -> Result<(Cid, u64)> {
     if file == Path::new("-") {
-        return put_input(home);
+        return put_input(home, keep);
     }
-    let put = || home.store().put_stream(Codec::Raw, &mut *open(file)?, STORE_OBJECT_MAX_BYTES);
+    let put = || keep(home.store(), Codec::Raw, &mut *open(file)?, STORE_OBJECT_MAX_BYTES);
     let (cid, len) = put()?;
     if is_damaged(home, &cid)? { put() } else { Ok((cid, len)) }
 }
 
 /// Puts the standard input, which can be read only once: so much of it is kept in memory for a
 /// second try as [`INPUT_KEPT_BYTES`] says.
-fn put_input(home: &Home) -> Result<(Cid, u64)> {
+fn put_input(home: &Home, keep: Keep) -> Result<(Cid, u64)> {
     let mut start = Vec::new();
     let failed = |e| HostAbort::io("read", "the standard input", &e);
     io::stdin().lock().take(INPUT_KEPT_BYTES).read_to_end(&mut start).map_err(failed)?;
     let mut all = start.as_slice().chain(io::stdin().lock());
-    let (cid, len) = home.store().put_stream(Codec::Raw, &mut all, STORE_OBJECT_MAX_BYTES)?;
+    let (cid, len) = keep(home.store(), Codec::Raw, &mut all, STORE_OBJECT_MAX_BYTES)?;
     match is_damaged(home, &cid)? {
-        true if len <= INPUT_KEPT_BYTES => home.store().put_stream(Codec::Raw, &mut start.as_slice(), len),
+        true if len <= INPUT_KEPT_BYTES => keep(home.store(), Codec::Raw, &mut start.as_slice(), len),
         true => Err(Usage::new(format!("the copy of `{cid}` that the store has is damaged"))
             .hint("put it from a file")
             .into()),
@@ -161,7 +181,8 @@ fn ls(global: &Global) -> Result<u8> {
 fn rm(global: &Global, cid: &str) -> Result<u8> {
     let home = super::home(global)?;
     let cid = parse(cid)?;
-    let was_kept = home.store().unpin(&format!("{BY_HAND}{cid}"))?;
+    let name = format!("{BY_HAND}{cid}");
+    let was_kept = home.store().unpin(&name)? | home.store().end_lease(&name)?;
     if !was_kept {
         let hint = "only `vac store put` keeps objects by hand; what runs name is kept as long as they are";
         return Err(Usage::new(format!("`{cid}` was not put by hand")).hint(hint).into());
@@ -205,7 +226,8 @@ fn gc(global: &Global) -> Result<u8> {
 /// What is live is asked only after the collection has begun: what others put from then on is theirs.
 fn collect(home: &Home) -> Result<vac_core::store::GcReport> {
     let collection = home.store().begin_gc()?;
-    collection.collect(&live_objects(home)?)
+    let now = now_ms();
+    collection.collect_at(&live_objects(home, now)?, now)
 }
 
 fn fsck(global: &Global) -> Result<u8> {

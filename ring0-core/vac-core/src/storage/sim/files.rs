@@ -171,6 +171,10 @@ impl StorageFile for SimFile {
         let node = disk.node(self.node, self.life)?;
         let rest = node.seen.get(offset as usize..).unwrap_or_default();
         let len = rest.len().min(buf.len());
+        let end = offset.saturating_add(len as u64);
+        if node.unreadable.as_ref().is_some_and(|bad| bad.start < end && offset < bad.end) {
+            return Err(eio());
+        }
         if let (Some(to), Some(from)) = (buf.get_mut(..len), rest.get(..len)) {
             to.copy_from_slice(from);
         }

@@ -14,7 +14,7 @@ fn filled(objects: &mut BTreeMap<Cid, Vec<u8>>) -> SimStorage {
     sim
 }
 
-pub(super) fn copy(sim: &SimStorage) -> SimStorage {
+pub(in super::super) fn copy(sim: &SimStorage) -> SimStorage {
     let to = SimStorage::new(1);
     for dir in ["store/packs", "store/tmp", "store/large", "store/pins", "store/index"] {
         to.create_dir(dir).unwrap();

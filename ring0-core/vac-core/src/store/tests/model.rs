@@ -76,7 +76,11 @@ impl Model {
         // Few contents, so that the same object is put again and again.
         let bytes = bytes_of(self.random.below(9), len as usize / 50 * 50);
         let process = &mut self.processes[which];
-        match process.store.put(Codec::Raw, &bytes) {
+        let put = match self.random.below(2) {
+            0 => process.store.put(Codec::Raw, &bytes),
+            _ => process.store.put_chunked(Codec::Raw, &mut &bytes[..], u64::MAX).map(|(cid, _)| cid),
+        };
+        match put {
             Ok(cid) => {
                 process.pending.insert(cid, bytes.clone());
                 match process.store.get(&cid) {
