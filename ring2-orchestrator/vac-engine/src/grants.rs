@@ -628,7 +628,9 @@ fn real_file(host: &Path, rights: Rights) -> Result<PathBuf> {
     }
     let hint = match real.is_dir() {
         true => "`dir:` grants a directory",
-        false => "a device has other bytes each time, and no end: grant a file of the same name with bytes of it",
+        false => {
+            "a device has other bytes each time, and no end: grant a file of the same name with bytes of it"
+        }
     };
     Err(Usage::new(format!("`{}` is not a file", host.display())).hint(hint).into())
 }
