@@ -385,6 +385,17 @@ impl Grant {
     }
 }
 
+impl Grant {
+    /// How many names the guest's path has that was granted, of which this may be a part.
+    pub(crate) fn granted_names(&self) -> usize {
+        match self {
+            Self::Dir { guest, .. } | Self::File { guest, .. } => names(guest).count(),
+            Self::Part(part) => names(&part.of).count(),
+            _ => 0,
+        }
+    }
+}
+
 impl Part {
     fn kind(&self) -> &'static str {
         if self.is_file { "file" } else { "dir" }
