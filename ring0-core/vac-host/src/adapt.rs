@@ -70,7 +70,8 @@ fn encode(module: &[u8], core: &CoreModule) -> Result<Vec<u8>, String> {
         }
         encoder.encode()
     };
-    component().map_err(|e| format!("{e:#}"))
+    // What is around the cause tells only that a module was to become a component.
+    component().map_err(|e| e.root_cause().to_string())
 }
 
 /// `module` with `proc_exit` renamed, its exports under the names of the component, and the types
@@ -78,7 +79,8 @@ fn encode(module: &[u8], core: &CoreModule) -> Result<Vec<u8>, String> {
 fn rewrite(module: &[u8], core: &CoreModule) -> Result<Vec<u8>, String> {
     let (exports, added) = exports(module, core)?;
     let mut rewritten = Module::new();
-    let mut memory = (core.lacks_memory() && core.memories == 0).then(one_page);
+    let needs_memory = core.lacks_memory() && core.first_memory.is_none();
+    let mut memory = (needs_memory && core.memories == 0).then(one_page);
     for payload in Parser::new(0).parse_all(module) {
         let payload = payload.map_err(|e| e.to_string())?;
         if let (Payload::ImportSection(imports), true) = (&payload, core.exits) {
@@ -101,6 +103,7 @@ fn rewrite(module: &[u8], core: &CoreModule) -> Result<Vec<u8>, String> {
             (TYPES, Some(added)) => Some(append(data, added.count, &added.types)?),
             (FUNCTIONS, Some(added)) => Some(append(data, added.count, &added.functions)?),
             (BODIES, Some(added)) => Some(append(data, added.count, &added.bodies)?),
+            (MEMORIES, _) if needs_memory => Some(append(data, 1, &ONE_PAGE)?),
             _ => None,
         };
         rewritten.section(&RawSection { id, data: longer.as_deref().unwrap_or(data) });
@@ -114,6 +117,9 @@ fn rewrite(module: &[u8], core: &CoreModule) -> Result<Vec<u8>, String> {
     }
     Ok(bytes)
 }
+
+/// The type of [`one_page`] as a section has it.
+const ONE_PAGE: [u8; 2] = [0, 1];
 
 /// A memory for the adapter to put its arguments and results in.
 fn one_page() -> MemorySection {
@@ -134,7 +140,7 @@ fn exports(module: &[u8], core: &CoreModule) -> Result<(ExportSection, Option<Ad
         let Payload::ExportSection(own) = payload.map_err(|e| e.to_string())? else { continue };
         for export in own {
             let export = export.map_err(|e| e.to_string())?;
-            if KEPT.contains(&export.name) {
+            if KEPT.contains(&export.name) && core.means_what_it_says(export.name) {
                 let kind = RoundtripReencoder.export_kind(export.kind).map_err(|e| e.to_string())?;
                 exports.export(export.name, kind, export.index);
             }
@@ -142,7 +148,7 @@ fn exports(module: &[u8], core: &CoreModule) -> Result<(ExportSection, Option<Ad
         break;
     }
     if core.lacks_memory() {
-        exports.export("memory", ExportKind::Memory, 0);
+        exports.export("memory", ExportKind::Memory, core.first_memory.unwrap_or(core.memories));
     }
     if let Some(index) = core.unnamed_start {
         exports.export("_start", ExportKind::Func, index);

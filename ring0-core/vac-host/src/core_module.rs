@@ -18,8 +18,58 @@ use crate::adapt::WASI_01;
 use crate::limits::{CORE_EXPORTS_MAX, CORE_ITEMS_MAX, CORE_PARAMS_MAX};
 use crate::load::malformed;
 
-/// Exports that have a meaning of their own: the adapter or the engine's loader calls them.
+/// Exports that have a meaning of their own, if they take and give nothing: the adapter or the engine's loader calls
+/// them.
 const OWN_MEANING: [&str; 2] = ["_start", "_initialize"];
+/// All functions of WASI 0.1. Others put functions of their own into its module, as those for sockets are.
+const WASI_01_FUNCTIONS: [&str; 46] = [
+    "args_get",
+    "args_sizes_get",
+    "clock_res_get",
+    "clock_time_get",
+    "environ_get",
+    "environ_sizes_get",
+    "fd_advise",
+    "fd_allocate",
+    "fd_close",
+    "fd_datasync",
+    "fd_fdstat_get",
+    "fd_fdstat_set_flags",
+    "fd_fdstat_set_rights",
+    "fd_filestat_get",
+    "fd_filestat_set_size",
+    "fd_filestat_set_times",
+    "fd_pread",
+    "fd_prestat_dir_name",
+    "fd_prestat_get",
+    "fd_pwrite",
+    "fd_read",
+    "fd_readdir",
+    "fd_renumber",
+    "fd_seek",
+    "fd_sync",
+    "fd_tell",
+    "fd_write",
+    "path_create_directory",
+    "path_filestat_get",
+    "path_filestat_set_times",
+    "path_link",
+    "path_open",
+    "path_readlink",
+    "path_remove_directory",
+    "path_rename",
+    "path_symlink",
+    "path_unlink_file",
+    "poll_oneoff",
+    "proc_exit",
+    "proc_raise",
+    "random_get",
+    "sched_yield",
+    "sock_accept",
+    "sock_recv",
+    "sock_send",
+    "sock_shutdown",
+];
 /// Begins the name of a custom section that says which world a module was made for.
 const WORLD_SECTION: &str = "component-type";
 
@@ -74,8 +124,10 @@ pub(crate) struct CoreModule {
     pub(crate) unnamed_start: Option<u32>,
     /// How many memories it has, imported ones with them.
     pub(crate) memories: u32,
-    /// Whether it exports something as `memory`.
+    /// Whether it exports a memory of 32 bits, which the adapter can work on, as `memory`.
     pub(crate) has_memory_export: bool,
+    /// The first memory that the adapter can work on.
+    pub(crate) first_memory: Option<u32>,
     /// Whether it has a memory that several threads share, its own or an imported one.
     pub(crate) shares_memory: bool,
     /// Whether it says itself which world it is for. Then it is left as it is.
@@ -124,6 +176,20 @@ impl CoreModule {
     /// no memory of its own is one all the same.
     pub(crate) fn lacks_memory(&self) -> bool {
         (self.uses_wasi || self.has_start) && !self.has_memory_export && !self.has_world
+    }
+
+    /// Whether an export that is looked for by its name is of the kind that is looked for.
+    pub(crate) fn means_what_it_says(&self, name: &str) -> bool {
+        let is_plain = || {
+            let others =
+                self.functions.iter().map(|f| &f.name).chain(self.uncallable.iter().map(|(name, _)| name));
+            others.into_iter().all(|other| other != name)
+        };
+        match name {
+            "memory" => self.has_memory_export,
+            name if OWN_MEANING.contains(&name) => is_plain(),
+            _ => true,
+        }
     }
 
     /// The world of the adapted module, as WIT: a function for each one that is exported.
@@ -255,7 +321,7 @@ impl Reading {
             TypeRef::Global(_) => "global".to_owned(),
             TypeRef::Tag(_) => "tag".to_owned(),
         };
-        if module == WASI_01 {
+        if module == WASI_01 && WASI_01_FUNCTIONS.contains(&name) {
             self.module.uses_wasi = true;
             self.module.exits |= name == "proc_exit";
         } else {
@@ -269,27 +335,31 @@ impl Reading {
         let reachable = !memory.memory64 && !memory.shared;
         self.module.shares_memory |= memory.shared;
         self.memories.push(reachable.then_some(CoreMemory { index, page_size_log2 }));
+        if reachable && self.module.first_memory.is_none() {
+            self.module.first_memory = Some(index);
+        }
     }
 
     fn export(&mut self, name: &str, kind: ExternalKind, index: u32) {
-        self.module.has_memory_export |= name == "memory";
+        let memory =
+            (kind == ExternalKind::Memory).then(|| self.memories.get(index as usize).copied().flatten());
+        self.module.has_memory_export |= name == "memory" && memory.flatten().is_some();
         match kind {
             ExternalKind::Func | ExternalKind::FuncExact => self.exported_function(name, index),
-            ExternalKind::Memory if self.module.memory.is_none() => {
-                self.module.memory = self.memories.get(index as usize).copied().flatten();
-            }
+            ExternalKind::Memory if self.module.memory.is_none() => self.module.memory = memory.flatten(),
             _ => {}
         }
     }
 
     fn exported_function(&mut self, name: &str, index: u32) {
-        self.module.has_start |= name == "_start";
-        if OWN_MEANING.contains(&name) {
-            return;
-        }
         let ty = self.functions.get(index as usize).and_then(|ty| self.types.get(*ty as usize));
         let Some(Some(ty)) = ty else { return };
-        if name.is_empty() && ty.params().is_empty() && ty.results().is_empty() {
+        let is_plain = ty.params().is_empty() && ty.results().is_empty();
+        if OWN_MEANING.contains(&name) && is_plain {
+            self.module.has_start |= name == "_start";
+            return;
+        }
+        if name.is_empty() && is_plain {
             self.module.unnamed_start = Some(index);
             return;
         }

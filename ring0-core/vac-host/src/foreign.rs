@@ -5,6 +5,7 @@
 //!
 //! Invariant: nothing here decides whether a program is refused, only what is said of it.
 
+use crate::adapt::WASI_01;
 use crate::core_module::Foreign;
 use crate::link::is_of_the_wall;
 
@@ -17,7 +18,7 @@ struct Sign {
 }
 
 /// The first that fits is said, so the telling ones come before those of which there are many.
-const SIGNS: [Sign; 11] = [
+const SIGNS: [Sign; 13] = [
     Sign {
         is: |module, _| module == "wasi_unstable",
         means: "it was made for the draft of 2019 that came before WASI 0.1; a newer build of it imports \
@@ -26,6 +27,11 @@ const SIGNS: [Sign; 11] = [
     Sign {
         is: |module, name| module.starts_with("wasix_") || (module == "wasi" && name == "thread-spawn"),
         means: "it was made for several threads or for WASIX; a build for `wasm32-wasip1` has one thread and runs",
+    },
+    Sign {
+        is: |module, name| module == WASI_01 && name.starts_with("sock_"),
+        means: "WASI 0.1 has no such function: some hosts added sockets of their own to it; a build for \
+                `wasm32-wasip2` has those of WASI 0.2, which run",
     },
     Sign {
         is: |module, _| module == "gojs" || (module == "go"),
@@ -67,6 +73,11 @@ const SIGNS: [Sign; 11] = [
         means: "AssemblyScript made it for JavaScript; built with `--use abort=` or with its WASI shim it runs",
     },
     Sign { is: |module, _| module.starts_with("wasm:js-"), means: "it works on strings of JavaScript" },
+    Sign {
+        is: |module, _| module.contains(':'),
+        means: "it is the core of a component; with the WIT that it was made for, `wasm-tools component embed` and \
+                `wasm-tools component new` make one of it",
+    },
 ];
 
 /// What a module that imports `foreign` was made for, as a hint.
@@ -113,6 +124,8 @@ mod tests {
             (&[("wasi_unstable", "fd_write")], "2019"),
             (&[("extism:host/env", "input_length")], "Extism"),
             (&[("env", "malloc"), ("env", "__indirect_function_table")], "dynamic linker"),
+            (&[("wasi_snapshot_preview1", "sock_connect")], "WASI 0.2"),
+            (&[("wasi:http/types@0.2.0", "[constructor]fields")], "core of a component"),
             (&[("host", "call")], "host of its own"),
         ] {
             assert!(said(imports).contains(word), "{imports:?}: {}", said(imports));

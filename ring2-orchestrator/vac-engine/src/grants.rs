@@ -385,6 +385,17 @@ impl Grant {
     }
 }
 
+impl Grant {
+    /// How many names the guest's path has that was granted, of which this may be a part.
+    pub(crate) fn granted_names(&self) -> usize {
+        match self {
+            Self::Dir { guest, .. } | Self::File { guest, .. } => names(guest).count(),
+            Self::Part(part) => names(&part.of).count(),
+            _ => 0,
+        }
+    }
+}
+
 impl Part {
     fn kind(&self) -> &'static str {
         if self.is_file { "file" } else { "dir" }
@@ -623,12 +634,16 @@ fn real_file(host: &Path, rights: Rights) -> Result<PathBuf> {
         }
         (real, ..) => real.map_err(|e| not_there(host, &e))?,
     };
-    match real.is_file() {
-        true => Ok(real),
-        false => Err(Usage::new(format!("`{}` is not a file", host.display()))
-            .hint("`dir:` grants a directory")
-            .into()),
+    if real.is_file() {
+        return Ok(real);
     }
+    let hint = match real.is_dir() {
+        true => "`dir:` grants a directory",
+        false => {
+            "a device has other bytes each time, and no end: grant a file of the same name with bytes of it"
+        }
+    };
+    Err(Usage::new(format!("`{}` is not a file", host.display())).hint(hint).into())
 }
 
 /// Shows one more name of the folder at `host`. Two files of one folder are two names in it.

@@ -234,7 +234,9 @@ impl Met {
     fn new(ask: &Ask, granted: &[Grant]) -> Self {
         let (ask, text) = (ask.clone(), ask.text());
         let mut gets: Vec<Grant> = granted.iter().filter_map(|grant| grant.meet(&ask)).collect();
-        let whole = gets.iter().position(|got| got.text() == text);
+        // Of directories inside of each other the innermost is what the guest would see without a manifest.
+        let all = gets.iter().enumerate().filter(|(_, got)| got.text() == text);
+        let whole = all.rev().max_by_key(|(_, got)| got.granted_names()).map(|(at, _)| at);
         if let Some(whole) = whole {
             gets = vec![gets.swap_remove(whole)];
         }
@@ -387,6 +389,19 @@ mod tests {
     fn the_grant_that_gives_all_is_taken_alone() {
         let met = agree(&asks(&["file:rw=out/x"]), &granted(&["dir:ro=.", "dir:rw=out"])).remove(0);
         assert!(met.is_whole && met.gets.len() == 1, "{met:?}");
+    }
+
+    /// A tool was granted `/` and another directory as `/tmp`: what it asked for in the second was looked for in the first.
+    #[test]
+    fn the_innermost_grant_that_gives_all_is_taken() {
+        for order in [["dir:rw=/a::/", "dir:rw=/b::/tmp"], ["dir:rw=/b::/tmp", "dir:rw=/a::/"]] {
+            for ask in ["dir:rw=/tmp", "dir:ro=/tmp/x", "file:rw=/tmp/x"] {
+                let met = agree(&asks(&[ask]), &granted(&order)).remove(0);
+                assert!(met.is_whole && format!("{:?}", met.gets).contains("/b"), "{met:?}");
+            }
+            let met = agree(&asks(&["file:rw=/x"]), &granted(&order)).remove(0);
+            assert!(format!("{:?}", met.gets).contains("/a"), "{met:?}");
+        }
     }
 
     #[test]

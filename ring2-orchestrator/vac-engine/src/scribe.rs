@@ -6,6 +6,9 @@
 //! effect, a group, the head), and the guest itself when the queue is full and the thread does not come. So
 //! memory is bounded, and what must be written before something happens waits for no thread to be scheduled.
 //!
+//! Hashing is most of it. While the thread is behind, whoever hands something over hashes it first, so that both
+//! work instead of one waiting for the other.
+//!
 //! Invariants:
 //! - Entries are written in the order in which they were handed over, whoever writes them: the head does not
 //!   depend on it.
@@ -20,9 +23,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use vac_core::cid::{Cid, Codec};
+use vac_core::cid::Cid;
 use vac_core::fault::{AbortKind, Error, HostAbort, Result};
 use vac_core::ledger::{Body, Entry, Head, Ledger, Return};
+use vac_core::memory::Tier;
 use vac_core::store::Store;
 use vac_host::{Form, Response};
 
@@ -31,6 +35,8 @@ const WAKE_BYTES: usize = 192 << 10;
 /// Whoever hands over more than this waits. As much again may be being written; together it still fits into a
 /// processor's own cache, so that what was read of a file is hashed from there.
 const QUEUE_MAX_BYTES: usize = 512 << 10;
+/// Whoever hands something over hashes it while as much as this waits: less than what would make it wait.
+const HELP_BYTES: usize = 256 << 10;
 /// After this long the thread is not waited for any more.
 const WAIT_MAX: Duration = Duration::from_millis(10);
 /// What is shorter is copied: a body must not hold on to a buffer that is much longer than itself.
@@ -43,6 +49,15 @@ const SPARE_MAX_BYTES: usize = 256 << 10;
 pub(crate) struct Long {
     bytes: Bytes,
     is_kept: bool,
+    /// Its name, once somebody hashed it.
+    cid: Option<Cid>,
+}
+
+impl Long {
+    fn cid(&mut self) -> Cid {
+        let Self { bytes, cid, .. } = self;
+        *cid.get_or_insert_with(|| Cid::of_raw(bytes))
+    }
 }
 
 /// The bytes of a body.
@@ -89,6 +104,13 @@ impl Item {
     fn weight(&self) -> usize {
         let long = |long: &Option<Long>| long.as_ref().map_or(0, |long| long.bytes.held_bytes());
         size_of::<Self>() + long(&self.request) + long(&self.answer)
+    }
+
+    /// Hashes what is long.
+    fn name(&mut self) {
+        for long in self.request.iter_mut().chain(&mut self.answer) {
+            long.cid();
+        }
     }
 }
 
@@ -144,7 +166,7 @@ impl Scribe {
             None => {
                 let mut own = lock(&self.shared.queue).spares.pop().unwrap_or_default();
                 own.extend_from_slice(bytes);
-                (Body::default(), Some(Long { bytes: Bytes::Own(own), is_kept }))
+                (Body::default(), Some(Long { bytes: Bytes::Own(own), is_kept, cid: None }))
             }
         }
     }
@@ -162,11 +184,14 @@ impl Scribe {
             }
             Response::Shared(form) => Bytes::Shared(form),
         };
-        (Body::default(), Some(Long { bytes, is_kept }))
+        (Body::default(), Some(Long { bytes, is_kept, cid: None }))
     }
 
     /// Hands an item over. Fails if something that was handed over before could not be written.
-    pub(crate) fn push(&self, item: Item) -> Result<()> {
+    pub(crate) fn push(&self, mut item: Item) -> Result<()> {
+        if item.weight() >= TAKE_MIN_BYTES && lock(&self.shared.queue).bytes >= HELP_BYTES {
+            item.name();
+        }
         let waiting = {
             let mut queue = lock(&self.shared.queue);
             if let Some(why) = &queue.failed {
@@ -320,12 +345,16 @@ impl Pen {
         Ok(())
     }
 
-    fn keep(&mut self, long: Long) -> Result<Body> {
-        let Long { bytes, is_kept } = long;
+    fn keep(&mut self, mut long: Long) -> Result<Body> {
+        let cid = long.cid();
+        let Long { bytes, is_kept, .. } = long;
         let len_bytes = bytes.len() as u64;
         let body = match is_kept {
-            true => Body::Stored { cid: self.store.put(Codec::Raw, &bytes)?, len_bytes },
-            false => Body::Digest { cid: Cid::of_raw(&bytes), len_bytes },
+            true => {
+                Tier::put(&*self.store, &cid, &bytes)?;
+                Body::Stored { cid, len_bytes }
+            }
+            false => Body::Digest { cid, len_bytes },
         };
         if let Bytes::Own(mut bytes) = bytes
             && bytes.capacity() <= SPARE_MAX_BYTES

@@ -5,11 +5,13 @@
 //! replayed; what is here is made of it anew wherever it is compiled, and only the code cache ever holds
 //! anything that came of it.
 //!
+//! - [`legacy`]: exceptions of the first proposal become those of the standard
 //! - [`component`]: a pass for every core module of a component, and a meter for each of its parts
 //! - [`meter`]: ticks and depth
 //! - [`nan`]: one form of every NaN, where it can be seen
 
 pub mod component;
+pub mod legacy;
 pub mod meter;
 pub mod nan;
 
@@ -21,7 +23,7 @@ const COMPLAINT_MAX_BYTES: usize = 600;
 
 /// What is compiled in place of a core module under profile `det-2`.
 pub fn module(bytes: &[u8]) -> Result<Vec<u8>> {
-    nan::module(&meter::module(bytes)?)
+    nan::module(&meter::module(&legacy::module(bytes)?)?)
 }
 
 /// What is compiled in place of a component under profile `det-2`.

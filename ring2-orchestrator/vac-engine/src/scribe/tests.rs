@@ -58,6 +58,36 @@ fn a_body_is_in_the_store_before_its_entry_is_in_the_ledger() {
     assert_eq!(pen.store.get(&Cid::of_raw(&[0; 100])).unwrap(), None);
 }
 
+/// While nobody writes, what is handed over is hashed by whoever does so; it is kept under the same names.
+#[test]
+fn the_head_does_not_depend_on_who_hashes() {
+    const PIECE: usize = 64 << 10;
+    let run = |is_held: bool| {
+        let (_, scribe) = start(6);
+        let pen = is_held.then(|| lock(&scribe.shared.pen));
+        for seq in 0..7 {
+            scribe.push(event(&scribe, seq, PIECE)).unwrap();
+            if !is_held {
+                scribe.settle().unwrap();
+            }
+        }
+        let hashed =
+            lock(&scribe.shared.queue).items.iter().filter_map(|item| item.answer.as_ref()?.cid).count();
+        drop(pen);
+        let head = scribe.head();
+        let store = Arc::clone(&lock(&scribe.shared.pen).store);
+        for seq in 0..7 {
+            let bytes = vec![seq; PIECE];
+            assert_eq!(store.get(&Cid::of_raw(&bytes)).unwrap(), Some(bytes));
+        }
+        (hashed, head)
+    };
+    let (none, settled) = run(false);
+    let (some, held) = run(true);
+    assert_eq!((none, some), (0, 3));
+    assert_eq!(settled, held);
+}
+
 /// A guest that is faster than the disk waits; it does not fill the memory of the host.
 #[test]
 fn what_waits_is_bounded() {

@@ -5,10 +5,14 @@ mod boolector;
 mod circom;
 mod codecs;
 mod cpython;
+mod flatten;
 mod flite;
+mod gooddata;
 mod graphviz;
 mod ice40;
 mod image;
+mod kotlin;
+mod pandoc;
 mod quickjs;
 mod redact;
 mod resvg;
@@ -44,6 +48,10 @@ pub(super) const ALL: &[&Program] = &[
     &flite::PROGRAM,
     &avr::CC1,
     &ice40::NEXTPNR,
+    &gooddata::PROGRAM,
+    &flatten::PROGRAM,
+    &kotlin::PROGRAM,
+    &pandoc::PROGRAM,
     &yosys::PROGRAM,
 ];
 
@@ -70,5 +78,10 @@ program was made for.
 | `@node-rs/crc32-wasm32-wasi` 1.10.6, `@oxc-parser/binding-wasm32-wasi` (npm) | `env.napi_create_error` | add-ons of Node.js; they share memory between threads |
 | `@php-wasm/node-8-5` 3.1.54, `pyodide`, `@ffmpeg/core`, `@wasm-fmt/clang-format` (npm) | `env.__syscall_…`, `a.a` | Emscripten's |
 | `@vscode/tree-sitter-wasm` 0.3.1 (npm) | `env.__indirect_function_table` | parts for a dynamic linker |
+| `sh-syntax` 0.7.0 (npm) | `gojs.runtime.ticks` | Go for web pages |
+| `harfbuzzjs` 1.6.1, `vscode-oniguruma`, `wasmagic` (npm) | `env._abort_js` and others | Emscripten's |
+| `@cwasm/jpeg-turbo` 0.1.3 (npm) | `env.setjmp`, `env.longjmp` | half of a JavaScript package |
+| `wasure` 0.9 (Python), its `sockets.wasm` | `wasi_snapshot_preview1.sock_connect` | sockets that one host added to WASI 0.1 |
+| `wasure` 0.9 (Python), its `http.wasm` and `nn.wasm` | `wasi:http/incoming-handler`, `wasi:nn.load` | cores of components |
 | `@wasmer/wasi` 1.2.2 (npm), its `demo.wasm` | `wasi_unstable.fd_write` | made for the draft before WASI 0.1 |
 ";
