@@ -129,9 +129,8 @@ fn a_run_notices_nothing_of_tiers() {
     let whole = Sandbox::new();
     let sorter = repository().join("ring1-kernels/prebuilt/sorter.wasm").display().to_string();
     let call = |call: &'static str| ["call", &sorter, call, "--grant", "mem:rw=big::m"].map(str::to_owned);
-    let typed = |args: [String; 5]| args;
-    let fill = typed(call("fill(\"m\", 50000, 7)"));
-    let sort = typed(call("sort(\"m\", 50000)"));
+    let fill = call("fill(\"m\", 50000, 7)");
+    let sort = call("sort(\"m\", 50000)");
     let heads: Vec<String> = [&tiered.sandbox, &whole]
         .map(|sandbox| {
             sandbox.vac(&["mem", "create", "big"]).ok();
