@@ -12,7 +12,7 @@ const BYTES: u64 = 1_000_000_000_000_000_000;
 const BUDGET_BYTES: usize = 4 << 20;
 /// The smallest there is: a page is kept whole for a few bytes of it.
 const PAGE: usize = 4 << 10;
-const NODES_BYTES: usize = 1 << 20;
+const NODES_BYTES: usize = 3 << 20;
 
 pub(super) fn run(folder: &str, places: &str) -> Result<()> {
     say_peak("start")?;
