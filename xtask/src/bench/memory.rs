@@ -109,7 +109,7 @@ pub(super) fn mixed(n: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-pub(super) fn hits() -> Result<Vec<Figure>> {
+fn hits() -> Result<Vec<Figure>> {
     let mut pager = pager(Arc::new(Nowhere), RESIDENT_PAGES)?;
     let mut space = pager.space();
     write_pages(&mut pager, &mut space, RESIDENT_PAGES)?;

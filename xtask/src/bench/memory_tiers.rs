@@ -33,7 +33,7 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    pub(super) fn new() -> Result<Self> {
+    fn new() -> Result<Self> {
         let folder = scratch()?;
         let mut pager = open(folder.path(), BUDGET_PAGES)?;
         let mut space = pager.space();
@@ -91,7 +91,7 @@ pub(super) fn run() -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-pub(super) fn miss(disk: &Disk) -> Result<Figure> {
+fn miss(disk: &Disk) -> Result<Figure> {
     let order: Vec<u64> = (0..512_u64).map(|n| mixed(n) % PAGES as u64).collect();
     let mut to = vec![0; PAGE];
     let mut aligned = Aligned::new(PAGE);
@@ -115,7 +115,7 @@ pub(super) fn miss(disk: &Disk) -> Result<Figure> {
 
 /// Pages far from each other, `together` in one request, which ends with the last of them. The peer's threads never wait for each
 /// other, so a request of no more than are read at a time waits at its end.
-pub(super) fn miss_many(disk: &Disk, together: usize) -> Result<Figure> {
+fn miss_many(disk: &Disk, together: usize) -> Result<Figure> {
     let order: Vec<u64> = (0..1024_u64).map(|n| mixed(n ^ 1 << 40) % PAGES as u64).collect();
     let reader = RefCell::new("");
     let mut sides: [Side<'_>; 2] = [
@@ -163,7 +163,7 @@ pub(super) fn miss_many(disk: &Disk, together: usize) -> Result<Figure> {
 }
 
 /// Page numbers of what is done with a working set of ten times the budget.
-pub(super) fn traces() -> [(&'static str, Vec<u64>); 4] {
+fn traces() -> [(&'static str, Vec<u64>); 4] {
     let hot_and_scan = (0..6).flat_map(|turn: u64| {
         let hot = (0..2_000_u64).map(move |n| mixed(turn << 32 | n) % 600);
         hot.chain((0..1_500).map(move |n| 600 + (turn * 1_500 + n) % (PAGES as u64 - 600)))
