@@ -221,6 +221,11 @@ mod tests {
     }
 
     #[test]
+    fn exceptions_of_the_first_proposal_hold_for_mutated_modules() {
+        holds_for("legacy", 2_000);
+    }
+
+    #[test]
     fn canonical_nans_hold_for_mutated_modules() {
         holds_for("nan", 2_000);
     }
