@@ -75,7 +75,7 @@ const THROWING: &str = r#"(module
       block $in
         try
           (br_table $in 0 (local.get 1))
-        delegate 3
+        delegate 2
       end
       rethrow $out
     end))"#;
