@@ -276,5 +276,8 @@ mod tests {
         for seed in (vac_fuzz::rewrite::seeds)() {
             assert_ne!(vac_host::rewrite::nan::module(&seed).unwrap(), seed);
         }
+        for seed in (vac_fuzz::rewrite::legacy_seeds)() {
+            assert_ne!(vac_host::rewrite::legacy::module(&seed).unwrap().as_ref(), seed.as_slice());
+        }
     }
 }
