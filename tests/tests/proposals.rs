@@ -179,7 +179,7 @@ fn exceptions_of_the_first_proposal_run() {
     let sandbox = Sandbox::new();
     sandbox.write("p.wasm", command(throwing, "(call $twice (i32.const 5))"));
     sandbox.vac(&["run", "p.wasm"]).fails(QUOTA, &["an exception that nothing caught"]);
-    sandbox.vac(&["replay", "last"]).fails(QUOTA, &[]);
+    sandbox.vac(&["replay", "last"]).ok();
 }
 
 #[test]
@@ -189,10 +189,7 @@ fn what_the_engine_cannot_compile_is_named_whole() {
     sandbox.write("wide.wasm", command(MEMORY, wide));
     let failed = sandbox.vac(&["run", "wide.wasm"]);
     assert_eq!(failed.code(), CORRUPT, "{failed:?}");
-    assert!(
-        failed.stderr.contains("wide arithmetic") || failed.stderr.contains("wide_arithmetic"),
-        "{failed:?}"
-    );
+    assert!(failed.stderr.contains("wide arithmetic"), "{failed:?}");
 }
 
 /// Exports got names of their own, `f32` and `f64` among them, which are words of WIT: no module with more than

@@ -221,6 +221,11 @@ mod tests {
     }
 
     #[test]
+    fn exceptions_of_the_first_proposal_hold_for_mutated_modules() {
+        holds_for("legacy", 2_000);
+    }
+
+    #[test]
     fn canonical_nans_hold_for_mutated_modules() {
         holds_for("nan", 2_000);
     }
@@ -270,6 +275,9 @@ mod tests {
         }
         for seed in (vac_fuzz::rewrite::seeds)() {
             assert_ne!(vac_host::rewrite::nan::module(&seed).unwrap(), seed);
+        }
+        for seed in (vac_fuzz::rewrite::legacy_seeds)() {
+            assert_ne!(vac_host::rewrite::legacy::module(&seed).unwrap().as_ref(), seed.as_slice());
         }
     }
 }

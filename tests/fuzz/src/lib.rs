@@ -64,6 +64,8 @@ pub const TARGETS: &[Target] = &[
     #[cfg(feature = "loader")]
     Target { name: "nan", run: rewrite::nan, seeds: rewrite::seeds },
     #[cfg(feature = "loader")]
+    Target { name: "legacy", run: rewrite::legacy, seeds: rewrite::legacy_seeds },
+    #[cfg(feature = "loader")]
     Target { name: "texts", run: texts::target, seeds: texts::seeds },
     #[cfg(feature = "loader")]
     Target { name: "host", run: host::host, seeds: host::seeds },

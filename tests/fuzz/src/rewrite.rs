@@ -1,7 +1,8 @@
 //! Promises: a pass from module to module ends with a module or an error, whatever the bytes; and of a valid
 //! module it makes a valid one, or says for what it had no room.
 
-use vac_host::rewrite::nan;
+use vac_host::rewrite::{legacy, nan};
+use wasmparser::{Validator, WasmFeatures};
 
 /// Longer inputs only take longer.
 const INPUT_MAX_BYTES: usize = 16 << 10;
@@ -23,10 +24,61 @@ pub fn nan(data: &[u8]) {
     }
 }
 
+/// Makes exceptions of the first proposal those of the standard in `data`.
+pub fn legacy(data: &[u8]) {
+    let data = data.get(..INPUT_MAX_BYTES).unwrap_or(data);
+    let rewritten = legacy::module(data);
+    let standard = WasmFeatures::WASM3 | WasmFeatures::THREADS;
+    let before = Validator::new_with_features(standard | WasmFeatures::LEGACY_EXCEPTIONS).validate_all(data);
+    if before.is_err() || !wasmparser::Parser::is_core_wasm(data) {
+        return;
+    }
+    let bytes = rewritten.unwrap_or_else(|error| panic!("a valid module was refused: {error}"));
+    let checked = Validator::new_with_features(standard).validate_all(&bytes).map(drop);
+    // What is kept takes locals, of which a function may have no more.
+    let is_full = checked.as_ref().is_err_and(|error| error.message().contains("locals"));
+    assert!(checked.is_ok() || is_full, "a valid module became an invalid one: {checked:?}");
+}
+
+/// Modules that throw and catch in every way.
+pub fn legacy_seeds() -> Vec<Vec<u8>> {
+    vec![wat::parse_str(THROWING).expect("the seed is well formed")]
+}
+
 /// Modules with floats that go everywhere.
 pub fn seeds() -> Vec<Vec<u8>> {
     [LOCALS, CONTROL, VECTORS].map(|text| wat::parse_str(text).expect("the seed is well formed")).to_vec()
 }
+
+const THROWING: &str = r#"(module
+  (tag $a) (tag $b (param i32 i32))
+  (func $throw (param i32) (result i32)
+    (if (local.get 0) (then (throw $a)))
+    (throw $b (i32.const 40) (i32.const 2)))
+  (func (export "f") (param i32) (result i32) (local i32)
+    try $out (result i32)
+      try (result i32)
+        try (result i32)
+          (call $throw (local.get 0))
+        delegate $out
+      catch $a
+        i32.const 1
+      catch $b
+        i32.add
+      catch_all
+        rethrow 0
+      end
+    catch $b
+      i32.sub
+      (br_if $out (local.get 0))
+    catch_all
+      block $in
+        try
+          (br_table $in 0 (local.get 1))
+        delegate 2
+      end
+      rethrow $out
+    end))"#;
 
 const LOCALS: &str = r#"(module
   (memory 1)

@@ -37,7 +37,8 @@ use vac_core::fault::{Corrupt, Error, Result};
 use wasm_encoder::reencode::{self, Reencode};
 use wasm_encoder::{CodeSection, Module, TypeSection};
 use wasmparser::{
-    BinaryReaderError, FunctionBody, Operator, Parser, Payload, TypeSectionReader, Validator, WasmFeatures,
+    BinaryReaderError, CustomSectionReader, FunctionBody, Operator, Parser, Payload, TypeSectionReader,
+    Validator, WasmFeatures,
 };
 
 use crate::load::malformed;
@@ -135,6 +136,16 @@ impl Reencode for Sections {
                 results.iter().map(|ty| self.val_type(*ty)).collect::<std::result::Result<Vec<_>, _>>()?;
             section.ty().function(params, results);
         }
+        Ok(())
+    }
+
+    /// As it is: names that cannot be read make no program invalid, and what comes next leaves out what speaks of code.
+    fn parse_custom_section(
+        &mut self,
+        module: &mut Module,
+        section: CustomSectionReader<'_>,
+    ) -> std::result::Result<(), reencode::Error<Error>> {
+        module.section(&self.custom_section(section)?);
         Ok(())
     }
 

@@ -231,6 +231,15 @@ fn other_modules_stay_as_they_are() {
     assert!(matches!(module(&bytes).unwrap(), Cow::Borrowed(same) if same == bytes));
 }
 
+/// Mutated modules were refused that the validator takes: what is in a section of names is not its business.
+#[test]
+fn names_that_cannot_be_read_refuse_no_program() {
+    let text = with(r#"(func (export "run") (param i32) (result i32) try catch_all end (i32.const 7))"#);
+    let mut bytes = wat::parse_str(text).unwrap();
+    bytes.extend(b"\0\x07\x04name\x01\x7f");
+    assert!(module(&bytes).unwrap().ends_with(b"\x04name\x01\x7f"));
+}
+
 /// A byte may be anything, in a place where it matters.
 #[test]
 fn what_is_damaged_is_refused() {
