@@ -6,6 +6,7 @@ years; all that are known are understood.
 
     VAC        the program, with options if need be; default `vac`
     VAC_HOME   where runs are kept; default a folder that is removed when the runner ends
+    VAC_WASI_VERSIONS   the versions whose tests are run; default both that the suite has
 """
 
 import atexit
@@ -28,7 +29,7 @@ def get_version():
 
 
 def get_wasi_versions():
-    return os.getenv("VAC_WASI_VERSIONS", "wasm32-wasip1").split(",")
+    return os.getenv("VAC_WASI_VERSIONS", "wasm32-wasip1,wasm32-wasip3").split(",")
 
 
 def get_wasi_worlds():

@@ -153,7 +153,7 @@ fn variables_come_through_by_name_only() {
     };
     assert_eq!(seen(&[]), "guest.wasm\n");
     assert_eq!(seen(&["--grant", "env:GIVEN"]), "guest.wasm\nGIVEN=from outside\n");
-    assert_eq!(seen(&["--env", "B=2", "--env", "A=1=1"]), "guest.wasm\nA=1=1\nB=2\n");
+    assert_eq!(seen(&["--env", "B=2", "--env", "A=1=1"]), "guest.wasm\nB=2\nA=1=1\n");
     assert_eq!(seen(&["--grant", "env:GIVEN", "--env", "GIVEN=mine"]), "guest.wasm\nGIVEN=mine\n");
     sandbox.vac(&["run", "guest.wasm", "--grant", "env:ABSENT"]).fails(2, &["`ABSENT` is not set"]);
     sandbox.vac(&["run", "guest.wasm", "--env", "=x"]).fails(2, &["`=x` is not a variable"]);

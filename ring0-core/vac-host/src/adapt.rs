@@ -19,6 +19,7 @@ use wasmparser::{Parser, Payload};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
+use crate::apart;
 use crate::core_module::{CoreModule, append};
 use crate::memory::{self, Added};
 use crate::wall::Wall;
@@ -61,6 +62,9 @@ fn encode(module: &[u8], core: &CoreModule) -> Result<Vec<u8>, String> {
         false => WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
     };
     let adapter = crate::adapter::complete(adapter)?;
+    let with_room = apart::with_room(module, core);
+    let (module, core) =
+        with_room.as_ref().map_or((module, core), |(module, core)| (module.as_slice(), core));
     let rewritten = rewrite(module, core)?;
     let component = || {
         let mut encoder = ComponentEncoder::default().module(&rewritten)?.validate(true);

@@ -2,19 +2,22 @@
 //!
 //! The adapter ends the program in functions that it does not implement: sockets and signals. A
 //! program may call them all the same, for example to learn that its output is no socket, and WASI
-//! 0.1 has error numbers for that. So their bodies are replaced before the adapter is used; all
-//! other bytes of it stay.
+//! 0.1 has error numbers for that. So their bodies are replaced before the adapter is used. A write of no buffers at
+//! all succeeded whatever it wrote to; now it looks at the descriptor. All other bytes stay.
 
 use std::collections::BTreeMap;
 
+use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
 use wasm_encoder::{CodeSection, Function, Module, RawSection, ValType};
-use wasmparser::{CodeSectionReader, KnownCustom, Name, Parser, Payload, TypeRef};
+use wasmparser::{CodeSectionReader, FunctionBody, KnownCustom, Name, Operator, Parser, Payload, TypeRef};
 
 /// Functions that take a descriptor first, and how many parameters they have. No descriptor is a
 /// socket, so the answer is `notsock` if it is open and what the adapter says if it is not.
 const OF_SOCKETS: [(&str, u32); 4] =
     [("sock_accept", 3), ("sock_recv", 6), ("sock_send", 5), ("sock_shutdown", 2)];
 
+/// Writes buffers.
+const WRITE: &str = "fd_write";
 /// Says whether a descriptor is open; writes 24 bytes.
 const STATUS_OF_FD: &str = "fd_fdstat_get";
 /// Room for those bytes on the adapter's own stack, which is aligned to 16.
@@ -27,6 +30,8 @@ const NOTSUP: i32 = 58;
 /// What must be known of the adapter to replace functions of it.
 #[derive(Default)]
 struct Parts<'a> {
+    adapter: &'a [u8],
+    bodies: Vec<FunctionBody<'a>>,
     functions_imported: u32,
     exports: BTreeMap<&'a str, u32>,
     stack_pointer: Option<u32>,
@@ -34,7 +39,7 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     fn of(adapter: &'a [u8]) -> wasmparser::Result<Self> {
-        let mut parts = Self::default();
+        let mut parts = Self { adapter, ..Self::default() };
         for payload in Parser::new(0).parse_all(adapter) {
             match payload? {
                 Payload::ImportSection(imports) => {
@@ -48,6 +53,7 @@ impl<'a> Parts<'a> {
                         parts.exports.insert(export.name, export.index);
                     }
                 }
+                Payload::CodeSectionEntry(body) => parts.bodies.push(body),
                 Payload::CustomSection(section) => {
                     if let KnownCustom::Name(names) = section.as_known() {
                         parts.find_stack_pointer(names)?;
@@ -83,7 +89,39 @@ impl<'a> Parts<'a> {
             bodies.insert(self.body(name)?, self.not_a_socket(parameters)?);
         }
         bodies.insert(self.body("proc_raise")?, not_supported());
+        bodies.insert(self.body(WRITE)?, self.looks_first().map_err(|e| e.to_string())??);
         Ok(bodies)
+    }
+
+    /// `fd_write` that, without buffers, gives what [`STATUS_OF_FD`] gives if that is an error.
+    fn looks_first(&self) -> wasmparser::Result<Result<Function, String>> {
+        let not_found = || Err(format!("the adapter's `{WRITE}` is another"));
+        let body = self.body(WRITE).ok().and_then(|index| self.bodies.get(index as usize));
+        let (Some(body), Ok(status_of_fd)) = (body, self.export(STATUS_OF_FD)) else {
+            return Ok(not_found());
+        };
+        let operators = body.get_operators_reader()?.into_iter_with_offsets();
+        let operators = operators.collect::<wasmparser::Result<Vec<_>>>()?;
+        let mut found = operators.windows(NOTHING_WRITTEN).filter(|operators| is_nothing_written(operators));
+        let (Some([(_, from), _, (_, to), ..]), None) = (found.next(), found.next()) else {
+            return Ok(not_found());
+        };
+        let start = operators.first().map_or(*from, |(_, start)| *start);
+        let parts = (self.adapter.get(start..*from), self.adapter.get(*to..body.range().end));
+        let (Some(before), Some(after)) = parts else { return Ok(not_found()) };
+        let mut locals = Vec::new();
+        for group in body.get_locals_reader()? {
+            let (count, ty) = group?;
+            let Ok(ty) = RoundtripReencoder.val_type(ty) else { return Ok(not_found()) };
+            locals.push((count, ty));
+        }
+        let mut function = Function::new(locals);
+        function.raw(before.iter().copied());
+        // The function's frame on the adapter's stack, in its local 4, has room for the status.
+        let mut code = function.instructions();
+        code.local_get(0).local_get(4).call(status_of_fd).local_tee(1).br_if(4);
+        function.raw(after.iter().copied());
+        Ok(Ok(function))
     }
 
     fn body(&self, name: &str) -> Result<u32, String> {
@@ -103,6 +141,26 @@ impl<'a> Parts<'a> {
         code.local_get(errno).i32_const(NOTSOCK).local_get(errno).select().end();
         Ok(function)
     }
+}
+
+/// How many operators [`is_nothing_written`] looks at.
+const NOTHING_WRITTEN: usize = 6;
+
+/// Whether this is where [`WRITE`] has no buffers: no error, nothing written, and out.
+fn is_nothing_written(operators: &[(Operator<'_>, usize)]) -> bool {
+    use Operator as O;
+    let operators: Vec<&Operator<'_>> = operators.iter().map(|(operator, _)| operator).collect();
+    matches!(
+        operators[..],
+        [
+            O::I32Const { value: 0 },
+            O::LocalSet { local_index: 1 },
+            O::LocalGet { local_index: 3 },
+            O::I32Const { value: 0 },
+            O::I32Store { .. },
+            O::Br { relative_depth: 4 },
+        ]
+    )
 }
 
 fn not_supported() -> Function {
@@ -154,7 +212,7 @@ mod tests {
             wasmparser::validate(&completed).unwrap();
             let (before, after) = (bodies(adapter), bodies(&completed));
             let replaced = Parts::of(adapter).unwrap().replaced().unwrap();
-            assert_eq!((before.len(), replaced.len()), (after.len(), 5));
+            assert_eq!((before.len(), replaced.len()), (after.len(), 6));
             for (i, (before, after)) in before.iter().zip(&after).enumerate() {
                 assert_eq!(before == after, !replaced.contains_key(&(i as u32)), "function {i}");
             }

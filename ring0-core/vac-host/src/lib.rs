@@ -25,6 +25,7 @@
 
 mod adapt;
 mod adapter;
+mod apart;
 pub mod calls;
 mod clock;
 mod core_module;

@@ -188,13 +188,19 @@ impl Counters {
 
     /// The host calls into the program, with nothing of it on the stack.
     pub(crate) fn begin(&mut self) -> Running {
-        for words in &self.all {
-            words.word(DEPTH).store(0, Relaxed);
-        }
+        self.surface();
         if self.all.len() > 1 {
             self.divide();
         }
         Leash::run(&self.leash)
+    }
+
+    /// No code of the guest runs: what does next is the first on its stack, or a task that waited, which writes its own
+    /// depth as soon as it goes on.
+    pub(crate) fn surface(&self) {
+        for words in &self.all {
+            words.word(DEPTH).store(0, Relaxed);
+        }
     }
 
     /// Why code of the guest ended itself, if it did.

@@ -132,6 +132,10 @@ async fn drive(
 fn end_waits(accessor: &Accessor<State>, is_stalled: bool) -> Result<bool> {
     accessor.with(|mut access| {
         let mut store = access.as_context_mut();
+        // A task that waits in the midst of its calls left its depth behind.
+        if let Some(counters) = store.data_mut().counters() {
+            counters.surface();
+        }
         let now = tick(&store);
         if !is_stalled {
             store.data_mut().timers.end_due(now);

@@ -736,15 +736,23 @@ pub(crate) fn memories(memories: &mut Memories, home: &Home, grants: &[Grant]) -
     Ok(all)
 }
 
-/// The variables that the grants let through, then those set by the operator, which win. Sorted,
-/// so that the order in which they were typed does not matter.
+/// The variables that the grants let through, then those set by the operator, which win; in the order in which they were
+/// typed. One that was typed again has its first place and its last value.
 pub fn environment(grants: &[Grant], set: &[(String, String)]) -> Vec<(String, String)> {
     let granted = grants.iter().filter_map(|grant| match grant {
         Grant::Env { name, value } => Some((name.clone(), value.clone())),
         _ => None,
     });
-    let all: std::collections::BTreeMap<_, _> = granted.chain(set.iter().cloned()).collect();
-    all.into_iter().collect()
+    let mut all: Vec<(String, String)> = Vec::new();
+    let mut places = std::collections::BTreeMap::new();
+    for (name, value) in granted.chain(set.iter().cloned()) {
+        let place = *places.entry(name.clone()).or_insert(all.len());
+        match all.get_mut(place) {
+            Some(earlier) => earlier.1 = value,
+            None => all.push((name, value)),
+        }
+    }
+    all
 }
 
 #[cfg(test)]
@@ -819,10 +827,11 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_is_sorted_and_what_is_set_wins() {
+    fn the_environment_is_in_the_order_it_was_typed_and_what_is_set_wins() {
+        // It was sorted by name once, which no program of C or of a shell does.
         let grants = [parse("env:LANG").unwrap()];
-        let set = [("Z".into(), "1".into()), ("LANG".into(), "de".into()), ("A".into(), "2".into())];
+        let set = [("Z", "1"), ("LANG", "de"), ("A", "2"), ("Z", "3")].map(|(k, v)| (k.into(), v.into()));
         let names: Vec<_> = environment(&grants, &set).into_iter().map(|(k, v)| format!("{k}={v}")).collect();
-        assert_eq!(names, ["A=2", "LANG=de", "Z=1"]);
+        assert_eq!(names, ["LANG=de", "Z=3", "A=2"]);
     }
 }

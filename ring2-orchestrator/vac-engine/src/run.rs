@@ -204,10 +204,11 @@ pub(crate) fn with(home: &Home, request: &Request, copies: &Copies, outside: &Ou
     })
 }
 
-/// The guest's environment: granted, then placeholders of secrets, then set.
+/// The guest's environment: granted, then set, then placeholders of secrets. What is set wins.
 fn environment(request: &Request) -> Vec<(String, String)> {
     let secrets = request.secrets.iter().map(secrets::Given::variable);
-    let set: Vec<_> = secrets.chain(request.env.iter().cloned()).collect();
+    let typed = || request.env.iter().cloned();
+    let set: Vec<_> = typed().chain(secrets).chain(typed()).collect();
     grants::environment(&request.grants, &set)
 }
 

@@ -52,7 +52,8 @@ impl Seed {
         request.args = (0..random.below(3)).map(|i| "x".repeat(i * 40)).collect();
         request.env = if random.below(2) == 0 { vec![("A".into(), "1".into())] } else { Vec::new() };
         request.config = if random.below(3) == 0 { vec![("k".into(), "v".into())] } else { Vec::new() };
-        let kinds = ["dir:rw=rw::w", "dir:ro=ro::r", "stdin", "kv:rw=a::k", "http:example.com"];
+        let kinds =
+            ["dir:rw=rw::w", "dir:ro=ro::r", "stdin", "kv:rw=a::k", "http:example.com", "tcp:127.0.0.1:9"];
         let granted = kinds.iter().filter(|_| random.below(2) == 0);
         let parse = |text: &&str| Grant::parse(text, &|_| None).expect("it is a grant");
         request.grants = granted.map(parse).collect();

@@ -33,7 +33,7 @@ const LOG_AT: usize = 32768;
 const LOG_MAX: usize = 16384;
 
 /// Texts that mean something to some function.
-const TEXTS: [&str; 24] = [
+const TEXTS: [&str; 25] = [
     "",
     ".",
     "..",
@@ -57,6 +57,7 @@ const TEXTS: [&str; 24] = [
     "content-type",
     "x\\0d\\0ay",
     "127.0.0.1:80",
+    "127.0.0.1",
     "a very long name",
 ];
 

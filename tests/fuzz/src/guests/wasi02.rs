@@ -12,8 +12,8 @@ use wit_parser::{
 };
 
 use super::{
-    FUNCTIONS, HELD_AT, LOG_AT, Plan, RESULT_AT, RESULT_MAX, Step, World, ZEROS_AT, body, handle, long,
-    number, place, prelude, text,
+    FUNCTIONS, HELD_AT, LOG_AT, Plan, RESULT_AT, RESULT_MAX, Step, TEXTS, World, ZEROS_AT, body, handle,
+    long, number, place, prelude, text, text_at,
 };
 use crate::mutate::Random;
 
@@ -151,8 +151,115 @@ fn export(resolve: &mut Resolve, world: WorldId) {
     }
 }
 
+/// An argument that is not left to chance.
+#[derive(Debug, Clone, Copy)]
+enum Fixed {
+    Bits(u32),
+    Long(u64),
+    Text(&'static str),
+    /// What may be left out, and is not.
+    Some(&'static str),
+    /// What may be left out, and is.
+    None,
+}
+
+impl Fixed {
+    /// Operands for it, of which there are as many as for an argument by chance.
+    fn operands(self, flat: usize) -> Vec<String> {
+        let constant = |n: usize| format!("(i32.const {n})");
+        let text = |text: &str| {
+            let n = TEXTS.iter().position(|known| *known == text).expect("a text of the guest's");
+            let (at, len) = text_at(n);
+            [constant(at), constant(len)]
+        };
+        match self {
+            Self::Bits(bits) => vec![constant(bits as usize)],
+            Self::Long(n) => vec![format!("(i64.const {n})")],
+            Self::Text(value) => text(value).to_vec(),
+            Self::Some(value) => [vec![constant(1)], text(value).to_vec()].concat(),
+            Self::None => vec![constant(0); flat],
+        }
+    }
+}
+
+/// A function to call, and which of its parameters are fixed.
+type Cooked = (&'static str, &'static [(usize, Fixed)]);
+
+/// Calls that chance hardly ever makes in this order and with these arguments: the world is such that they succeed, or
+/// fail in a way of their own.
+const RECIPES: [(World, &[Cooked]); 4] = [
+    // A place at the end of all files, where nothing can be written.
+    (
+        World::Files,
+        &[
+            ("wasi:filesystem/preopens#get-directories", &[]),
+            (
+                "wasi:filesystem/types#[method]descriptor.open-at",
+                &[(1, Fixed::Bits(0)), (2, Fixed::Text("new")), (3, Fixed::Bits(1)), (4, Fixed::Bits(2))],
+            ),
+            (
+                "wasi:filesystem/types#[method]descriptor.write-via-stream",
+                &[(1, Fixed::Long(i64::MAX as u64))],
+            ),
+            (
+                "wasi:io/streams#[method]output-stream.blocking-write-and-flush",
+                &[(1, Fixed::Text("a very long name"))],
+            ),
+            ("wasi:io/error#[method]error.to-debug-string", &[]),
+            ("wasi:filesystem/types#filesystem-error-code", &[]),
+        ],
+    ),
+    (
+        World::Net,
+        &[
+            ("wasi:http/types#[constructor]outgoing-request", &[]),
+            ("wasi:http/types#[method]outgoing-request.set-authority", &[(1, Fixed::Some("example.com"))]),
+            ("wasi:http/outgoing-handler#handle", &[(1, Fixed::None)]),
+            ("wasi:http/types#[method]future-incoming-response.subscribe", &[]),
+            ("wasi:http/types#[method]future-incoming-response.get", &[]),
+            ("wasi:http/types#[method]incoming-response.status", &[]),
+            ("wasi:http/types#[method]incoming-response.headers", &[]),
+            ("wasi:http/types#[method]incoming-response.consume", &[]),
+            ("wasi:http/types#[method]incoming-body.stream", &[]),
+            ("wasi:io/streams#[method]input-stream.read", &[]),
+        ],
+    ),
+    (
+        World::Net,
+        &[
+            ("wasi:sockets/ip-name-lookup#resolve-addresses", &[(1, Fixed::Text("127.0.0.1"))]),
+            ("wasi:sockets/ip-name-lookup#[method]resolve-address-stream.resolve-next-address", &[]),
+        ],
+    ),
+    (
+        World::Files,
+        &[
+            ("wasi:sockets/ip-name-lookup#resolve-addresses", &[(1, Fixed::Text("127.0.0.1"))]),
+            ("wasi:sockets/ip-name-lookup#[method]resolve-address-stream.subscribe", &[]),
+            ("wasi:sockets/ip-name-lookup#[method]resolve-address-stream.resolve-next-address", &[]),
+        ],
+    ),
+];
+
+/// Calls of one recipe.
+fn recipe(world: World, random: &mut Random) -> Step {
+    let all: Vec<_> = RECIPES.iter().filter(|(of, _)| *of == world).collect();
+    let (_, calls) = all[random.below(all.len())];
+    let (imports, names) = (imports(world), names(world));
+    let mut step = Step { code: String::new(), imports: Vec::new() };
+    for (name, fixed) in *calls {
+        let n = names.iter().position(|known| known == name);
+        imports.call(n.unwrap_or_else(|| panic!("no `{name}`")), fixed, random, CHAIN_MAX, &mut step);
+        step.code.push('\n');
+    }
+    step
+}
+
 /// A call of any function, or the end of a handle.
 pub(super) fn call(world: World, random: &mut Random) -> Step {
+    if random.below(24) == 0 {
+        return recipe(world, random);
+    }
     let imports = imports(world);
     if random.below(9) == 0 {
         let ty = random.below(imports.resources.len());
@@ -169,7 +276,7 @@ pub(super) fn call(world: World, random: &mut Random) -> Step {
         n = all[random.below(all.len())];
     }
     let mut step = Step { code: String::new(), imports: Vec::new() };
-    imports.call(n, random, CHAIN_MAX, &mut step);
+    imports.call(n, &[], random, CHAIN_MAX, &mut step);
     step.code.push('\n');
     step
 }
@@ -177,7 +284,7 @@ pub(super) fn call(world: World, random: &mut Random) -> Step {
 impl Imports {
     /// Adds a call of function `n` to a step; before it, calls that give the handles that it takes and that nobody
     /// gave yet, as far as `chain` goes.
-    fn call(&self, n: usize, random: &mut Random, chain: usize, step: &mut Step) {
+    fn call(&self, n: usize, fixed: &[(usize, Fixed)], random: &mut Random, chain: usize, step: &mut Step) {
         let import = &self.functions[n];
         let taken: Vec<usize> =
             import.function.params.iter().filter_map(|param| self.handle_of(&param.ty)).collect();
@@ -186,12 +293,17 @@ impl Imports {
                 (0..self.functions.len()).filter(|n| self.gives(*n).contains(ty)).collect();
             if !giving.is_empty() {
                 let _ = write!(step.code, "(if (i32.eqz {}) (then ", has(*ty));
-                self.call(giving[random.below(giving.len())], random, chain - 1, step);
+                self.call(giving[random.below(giving.len())], &[], random, chain - 1, step);
                 step.code.push_str("))");
             }
         }
         let mut args = Vec::new();
-        import.function.params.iter().for_each(|param| self.argument(&param.ty, random, &mut args));
+        for (i, param) in import.function.params.iter().enumerate() {
+            match fixed.iter().find(|(at, _)| *at == i) {
+                Some((_, value)) => args.extend(value.operands(self.flat(&param.ty).len())),
+                None => self.argument(&param.ty, random, &mut args),
+            }
+        }
         if import.signature.retptr {
             args.push(match random.below(200) {
                 0 => place(random),

@@ -242,9 +242,15 @@ impl<'s> Body<'s> {
             O::Return => self.leave_early(raw),
             O::Unreachable => self.divert(raw),
             O::Call { .. } | O::CallIndirect { .. } | O::CallRef { .. } => {
+                // A function that is imported may let another task go on meanwhile. One of this module has
+                // written its caller's depth when it returns.
+                let may_wait = !matches!(op, O::Call { function_index } if function_index >= self.added.stop);
                 self.charge(Count::Memory);
                 self.copy(op, raw)?;
                 self.count = Count::Memory;
+                if may_wait && self.facts.is_counted() {
+                    self.restore_depth();
+                }
             }
             O::ReturnCall { .. } | O::ReturnCallIndirect { .. } | O::ReturnCallRef { .. } => {
                 self.leave();
@@ -442,13 +448,13 @@ impl<'s> Body<'s> {
         self.dead = Some(0);
     }
 
-    /// Makes the counters right for who called.
+    /// Makes the counters right for who called. What the word of depth has may be another task's.
     fn leave(&mut self) {
         self.charge(Count::Memory);
         if self.facts.is_counted() {
             let weight = self.facts.weight;
             self.put(&I::I32Const(0));
-            self.load_at(DEPTH_AT);
+            self.get(Local::Depth);
             self.put(&I::I64Const(weight as i64));
             self.put(&I::I64Sub);
             self.store(DEPTH_AT);
@@ -565,7 +571,7 @@ impl<'s> Body<'s> {
         self.restore_depth();
     }
 
-    /// Writes the function's own depth. Who throws does not take back its depth.
+    /// Writes the function's own depth: who throws does not take back its depth, nor does a task that waits.
     fn restore_depth(&mut self) {
         self.put(&I::I32Const(0));
         self.get(Local::Depth);

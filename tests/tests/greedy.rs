@@ -1,0 +1,106 @@
+//! Programs that take all memory as their own, as those of AssemblyScript do.
+
+use crate::support::{Ran, Sandbox, text};
+
+const FAULT: i32 = 4;
+
+/// A program that asks for its arguments, then fills all memory, grows it without a look at where, fills that too, and
+/// at the end does what `last` says. `$start` is its first own byte, `$end` the end of its memory.
+fn greedy(last: &str) -> Vec<u8> {
+    let text = format!(
+        r#"(module
+          (import "wasi_snapshot_preview1" "args_sizes_get" (func $sizes (param i32 i32) (result i32)))
+          (import "wasi_snapshot_preview1" "args_get" (func $args (param i32 i32) (result i32)))
+          (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+          (import "wasi_snapshot_preview1" "fd_close" (func $close (param i32) (result i32)))
+          (memory (export "memory") 1)
+          (data (i32.const 48) "\n")
+          (func $end (result i32) (i32.shl (memory.size) (i32.const 16)))
+          (func $take (param $from i32)
+            (memory.fill (local.get $from) (i32.const 0xaa) (i32.sub (call $end) (local.get $from))))
+          (func $check (param $is i32) (if (i32.eqz (local.get $is)) (then unreachable)))
+          (func $print (param $at i32) (param $bytes i32)
+            (i32.store (i32.const 16) (local.get $at))
+            (i32.store (i32.const 20) (local.get $bytes))
+            (call $check (i32.eqz (call $write (i32.const 1) (i32.const 16) (i32.const 1) (i32.const 24))))
+            (call $check (i32.eq (i32.load (i32.const 16)) (local.get $at))))
+          (func (export "_start") (local $at i32)
+            (call $check (i32.eqz (call $sizes (i32.const 0) (i32.const 4))))
+            (call $check (i32.eq (memory.size) (i32.const 1)))
+            (call $take (i32.const 1024))
+            (call $check (i32.eqz (call $args (i32.const 64) (i32.const 256))))
+            (local.set $at (call $end))
+            (if (i32.lt_s (memory.grow (i32.const 2)) (i32.const 0)) (then unreachable))
+            (call $check (i32.eq (memory.size) (i32.const 3)))
+            (call $take (local.get $at))
+            (memory.copy (i32.const 1024) (call $end) (i32.const 0))
+            (call $print (i32.load (i32.const 68)) (i32.const 5))
+            (call $print (i32.const 48) (i32.const 1))
+            (local.set $at (i32.const 1024))
+            (loop $next
+              (call $check (i32.eq (i32.load8_u (local.get $at)) (i32.const 0xaa)))
+              (local.set $at (i32.add (local.get $at) (i32.const 1)))
+              (br_if $next (i32.lt_u (local.get $at) (call $end))))
+            {last}))"#
+    );
+    wat::parse_str(text).unwrap()
+}
+
+fn run(sandbox: &Sandbox, last: &str) -> Ran {
+    sandbox.write("greedy.wasm", greedy(last));
+    sandbox.vac(&["run", "greedy.wasm", "--", "hello", "there"])
+}
+
+#[test]
+fn a_program_that_takes_all_memory_keeps_it_and_its_world() {
+    // The adapter had put what it knows into pages behind the program's, and the program took them for its own: the
+    // adapter stopped it, or went on with whatever the program had written there.
+    let heads = [(); 2].map(|()| {
+        let sandbox = Sandbox::new();
+        let ran = run(&sandbox, "").ok();
+        assert_eq!(ran.out(), "hello\n");
+        sandbox.vac(&["replay", "last"]).ok();
+        text(&sandbox.json(&["verify", "last"])["runs"][0], "head").to_owned()
+    });
+    assert_eq!(heads[0], heads[1]);
+}
+
+#[test]
+fn its_memory_ends_where_it_says() {
+    let sandbox = Sandbox::new();
+    run(&sandbox, "(drop (i32.load8_u (i32.sub (call $end) (i32.const 1))))").ok();
+    for beyond in [
+        "(drop (i32.load8_u (call $end)))",
+        "(drop (i32.load8_u offset=65536 (i32.const -1)))",
+        "(memory.fill (call $end) (i32.const 0) (i32.const 1))",
+        "(memory.fill (i32.const -8) (i32.const 0) (i32.const 1))",
+        "(memory.copy (i32.const 0) (i32.const -70000) (i32.const 1))",
+    ] {
+        assert_eq!(run(&sandbox, beyond).code(), FAULT, "{beyond}");
+    }
+    // What cannot grow says so.
+    run(&sandbox, "(call $check (i32.eq (memory.grow (i32.const 65536)) (i32.const -1)))").ok();
+}
+
+#[test]
+fn a_write_of_nothing_looks_at_the_descriptor() {
+    // Without a single buffer it succeeded, whatever was written to.
+    let sandbox = Sandbox::new();
+    let text = r#"(module
+      (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "fd_close" (func $close (param i32) (result i32)))
+      (memory (export "memory") 1)
+      (func $is (param $fd i32) (param $errno i32)
+        (i32.store (i32.const 24) (i32.const 7))
+        (if (i32.ne (call $write (local.get $fd) (i32.const 0) (i32.const 0) (i32.const 24)) (local.get $errno))
+          (then unreachable)))
+      (func (export "_start")
+        (call $is (i32.const 1) (i32.const 0))
+        (if (i32.load (i32.const 24)) (then unreachable))
+        (call $is (i32.const -31337) (i32.const 8))
+        (drop (call $close (i32.const 1)))
+        (call $is (i32.const 1) (i32.const 8))))"#;
+    sandbox.write("nothing.wasm", wat::parse_str(text).unwrap());
+    sandbox.vac(&["run", "nothing.wasm"]).ok();
+    sandbox.vac(&["replay", "last"]).ok();
+}

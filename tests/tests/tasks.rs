@@ -1,0 +1,110 @@
+//! Tasks that wait in the midst of their calls: each goes on as deep as it was.
+
+use crate::support::{Ran, Sandbox};
+
+const FAULT: i32 = 4;
+
+/// `start(n, m)` begins a task that makes `n` calls one in another, waits in the last for what `finish` sends, makes
+/// `m` calls more there and `m` again where it began. `result` is how many that were, when it is over.
+fn waiting() -> Vec<u8> {
+    let text = r#"(component
+        (component $deep
+          (core module $libc (memory (export "memory") 1))
+          (core instance $libc (instantiate $libc))
+          (type $byte (future u8))
+          (core func $read (canon future.read $byte async (memory (core memory $libc "memory"))))
+          (core func $set (canon waitable-set.new))
+          (core func $join (canon waitable.join))
+          (core func $wait (canon waitable-set.wait (memory (core memory $libc "memory"))))
+          (core module $m
+            (import "" "read" (func $read (param i32 i32) (result i32)))
+            (import "" "set" (func $set (result i32)))
+            (import "" "join" (func $join (param i32 i32)))
+            (import "" "wait" (func $wait (param i32 i32) (result i32)))
+            (func $fall (param $m i32) (result i32)
+              (if (result i32) (local.get $m)
+                (then (i32.add (i32.const 1) (call $fall (i32.sub (local.get $m) (i32.const 1)))))
+                (else (i32.const 0))))
+            (func $dive (param $from i32) (param $n i32) (param $m i32) (result i32)
+              (if (result i32) (local.get $n)
+                (then
+                  (i32.add (i32.const 1)
+                    (call $dive (local.get $from) (i32.sub (local.get $n) (i32.const 1)) (local.get $m))))
+                (else
+                  (if (i32.ne (call $read (local.get $from) (i32.const 0)) (i32.const -1)) (then unreachable))
+                  (local.set $n (call $set))
+                  (call $join (local.get $from) (local.get $n))
+                  (drop (call $wait (local.get $n) (i32.const 8)))
+                  (call $fall (local.get $m)))))
+            (func (export "work") (param $from i32) (param $n i32) (param $m i32) (result i32)
+              (i32.add
+                (call $dive (local.get $from) (local.get $n) (local.get $m))
+                (call $fall (local.get $m)))))
+          (core instance $i (instantiate $m (with "" (instance
+            (export "read" (func $read)) (export "set" (func $set)) (export "join" (func $join))
+            (export "wait" (func $wait))))))
+          (func (export "work") async (param "from" $byte) (param "n" u32) (param "m" u32) (result u32)
+            (canon lift (core func $i "work"))))
+        (instance $deep (instantiate $deep))
+        (core module $libc (memory (export "memory") 1))
+        (core instance $libc (instantiate $libc))
+        (type $byte (future u8))
+        (core func $work (canon lower (func $deep "work") async (memory (core memory $libc "memory"))))
+        (core func $new (canon future.new $byte))
+        (core func $write (canon future.write $byte async (memory (core memory $libc "memory"))))
+        (core module $m
+          (import "libc" "memory" (memory 1))
+          (import "" "work" (func $work (param i32 i32 i32 i32) (result i32)))
+          (import "" "new" (func $new (result i64)))
+          (import "" "write" (func $write (param i32 i32) (result i32)))
+          (global $end (mut i32) (i32.const 0))
+          (func (export "start") (param i32 i32) (local $ends i64)
+            (local.set $ends (call $new))
+            (global.set $end (i32.wrap_i64 (i64.shr_u (local.get $ends) (i64.const 32))))
+            (drop (call $work (i32.wrap_i64 (local.get $ends)) (local.get 0) (local.get 1) (i32.const 16))))
+          (func (export "finish") (if (call $write (global.get $end) (i32.const 0)) (then unreachable)))
+          (func (export "result") (result i32) (i32.load (i32.const 16))))
+        (core instance $i (instantiate $m
+          (with "libc" (instance $libc))
+          (with "" (instance
+            (export "work" (func $work)) (export "new" (func $new)) (export "write" (func $write))))))
+        (func (export "start") (param "n" u32) (param "m" u32) (canon lift (core func $i "start")))
+        (func (export "finish") (canon lift (core func $i "finish")))
+        (func (export "result") (result u32) (canon lift (core func $i "result"))))"#;
+    wat::parse_str(text).unwrap()
+}
+
+/// Calls that take about 8,000 units together are as deep as is allowed.
+fn calls(sandbox: &Sandbox, start: &str) -> Ran {
+    let typed = ["call", "waiting.wasm", start, "finish()", "result()", "--limit", "depth=64KiB"];
+    sandbox.vac(&typed)
+}
+
+fn sandbox() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.write("waiting.wasm", waiting());
+    sandbox
+}
+
+#[test]
+fn a_task_that_waited_for_the_next_call_is_not_too_deep() {
+    // Each call of the host set the depth to nothing, and what a waiting task gave back later made it less than that: its
+    // next call was deeper than any limit.
+    let sandbox = sandbox();
+    let ran = calls(&sandbox, "start(100, 100)").ok();
+    assert!(ran.out().ends_with("300\n"), "{}", ran.out());
+    sandbox.vac(&["replay", "last"]).ok();
+}
+
+#[test]
+fn a_task_that_waited_has_the_depth_of_before() {
+    let sandbox = sandbox();
+    calls(&sandbox, "start(500, 100)").ok();
+    // Neither is too deep by itself.
+    calls(&sandbox, "start(100, 500)").ok();
+    calls(&sandbox, "start(800, 1)").ok();
+    let ran = calls(&sandbox, "start(800, 800)");
+    assert_eq!(ran.code(), FAULT, "{}", ran.stderr);
+    assert!(ran.stderr.contains("too deep"), "{}", ran.stderr);
+    sandbox.vac(&["replay", "last"]);
+}
