@@ -83,6 +83,35 @@ fn its_memory_ends_where_it_says() {
 }
 
 #[test]
+fn pointers_of_its_calls_end_where_its_memory_does() {
+    // Those near the end of all memory had come round, into the adapter's pages.
+    let sandbox = Sandbox::new();
+    for beyond in [
+        "(drop (call $sizes (i32.const -131072) (i32.const 4)))",
+        "(drop (call $args (i32.const 64) (i32.const -131072)))",
+        "(drop (call $write (i32.const 1) (i32.const -131072) (i32.const 1) (i32.const 24)))",
+        "(drop (call $write (i32.const 1) (i32.const 16) (i32.const 1) (i32.const -131072)))",
+        "(call $print (i32.const -131072) (i32.const 8))",
+    ] {
+        assert_eq!(run(&sandbox, beyond).code(), FAULT, "{beyond}");
+    }
+}
+
+#[test]
+fn a_list_of_buffers_is_written_as_the_program_has_it() {
+    // The pointers in it had been changed during the call, in the program's own memory.
+    let sandbox = Sandbox::new();
+    let own = "(i32.store (i32.const 16) (i32.const 7)) (i32.store (i32.const 20) (i32.const 0))
+      (i32.store (i32.const 24) (i32.const 16)) (i32.store (i32.const 28) (i32.const 16))
+      (call $check (i32.eqz (call $write (i32.const 1) (i32.const 16) (i32.const 2) (i32.const 32))))
+      (call $check (i32.eq (i32.load (i32.const 24)) (i32.const 16)))
+      (call $check (i32.eq (i32.load (i32.const 32)) (i32.const 16)))";
+    let ran = run(&sandbox, own).ok();
+    assert_eq!(ran.out(), "hello\n\x07\0\0\0\0\0\0\0\x10\0\0\0\x10\0\0\0");
+    sandbox.vac(&["replay", "last"]).ok();
+}
+
+#[test]
 fn a_write_of_nothing_looks_at_the_descriptor() {
     // Without a single buffer it succeeded, whatever was written to.
     let sandbox = Sandbox::new();

@@ -6,7 +6,7 @@ const FAULT: i32 = 4;
 
 /// `start(n, m)` begins a task that makes `n` calls one in another, waits in the last for what `finish` sends, makes
 /// `m` calls more there and `m` again where it began. `result` is how many that were, when it is over.
-fn waiting() -> Vec<u8> {
+fn waiting() -> String {
     let text = r#"(component
         (component $deep
           (core module $libc (memory (export "memory") 1))
@@ -100,7 +100,7 @@ fn waiting() -> Vec<u8> {
         (export "start" (func $driver "start"))
         (export "finish" (func $driver "finish"))
         (export "result" (func $driver "result")))"#;
-    wat::parse_str(text).unwrap()
+    text.to_owned()
 }
 
 /// Calls that take about 8,000 units together are as deep as is allowed.
@@ -111,7 +111,7 @@ fn calls(sandbox: &Sandbox, start: &str) -> Ran {
 
 fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new();
-    sandbox.write("waiting.wasm", waiting());
+    sandbox.write("waiting.wasm", wat::parse_str(waiting()).unwrap());
     sandbox
 }
 
@@ -127,13 +127,27 @@ fn a_task_that_waited_for_the_next_call_is_not_too_deep() {
 
 #[test]
 fn a_task_that_waited_has_the_depth_of_before() {
-    let sandbox = sandbox();
-    calls(&sandbox, "start(500, 100)").ok();
+    has_the_depth_of_before(&sandbox());
+}
+
+#[test]
+fn so_has_one_whose_wait_was_a_tail_call() {
+    let wait = "(call $wait (local.get $n) (i32.const 8))";
+    let pause = "(func $pause (param i32) (result i32) (return_call $wait (local.get 0) (i32.const 8)))";
+    let text = waiting().replacen(wait, "(call $pause (local.get $n))", 1);
+    let text = text.replacen("(func $fall ", &format!("{pause} (func $fall "), 1);
+    let sandbox = Sandbox::new();
+    sandbox.write("waiting.wasm", wat::parse_str(text).unwrap());
+    has_the_depth_of_before(&sandbox);
+}
+
+fn has_the_depth_of_before(sandbox: &Sandbox) {
+    calls(sandbox, "start(500, 100)").ok();
     // Neither is too deep by itself.
-    calls(&sandbox, "start(100, 500)").ok();
-    calls(&sandbox, "start(800, 1)").ok();
-    let ran = calls(&sandbox, "start(800, 800)");
+    calls(sandbox, "start(100, 500)").ok();
+    calls(sandbox, "start(800, 1)").ok();
+    let ran = calls(sandbox, "start(800, 800)");
     assert_eq!(ran.code(), FAULT, "{}", ran.stderr);
     assert!(ran.stderr.contains("too deep"), "{}", ran.stderr);
-    sandbox.vac(&["replay", "last"]);
+    sandbox.vac(&["replay", "last"]).ok();
 }

@@ -122,6 +122,31 @@ fn what_rotted_is_mended_when_it_is_read_and_by_a_scrub() {
     assert!(tiered.sandbox.vac(&["mem", "read", "m", "100", "100000"]).ok().stdout == bytes);
 }
 
+/// The store's own error came first, and that of the tier that would have mended it was said nowhere.
+#[test]
+fn a_tier_that_cannot_mend_what_rotted_is_named() {
+    let mut tiered = Tiered::new();
+    let endpoint = tiered.server.as_ref().unwrap().endpoint.clone();
+    let bytes = tiered.fill("m", 100_000);
+    tiered.vac(&["tier", "push", "s3", "m"]).ok();
+    rot_packs(&tiered.sandbox);
+    let says = |read: &Ran, words: &[&str]| {
+        assert_eq!(read.code(), INTEGRITY, "{read:?}");
+        let line = read.stderr.lines().find(|line| line.starts_with("tier `s3`: could not be asked: "));
+        assert!(words.iter().all(|word| line.unwrap_or_default().contains(word)), "{read:?}");
+        assert!(read.stderr.contains("error: "), "{read:?}");
+    };
+    let read = tiered.sandbox.vac(&["mem", "read", "m", "100", "100000"]);
+    says(&read, &["`AWS_ACCESS_KEY_ID` is not set"]);
+    drop(tiered.server.take());
+    says(&tiered.read("m", 100_000), &["the object store `s3`", &endpoint, "after 2 attempts"]);
+    // Nothing of that keeps it from being mended.
+    let server = serve(tiered.bucket.path());
+    tiered.sandbox.vac(&["tier", "rm", "s3"]).ok();
+    add_s3(&tiered.sandbox, &server.endpoint);
+    assert!(tiered.read("m", 100_000).ok().stdout == bytes);
+}
+
 /// A run that reads what its home lost is the run of a home that lost nothing.
 #[test]
 fn a_run_notices_nothing_of_tiers() {
@@ -301,6 +326,10 @@ fn tiers_are_named_listed_and_forgotten() {
     sandbox.vac(&["tier", "add", "ram", "memory:"]).ok();
     sandbox.vac(&["tier", "add", "disk", "memory:"]).fails(USAGE, &["already"]);
     sandbox.vac(&["tier", "add", "x", "ftp://y"]).fails(USAGE, &["file:///FOLDER"]);
+    for endpoint in ["http://h:99999", "http://[zz]"] {
+        let typed = ["tier", "add", "x", "s3://pages", "--endpoint", endpoint];
+        sandbox.vac(&typed).fails(USAGE, &["https://HOST[:PORT]"]);
+    }
     let ran = sandbox.vac(&["tier", "add", "x", "s3://pages", "--secret", "hunter2hunter2"]);
     assert!(!ran.stderr.contains("hunter2"), "{ran:?}");
     ran.fails(USAGE, &["where it is"]);

@@ -5,7 +5,7 @@
 //! large memory is and takes all of it. A program is taken for one like that if it asks for the size of its memory and
 //! never uses what `memory.grow` gives but to see whether it failed.
 //!
-//! Such a program gets three pages more, below its own, and never knows:
+//! Such a program gets three pages more, below its own, and does not see them:
 //!
 //! ```text
 //! 0        1        2        3
@@ -17,9 +17,12 @@
 //!
 //! The offset of every load and store, and of every segment of data, is larger by that; so they trap where they did.
 //! What else has an address goes through functions that are added: `memory.size` and its like, and those imports
-//! that take pointers. The adapter asks the program for memory by `cabi_realloc`, which gives the two pages.
+//! that take pointers; one that would be beyond all memory traps. The adapter asks the program for memory by
+//! `cabi_realloc`, which gives the two pages.
 //!
-//! - Invariant: what the program computes is as before; numbers of its own functions stay.
+//! - Invariant: what the program computes is as before, but that its memory can grow to three pages less, 65,533;
+//!   numbers of its own functions stay.
+//! - Invariant: a list of buffers is only read; what the adapter gets instead is among the marks.
 
 use std::collections::BTreeMap;
 
@@ -37,11 +40,15 @@ use crate::core_module::CoreModule;
 const PAGES: u32 = 3;
 const PAGE_BYTES: u32 = 64 << 10;
 const BELOW: u32 = PAGES * PAGE_BYTES;
+/// As many as a memory can have.
+const MOST_PAGES: u64 = 1 << 16;
 
 /// Where the next page for the adapter is written, or zero for the first.
 const NEXT_AT: i32 = 8;
 /// Where the numbers of arguments or variables, and of their bytes, are put.
 const SIZES_AT: i32 = 16;
+/// Where the pointer to the only buffer that the adapter gets, and its length, are put.
+const BUFFER_AT: i32 = 24;
 
 /// What the encoder and the adapter look for.
 const REALLOC: &str = "cabi_realloc";
@@ -53,7 +60,7 @@ const OLD_REALLOC: &str = "canonical_abi_realloc";
 enum Behind {
     /// Bytes and numbers.
     Plain,
-    /// Of the first one, pointers to buffers, as many as the parameter after it says.
+    /// Of the first one, pointers to buffers and their lengths, as many as the parameter after it says.
     Buffers,
     /// Of the first one, pointers that it writes, as many as the named function says.
     Written(&'static str),
@@ -278,35 +285,27 @@ impl Apart {
         let result = import.params;
         let mut function = Function::new([(2, ValType::I32)]);
         let mut code = function.instructions();
-        for at in pointers(import) {
-            code.local_get(*at).i32_const(BELOW as i32).i32_add().local_set(*at);
-        }
         let first = pointers(import).first().copied().unwrap_or_default();
-        if behind(import) == Behind::Buffers {
-            code.local_get(first + 1).if_(BlockType::Empty);
-            move_pointers(&mut code, (first, first + 1), 8, result + 1, BELOW as i32);
-            code.end();
+        let has_buffers = behind(import) == Behind::Buffers;
+        for at in pointers(import).iter().skip(usize::from(has_buffers)) {
+            up(&mut code, *at);
+            code.local_set(*at);
+        }
+        if has_buffers {
+            pass_one_buffer(&mut code, (first, first + 1), result + 1);
         }
         for param in 0..import.params {
             code.local_get(param);
         }
         code.call(import.index).local_set(result);
-        match behind(import) {
-            Behind::Plain => {}
-            Behind::Buffers => {
-                code.local_get(first + 1).if_(BlockType::Empty);
-                move_pointers(&mut code, (first, first + 1), 8, result + 1, -(BELOW as i32));
-                code.end();
-            }
-            Behind::Written(sizes) => {
-                let sizes = self.number(sizes).unwrap_or_default();
-                code.local_get(result).i32_eqz().if_(BlockType::Empty);
-                code.i32_const(SIZES_AT).i32_const(SIZES_AT + 4).call(sizes).drop();
-                // The second pointer is not needed any more.
-                code.i32_const(SIZES_AT).i32_load(word(0)).local_tee(1).if_(BlockType::Empty);
-                move_pointers(&mut code, (first, 1), 4, result + 1, -(BELOW as i32));
-                code.end().end();
-            }
+        if let Behind::Written(sizes) = behind(import) {
+            let sizes = self.number(sizes).unwrap_or_default();
+            code.local_get(result).i32_eqz().if_(BlockType::Empty);
+            code.i32_const(SIZES_AT).i32_const(SIZES_AT + 4).call(sizes).drop();
+            // The second pointer is not needed any more.
+            code.i32_const(SIZES_AT).i32_load(word(0)).local_tee(1).if_(BlockType::Empty);
+            move_down(&mut code, (first, 1), result + 1);
+            code.end().end();
         }
         code.local_get(result).end();
         function
@@ -325,15 +324,38 @@ fn word(offset: u64) -> MemArg {
     MemArg { offset, align: 2, memory_index: 0 }
 }
 
-/// Adds `by` to as many pointers as the second of `(list, count)` says, at least one, which are `stride` bytes apart.
-fn move_pointers(code: &mut InstructionSink<'_>, (list, count): (u32, u32), stride: i32, next: u32, by: i32) {
+/// Replaces `(list, count)`, parameters that say where buffers are, by a list of one: the first that is not empty, or
+/// the last. The adapter would look at no other. A list of none stays that.
+fn pass_one_buffer(code: &mut InstructionSink<'_>, (list, count): (u32, u32), buffer: u32) {
+    code.local_get(count).if_(BlockType::Empty);
+    up(code, list);
+    code.local_set(list);
+    code.block(BlockType::Empty).loop_(BlockType::Empty);
+    code.local_get(count).i32_const(1).i32_le_u().br_if(1);
+    code.local_get(list).i32_load(word(4)).br_if(1);
+    code.local_get(count).i32_const(1).i32_sub().local_set(count);
+    code.local_get(list).i32_const(8).i32_add().local_tee(list);
+    // Past the end of all memory it would be below the program's.
+    code.i32_const(BELOW as i32).i32_lt_u().if_(BlockType::Empty).unreachable().end();
+    code.br(0).end().end();
+    code.local_get(list).i32_load(word(0)).local_set(buffer);
+    code.i32_const(BUFFER_AT);
+    up(code, buffer);
+    code.i32_store(word(0));
+    code.i32_const(BUFFER_AT).local_get(list).i32_load(word(4)).i32_store(word(4));
+    code.i32_const(1).local_set(count).end();
+    code.i32_const(BUFFER_AT).local_set(list);
+}
+
+/// Makes as many pointers as the second of `(list, count)` says, at least one, those that the program knows.
+fn move_down(code: &mut InstructionSink<'_>, (list, count): (u32, u32), next: u32) {
     let place = |code: &mut InstructionSink<'_>| {
-        code.local_get(next).i32_const(stride).i32_mul().local_get(list).i32_add();
+        code.local_get(next).i32_const(4).i32_mul().local_get(list).i32_add();
     };
     code.i32_const(0).local_set(next).loop_(BlockType::Empty);
     place(code);
     place(code);
-    code.i32_load(word(0)).i32_const(by).i32_add().i32_store(word(0));
+    code.i32_load(word(0)).i32_const(BELOW as i32).i32_sub().i32_store(word(0));
     code.local_get(next).i32_const(1).i32_add().local_tee(next).local_get(count).i32_lt_u().br_if(0).end();
 }
 
@@ -375,7 +397,7 @@ fn helpers() -> [Function; HELPERS as usize] {
     [size, grow, fill, copy, give]
 }
 
-/// The place that a parameter means. One that is beyond all memory stays that.
+/// The place that a parameter or a local means. One that is beyond all memory traps, as a load there does.
 fn up(code: &mut InstructionSink<'_>, param: u32) {
     code.local_get(param).i32_const(-1 - BELOW as i32).i32_gt_u();
     code.if_(BlockType::Empty).unreachable().end();
@@ -408,7 +430,10 @@ impl Reencode for Apart {
             return cannot("a memory of another kind");
         }
         ty.minimum = ty.minimum.saturating_add(PAGES.into());
-        ty.maximum = ty.maximum.map(|most| most.saturating_add(PAGES.into()).min(1 << 16));
+        if ty.minimum > MOST_PAGES {
+            return cannot("a memory that leaves no room");
+        }
+        ty.maximum = ty.maximum.map(|most| most.saturating_add(PAGES.into()).min(MOST_PAGES));
         Ok(ty)
     }
 

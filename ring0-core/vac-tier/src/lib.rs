@@ -18,7 +18,7 @@ mod requests;
 mod time;
 mod wire;
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -53,6 +53,9 @@ pub struct Settings {
     pub attempts_max: u32,
     /// How long one attempt may take.
     pub attempt_timeout: Duration,
+    /// How long all attempts and the waits between them may take since it last answered. Of many things at a time no
+    /// more are begun when [`Self::requests_max`] in a row had no answer, so that they may take twice as long.
+    pub total_timeout: Duration,
     /// The first wait between two attempts; each one after it is twice as long, up to [`Self::wait_max`].
     pub wait: Duration,
     /// See [`Self::wait`].
@@ -77,6 +80,7 @@ impl Default for Settings {
             prefix: "vac".to_owned(),
             attempts_max: 5,
             attempt_timeout: Duration::from_secs(30),
+            total_timeout: Duration::from_secs(60),
             wait: Duration::from_millis(50),
             wait_max: Duration::from_secs(5),
             seed: 0,
@@ -201,13 +205,18 @@ impl ObjectTier {
     ) -> Vec<Result<T>> {
         let mut done: Vec<Option<Result<T>>> = (0..count).map(|_| None).collect();
         let mut open: Vec<usize> = (0..count).collect();
+        let mut since = self.time.now();
         for attempt in 1..=self.settings.attempts_max.max(1) {
             if let Err(why) = self.may_ask() {
                 self.counters.refused.fetch_add(open.len() as u64, Ordering::Relaxed);
                 open.iter().for_each(|at| put(&mut done, *at, Err(why.clone().into())));
                 break;
             }
-            let outcomes = self.round(&open, &thing);
+            let left = self.settings.total_timeout.saturating_sub(self.time.now().saturating_sub(since));
+            if attempt > 1 && left.is_zero() {
+                break;
+            }
+            let outcomes = self.round(&open, left.min(self.settings.attempt_timeout), &thing);
             let is_last = attempt == self.settings.attempts_max.max(1);
             let mut again = Vec::new();
             let answered = outcomes.iter().any(|(_, outcome)| !matches!(outcome, Outcome::Again(_)));
@@ -222,12 +231,18 @@ impl ObjectTier {
                     }
                 }
             }
-            self.breaker().learn(answered, self.time.now());
+            let now = self.time.now();
+            self.breaker().learn(answered, now);
+            since = if answered { now } else { since };
             if again.is_empty() || is_last {
                 break;
             }
+            let wait = self.wait(attempt);
+            if now.saturating_sub(since).saturating_add(wait) >= self.settings.total_timeout {
+                break;
+            }
             self.counters.again.fetch_add(again.len() as u64, Ordering::Relaxed);
-            self.time.sleep(self.wait(attempt));
+            self.time.sleep(wait);
             open = again;
         }
         done.into_iter()
@@ -235,30 +250,48 @@ impl ObjectTier {
             .collect()
     }
 
-    /// One attempt for each of `open`.
+    /// One attempt for each of `open`, of at most `timeout`.
     fn round<T: Send + 'static>(
         &self,
         open: &[usize],
+        timeout: Duration,
         thing: &impl Fn(usize) -> BoxFuture<'static, Outcome<T>>,
     ) -> Vec<(usize, Outcome<T>)> {
         let Some(runtime) = &self.runtime else { return Vec::new() };
         self.counters.attempts.fetch_add(open.len() as u64, Ordering::Relaxed);
         let began = self.time.now();
-        let timeout = self.settings.attempt_timeout;
+        let requests_max = self.settings.requests_max.max(1);
+        // How many had no answer, one after another.
+        let silent = Arc::new(AtomicUsize::new(0));
         type Timed<T> = BoxFuture<'static, (usize, Option<Outcome<T>>)>;
         let timed = |at: usize| -> Timed<T> {
-            let thing = thing(at);
-            Box::pin(async move { (at, tokio::time::timeout(timeout, thing).await.ok()) })
+            let (thing, silent) = (thing(at), Arc::clone(&silent));
+            Box::pin(async move {
+                if silent.load(Ordering::Relaxed) >= requests_max {
+                    let why = no_answer("it was not asked, since others had no answer");
+                    return (at, Some(Outcome::Again(why)));
+                }
+                let outcome = tokio::time::timeout(timeout, thing).await.ok();
+                match is_answer(outcome.as_ref()) {
+                    true => silent.store(0, Ordering::Relaxed),
+                    false => {
+                        silent.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+                (at, outcome)
+            })
         };
         let things: Vec<Timed<T>> = open.iter().map(|at| timed(*at)).collect();
-        let all = futures::stream::iter(things)
-            .buffer_unordered(self.settings.requests_max.max(1))
-            .collect::<Vec<_>>();
+        let all = futures::stream::iter(things).buffer_unordered(requests_max).collect::<Vec<_>>();
         // Not `block_on`: whoever calls may be on a runtime's thread himself.
         let (sender, receiver) = mpsc::channel();
         runtime.spawn(async move { drop(sender.send(all.await)) });
-        let outcomes = receiver.recv().unwrap_or_default();
+        // Whoever made the attempts panicked, and would again.
+        let gone = || Outcome::Refused(no_answer("the attempt ended without an answer"));
+        let outcomes =
+            receiver.recv().unwrap_or_else(|_| open.iter().map(|at| (*at, Some(gone()))).collect());
         self.learn_cost(self.time.now().saturating_sub(began), open.len());
+        let timeout = Duration::from_millis(timeout.as_millis() as u64);
         let timed_out = || Outcome::Again(no_answer(&format!("no answer within {timeout:?}")));
         let mut outcomes: Vec<(usize, Outcome<T>)> =
             outcomes.into_iter().map(|(at, outcome)| (at, outcome.unwrap_or_else(timed_out))).collect();
@@ -328,6 +361,15 @@ fn put<T>(done: &mut [Option<Result<T>>], at: usize, it: Result<T>) {
 
 fn no_answer(why: &str) -> Error {
     HostAbort::new(AbortKind::Machine, why).into()
+}
+
+/// Whether somebody answered, with whatever bytes.
+fn is_answer<T>(outcome: Option<&Outcome<T>>) -> bool {
+    match outcome {
+        None => false,
+        Some(Outcome::Again(why)) => is_corrupt(why),
+        Some(Outcome::Done(_) | Outcome::Refused(_)) => true,
+    }
 }
 
 fn is_corrupt(why: &Error) -> bool {

@@ -7,7 +7,7 @@ use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
-use vac_core::fault::{AbortKind, HostAbort, Result, quote};
+use vac_core::fault::{AbortKind, HostAbort, Result, Usage, quote};
 
 use crate::wire::Connector;
 
@@ -48,6 +48,14 @@ pub fn s3(at: &S3) -> Result<Arc<dyn ObjectStore>> {
     let is_plain = at.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
     // Trying again is the tier's: it knows what bytes are right.
     let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
+    if let Some(endpoint) = &at.endpoint {
+        // The client panics over a request to what is no address.
+        let address = format!("{endpoint}/{}", at.bucket);
+        address.parse::<reqwest::Url>().map_err(|why| {
+            let message = format!("the endpoint of the bucket `{}` is no address: {why}", quote(&at.bucket));
+            Usage::new(message).hint("expected http:// or https:// and a host")
+        })?;
+    }
     let mut builder = AmazonS3Builder::new()
         .with_region(&at.region)
         .with_bucket_name(&at.bucket)

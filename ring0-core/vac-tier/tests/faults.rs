@@ -44,6 +44,8 @@ enum Bad {
     Stale,
     /// Never.
     Hang,
+    /// The client falls over it.
+    Panic,
 }
 
 struct Faulty {
@@ -131,6 +133,7 @@ impl ObjectStore for Faulty {
         let fault = self.fault(&bads);
         match fault {
             Some(Bad::Hang) => return std::future::pending().await,
+            Some(Bad::Panic) => panic!("as it should in this test"),
             Some(Bad::Status(code)) => return Err(status(code, path)),
             Some(Bad::Stale) => {
                 return Err(Error::NotFound { path: path.to_string(), source: "an old answer".into() });
@@ -295,6 +298,40 @@ fn a_store_that_hangs_is_given_up_in_time() {
     let why = tier.get(&Cid::of_raw(b"x"), 10).unwrap_err().to_string();
     assert!(why.contains("no answer within 20ms"), "{why}");
     assert_eq!(tier.requests().attempts, 3);
+}
+
+/// Many attempts against a store that is silent kept a run far beyond its `--time`.
+#[test]
+fn all_attempts_together_end_in_time_also_of_many_things() {
+    let mut store = Faulty::new(1, 1);
+    store.only = Some(Bad::Hang);
+    let store = Arc::new(store);
+    let timeouts = Settings {
+        attempt_timeout: Duration::from_millis(100),
+        total_timeout: Duration::from_millis(250),
+        attempts_max: 20,
+        wait: Duration::from_millis(1),
+        failures_max: 1000,
+        ..settings()
+    };
+    let tier = ObjectTier::new(store, timeouts, Arc::new(RealTime::new())).unwrap();
+    let why = tier.get(&Cid::of_raw(b"x"), 10).unwrap_err().to_string();
+    assert!(why.contains("no answer within"), "{why}");
+    assert!(tier.requests().attempts <= 3, "{:?}", tier.requests());
+    // 300 things, 16 at a time, at 100 ms each: 1.9 s a round if nobody looked.
+    let wanted: Vec<(Cid, usize)> = (0..300_u32).map(|n| (Cid::of_raw(&n.to_le_bytes()), 10)).collect();
+    let clock = RealTime::new();
+    assert!(tier.get_many(&wanted).iter().all(|got| got.is_err()));
+    assert!(clock.now() < Duration::from_millis(1500), "{:?}", clock.now());
+}
+
+#[test]
+fn an_attempt_that_panics_is_an_error_and_is_not_made_again() {
+    let mut store = Faulty::new(1, 1);
+    store.only = Some(Bad::Panic);
+    let (tier, _) = tier(&Arc::new(store), settings());
+    let why = tier.get(&Cid::of_raw(b"x"), 10).unwrap_err().to_string();
+    assert!(why.contains("after 1 attempt: the attempt ended without an answer"), "{why}");
 }
 
 #[test]

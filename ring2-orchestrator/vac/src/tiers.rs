@@ -1,10 +1,11 @@
 //! Tiers below a home, opened: the only place that knows both an object store and where its key is.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use vac_core::cid::Cid;
 use vac_core::fault::Result;
-use vac_core::memory::{EventKind, TierStats};
+use vac_core::memory::{Event, EventKind, TierStats};
 use vac_engine::tiers::{Bucket, Given, Look, Named, Open, Opened, Place};
 use vac_tier::{ObjectTier, RealTime, S3, Settings};
 
@@ -27,12 +28,15 @@ impl Open for Opener {
             }
         };
         let otherwise = Settings::default();
+        let attempt_timeout = named.timeout.unwrap_or(otherwise.attempt_timeout);
         let settings = Settings {
             name: named.name.clone(),
             place: named.shown(),
             prefix: prefix.unwrap_or(otherwise.prefix),
             attempts_max: named.attempts_max.unwrap_or(otherwise.attempts_max),
-            attempt_timeout: named.timeout.unwrap_or(otherwise.attempt_timeout),
+            attempt_timeout,
+            // Who lets one attempt take longer has said so.
+            total_timeout: otherwise.total_timeout.max(attempt_timeout),
             ..Settings::default()
         };
         let tier = Arc::new(ObjectTier::new(store, settings, Arc::new(RealTime::new()))?.hiding(hidden));
@@ -44,13 +48,36 @@ impl Open for Opener {
             return;
         }
         given.tiers.iter().skip(1).filter(|tier| tier.found > 0).for_each(|tier| ui::note(gave(tier)));
-        for event in given.events.iter().filter(|event| event.kind == EventKind::Corrupt) {
+        let unsaid = unsaid(given);
+        for event in unsaid.iter().filter(|event| event.kind == EventKind::Corrupt) {
             ui::note(format_args!("  {}", ui::quote_lines(&event.why)));
+        }
+        for tier in &given.tiers {
+            let is_it = |event: &&&Event| event.kind == EventKind::Failed && event.tier == tier.name;
+            if let Some(event) = unsaid.iter().find(is_it) {
+                ui::note(failed(event));
+            }
         }
         if let Err(why) = not_kept(given) {
             ui::note(format_args!("what came from below is not kept here: {}", ui::quote_lines(&why)));
         }
     }
+}
+
+/// What the command's own error does not say. It says the first thing that went wrong with an object that nobody
+/// had whole; that a tier which might have had it was not reached comes after that, and was lost.
+fn unsaid(given: &Given) -> Vec<&Event> {
+    let nothing_came = given.tiers.iter().skip(1).all(|tier| tier.found == 0);
+    let mut first: BTreeMap<Cid, String> = BTreeMap::new();
+    let is_unsaid = |event: &&Event| {
+        let is_first = *first.entry(event.cid).or_insert_with(|| event.tier.clone()) == event.tier;
+        !(nothing_came && is_first)
+    };
+    given.events.iter().filter(is_unsaid).collect()
+}
+
+fn failed(event: &Event) -> String {
+    format!("tier `{}`: could not be asked: {}", ui::quote_lines(&event.tier), ui::quote_lines(&event.why))
 }
 
 fn gave(tier: &TierStats) -> String {

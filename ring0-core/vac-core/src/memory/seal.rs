@@ -141,13 +141,15 @@ impl Pager {
         std::thread::scope(|scope| {
             let mut parts = pages.chunks(part).zip(names.chunks_mut(part));
             let first = parts.next();
-            for (part, names) in parts {
-                // One that is not started leaves its names out.
-                let _ = std::thread::Builder::new().spawn_scoped(scope, || hash(part, names));
-            }
+            let hash = &hash;
+            let start =
+                |(part, names)| std::thread::Builder::new().spawn_scoped(scope, move || hash(part, names));
+            let others: Vec<_> = parts.map(start).collect();
             if let Some((part, names)) = first {
                 hash(part, names);
             }
+            // A scope whose thread fell falls too, unless somebody asked for that thread.
+            others.into_iter().flatten().for_each(|other| drop(other.join()));
         });
         names
     }

@@ -8,6 +8,7 @@
 //! remove large objects and left-over temporary files, if no other store is open -> sync the folders
 //! lock every pack that nobody writes to; make `sweep` odd; read the claims; read all lists of chunks
 //! copy the live objects of packs that are mostly garbage to new packs, verified -> sync
+//! sync the folder of lists, from which an earlier collection may have removed some and died
 //! remove the index of all packs                                                 -> sync the folder
 //! remove those packs' indexes                                                   -> sync the folder
 //! remove those packs                                                            -> sync the folder
@@ -23,6 +24,7 @@
 //! cannot be read is left alone, with its garbage, and reported: removing it would destroy evidence.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::{Arc, PoisonError};
 
 use crate::cid::Cid;
@@ -248,6 +250,7 @@ fn collect_packs(
     report.corrupt.extend(stuck.into_iter().filter_map(|plan| plan.unreadable));
     let copied_bytes = copy_kept(home, state, &doomed)?;
     if !doomed.is_empty() {
+        sync_lists(home, state)?;
         let index = runs::remove_all(home)?;
         let _index = index.ok_or_else(|| {
             let message = format!("another process is writing the index of `{}`", home.show(&home.dir));
@@ -261,6 +264,19 @@ fn collect_packs(
     report.packs_rewritten += doomed.iter().filter(|plan| !plan.kept.is_empty()).count() as u64;
     report.freed_bytes += doomed.iter().map(|plan| plan.len).sum::<u64>().saturating_sub(copied_bytes);
     Ok(())
+}
+
+/// Makes durable that the lists that are not there are gone: one that came back after its chunks went would be believed.
+fn sync_lists(home: &Home, state: &mut State) -> Result<()> {
+    let dir = home.chunked_dir();
+    let synced = match home.storage.sync_dir(&dir) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
+        synced => home.named("sync the folder", &dir, synced),
+    };
+    if let Err(why) = &synced {
+        state.poison(why);
+    }
+    synced
 }
 
 /// Every locked pack, with nothing kept yet, and every object in them.
@@ -443,7 +459,7 @@ fn collect_large(store: &Store, live: &BTreeSet<Cid>, report: &mut GcReport) -> 
         touched_dirs.insert(store.home.large_part(&cid));
     }
     collect_lists(&store.home, live, &mut touched_dirs, report)?;
-    touched_dirs.iter().try_for_each(|dir| store.home.sync_dir(dir))
+    touched_dirs.iter().try_for_each(|dir| store.sync_large(dir))
 }
 
 fn collect_lists(

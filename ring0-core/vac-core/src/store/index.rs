@@ -86,12 +86,17 @@ impl Index {
 
     /// Whether what is at `location` need not be written again.
     pub(super) fn is_settled(&self, location: &Location) -> bool {
-        location.standing != Standing::Unsure && !self.bad.contains(&location.place())
+        location.standing != Standing::Unsure && !self.is_bad(location)
+    }
+
+    /// Whether the bytes at `location` were read and did not match.
+    pub(super) fn is_bad(&self, location: &Location) -> bool {
+        self.bad.contains(&location.place())
     }
 
     /// A place that is not known to be bad wins, then the better standing, then the later one.
     fn is_better(&self, new: &Location, old: &Location) -> bool {
-        let (was_bad, is_bad) = (self.bad.contains(&old.place()), self.bad.contains(&new.place()));
+        let (was_bad, is_bad) = (self.is_bad(old), self.is_bad(new));
         let is_no_worse = was_bad == is_bad && old.standing <= new.standing;
         (was_bad && !is_bad) || is_no_worse
     }

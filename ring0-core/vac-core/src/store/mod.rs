@@ -30,6 +30,7 @@ mod catalog;
 mod chunks;
 mod claims;
 mod format;
+mod forms;
 mod fsck;
 mod gc;
 mod home;

@@ -146,12 +146,15 @@ impl Store {
         place: Place,
         read: impl Fn(&Place) -> Result<Option<T>>,
     ) -> Result<Option<T>> {
-        match (read(&place), place) {
-            (Err(Error::Corrupt(why)), Place::Large(_)) => match self.find_large(cid)? {
-                Some(chunked @ Place::Chunked(_)) => read(&chunked),
-                _ => Err(why.into()),
-            },
-            (done, _) => done,
+        let done = read(&place);
+        if !matches!(done, Ok(None) | Err(Error::Corrupt(_))) {
+            return done;
+        }
+        match (place, self.find_large(cid)) {
+            (Place::Large(_), Ok(Some(other @ Place::Chunked(_)))) => read(&other),
+            // A scrub may have removed the list since it was opened, for it was bad.
+            (Place::Chunked(_), Ok(Some(other @ Place::Large(_)))) => read(&other),
+            _ => done,
         }
     }
 
@@ -183,12 +186,12 @@ impl Store {
             Ok(Err(got)) => corrupt_packed(&self.home, cid, tried.pack, tried.body(), &got).into(),
             Err(why) => why,
         };
+        // Before the search, which may fail.
+        state.catalog.index.mark_bad(tried.place());
         if let Some((location, bytes)) = good_copy(&self.home, cid, &tried)? {
-            state.catalog.index.mark_bad(tried.place());
             state.catalog.index.repoint(*cid, location);
             return Ok(Some(bytes));
         }
-        state.catalog.index.mark_bad(tried.place());
         Err(why)
     }
 
@@ -258,12 +261,13 @@ pub(super) fn read_body(home: &Home, file: &dyn StorageFile, location: &Location
     Ok(bytes)
 }
 
-/// Looks through every pack for a whole copy of `cid` elsewhere than at `tried`.
+/// Looks through every pack for a whole copy of `cid` elsewhere than at `tried`. What cannot be read has none: why the
+/// object is asked for here is what the caller reports.
 pub(super) fn good_copy(home: &Home, cid: &Cid, tried: &Location) -> Result<Option<(Location, Vec<u8>)>> {
     for pack in home.pack_numbers(".pack")? {
-        let Some(file) = home.try_open(&home.pack(pack), OpenMode::Read)? else { continue };
+        let Ok(Some(file)) = home.try_open(&home.pack(pack), OpenMode::Read) else { continue };
         let file: Arc<dyn StorageFile> = Arc::from(file);
-        let view = View::read(home, pack, &*file)?;
+        let Ok((view, _)) = View::read_most(home, pack, &*file) else { continue };
         let indexed = view.indexed.iter().map(|entry| (entry, Standing::Durable));
         let scanned = view.scanned.iter().map(|found| (&found.entry, Standing::Unsure));
         for (entry, standing) in indexed.chain(scanned).filter(|(entry, _)| entry.cid == Some(*cid)) {
@@ -271,7 +275,7 @@ pub(super) fn good_copy(home: &Home, cid: &Cid, tried: &Location) -> Result<Opti
             if location.place() == tried.place() {
                 continue;
             }
-            if let Ok(bytes) = read_source(home, cid, Source::File(Arc::clone(&file), location))? {
+            if let Ok(Ok(bytes)) = read_source(home, cid, Source::File(Arc::clone(&file), location)) {
                 return Ok(Some((location, bytes)));
             }
         }

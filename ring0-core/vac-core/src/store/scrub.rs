@@ -2,8 +2,8 @@
 //!
 //! A scrub hashes so many bytes as it may, remembers in `store/scrub` where it stopped, and goes on there
 //! the next time: packs in the order of their numbers, then large objects. Invariants: each call gets further
-//! by at least one object; nothing is mended with bytes that are not those of the object; the place
-//! where it stopped can be lost, which costs time only.
+//! by at least one object; nothing is mended with bytes that are not those of the object, nor said to be before
+//! it was read; the place where it stopped can be lost, which costs time only.
 
 use std::io;
 
@@ -15,6 +15,7 @@ use super::Store;
 use super::catalog::View;
 use super::chunks;
 use super::format::{IndexEntry, checksum, take, unseal};
+use super::forms::Form;
 use super::index::{Location, Standing};
 use super::read::{corrupt_packed, read_body};
 
@@ -76,7 +77,8 @@ struct Scrub<'a> {
 
 impl Store {
     /// Hashes objects again until `budget_bytes` are used up, from where the last call stopped. What is bad or
-    /// gone is named, and written anew if `source` has it. An error is a failure to read, or to mend.
+    /// gone is named, and written anew if `source` has it; the bad form of a large object whose other form is whole is
+    /// removed, and counts as mended. An error is a failure to read, or to mend.
     pub fn scrub(&self, budget_bytes: u64, source: Source<'_>) -> Result<ScrubReport> {
         let at = self.read_cursor();
         let report = ScrubReport::default();
@@ -242,7 +244,11 @@ impl Scrub<'_> {
         self.report.corrupt.push(named(cid, format!("`{}`", store.home.show(&path)), why));
         // Also if it could not be read.
         store.state().bad_large.insert(*cid);
-        self.mend(cid)
+        match store.drop_form(cid, Form::Piece)? {
+            true => self.note_mended(cid),
+            false => self.mend(cid)?,
+        }
+        Ok(())
     }
 
     /// An object in chunks: together they must be what it is.
@@ -258,17 +264,37 @@ impl Scrub<'_> {
         let place = format!("`{}`", store.home.show(&store.home.chunked(cid)));
         self.report.corrupt.push(named(cid, place, why));
         store.state().bad_lists.insert(*cid);
-        if store.state().is_read_only && matches!(store.is_whole(cid), Ok(true)) {
+        if store.drop_form(cid, Form::Chunks)? {
+            self.note_mended(cid);
             return Ok(());
         }
-        if self.mend_list(cid)? {
-            self.report.mended.push(*cid);
+        // Read only, or while somebody collects: the object is not lost, and the next scrub tries again.
+        let is_in_piece = store.is_form_whole(cid, Form::Piece);
+        if is_in_piece || store.state().is_read_only && matches!(store.is_whole(cid), Ok(true)) {
+            return Ok(());
+        }
+        if self.mend_list(cid)? && matches!(store.is_whole(cid), Ok(true)) {
+            self.note_mended(cid);
             // Chunks that nobody else had by themselves may have come with their object.
             self.report.lost.retain(|cid| !matches!(store.is_whole(cid), Ok(true)));
         } else {
-            self.report.lost.push(*cid);
+            self.note_lost(cid);
         }
         Ok(())
+    }
+
+    /// Once, also if both forms were bad.
+    fn note_mended(&mut self, cid: &Cid) {
+        self.report.lost.retain(|lost| lost != cid);
+        if !self.report.mended.contains(cid) {
+            self.report.mended.push(*cid);
+        }
+    }
+
+    fn note_lost(&mut self, cid: &Cid) {
+        if !self.report.lost.contains(cid) {
+            self.report.lost.push(*cid);
+        }
     }
 
     /// Writes a list anew: from its own chunks, or with the object from elsewhere.
@@ -299,9 +325,12 @@ impl Scrub<'_> {
         match (self.source)(cid)? {
             Some(bytes) if Cid::of(cid.codec(), &bytes) == *cid => {
                 self.store.put_named(cid, &bytes)?;
-                self.report.mended.push(*cid);
+                match self.store.is_whole(cid) {
+                    Ok(true) => self.note_mended(cid),
+                    _ => self.note_lost(cid),
+                }
             }
-            _ => self.report.lost.push(*cid),
+            _ => self.note_lost(cid),
         }
         Ok(())
     }

@@ -273,6 +273,14 @@ impl State {
         }
     }
 
+    /// [`Self::locate`], if that place is not known to be bad.
+    pub(super) fn locate_good(&mut self, home: &Home, cid: &Cid) -> Result<Option<Location>> {
+        let at = self.locate(home, cid)?.map(|source| match source {
+            Source::File(_, at) | Source::Buffer(_, at) => at,
+        });
+        Ok(at.filter(|at| !self.catalog.index.is_bad(at)))
+    }
+
     /// Where `cid` is among the packs, as far as is known.
     pub(super) fn locate(&mut self, home: &Home, cid: &Cid) -> Result<Option<Source>> {
         let Some(location) = self.get(home, cid)? else { return Ok(None) };

@@ -29,10 +29,10 @@ impl Below {
         Arc::clone(&self.chain)
     }
 
-    /// Makes what came from below durable, and says what did. Nothing, if nothing came.
+    /// Makes what came from below durable, and says what did and what could not. Nothing, if there is neither.
     pub(crate) fn settle(&self, store: &Store) {
         let tiers = self.chain.stats();
-        if tiers.iter().skip(1).all(|tier| tier.found == 0) {
+        if tiers.iter().skip(1).all(|tier| tier.found == 0 && tier.failed == 0 && tier.corrupt == 0) {
             return;
         }
         let (events, _) = self.chain.events();

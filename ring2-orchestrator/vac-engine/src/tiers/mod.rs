@@ -36,7 +36,7 @@ pub trait Open: Send + Sync {
     /// Makes what stands behind a name. It is not asked for anything yet.
     fn open(&self, named: &Named) -> Result<Opened>;
 
-    /// What tiers did for a home that is closed now.
+    /// What tiers did, or could not do, for a home that is closed now.
     fn hear(&self, given: &Given);
 }
 
@@ -57,7 +57,7 @@ pub trait Look: Send + Sync {
     fn lens(&self, cids: &[Cid]) -> Vec<Result<Option<u64>>>;
 }
 
-/// What tiers below a store did for it.
+/// What tiers below a store did for it, or could not.
 pub struct Given {
     /// What happened in each, the store first.
     pub tiers: Vec<TierStats>,

@@ -1,5 +1,6 @@
 //! One tier as it is typed and as the list has it: [`Spec`]; and as it is meant: [`Named`].
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -270,17 +271,45 @@ fn check_prefix(prefix: &str) -> Result<String> {
 /// What is no endpoint may have a key in it, and is not repeated.
 fn check_endpoint(endpoint: &str) -> Result<String> {
     let endpoint = endpoint.trim_end_matches('/');
-    let host = endpoint.strip_prefix("https://").or_else(|| endpoint.strip_prefix("http://"));
-    let is_good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b':' | b'[' | b']');
-    match host {
-        Some(host) if !host.is_empty() && host.len() <= 300 && host.bytes().all(is_good) => {
-            Ok(endpoint.to_owned())
-        }
+    let at = endpoint.strip_prefix("https://").or_else(|| endpoint.strip_prefix("http://"));
+    match at {
+        Some(at) if at.len() <= 300 && is_host_and_port(at) => Ok(endpoint.to_owned()),
         _ => Err(Usage::new(
             "an endpoint is `https://HOST[:PORT]`, or `http://HOST[:PORT]` without encryption",
         )
         .into()),
     }
+}
+
+/// `HOST` or `HOST:PORT`. The client of a store panics over what is neither.
+fn is_host_and_port(text: &str) -> bool {
+    let (is_good, port) = match text.strip_prefix('[').map(|rest| rest.split_once(']')) {
+        Some(Some((host, port))) => (host.parse::<Ipv6Addr>().is_ok(), port),
+        Some(None) => return false,
+        None => {
+            let (host, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+            (is_host(host), port)
+        }
+    };
+    is_good && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
+}
+
+/// A name, or four numbers: what ends with a number is read as an address.
+fn is_host(text: &str) -> bool {
+    let is_good = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+    let is_part = |part: &str| (1..=63).contains(&part.len()) && part.bytes().all(is_good);
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let is_number =
+        last.bytes().all(|b| b.is_ascii_digit()) || last.starts_with("0x") || last.starts_with("0X");
+    match is_number {
+        true => text.parse::<Ipv4Addr>().is_ok(),
+        false => name.split('.').all(is_part),
+    }
+}
+
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 fn timeout(text: &str) -> Result<Duration> {
@@ -314,6 +343,28 @@ mod tests {
         let https = Spec { endpoint: Some("https://h:1".into()), ..spec("s3://pages") };
         assert_eq!(https.check().unwrap().shown(), "s3://pages at https://h:1");
         assert!(Spec { endpoint: Some("https://h:1".into()), ..spec("file:///a") }.check().is_err());
+    }
+
+    /// `http://h:99999` and `http://[zz]` were taken, and the first request to them panicked.
+    #[test]
+    fn an_endpoint_is_a_host_and_a_port_that_there_can_be() {
+        for good in [
+            "http://h",
+            "https://s3.lab:9000/",
+            "http://h.:1",
+            "http://3fa2:80",
+            "http://127.0.0.1:65535",
+            "http://[::1]",
+            "http://[::1]:9",
+        ] {
+            assert!(check_endpoint(good).is_ok(), "{good}");
+        }
+        let bads = "http:// h http://h: http://h:0 http://h:99999 http://h:+1 http://h:1:2 http://:1 http://[zz] \
+                    http://[::1 http://[::1]1 http://::1 http://[1.2.3.4] http://h] http://1.2.3.999 http://1.2.3 \
+                    http://h.0x1 http://a..b http://h/x http://u@h http://h?x";
+        for bad in bads.split_ascii_whitespace() {
+            assert!(check_endpoint(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -8,7 +8,9 @@
 //! checksums that cover which object they are of and which entry they are. Nodes have none: see [`tree`](super::tree).
 
 use crate::cid::{CID_LEN, Cid, Codec};
-use crate::limits::{STORE_GROUP_MAX_BYTES, STORE_GROUP_MIN_BYTES, STORE_LARGE_MIN_BYTES};
+use crate::limits::{
+    STORE_GROUP_MAX_BYTES, STORE_GROUP_MIN_BYTES, STORE_LARGE_MIN_BYTES, STORE_OBJECT_MAX_BYTES,
+};
 
 use super::super::format::{checksum, take, unseal};
 use super::tree::{NODE_LEN, nodes_of};
@@ -19,6 +21,8 @@ const VERSION: u8 = 1;
 pub(super) const HEAD_LEN: usize = 64;
 /// Length of an entry in bytes.
 pub(super) const ENTRY_LEN: usize = 44;
+/// What is longer is not packed, so it is no chunk.
+const CHUNK_MAX_BYTES: usize = STORE_LARGE_MIN_BYTES - 1;
 
 /// What a list says of its object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +72,15 @@ impl Head {
 
     fn is_sane(&self, cid: &Cid) -> bool {
         let groups = STORE_GROUP_MIN_BYTES..=STORE_GROUP_MAX_BYTES;
-        let fits = self.chunks > 0 && u64::from(self.chunks) <= self.len && self.len <= i64::MAX as u64;
-        self.cid == *cid && fits && self.group_len.is_power_of_two() && groups.contains(&self.group_len)
+        let chunks = u64::from(self.chunks);
+        // No chunk is empty or longer than any chunk is, so a short list cannot claim a length that takes all memory.
+        let fits = (chunks..=chunks * CHUNK_MAX_BYTES as u64).contains(&self.len);
+        let is_object = self.len > 0 && self.len <= STORE_OBJECT_MAX_BYTES;
+        self.cid == *cid
+            && fits
+            && is_object
+            && self.group_len.is_power_of_two()
+            && groups.contains(&self.group_len)
     }
 
     pub(super) fn groups(&self) -> u64 {
@@ -115,7 +126,7 @@ impl Entry {
     /// The length of the chunk, if it begins at `start` and is one that a store packs.
     pub(super) fn len_from(&self, start: u64) -> Option<usize> {
         let len = usize::try_from(self.end.checked_sub(start)?).ok()?;
-        (1..STORE_LARGE_MIN_BYTES).contains(&len).then_some(len)
+        (1..=CHUNK_MAX_BYTES).contains(&len).then_some(len)
     }
 }
 
@@ -167,7 +178,11 @@ mod tests {
         for bad in [
             Head { len: 3, ..good },
             Head { len: u64::MAX, ..good },
+            Head { len: 4 * CHUNK_MAX_BYTES as u64 + 1, ..good },
+            Head { len: 1 << 36, chunks: 1, ..good },
+            Head { len: STORE_OBJECT_MAX_BYTES + 1, chunks: u32::MAX, ..good },
             Head { chunks: 0, ..good },
+            Head { len: 0, chunks: 0, ..good },
             Head { group_len: 1000, ..good },
             Head { group_len: 512, ..good },
             Head { group_len: 1 << 21, ..good },

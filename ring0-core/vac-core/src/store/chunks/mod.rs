@@ -3,7 +3,8 @@
 //! The chunks are ordinary packed objects; `store/chunked/<cid>` lists them. The object's CID is that of its bytes, as
 //! ever. Invariants:
 //! - A list gets its name after its chunks were committed, and a collection keeps the chunks of every list that is
-//!   there. So where a list is, its object is. A list is removed as large objects are: alone.
+//!   there. So where a list is, its object is. A list is removed as large objects are: alone; or by a scrub, if it is bad
+//!   and its object is in one piece too.
 //! - A list is not believed: each chunk is hashed to its own CID, all of them together to the object's; of a part, the
 //!   groups that it touches climb to the object's CID.
 //! - A chunk is looked for in packs only, so no list leads to a list.
@@ -207,14 +208,16 @@ impl Store {
         kept
     }
 
-    /// Whether the object is here in chunks, `len` bytes long, not known to be corrupt, and durably so. It is claimed.
+    /// Whether the object is here in chunks, `len` bytes long, not known to be corrupt, and durably so: its entries are
+    /// read and its chunks located, but not read. It is claimed.
     pub(super) fn is_list_settled(&self, cid: &Cid, len: u64) -> Result<bool> {
         if self.state().bad_lists.contains(cid) {
             return Ok(false);
         }
-        match List::open(&self.home, cid) {
-            Ok(Some(list)) if list.len() == len => {}
-            Ok(_) | Err(Error::Corrupt(_)) => return Ok(false),
+        let opened = List::open(&self.home, cid).map(|list| list.filter(|list| list.len() == len));
+        match opened.and_then(|list| list.map_or(Ok(false), |list| self.are_chunks_here(&list))) {
+            Ok(true) => {}
+            Ok(false) | Err(Error::Corrupt(_)) => return Ok(false),
             Err(other) => return Err(other),
         }
         // Who gave it its name may have failed to make that durable.
@@ -222,23 +225,63 @@ impl Store {
         Ok(true)
     }
 
+    /// Whether every chunk has a place that is not known to be bad.
+    fn are_chunks_here(&self, list: &List) -> Result<bool> {
+        self.write_first_index()?;
+        let mut all = true;
+        list.each(&self.home, |chunk| {
+            all = all && self.is_chunk_here(&chunk)?;
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    fn is_chunk_here(&self, chunk: &Chunk) -> Result<bool> {
+        let len = chunk.entry.len_from(chunk.start);
+        let mut state = self.state();
+        state.load(&self.home)?;
+        let mut at = state.locate_good(&self.home, &chunk.entry.cid)?;
+        if at.is_none() {
+            state.refresh(&self.home)?;
+            at = state.locate_good(&self.home, &chunk.entry.cid)?;
+        }
+        Ok(at.is_some_and(|at| Some(at.len as usize) == len))
+    }
+
     /// Copies an object in chunks to `to`, and fails in the end if it was none of that name. Returns its length, or
     /// `None` if it was collected meanwhile.
     pub(super) fn copy_list(&self, list: &List, to: &mut dyn io::Write) -> Result<Option<u64>> {
-        Ok(self.hash_list(list, to)?.map(|_| list.len()))
+        let mut hasher = blake3::Hasher::new();
+        let copied = self.each_chunk(list, |bytes| {
+            hasher.update(bytes);
+            to.write_all(bytes).map_err(|err| HostAbort::io("write", "the output", &err).into())
+        });
+        let is_it = self.note_hashed(list, copied, *hasher.finalize().as_bytes())?;
+        Ok(is_it.then(|| list.len()))
     }
 
-    fn hash_list(&self, list: &List, to: &mut dyn io::Write) -> Result<Option<Tree>> {
-        let cid = list.head.cid;
+    /// [`Self::copy_list`] to nowhere, which also yields the nodes that the list should have.
+    fn hash_list(&self, list: &List) -> Result<Option<Tree>> {
         let mut hashing = Hashing::new(list.head.group_len as usize);
-        let copied = list.each(&self.home, |chunk| {
-            let bytes = self.chunk(list, &chunk)?;
-            hashing.update(&bytes);
-            to.write_all(&bytes).map_err(|err| HostAbort::io("write", "the output", &err).into())
+        let hashed = self.each_chunk(list, |bytes| {
+            hashing.update(bytes);
+            Ok(())
         });
         let tree = hashing.finish();
-        let got = Cid::new(cid.codec(), tree.root);
-        let checked = copied.and_then(|()| {
+        Ok(self.note_hashed(list, hashed, tree.root)?.then_some(tree))
+    }
+
+    /// Gives the bytes of every chunk to `each`, in order.
+    fn each_chunk(&self, list: &List, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        list.each(&self.home, |chunk| each(&self.chunk(list, &chunk)?))
+    }
+
+    /// Whether what was read of a list is its object. `false` if it was collected meanwhile; else an error, and the list
+    /// is known to be bad.
+    fn note_hashed(&self, list: &List, hashed: Result<()>, digest: [u8; 32]) -> Result<bool> {
+        let cid = list.head.cid;
+        let got = Cid::new(cid.codec(), digest);
+        let checked = hashed.and_then(|()| {
             if got == cid {
                 return Ok(());
             }
@@ -246,8 +289,8 @@ impl Store {
                 .into())
         });
         match checked {
-            Ok(()) => Ok(Some(tree)),
-            Err(Error::Corrupt(_)) if self.is_list_gone(&cid)? => Ok(None),
+            Ok(()) => Ok(true),
+            Err(Error::Corrupt(_)) if self.is_list_gone(&cid)? => Ok(false),
             Err(why) => {
                 if let Error::Corrupt(_) = why {
                     self.state().bad_lists.insert(cid);
@@ -260,7 +303,7 @@ impl Store {
     /// Hashes the object `cid`, and compares the nodes too.
     pub(super) fn check_list(&self, cid: &Cid) -> Result<Option<u64>> {
         let Some(list) = List::open(&self.home, cid)? else { return Ok(None) };
-        let Some(tree) = self.hash_list(&list, &mut io::sink())? else { return Ok(None) };
+        let Some(tree) = self.hash_list(&list)? else { return Ok(None) };
         if list.nodes_are(&self.home, &tree.nodes)? {
             return Ok(Some(list.len()));
         }
@@ -273,7 +316,7 @@ impl Store {
         let _open = self.gate();
         self.state().check_writable(&self.home)?;
         let Some(list) = List::open(&self.home, cid)? else { return Ok(false) };
-        let Some(tree) = self.hash_list(&list, &mut io::sink())? else { return Ok(false) };
+        let Some(tree) = self.hash_list(&list)? else { return Ok(false) };
         let mut entries = Vec::new();
         list.each(&self.home, |chunk| {
             entries.push(chunk.entry);

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::cid::Cid;
-use crate::fault::Result;
+use crate::fault::{Error, Result};
 use crate::storage::StorageFile;
 
 use super::super::Store;
@@ -21,11 +21,31 @@ impl Store {
     /// Of an object in chunks, [`STORE_GROUP_BYTES`](crate::limits::STORE_GROUP_BYTES) around each end are read more. Any
     /// other large object is hashed from end to end.
     pub fn read_range(&self, cid: &Cid, offset: u64, to: &mut [u8]) -> Result<Option<usize>> {
-        if let Some(Place::Chunked(list)) = self.find(cid)?
-            && let Some(read) = self.read_groups(&list, offset, to)?
-        {
-            return Ok(Some(read));
+        match self.find(cid)? {
+            Some(Place::Chunked(list)) => self.read_listed(&list, offset, to),
+            Some(_) => self.read_all(cid, offset, to),
+            None => Ok(None),
         }
+    }
+
+    /// What is wrong with a list or chunk is found out by reading all, which also notes it, and says if the object is
+    /// just gone.
+    pub(super) fn read_listed(&self, list: &List, offset: u64, to: &mut [u8]) -> Result<Option<usize>> {
+        match self.read_groups(list, offset, to) {
+            Ok(None) | Err(Error::Corrupt(_)) => self.read_all(&list.head.cid, offset, to),
+            read => read,
+        }
+    }
+
+    /// Hashes all of an object to get a part, and its other form if one turns out to be corrupt.
+    fn read_all(&self, cid: &Cid, offset: u64, to: &mut [u8]) -> Result<Option<usize>> {
+        match self.read_all_once(cid, offset, to) {
+            Err(Error::Corrupt(_)) => self.read_all_once(cid, offset, to),
+            read => read,
+        }
+    }
+
+    fn read_all_once(&self, cid: &Cid, offset: u64, to: &mut [u8]) -> Result<Option<usize>> {
         let mut window = Window { offset, to, at: 0, filled: 0 };
         Ok(self.get_stream_once(cid, &mut window)?.map(|_| window.filled))
     }

@@ -181,7 +181,6 @@ fn a_flipped_byte_or_a_cut_of_a_list_is_noticed_and_repaired() {
             assert_eq!(open(&damaged).scrub(u64::MAX, &other).unwrap().mended, [cid]);
         }
         let store = open(&by_put);
-        let _ = store.is_whole(&cid);
         put_chunked(&store, &bytes);
         for sim in [damaged, by_put] {
             sim.crash();
@@ -404,3 +403,5 @@ fn versions_share_with_the_sizes_in_use() {
     assert_eq!(store.read_range(&cid, 4_000_000, &mut to).unwrap(), Some(100_000));
     assert!(to == bytes[4_000_000..4_100_000]);
 }
+
+mod damage;

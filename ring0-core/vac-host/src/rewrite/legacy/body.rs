@@ -98,11 +98,13 @@ impl Writer<'_> {
     /// The number of a label now.
     fn label(&self, label: u32) -> Result<u32> {
         let frame = self.frames.iter().rev().nth(label as usize);
-        frame.map(|frame| self.from_here(frame.target)).ok_or_else(|| invalid("a label that is not there"))
+        frame
+            .map(|frame| self.seen_from_here(frame.target))
+            .ok_or_else(|| invalid("a label that is not there"))
     }
 
     /// The number of an open block, seen from here.
-    fn from_here(&self, block: u32) -> u32 {
+    fn seen_from_here(&self, block: u32) -> u32 {
         self.height.saturating_sub(block.saturating_add(1))
     }
 
@@ -154,7 +156,7 @@ impl Writer<'_> {
         let one = plan.tries.get(number).ok_or_else(|| invalid("a `try` that did not begin"))?;
         let target = match one.delegates {
             Some(label) => {
-                let label = self.from_here(self.receiver(label)?);
+                let label = self.seen_from_here(self.receiver(label)?);
                 self.open(&I::TryTable(one.block, Cow::Owned(vec![Catch::AllRef { label }])))
             }
             None => {
@@ -192,7 +194,7 @@ impl Writer<'_> {
     /// Ends what stands around the body of a `try` for others to hand over to it.
     fn end_body(&mut self, target: u32, handed_over: Option<u32>) {
         if handed_over.is_some() {
-            self.to.instruction(&I::Br(self.from_here(target)));
+            self.to.instruction(&I::Br(self.seen_from_here(target)));
             self.close();
             self.to.instruction(&I::ThrowRef);
         }
@@ -212,7 +214,7 @@ impl Writer<'_> {
             }
             Kind::Plain => return Err(invalid("a clause outside of a `try`")),
         };
-        self.to.instruction(&I::Br(self.from_here(target)));
+        self.to.instruction(&I::Br(self.seen_from_here(target)));
         self.close();
         let local = self.plan.locals.saturating_add(self.clauses);
         if self.of(number)?.clauses.get(clause).is_some_and(|clause| clause.rethrows) {

@@ -243,8 +243,9 @@ impl<'s> Body<'s> {
             O::Unreachable => self.divert(raw),
             O::Call { .. } | O::CallIndirect { .. } | O::CallRef { .. } => {
                 // A function that is imported may let another task go on meanwhile. One of this module has
-                // written its caller's depth when it returns.
-                let may_wait = !matches!(op, O::Call { function_index } if function_index >= self.added.stop);
+                // written its caller's depth when it returns, unless it ended by calling another.
+                let is_known = matches!(op, O::Call { function_index } if function_index >= self.added.stop);
+                let may_wait = !is_known || self.facts.is_among_tail_calls;
                 self.charge(Count::Memory);
                 self.copy(op, raw)?;
                 self.count = Count::Memory;

@@ -23,6 +23,8 @@ pub(super) struct Facts {
     pub(super) calls_unknown: bool,
     /// Ends by calling something.
     pub(super) tail_calls: bool,
+    /// A function of its module does: who comes back from there may be one of another module, which waited.
+    pub(super) is_among_tail_calls: bool,
     pub(super) loops: bool,
     /// Catches exceptions.
     pub(super) catches: bool,
