@@ -35,8 +35,8 @@ mod baseline;
 
 /// Name and version of the engine and of the way WASI 0.1 modules are adapted, as a run's header
 /// records it.
-pub const ENGINE: &str = "wasmtime 48.0.8, adapter 48.0.8.2";
-/// Changes with what is put around a core module, if that changes nothing that a run records: compiled
+pub const ENGINE: &str = "wasmtime 48.0.8, adapter 48.0.8.1";
+/// Changes with what is put around a core module, if that changes nothing that a sound run records: compiled
 /// code of before is not taken then.
 const WRAPPING: &str = "exports 4";
 /// Changes with what [`crate::rewrite`] makes of a program. What changes ticks is another profile.

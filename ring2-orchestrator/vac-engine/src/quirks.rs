@@ -2,9 +2,9 @@
 //!
 //! When what a guest can notice changes, and ledgers of before are to replay still, the old behaviour gets a
 //! name here, and whoever reads a ledger that needs it writes the name nowhere new: it is in the header, or
-//! follows from an older `format`. There is no name yet: what changed so far (adapter 48.0.8.2: memory of its own beside programs that take
-//! all, and a write of no buffers that asks whether its descriptor is one) made programs run that failed, and a ledger of one that
-//! wrote no buffers to a file is told to differ.
+//! follows from an older `format`. There is no name yet. Three changes have none, because what was recorded before was wrong, and
+//! such a ledger is told to differ: programs of WASI 0.1 that take all memory as their own, a write of no buffers, and tasks that were
+//! called too deep although they were not.
 
 use vac_core::canon::Node;
 use vac_core::fault::{Corrupt, Result, Usage, quote};
