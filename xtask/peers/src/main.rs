@@ -13,6 +13,7 @@
 //! peers get FOLDER OBJECTS LEN            and out of it, hashed
 //! ```
 //! A trace is a file of page numbers, eight bytes each, little-endian. Page N begins with its number.
+#![expect(clippy::disallowed_methods, reason = "what is measured is time; nothing here is part of a run")]
 
 mod fjall_store;
 mod foyer_cache;
