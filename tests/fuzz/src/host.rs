@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use vac_core::canon::{Node, decode};
@@ -358,7 +359,10 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("vac-fuzz-{}", std::process::id()));
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        // Targets run side by side.
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("vac-fuzz-{}-{count}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         let made = || -> std::io::Result<()> {
             for dir in ["ro", "rw"] {
