@@ -77,7 +77,7 @@ pub struct Event {
 pub struct TierStats {
     /// Its name.
     pub name: String,
-    /// Objects that it was asked for.
+    /// Objects that it was asked for. Pages that the pager read where they lie in its store are not among them.
     pub asked: u64,
     /// Those that it gave.
     pub found: u64,

@@ -441,8 +441,10 @@ impl Pager {
             }
             // What is mapped in neither differs too.
             let all = u64::MAX / self.page_len as u64 + 1;
-            left -= 1;
-            ranges.extend((page < all).then_some(Range { shard, page, pages: all.saturating_sub(page) }));
+            if page < all {
+                left -= 1;
+                ranges.push(Range { shard, page, pages: all - page });
+            }
         }
         Ok(ranges)
     }

@@ -82,3 +82,21 @@ fn pages_are_counted_once_and_kept_count_of() {
     pager.commit(&mut opened).unwrap();
     assert_eq!(pager.count_mapped(&mut opened, 0..=0, &stop).unwrap(), 590);
 }
+
+#[test]
+fn a_shard_with_another_backing_hides_none_after_it() {
+    let mut pager = pager(&SimStorage::new(0), 8);
+    let mut one = pager.space();
+    pager.write(&mut one, at(0, 0), b"x").unwrap();
+    pager.write(&mut one, at(2, 0), b"x").unwrap();
+    let mut other = pager.space();
+    other.set_backing(1, Backing::Generator { name: BLAKE3_STREAM.to_owned(), seed: [3; 32] }).unwrap();
+    let all = pager.diff(&one, &other).unwrap();
+    assert_eq!(all.iter().map(|range| range.shard).collect::<Vec<_>>(), [0, 1, 2]);
+    let (mut parts, mut from) = (Vec::new(), (0, 0));
+    while let Some(last) = pager.diff_from(&one, &other, from, 1).unwrap().pop() {
+        from = (last.shard, last.page + last.pages);
+        parts.push(last);
+    }
+    assert_eq!(parts, all);
+}
