@@ -33,7 +33,7 @@ mod types;
 
 use std::borrow::Cow;
 
-use vac_core::fault::{Corrupt, Error, Result};
+use vac_core::fault::{Error, Result};
 use wasm_encoder::reencode::{self, Reencode};
 use wasm_encoder::{CodeSection, Module, TypeSection};
 use wasmparser::{
@@ -41,12 +41,10 @@ use wasmparser::{
     Validator, WasmFeatures,
 };
 
+use super::{PLACE, invalid};
 use crate::load::malformed;
 use plan::Plan;
 use types::Types;
-
-/// What errors say of the place.
-const PLACE: &str = "a core module";
 
 /// The same module without exceptions of the first proposal.
 pub fn module(bytes: &[u8]) -> Result<Cow<'_, [u8]>> {
@@ -89,10 +87,6 @@ fn refused(error: reencode::Error<Error>) -> Error {
         reencode::Error::ParseError(error) => malformed(&error, PLACE),
         other => invalid(&other.to_string()),
     }
-}
-
-fn invalid(what: &str) -> Error {
-    Corrupt::new("program", PLACE, "a valid core module", vac_core::fault::quote(what)).into()
 }
 
 /// A module that is being rewritten.

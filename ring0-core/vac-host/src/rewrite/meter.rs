@@ -33,6 +33,7 @@ use vac_core::fault::{Corrupt, Error, Result};
 use wasm_encoder::reencode::{self, Reencode};
 use wasmparser::{Validator, WasmFeatures};
 
+use super::{PLACE, invalid};
 use crate::load::malformed;
 use sections::Sections;
 
@@ -56,9 +57,6 @@ pub const TICK_LIMIT_AT: u64 = 8;
 pub const DEPTH_AT: u64 = 16;
 /// Where the limit of depth is.
 pub const DEPTH_LIMIT_AT: u64 = 24;
-
-/// What errors say of the place.
-const PLACE: &str = "a core module";
 
 /// How a module is metered. All ways give the same totals; tests compare them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,8 +97,4 @@ fn refused(error: reencode::Error<Error>) -> Error {
         reencode::Error::ParseError(error) => malformed(&error, PLACE),
         other => Corrupt::new("program", PLACE, "a valid core module", other).into(),
     }
-}
-
-fn invalid(what: &str) -> Error {
-    Corrupt::new("program", PLACE, "a valid core module", what).into()
 }

@@ -15,9 +15,11 @@ pub mod legacy;
 pub mod meter;
 pub mod nan;
 
-use vac_core::fault::{Corrupt, Result, cut, quote_line};
-use wasmparser::{Validator, WasmFeatures};
+use vac_core::fault::{Corrupt, Error, Result, cut, quote, quote_line};
+use wasmparser::{Parser, Payload, Validator, WasmFeatures};
 
+/// What errors in a module say of the place.
+const PLACE: &str = "a core module";
 /// What is shown of why a program is not valid, which may name what the program likes.
 const COMPLAINT_MAX_BYTES: usize = 600;
 
@@ -44,4 +46,23 @@ pub(crate) fn program_by(pass: fn(&[u8]) -> Result<Vec<u8>>, bytes: &[u8]) -> Re
         Corrupt::new("program", "the component", "a valid component", got)
     })?;
     component::component(bytes, &mut |bytes| pass(bytes))
+}
+
+/// A core module that is none.
+fn invalid(what: &str) -> Error {
+    Corrupt::new("program", PLACE, "a valid core module", quote(what)).into()
+}
+
+/// Gives `section` what stands before the code of a module: what comes after cannot matter to it.
+fn before_code(
+    bytes: &[u8],
+    mut section: impl FnMut(Payload<'_>) -> wasmparser::Result<()>,
+) -> wasmparser::Result<()> {
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload? {
+            Payload::CodeSectionStart { .. } => break,
+            payload => section(payload)?,
+        }
+    }
+    Ok(())
 }

@@ -36,6 +36,7 @@ use self::flow::{Assigned, Stop};
 use self::graph::{Canonicalise, Place};
 use self::hints::Hints;
 use self::ops::{Effect, effect};
+use super::PLACE;
 use crate::load::malformed;
 
 /// Nodes and edges of a graph: some 200 MB. Functions that are not made to be large stay far below.
@@ -43,7 +44,6 @@ const GRAPH_MAX: usize = 4 << 20;
 /// Custom sections with names like this say something of offsets in code, which change. Only one that moves with
 /// the code is kept.
 const OFFSETS: &str = "metadata.code.";
-const PLACE: &str = "a core module";
 
 /// `bytes`, with canonical NaNs wherever a guest or the host could tell.
 pub fn module(bytes: &[u8]) -> Result<Vec<u8>> {

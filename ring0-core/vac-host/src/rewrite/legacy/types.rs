@@ -3,10 +3,11 @@
 use vac_core::fault::Result;
 use wasm_encoder::BlockType as Block;
 use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
-use wasmparser::{BlockType, CompositeInnerType, FuncType, Parser, Payload, RefType, TypeRef, ValType};
+use wasmparser::{BlockType, CompositeInnerType, FuncType, Payload, RefType, TypeRef, ValType};
 
 use super::{PLACE, invalid};
 use crate::load::malformed;
+use crate::rewrite::before_code;
 
 /// What a caught exception is kept as.
 pub(super) const EXNREF: ValType = ValType::Ref(RefType::EXN.nullable());
@@ -28,14 +29,7 @@ pub(super) struct Types {
 impl Types {
     pub(super) fn read(bytes: &[u8]) -> Result<Self> {
         let mut types = Self::default();
-        for payload in Parser::new(0).parse_all(bytes) {
-            let payload = payload.map_err(|e| malformed(&e, PLACE))?;
-            // What comes after the code cannot matter to it.
-            if matches!(payload, Payload::CodeSectionStart { .. }) {
-                break;
-            }
-            types.section(payload).map_err(|e| malformed(&e, PLACE))?;
-        }
+        before_code(bytes, |payload| types.section(payload)).map_err(|e| malformed(&e, PLACE))?;
         Ok(types)
     }
 

@@ -1,10 +1,11 @@
 //! What the meter must know of a module's types, functions, memories and tables.
 
 use vac_core::fault::Result;
-use wasmparser::{BlockType, CompositeInnerType, Parser, Payload, RecGroup, TypeRef, ValType};
+use wasmparser::{BlockType, CompositeInnerType, Payload, RecGroup, TypeRef, ValType};
 
 use super::{PLACE, invalid};
 use crate::load::malformed;
+use crate::rewrite::before_code;
 
 /// The shape of a function, in 64-bit words and values.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,14 +35,7 @@ pub(super) struct Types {
 impl Types {
     pub(super) fn read(bytes: &[u8]) -> Result<Self> {
         let mut types = Self::default();
-        for payload in Parser::new(0).parse_all(bytes) {
-            let payload = payload.map_err(|e| malformed(&e, PLACE))?;
-            // What comes after the code cannot matter to it.
-            if matches!(payload, Payload::CodeSectionStart { .. }) {
-                break;
-            }
-            types.section(payload).map_err(|e| malformed(&e, PLACE))?;
-        }
+        before_code(bytes, |payload| types.section(payload)).map_err(|e| malformed(&e, PLACE))?;
         Ok(types)
     }
 
