@@ -4,6 +4,7 @@
 //! durable yet if another process gave it, so finding one is not enough: its folder is synced too.
 
 use std::io::{self, Read};
+use std::ops::ControlFlow;
 
 use crate::cid::{Cid, Codec};
 use crate::fault::{AbortKind, HostAbort, Result};
@@ -13,26 +14,33 @@ use crate::storage::OpenMode;
 use super::Store;
 use super::home::Temp;
 
-/// Reads the first `large_min` bytes of a stream, or all of a shorter one.
-pub(super) fn start_of(from: &mut dyn Read, large_min: u64, max_bytes: u64) -> Result<Vec<u8>> {
-    let mut start = Vec::new();
-    let read = from.take(large_min).read_to_end(&mut start);
-    read.map_err(|err| HostAbort::io("read", "the input", &err))?;
-    check_len(start.len() as u64, max_bytes)?;
-    Ok(start)
-}
-
 impl Store {
+    /// Puts all of a stream that is small: its CID and length. Of another one gives what was read: its first bytes.
+    pub(super) fn put_if_small(
+        &self,
+        codec: Codec,
+        from: &mut dyn Read,
+        max_bytes: u64,
+    ) -> Result<ControlFlow<(Cid, u64), Vec<u8>>> {
+        let (mut start, large_min) = (Vec::new(), self.home.tuning.large_min);
+        let read = from.take(large_min as u64).read_to_end(&mut start);
+        read.map_err(|err| HostAbort::io("read", "the input", &err))?;
+        check_len(start.len() as u64, max_bytes)?;
+        if start.len() < large_min {
+            return Ok(ControlFlow::Break((self.put(codec, &start)?, start.len() as u64)));
+        }
+        Ok(ControlFlow::Continue(start))
+    }
+
     /// Adds an object from a stream and returns its CID and length, in constant memory. Fails
     /// with `Quota` if the stream is longer than `max_bytes`. A large object is durable when this
     /// returns, a small one after the next [`Store::commit`].
     pub fn put_stream(&self, codec: Codec, from: &mut dyn Read, max_bytes: u64) -> Result<(Cid, u64)> {
         let max_bytes = max_bytes.min(STORE_OBJECT_MAX_BYTES);
-        let large_min = self.home.tuning.large_min as u64;
-        let start = start_of(from, large_min, max_bytes)?;
-        if (start.len() as u64) < large_min {
-            return Ok((self.put(codec, &start)?, start.len() as u64));
-        }
+        let start = match self.put_if_small(codec, from, max_bytes)? {
+            ControlFlow::Break(put) => return Ok(put),
+            ControlFlow::Continue(start) => start,
+        };
         let _open = self.gate();
         self.state().check_writable(&self.home)?;
         let temp = self.home.temp()?;

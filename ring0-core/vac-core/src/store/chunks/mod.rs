@@ -12,6 +12,7 @@
 //!   4 GiB.
 
 use std::io::{self, Read};
+use std::ops::ControlFlow;
 
 use crate::cid::{Cid, Codec};
 use crate::fault::{Corrupt, Error, HostAbort, Result};
@@ -20,7 +21,7 @@ use crate::storage::{OpenMode, StorageFile};
 
 use super::Store;
 use super::home::Home;
-use super::large::{check_len, start_of};
+use super::large::check_len;
 use cut::Cutter;
 use list::{Bad, ENTRY_LEN, Entry, HEAD_LEN, Head};
 use tree::{Hashing, NODE_LEN, Node, Tree};
@@ -152,14 +153,14 @@ pub(super) fn all_chunks(home: &Home) -> Result<Vec<Cid>> {
 impl Store {
     /// [`Self::put_stream`] in chunks: bytes that another object in chunks has too are kept once. Costs more than to
     /// keep the object in one piece, and an object that is here in one piece stays so. Durable when this returns,
-    /// unless it is small.
+    /// unless it is small. Chunks that no list names in the end (of an object that was here, of a stream that was too long) stay
+    /// until a collection.
     pub fn put_chunked(&self, codec: Codec, from: &mut dyn Read, max_bytes: u64) -> Result<(Cid, u64)> {
         let max_bytes = max_bytes.min(STORE_OBJECT_MAX_BYTES);
-        let large_min = self.home.tuning.large_min as u64;
-        let start = start_of(from, large_min, max_bytes)?;
-        if (start.len() as u64) < large_min {
-            return Ok((self.put(codec, &start)?, start.len() as u64));
-        }
+        let start = match self.put_if_small(codec, from, max_bytes)? {
+            ControlFlow::Break(put) => return Ok(put),
+            ControlFlow::Continue(start) => start,
+        };
         let _open = self.gate();
         self.state().check_writable(&self.home)?;
         let mut all = start.as_slice().chain(from);
