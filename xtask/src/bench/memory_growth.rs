@@ -32,6 +32,7 @@ fn of(pages: u64) -> Result<Vec<Figure>> {
     let folder = scratch()?;
     let store = Store::open(Arc::new(RealStorage::new(folder.path().to_owned())), "store").map_err(text)?;
     let settings = Settings { page_len: PAGE as usize, budget_bytes: 4 << 20, ..Settings::default() };
+    let nodes = settings.nodes_bytes;
     let mut pager = Pager::new(Arc::new(store), settings).map_err(text)?;
     let mut space = pager.space();
     let filled = time(|| {
@@ -58,7 +59,9 @@ fn of(pages: u64) -> Result<Vec<Figure>> {
     let name = |what: &str| format!("memory of {pages} pages, {what}");
     Ok(vec![
         Figure::new(name("8 bytes anywhere"), "ns", ns / READS as f64, none),
-        Figure::new(name("mapping one"), "ns", filled / pages as f64, none)
-            .note("all pages are one object: what grows is the map, of which 4 MiB are in memory"),
+        Figure::new(name("mapping one"), "ns", filled / pages as f64, none).note(format!(
+            "all pages are one object: what grows is the map, of which {} MiB are in memory",
+            nodes >> 20
+        )),
     ])
 }
