@@ -4,6 +4,7 @@
 //! never see (`source`).
 
 mod docs;
+mod features;
 mod rings;
 mod source;
 
@@ -118,6 +119,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     }
     rings::check(&files, &mut found);
     docs::check(&files, &mut found)?;
+    features::check(&repo::root()?, &mut found)?;
     found.0.iter().for_each(|line| println!("{line}"));
     match found.0.len() {
         0 => Ok(()),
