@@ -14,13 +14,11 @@
 //! | any of a memory | all, and must give the same; a commit moves no name |
 //! | anything of the network | refused: nobody has the other end any more |
 
-use vac_core::canon::Writer;
 use vac_core::fault::{Error, Fault, Result, Usage, cut};
 use vac_core::ledger::Class;
 
 use crate::host::Host;
-use crate::wall::{Crossing, told};
-use crate::wire::Wire;
+use crate::wall::Crossing;
 
 /// The kind of the fault by which an act of the past says that it leaves nothing behind.
 const NOTHING: &str = "past";
@@ -74,14 +72,26 @@ fn again_of(crossing: &Crossing<'_>) -> Again {
     }
 }
 
-/// Does `act` again as far as that is without effect. `recorded` is what came of it then.
-pub(crate) fn again<R: Wire>(
+/// What an event of the past ended with.
+#[derive(Clone, Copy)]
+pub(crate) struct Answer<'a> {
+    /// Its canonical form, in the record.
+    pub(crate) recorded: &'a [u8],
+    /// Whether a handle is in it.
+    pub(crate) gave_handle: bool,
+}
+
+/// Acts, and gives the canonical form of what came of it.
+pub(crate) type Act<'a> = Box<dyn FnOnce(&mut Host) -> Result<Vec<u8>> + 'a>;
+
+/// Does `act` again as far as that is without effect.
+pub(crate) fn again(
     host: &mut Host,
     crossing: &Crossing<'_>,
-    recorded: &[u8],
-    gave_handle: bool,
-    act: impl FnOnce(&mut Host) -> Result<R>,
+    answer: Answer<'_>,
+    act: Act<'_>,
 ) -> Result<()> {
+    let Answer { recorded, gave_handle } = answer;
     let how = again_of(crossing);
     match how {
         Again::Refused => return Err(network(crossing)),
@@ -94,17 +104,13 @@ pub(crate) fn again<R: Wire>(
         Again::Same | Again::Handle | Again::Look => {}
     }
     host.is_past = true;
-    let done = act(host).or_else(told);
+    let done = act(host);
     host.is_past = false;
     host.end_call();
     match done {
         _ if matches!(how, Again::Look) => Ok(()),
-        Ok(result) => {
-            let mut form = Writer::default();
-            result.put(&mut form);
-            let bytes = form.into_bytes();
-            if bytes == recorded { Ok(()) } else { Err(differs(crossing, &hex(&bytes), recorded)) }
-        }
+        Ok(form) if form == recorded => Ok(()),
+        Ok(form) => Err(differs(crossing, &hex(&form), recorded)),
         Err(Error::Fault(fault)) if fault.kind == NOTHING => Ok(()),
         Err(Error::Fault(fault)) => Err(differs(crossing, &fault.message, recorded)),
         Err(other) => Err(other),

@@ -20,7 +20,7 @@ use wasmtime::{AsContext, AsContextMut, StoreContextMut};
 use crate::host::{Host, REVOKED};
 use crate::look::{Lens, Look};
 use crate::meter::{Counters, Meter};
-use crate::past;
+use crate::past::{self, Answer};
 use crate::piece::Form;
 use crate::readiness::Readiness;
 use crate::socket::Interest;
@@ -332,7 +332,7 @@ impl Interface<'_> {
             Box::pin(async move {
                 let wait = accessor.with(|mut a| {
                     let mut store = a.as_context_mut();
-                    let due = |host: &mut Host, params| Ok(due(host, &params));
+                    let due = |host: &mut Host, params: P| Ok(due(host, &params));
                     let ns = cross(&mut store, &begin, params, None, &due)?;
                     let now = tick(&store);
                     store.data_mut().timers.start(now, ns)
@@ -485,6 +485,9 @@ pub(crate) fn tick(store: &impl AsContext<Data = State>) -> u64 {
 /// What stands behind the handles of a call's arguments, in canonical form.
 type Detail<'a, P> = &'a dyn Fn(&mut Host, &P) -> Result<Vec<u8>>;
 
+/// What the host does when it is called.
+type Act<'a, P, R> = &'a dyn Fn(&mut Host, P) -> Result<R>;
+
 /// The detail of a recorded request; none if it is of another form, which then is found to differ.
 fn recorded_detail(recorded: &[u8]) -> Option<Vec<u8>> {
     let mut reader = Reader::new(recorded, "the recorded request");
@@ -494,73 +497,112 @@ fn recorded_detail(recorded: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// One call through the wall.
+///
+/// There are hundreds of functions, and a copy of this for each pair of types: what does not need them is in functions
+/// of its own.
 pub(crate) fn cross<P: Wire, R: Wire>(
     store: &mut StoreContextMut<'_, State>,
     function: &Function,
     params: P,
     detail: Option<Detail<'_, P>>,
-    act: &impl Fn(&mut Host, P) -> Result<R>,
+    act: Act<'_, P, R>,
 ) -> Result<R> {
     let tick = tick(store);
-    if let Some(counters) = store.data_mut().counters() {
-        counters.cross(tick)?;
-    }
-    let State { host, recorder, handle_moves, request, response, .. } = store.data_mut();
-    host.begin_call(tick);
-    host.quotas.charge(Quota::HostCalls, 1)?;
-    for grant in recorder.revoked(tick)? {
-        host.revoke(grant);
-    }
-    request.clear();
+    let state = store.data_mut();
+    state.begin(tick)?;
     match detail {
-        None => params.put(request),
+        None => params.put(&mut state.request),
         Some(detail) => {
-            let detail = match recorder.recorded_request(function)? {
+            let behind = match state.recorder.recorded_request(function)? {
                 Some(recorded) => recorded_detail(&recorded).unwrap_or_default(),
-                None => detail(host, &params)?,
+                None => detail(&mut state.host, &params)?,
             };
-            request.array(2);
-            params.put(request);
-            request.form(&detail);
+            state.request.array(2);
+            params.put(&mut state.request);
+            state.request.form(&behind);
         }
     }
-    let crossing = Crossing { function, tick, request: request.bytes_so_far() };
-    match recorder.ask(&crossing) {
+    let crossing = Crossing { function, tick, request: state.request.bytes_so_far() };
+    match state.recorder.ask(&crossing) {
         Ok(None) => {}
         Ok(Some(recorded)) => {
             let result: R = replayed(&recorded, function)?;
-            *handle_moves += u64::from(result.has_handle());
-            if recorder.is_past() {
-                if let Some(detail) = detail {
-                    let then = recorded_detail(crossing.request).unwrap_or_default();
-                    past::check_detail(&crossing, &then, detail(host, &params))?;
-                }
-                past::again(host, &crossing, &recorded, result.has_handle(), |host| act(host, params))?;
+            state.handle_moves += u64::from(result.has_handle());
+            if state.recorder.is_past() {
+                let answer = Answer { recorded: &recorded, gave_handle: result.has_handle() };
+                relive(&mut state.host, &crossing, answer, params, detail, act)?;
             }
             return Ok(result);
         }
         Err(why) => return told(why),
     }
-    let result = match act(host, params).or_else(told) {
+    let result = match act(&mut state.host, params).or_else(told) {
         Ok(result) => result,
         Err(why) => {
-            recorder.stopped(&crossing, &why)?;
+            state.recorder.stopped(&crossing, &why)?;
             return Err(why);
         }
     };
-    *handle_moves += u64::from(result.has_handle());
+    state.handle_moves += u64::from(result.has_handle());
     let response = match result.form() {
         Some(form) => Response::Shared(form),
         None => {
-            response.clear();
-            result.put(response);
-            Response::Written(response.buffer())
+            state.response.clear();
+            result.put(&mut state.response);
+            Response::Written(state.response.buffer())
         }
     };
-    let (grant, denied) = host.end_call();
-    let answered = Answered { response, grant, denied: denied.as_deref() };
-    recorder.answered(&crossing, answered)?;
+    answered(&mut state.host, &mut *state.recorder, &crossing, response)?;
     Ok(result)
+}
+
+impl State {
+    /// Before the arguments of a call are looked at: what it costs, and which grants are left.
+    fn begin(&mut self, tick: u64) -> Result<()> {
+        if let Some(counters) = self.counters() {
+            counters.cross(tick)?;
+        }
+        self.host.begin_call(tick);
+        self.host.quotas.charge(Quota::HostCalls, 1)?;
+        for grant in self.recorder.revoked(tick)? {
+            self.host.revoke(grant);
+        }
+        self.request.clear();
+        Ok(())
+    }
+}
+
+fn answered(
+    host: &mut Host,
+    recorder: &mut dyn Recorder,
+    crossing: &Crossing<'_>,
+    response: Response<'_>,
+) -> Result<()> {
+    let (grant, denied) = host.end_call();
+    recorder.answered(crossing, Answered { response, grant, denied: denied.as_deref() })
+}
+
+/// The past of a fork: the host does again what it can, and must come to the same.
+#[cold]
+fn relive<P: Wire, R: Wire>(
+    host: &mut Host,
+    crossing: &Crossing<'_>,
+    answer: Answer<'_>,
+    params: P,
+    detail: Option<Detail<'_, P>>,
+    act: Act<'_, P, R>,
+) -> Result<()> {
+    if let Some(detail) = detail {
+        let then = recorded_detail(crossing.request).unwrap_or_default();
+        past::check_detail(crossing, &then, detail(host, &params))?;
+    }
+    let act = |host: &mut Host| {
+        let result = act(host, params).or_else(told)?;
+        let mut form = Writer::default();
+        result.put(&mut form);
+        Ok(form.into_bytes())
+    };
+    past::again(host, crossing, answer, Box::new(act))
 }
 
 /// The kind of fault by which a recorder says that it has no answer: for the guest it is as if a handle had
@@ -568,7 +610,7 @@ pub(crate) fn cross<P: Wire, R: Wire>(
 pub const UNANSWERED: &str = "unanswered";
 
 /// A revoked handle is an error that the guest sees, where its function has one.
-pub(crate) fn told<R: Wire>(why: Error) -> Result<R> {
+fn told<R: Wire>(why: Error) -> Result<R> {
     match &why {
         Error::Fault(fault) if matches!(fault.kind, REVOKED | UNANSWERED) => R::revoked().ok_or(why),
         _ => Err(why),
