@@ -234,3 +234,23 @@ fn a_command_that_was_not_told_its_arguments_can_be_given_others() {
     let same = sandbox.json(&["fork", text(&run, "run"), "--event", &after]);
     assert!(text(&run, "stdout").ends_with(text(&same, "stdout")));
 }
+
+#[test]
+fn a_fork_has_the_manifest_that_its_run_had() {
+    let sandbox = Sandbox::new();
+    let guest = Guest::new().open(ROOT, "a", "r").read().open(ROOT, "b", "r");
+    sandbox.write("a", "text of a");
+    sandbox.write("b", "text of b");
+    sandbox.write("tool.wasm", guest.wasm());
+    sandbox.write("tool.vac.toml", crate::manifests::manifest(&["file:ro=a"]));
+    let run = sandbox.json(&["run", "tool.wasm", "--grant", "dir:rw=."]);
+    // It is not in the program, and not beside it any more.
+    std::fs::remove_file(sandbox.path("tool.vac.toml")).unwrap();
+    let args = ["fork", text(&run, "run"), "--event", "0", "--grant", "dir:rw=."];
+    let forked = sandbox.vac(&args).ok().out();
+    assert!(forked.contains(&format!("open b={}", crate::guest::errno::PERM)), "{forked}");
+    let all = sandbox.vac(&[&args[..], &["--no-manifest"]].concat()).ok().out();
+    assert!(all.contains("open b=0"), "{all}");
+    // What it asks for must be granted to the fork as well.
+    assert_eq!(sandbox.vac(&args[..4]).code(), 3);
+}

@@ -147,3 +147,31 @@ fn a_killed_digest_is_whole_up_to_its_end() {
     assert!(killed >= 1, "none was killed in its run: the test shows nothing");
     sandbox.vac(&["verify", "--all"]).ok();
 }
+
+/// What a script did before it met a damaged program is in its record, which has an end.
+#[test]
+fn a_script_that_loads_a_damaged_program_has_a_whole_record() {
+    let sandbox = Sandbox::new();
+    sandbox.write("cut.wasm", b"\0asm\x01\0\0\0\x01\xff");
+    sandbox.write("study.star", "dir(\".\").write(\"kept\", b\"1\")\nkernel(\"cut.wasm\")\n");
+    let ran = sandbox.vac(&["run", "study.star", "--grant", "dir:rw=."]);
+    assert_ne!(ran.code(), 0, "{ran:?}");
+    let verified = sandbox.json(&["verify", "last"]);
+    assert_eq!(verified["runs"][0]["complete"], true, "{verified}\n{ran:?}");
+}
+
+#[test]
+fn a_run_that_cannot_be_opened_does_not_hide_the_others() {
+    let sandbox = Sandbox::new();
+    sandbox.write("a.star", "print(1)\n");
+    let runs = [(); 2].map(|()| crate::support::text(&sandbox.json(&["run", "a.star"]), "run").to_owned());
+    let ledger = sandbox.home().join("runs").join(format!("{}.0000", runs[0]));
+    std::fs::write(ledger, b"no record").unwrap();
+    let verified = sandbox.vac(&["verify", "--all"]);
+    assert_eq!(verified.code(), 6, "{verified:?}");
+    let told = verified.out();
+    assert!(
+        told.contains(&format!("damaged {}", runs[0])) && told.contains(&format!("ok {}", runs[1])),
+        "{told}"
+    );
+}

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use vac_core::canon::Node;
-use vac_core::fault::{Result, Usage};
+use vac_core::fault::{Corrupt, Result, Usage};
 use vac_core::ledger::{Class, Entry, Field, Header, Reader, RunId};
 use vac_host::Compiled;
 use vac_host::calls::prepare;
@@ -21,6 +21,7 @@ use crate::copies::Copies;
 use crate::grants;
 use crate::home::Home;
 use crate::journal::REVOKE_EVENT;
+use crate::manifest::Manifest;
 use crate::recording::Recording;
 use crate::replay::{check_format, int, link, pairs, programs_of, recorded_links, text, texts};
 use crate::run::{
@@ -79,7 +80,6 @@ fn header_of(home: &Home, run: RunId) -> Result<Header> {
         return Err(Usage::new(format!("run `{run}` has no header")).into());
     };
     check_format(&header)?;
-    crate::header::check(&header)?;
     let (engine, profile) = (text(&header, "engine")?, text(&header, "profile")?);
     let own = Profile::default().name();
     if (engine.as_str(), profile.as_str()) != (ENGINE, own) {
@@ -232,7 +232,7 @@ fn fork_calls(home: &Home, run: RunId, old: &Header, wanted: Wanted, outside: Ou
         return Err(Usage::new("a fork before the first call needs calls of its own").into());
     }
     let prepared = prepare(programs.engine()?, &compiled, &calls)?;
-    let keys = Keys::of(home, &target, &request)?;
+    let keys = keys(home, run, old, &target, &request)?;
     let copies = Copies::make(home, &keys.request.grants)?;
     let with = with(home, &keys.request, &copies, &outside)?;
     let fields = vec![("calls".to_owned(), text_list(&calls)), origin(run, event)];
@@ -247,6 +247,19 @@ fn fork_calls(home: &Home, run: RunId, old: &Header, wanted: Wanted, outside: Ou
     let mut stops = Stops { from, ..Stops::default() };
     let finished = make(session, live, &prepared, &trees, Some(&copies), &mut stops)?;
     Ok(Forked { finished, event, passed })
+}
+
+/// By the manifest that the run had, which need not be in the program.
+fn keys(home: &Home, run: RunId, old: &Header, target: &Target, request: &Request) -> Result<Keys> {
+    if request.ignores_manifest || old.get("manifest").is_none() {
+        return Keys::of(home, target, request);
+    }
+    let cid = link(old, "manifest")?;
+    let place = format!("the manifest `{cid}` of run `{run}`");
+    let missing =
+        || Corrupt::new("run", format!("`{run}`"), format!("the object `{cid}` in the store"), "nothing");
+    let bytes = home.store().get(&cid)?.ok_or_else(missing)?;
+    Keys::with(home, target, request, Some(Manifest::parse(&bytes, &place)?))
 }
 
 /// A snapshot that the host can go on from: of an instance that never had a handle.
@@ -280,7 +293,7 @@ fn fork_command(home: &Home, run: RunId, old: &Header, wanted: Wanted, outside: 
         args.truncate(1);
         args.extend(wanted.new);
     }
-    let keys = Keys::of(home, &target, &request)?;
+    let keys = keys(home, run, old, &target, &request)?;
     let copies = Copies::make(home, &keys.request.grants)?;
     let with = with(home, &keys.request, &copies, &outside)?;
     let mut fields = command_fields(&args, &env);

@@ -262,7 +262,6 @@ pub(crate) fn is_same_engine(home: &Home, run: RunId) -> Result<bool> {
 /// A journal that compares with the record of `run`, from its first event on.
 fn journal(home: &Home, run: RunId, record: &mut Record) -> Result<Arc<Journal>> {
     check_format(&record.header)?;
-    header::check(&record.header)?;
     let same_engine = text(&record.header, "engine")? == ENGINE;
     let reader = match record.reader.take() {
         Some(reader) => reader,
@@ -479,13 +478,16 @@ fn profile(header: &Header) -> Result<Profile> {
     Profile::named(&name).ok_or_else(|| wrong("profile", known, header.get("profile")))
 }
 
-/// Whether this version can replay a run with this header.
+/// Whether this version can replay a run with this header, and knows all that it says.
 pub(crate) fn check_format(header: &Header) -> Result<()> {
     if Recording::of(header).is_none() {
         return Err(wrong("record", "`digest`, or nothing", header.get("record")));
     }
     match header.get("format") {
-        Some(Node::Int(HEADER_FORMAT)) => quirks::check(header),
+        Some(Node::Int(HEADER_FORMAT)) => {
+            quirks::check(header)?;
+            header::check(header)
+        }
         other => Err(wrong("format", HEADER_FORMAT, other)),
     }
 }

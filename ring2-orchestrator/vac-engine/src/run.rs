@@ -224,6 +224,16 @@ pub(crate) struct Keys {
 impl Keys {
     pub(crate) fn of(home: &Home, target: &Target, request: &Request) -> Result<Self> {
         let manifest = if request.ignores_manifest { None } else { Manifest::of(target)? };
+        Self::with(home, target, request, manifest)
+    }
+
+    /// The same, by a manifest that was found.
+    pub(crate) fn with(
+        home: &Home,
+        target: &Target,
+        request: &Request,
+        manifest: Option<Manifest>,
+    ) -> Result<Self> {
         let (mut request, granted) = (request.clone(), request.grants.clone());
         if let Some(manifest) = &manifest {
             let met = manifest::agree(&manifest.asks, &granted);

@@ -16,8 +16,8 @@ use crate::snapshot;
 pub struct Verified {
     /// The run.
     pub run: RunId,
-    /// The head of its chain.
-    pub head: Head,
+    /// The head of its chain; `None` if the record could not be opened.
+    pub head: Option<Head>,
     /// Chained entries.
     pub entries: u64,
     /// Objects that were hashed again.
@@ -28,9 +28,13 @@ pub struct Verified {
     pub problems: Vec<Error>,
 }
 
-/// Checks the chain of `run`, and hashes every object that it names.
+/// Checks the chain of `run`, and hashes every object that it names. What is wrong with the record is no error of this, so
+/// that the runs beside it are verified, too.
 pub fn verify(home: &Home, run: RunId) -> Result<Verified> {
-    let mut reader = Reader::open(Arc::clone(home.storage()), run)?;
+    let mut reader = match Reader::open(Arc::clone(home.storage()), run) {
+        Ok(reader) => reader,
+        Err(why) => return Ok(unopened(run, why)),
+    };
     let (mut cids, mut problems) = (BTreeSet::new(), Vec::new());
     loop {
         match reader.next() {
@@ -46,12 +50,17 @@ pub fn verify(home: &Home, run: RunId) -> Result<Verified> {
     problems.extend(cids.iter().filter_map(|cid| problem(home, run, cid)));
     Ok(Verified {
         run,
-        head: reader.head(),
+        head: Some(reader.head()),
         entries: reader.entries(),
         objects: cids.len() as u64,
         tail: reader.tail().unwrap_or(Tail::Open { dropped_bytes: 0 }),
         problems,
     })
+}
+
+fn unopened(run: RunId, why: Error) -> Verified {
+    let tail = Tail::Open { dropped_bytes: 0 };
+    Verified { run, head: None, entries: 0, objects: 0, tail, problems: vec![why] }
 }
 
 fn problem(home: &Home, run: RunId, cid: &Cid) -> Option<Error> {

@@ -342,10 +342,10 @@ pub(crate) struct Replay {
     #[arg(long, requires = "with")]
     pub(crate) lenient: bool,
     /// Begin at the last snapshot, instead of the start. What is passed over is read and hashed.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "with")]
     pub(crate) from_snapshot: bool,
     /// Leave a snapshot after this many ticks, between two calls of `vac call`; 0 leaves none.
-    #[arg(long, value_name = "TICKS", default_value_t = vac_engine::snapshot::TICKS_BETWEEN)]
+    #[arg(long, value_name = "TICKS", default_value_t = vac_engine::snapshot::TICKS_BETWEEN, conflicts_with = "with")]
     pub(crate) snapshots: u64,
     #[command(flatten)]
     pub(crate) patience: Patience,

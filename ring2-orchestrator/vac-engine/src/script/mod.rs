@@ -333,10 +333,10 @@ fn evaluate(session: Session<'_>, target: &Target, ast: AstModule, given: Given)
         Ok(()) => live.into_iter().rev().try_for_each(|(_, live)| live.end(&mut session)),
         Err(shown) => Err(why(&shown, stopped.or_else(|| session.watch().stop().map(Error::from)))),
     };
-    let error = session.keep_trees(&trees, copies.as_ref(), ended).err();
-    if let Some(error @ (Error::Divergence(_) | Error::Corrupt(_))) = error {
-        return Err(error);
-    }
+    let error = match session.keep_trees(&trees, copies.as_ref(), ended) {
+        Err(error @ (Error::Divergence(_) | Error::Corrupt(_))) if !session.is_live() => return Err(error),
+        ended => ended.err(),
+    };
     let (answer, outcome): (std::result::Result<&[u8], Outcome>, Outcome) = match &error {
         None => (Ok(&[]), Outcome::Exit(0)),
         Some(error) => (Err(outcome_of(error)), outcome_of(error)),

@@ -9,6 +9,7 @@ use vac_core::fault::{HostAbort, Result, Usage, quote, quote_line};
 use vac_engine::Home;
 use vac_engine::grants::Grant;
 use vac_engine::learn::{self, Learned};
+use vac_engine::limits::Limit;
 use vac_engine::manifest::{self, Manifest};
 use vac_engine::run::{Finished, Request};
 use vac_engine::target::Target;
@@ -29,7 +30,8 @@ struct Taught {
 
 pub(crate) fn learn(global: &Global, args: Learn) -> Result<u8> {
     let home = super::home(global)?;
-    let target = Target::find(&home, &args.target)?;
+    let mut request = request(&home, args.given, args.args)?;
+    let target = Target::find_within(&home, &args.target, request.limits.max(Limit::Module))?;
     if target.is_script() {
         return Err(Usage::new(format!("`{}` is a script, and asks for nothing", quote(&target.name)))
             .hint("a script says itself which kernel gets what")
@@ -37,7 +39,6 @@ pub(crate) fn learn(global: &Global, args: Learn) -> Result<u8> {
     }
     let output = output(args.output, &target)?;
     let within = within(&args.within, args.write)?;
-    let mut request = request(&home, args.given, args.args)?;
     request.ignores_manifest = true;
     add_policy(&mut request.grants, within, args.write)?;
     confirm(args.yes, global.json, &target, &request, output.as_deref())?;

@@ -46,11 +46,15 @@ fn parse_head(text: &str) -> Result<String> {
 }
 
 fn check_head(expected: String, verified: &mut Verified) {
-    let got = verified.head.to_string();
+    let Some(got) = head(verified) else { return };
     if got != expected {
         let place = format!("run `{}`", verified.run);
         verified.problems.push(Error::from(Corrupt::new("head", place, expected, got)));
     }
+}
+
+fn head(v: &Verified) -> Option<String> {
+    v.head.map(|head| head.to_string())
 }
 
 fn show(v: &Verified) {
@@ -64,7 +68,7 @@ fn show(v: &Verified) {
         v.run,
         ui::count(v.entries),
         ui::count(v.objects),
-        v.head
+        head(v).as_deref().unwrap_or("unknown")
     ));
     if let (true, Tail::Open { dropped_bytes }) = (v.problems.is_empty(), v.tail) {
         ui::print(format_args!(
@@ -81,7 +85,7 @@ fn as_json(v: &Verified) -> Value {
         "run": v.run.to_string(),
         "ok": v.problems.is_empty(),
         "complete": v.tail == Tail::Closed,
-        "head": v.head.to_string(),
+        "head": head(v),
         "entries": v.entries,
         "objects": v.objects,
         "problems": v.problems.iter().map(ui::error_json).collect::<Vec<_>>(),
