@@ -45,7 +45,11 @@ impl Namespace {
         home.storage().create_dir(DIR).map_err(|e| failed(&home.path().join(DIR), &e))?;
         let path = home.path().join(DIR).join(format!("{name}.redb"));
         match Database::create(&path) {
-            Ok(database) => Ok(Self { database }),
+            Ok(database) => {
+                // The library syncs its file, and not the folder that says where it is.
+                home.storage().sync_dir(DIR).map_err(|e| failed(&path, &e))?;
+                Ok(Self { database })
+            }
             Err(DatabaseError::DatabaseAlreadyOpen) => {
                 let message = format!("another run has the namespace `{name}`");
                 Err(HostAbort::new(AbortKind::Busy, message).into())

@@ -33,6 +33,8 @@ impl Http for Client {
             stream.set_read_timeout(limit.map(at_least)).map_err(|_| HttpFailure::Other)
         };
         read_timeout(request.response_timeout)?;
+        // Who does not read holds nobody longer than who does not answer.
+        stream.set_write_timeout(request.response_timeout.map(at_least)).map_err(|_| HttpFailure::Other)?;
         let tcp = stream.try_clone().map_err(|_| HttpFailure::Other)?;
         let mut wire = match request.is_https {
             true => Wire::Tls(Box::new(secure(tcp, &request.host)?)),

@@ -190,7 +190,13 @@ impl Plan {
 }
 
 /// An object in a pack.
-type Copy = (Cid, u32, IndexEntry);
+struct Copy {
+    cid: Cid,
+    pack: u32,
+    entry: IndexEntry,
+    /// What was only found behind the index may not be on the disk yet, whoever reads it.
+    is_indexed: bool,
+}
 
 /// Locks, then looks at claims, then removes: see the beginning of this file.
 fn sweep_packs(
@@ -238,12 +244,13 @@ fn collect_packs(
     report: &mut GcReport,
 ) -> Result<()> {
     let (mut plans, mut copies) = read_packs(home, locks)?;
-    copies.sort_unstable_by_key(|(cid, pack, entry)| (*cid, *pack, entry.start));
-    for same in copies.chunk_by(|(a, ..), (b, ..)| a == b) {
+    // The first whole copy stays, so those that survive a power cut come first.
+    copies.sort_unstable_by_key(|copy| (copy.cid, !copy.is_indexed, copy.pack, copy.entry.start));
+    for same in copies.chunk_by(|a, b| a.cid == b.cid) {
         plan_object(home, &mut plans, live, same, report)?;
     }
     for plan in plans.values_mut().filter(|plan| plan.is_worth_it(home) && plan.unreadable.is_none()) {
-        plan.unreadable = find_unreadable(home, plan)?;
+        plan.unreadable = find_unreadable(home, plan);
     }
     let (doomed, stuck): (Vec<Plan>, Vec<Plan>) =
         plans.into_values().filter(|plan| plan.is_worth_it(home)).partition(|plan| plan.unreadable.is_none());
@@ -291,11 +298,12 @@ fn read_packs(
         let path = home.pack(number);
         let Some(file) = home.try_open(&path, OpenMode::Read)? else { continue };
         let view = View::read(home, number, &*file)?;
-        let scanned = view.scanned.iter().map(|found| &found.entry);
+        let indexed = view.indexed.iter().map(|entry| (entry, true));
+        let scanned = view.scanned.iter().map(|found| (&found.entry, false));
         let mut hole = None;
-        for entry in view.indexed.iter().chain(scanned) {
+        for (entry, is_indexed) in indexed.chain(scanned) {
             match entry.cid {
-                Some(cid) => copies.push((cid, number, *entry)),
+                Some(cid) => copies.push(Copy { cid, pack: number, entry: *entry, is_indexed }),
                 None => hole = Some(entry.start),
             }
         }
@@ -321,23 +329,23 @@ fn plan_object(
     same: &[Copy],
     report: &mut GcReport,
 ) -> Result<()> {
-    let Some((cid, first, _)) = same.first() else { return Ok(()) };
-    if !live.contains(cid) {
-        plans.entry(*first).and_modify(|plan| plan.removed += 1);
-        same.iter().for_each(|(_, pack, _)| mark_garbage(plans, *pack));
+    let Some(first) = same.first() else { return Ok(()) };
+    if !live.contains(&first.cid) {
+        plans.entry(first.pack).and_modify(|plan| plan.removed += 1);
+        same.iter().for_each(|copy| mark_garbage(plans, copy.pack));
         return Ok(());
     }
     report.kept += 1;
     let whole = match same {
         [_] => Some(0),
-        _ => first_whole(home, plans, same)?,
+        _ => first_whole(home, plans, same),
     };
-    for (i, (_, pack, entry)) in same.iter().enumerate() {
+    for (i, copy) in same.iter().enumerate() {
         // Without a whole copy all are kept, for one may still help whoever repairs it.
         if whole.is_none_or(|whole| whole == i) {
-            plans.entry(*pack).and_modify(|plan| plan.kept.push(*entry));
+            plans.entry(copy.pack).and_modify(|plan| plan.kept.push(copy.entry));
         } else {
-            mark_garbage(plans, *pack);
+            mark_garbage(plans, copy.pack);
         }
     }
     Ok(())
@@ -348,36 +356,40 @@ fn mark_garbage(plans: &mut BTreeMap<u32, Plan>, pack: u32) {
 }
 
 /// Which of several copies can be read.
-fn first_whole(home: &Home, plans: &BTreeMap<u32, Plan>, same: &[Copy]) -> Result<Option<usize>> {
-    for (i, (cid, pack, entry)) in same.iter().enumerate() {
-        let Some(plan) = plans.get(pack) else { continue };
-        if read_kept(home, plan, entry, cid)?.is_ok() {
-            return Ok(Some(i));
+fn first_whole(home: &Home, plans: &BTreeMap<u32, Plan>, same: &[Copy]) -> Option<usize> {
+    for (i, copy) in same.iter().enumerate() {
+        let Some(plan) = plans.get(&copy.pack) else { continue };
+        if read_kept(home, plan, &copy.entry, &copy.cid).is_ok() {
+            return Some(i);
         }
     }
-    Ok(None)
+    None
 }
 
 /// The first kept object of a pack that cannot be read.
-fn find_unreadable(home: &Home, plan: &Plan) -> Result<Option<Corrupt>> {
+fn find_unreadable(home: &Home, plan: &Plan) -> Option<Corrupt> {
     for entry in &plan.kept {
         let Some(cid) = entry.cid else { continue };
-        if let Err(corrupt) = read_kept(home, plan, entry, &cid)? {
-            return Ok(Some(corrupt));
+        if let Err(corrupt) = read_kept(home, plan, entry, &cid) {
+            return Some(corrupt);
         }
     }
-    Ok(None)
+    None
 }
 
-fn read_kept(home: &Home, plan: &Plan, entry: &IndexEntry, cid: &Cid) -> Result<Result<Vec<u8>, Corrupt>> {
+/// A disk that does not give the bytes is damage like other bytes: it ends the collection of its pack, not of all.
+fn read_kept(home: &Home, plan: &Plan, entry: &IndexEntry, cid: &Cid) -> Result<Vec<u8>, Corrupt> {
     let (pack, standing) = (plan.number, Standing::Unsure);
     let location = Location { pack, start: entry.start, len: entry.len, standing };
-    let bytes = read_body(home, &*plan.file, &location)?;
+    let bytes = read_body(home, &*plan.file, &location).map_err(|why| {
+        let place = format!("`{}` at byte {}", home.show(&home.pack(pack)), location.body());
+        Corrupt::new("object", place, cid, why)
+    })?;
     let got = Cid::of(cid.codec(), &bytes);
     if got == *cid {
-        return Ok(Ok(bytes));
+        return Ok(bytes);
     }
-    Ok(Err(corrupt_packed(home, cid, pack, location.body(), &got)))
+    Err(corrupt_packed(home, cid, pack, location.body(), &got))
 }
 
 /// Copies what is kept of the doomed packs to new ones, durably. Returns the new packs' length.
@@ -386,7 +398,7 @@ fn copy_kept(home: &Home, state: &mut State, doomed: &[Plan]) -> Result<u64> {
     for plan in doomed {
         for entry in &plan.kept {
             let Some(cid) = entry.cid else { continue };
-            let bytes = read_kept(home, plan, entry, &cid)??;
+            let bytes = read_kept(home, plan, entry, &cid)?;
             while state.push(home, cid, &bytes)? == Added::PackIsFull {
                 copied_bytes += finish_pack(home, state)?;
                 state.writer = Some(Writer::create(home, &mut state.catalog)?);

@@ -72,7 +72,14 @@ fn connect(host: &mut Host, socket: &U, to: SocketAddr) -> Net<()> {
     tri!(allow(host, socket, to)?);
     let own = udp(host, socket)?;
     let was_bound = own.socket.is_some();
-    let connected = own.sender().and_then(|socket| socket.connect(to));
+    let connected = own.sender().and_then(|socket| match socket.connect(to) {
+        // Linux: it was connected by another interface.
+        Err(Errno::INVAL) => {
+            own.remote = None;
+            socket.disconnect().and_then(|()| socket.connect(to))
+        }
+        connected => connected,
+    });
     if connected.is_err() && !was_bound {
         own.socket = None;
     }

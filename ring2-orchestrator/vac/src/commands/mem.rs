@@ -285,6 +285,8 @@ fn report(global: &Global, proven: &ProvenPage) -> Result<u8> {
 
 fn rm(global: &Global, name: &str) -> Result<u8> {
     let home = super::home(global)?;
+    // A kernel that has it open would commit over what a collection took.
+    let _alone = memory::lock(&home, name)?;
     if !memory::remove(&home, name)? {
         memory::resolve(&home, name)?;
         return Err(Usage::new(format!("`{name}` is a root and has no name to forget")).into());

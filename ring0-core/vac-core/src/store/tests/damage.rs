@@ -174,6 +174,21 @@ fn a_rotten_large_object_is_reported_and_repaired() {
     assert_eq!(store.fsck().unwrap().corrupt, []);
 }
 
+/// Like damage, and not the end of every collection.
+#[test]
+fn a_collection_leaves_a_pack_with_an_unreadable_sector() {
+    let mut objects = BTreeMap::new();
+    let sim = filled(&mut objects);
+    let cids: Vec<Cid> = objects.keys().copied().collect();
+    let body = &objects[&cids[0]];
+    let at = sim.peek(PACK).unwrap().windows(body.len()).position(|part| part == body).unwrap() as u64;
+    let store = open(&sim);
+    let live: BTreeSet<Cid> = cids[..3].iter().copied().collect();
+    assert!(sim.make_unreadable(PACK, at..at + 1));
+    let report = store.gc(&live).unwrap();
+    assert_eq!((report.packs_removed, report.corrupt.len()), (0, 1));
+}
+
 #[test]
 fn a_collection_leaves_a_pack_that_it_cannot_read() {
     let mut objects = BTreeMap::new();
