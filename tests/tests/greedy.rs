@@ -133,3 +133,50 @@ fn a_write_of_nothing_looks_at_the_descriptor() {
     sandbox.vac(&["run", "nothing.wasm"]).ok();
     sandbox.vac(&["replay", "last"]).ok();
 }
+
+/// A program that writes `hello`, grows memory as `grow` says, fills all from its second page on and writes again.
+fn grown(memory: &str, grow: &str, more: &str) -> Ran {
+    let sandbox = Sandbox::new();
+    let text = format!(
+        r#"(module
+          (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+          (memory (export "memory") {memory})
+          (data (i32.const 0) "\08\00\00\00\06\00\00\00hello\n")
+          (func $hello (if (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 64)) (then unreachable)))
+          {more}
+          (func (export "_start") (call $hello) {grow} (call $hello)))"#
+    );
+    sandbox.write("grown.wasm", wat::parse_str(text).unwrap());
+    let ran = sandbox.vac(&["run", "grown.wasm"]).ok();
+    sandbox.vac(&["replay", "last"]).ok();
+    ran
+}
+
+const FILL: &str = "(memory.fill (i32.const 65536) (i32.const 0xaa) (i32.const 262144))";
+
+#[test]
+fn a_program_that_stores_where_memory_grew_keeps_it() {
+    // Go: the caller of what stores it only looks whether it is negative.
+    let grow = format!("(i32.store (i32.const 128) (memory.grow (i32.const 4))) {FILL}");
+    assert_eq!(grown("1", &grow, "").out(), "hello\nhello\n");
+}
+
+#[test]
+fn a_program_with_an_allocator_for_others_keeps_its_memory() {
+    // TinyGo.
+    let grow = format!(
+        "(drop (memory.size)) (if (i32.eq (memory.grow (i32.const 4)) (i32.const -1)) (then unreachable)) {FILL}"
+    );
+    let more = r#"(func (export "malloc") (param i32) (result i32) (i32.const 1024))"#;
+    assert_eq!(grown("1", &grow, more).out(), "hello\nhello\n");
+}
+
+#[test]
+fn a_program_whose_memory_cannot_grow_runs() {
+    for memory in ["1 1", "1 2", "1 3"] {
+        assert_eq!(grown(memory, "", "").out(), "hello\nhello\n", "{memory}");
+    }
+    // As emscripten's, it shows more than `_start`.
+    let more = r#"(func (export "stack_get") (result i32) (i32.const 8))"#;
+    assert_eq!(grown("1 1", "", more).out(), "hello\nhello\n");
+}

@@ -1,9 +1,10 @@
 //! Room for the adapter, apart from the memory of a program that believes that all memory is its own.
 //!
 //! The adapter from WASI 0.1 to 0.2 works in the program's memory, and makes room for itself by growing it. Most
-//! allocators look where memory grew, and leave alone what others added. That of AssemblyScript does not: it asks how
-//! large memory is and takes all of it. A program is taken for one like that if it asks for the size of its memory and
-//! never uses what `memory.grow` gives but to see whether it failed.
+//! allocators look where memory grew, and leave alone what others added. Those of AssemblyScript, Go and TinyGo do not:
+//! they ask how large memory is and take all of it. A program is taken for one like that if it asks for the size of its
+//! memory and never uses what `memory.grow` gives but to see whether it failed; or to store it at once, for a caller who
+//! sees that (Go). A program whose memory cannot grow by two pages has no room for the adapter, and is one, too.
 //!
 //! Such a program gets three pages more, below its own, and does not see them:
 //!
@@ -38,6 +39,7 @@ use crate::core_module::CoreModule;
 
 /// Pages below the program's: one for marks, two for the adapter, which asks for one at a time.
 const PAGES: u32 = 3;
+const ADAPTER_PAGES: u64 = 2;
 const PAGE_BYTES: u32 = 64 << 10;
 const BELOW: u32 = PAGES * PAGE_BYTES;
 /// As many as a memory can have.
@@ -49,6 +51,11 @@ const NEXT_AT: i32 = 8;
 const SIZES_AT: i32 = 16;
 /// Where the pointer to the only buffer that the adapter gets, and its length, are put.
 const BUFFER_AT: i32 = 24;
+
+/// What TinyGo exports beside `_start`, for hosts that nobody wrote.
+const ALLOCATOR: [&str; 4] = ["malloc", "free", "calloc", "realloc"];
+/// Why nothing but `_start` can be called then.
+const UNCALLABLE: &str = "the program's memory does not begin where its caller would look";
 
 /// What the encoder and the adapter look for.
 const REALLOC: &str = "cabi_realloc";
@@ -122,15 +129,18 @@ const WITHOUT: [&str; 14] = [
 
 /// `module` with room for the adapter and what it shows then, if it needs that and can have it.
 pub(crate) fn with_room(module: &[u8], core: &CoreModule) -> Option<(Vec<u8>, CoreModule)> {
-    let is_command = core.has_start && core.uses_wasi && !core.has_world && core.functions.is_empty();
+    let is_command = core.has_start && core.uses_wasi && !core.has_world;
     if !is_command || core.memories != 1 || !core.foreign.is_empty() {
         return None;
     }
-    let mut apart = Apart::of(module).ok().flatten()?;
+    let is_alone = core.functions.iter().all(|function| ALLOCATOR.contains(&function.name.as_str()));
+    let mut apart = Apart::of(module, is_alone).ok().flatten()?;
     let mut moved = Module::new();
     apart.parse_core_module(&mut moved, Parser::new(0), module).ok()?;
     let all_functions = apart.functions + HELPERS + apart.stand_ins.len() as u32;
-    let core = CoreModule { types: apart.types + TYPES, all_functions, ..core.clone() };
+    let mut core = CoreModule { types: apart.types + TYPES, all_functions, ..core.clone() };
+    let hidden = std::mem::take(&mut core.functions).into_iter();
+    core.uncallable.extend(hidden.map(|function| (function.name, UNCALLABLE.to_owned())));
     Some((moved.finish(), core))
 }
 
@@ -168,11 +178,14 @@ struct Reading {
     types: Vec<Option<FuncType>>,
     imports: Vec<Import>,
     functions: u32,
+    /// Or knows without.
     asks_size: bool,
     grows: bool,
     looks_where: bool,
     has_own_realloc: bool,
     is_other: bool,
+    /// Whether memory cannot grow by the pages that the adapter needs.
+    is_full: bool,
 }
 
 impl Reading {
@@ -192,6 +205,13 @@ impl Reading {
                 for import in imports.into_imports() {
                     let import = import?;
                     self.import(import.module, import.name, import.ty);
+                }
+            }
+            Payload::MemorySection(memories) => {
+                for memory in memories {
+                    let memory = memory?;
+                    let needed = memory.initial.saturating_add(ADAPTER_PAGES);
+                    self.is_full |= memory.maximum.is_some_and(|most| most < needed);
                 }
             }
             Payload::FunctionSection(functions) => self.functions += functions.count(),
@@ -230,8 +250,11 @@ impl Reading {
             match operators.read()? {
                 Operator::MemorySize { .. } => self.asks_size = true,
                 Operator::MemoryGrow { .. } => {
+                    let is_stored = matches!(operators.clone().read()?, Operator::I32Store { .. });
+                    // Go knows where its memory ends without asking.
+                    self.asks_size |= is_stored;
                     self.grows = true;
-                    self.looks_where |= !only_sees_failure(operators.clone())?;
+                    self.looks_where |= !is_stored && !only_sees_failure(operators.clone())?;
                 }
                 _ => {}
             }
@@ -253,14 +276,14 @@ fn only_sees_failure(mut operators: wasmparser::OperatorsReader<'_>) -> wasmpars
 }
 
 impl Apart {
-    /// Nothing, if the module needs no room, or cannot have it.
-    fn of(module: &[u8]) -> wasmparser::Result<Option<Self>> {
+    /// Nothing, if the module needs no room, or cannot have it. `is_alone`: nobody calls into it, but for `_start`.
+    fn of(module: &[u8], is_alone: bool) -> wasmparser::Result<Option<Self>> {
         let mut reading = Reading::default();
         for payload in Parser::new(0).parse_all(module) {
             reading.section(payload?)?;
         }
         let Reading { types, imports, functions, .. } = reading;
-        let takes_all = reading.asks_size && reading.grows && !reading.looks_where;
+        let takes_all = is_alone && reading.asks_size && reading.grows && !reading.looks_where;
         let can = !reading.has_own_realloc && !reading.is_other;
         let mut apart = Self { imports, stand_ins: BTreeMap::new(), types: types.len() as u32, functions };
         let with_pointers: Vec<u32> = apart.with_pointers().map(|import| import.index).collect();
@@ -269,7 +292,7 @@ impl Apart {
             Behind::Written(sizes) => apart.number(sizes).is_some(),
             _ => true,
         };
-        Ok((takes_all && can && apart.with_pointers().all(counts)).then_some(apart))
+        Ok(((takes_all || reading.is_full) && can && apart.with_pointers().all(counts)).then_some(apart))
     }
 
     fn with_pointers(&self) -> impl Iterator<Item = &Import> {
