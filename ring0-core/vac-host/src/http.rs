@@ -170,7 +170,8 @@ pub(crate) fn reveal(request: &mut HttpRequest, secrets: &[Secret]) -> bool {
                 revealed = true;
             }
         };
-        request.headers.iter_mut().for_each(|(_, value)| put(value));
+        let fields = request.headers.iter_mut().chain(request.trailers.iter_mut().flatten());
+        fields.for_each(|(_, value)| put(value));
         request.body.iter_mut().for_each(&mut put);
         for (_, header) in &mut request.headers {
             let inside = |words: &[u8]| replaced(words, from, &secret.value);

@@ -257,7 +257,10 @@ impl View {
 
     /// Another space with what is held now.
     pub(crate) fn fork(&mut self) -> Answer<Self> {
-        let forked = self.with(|pager, space| Ok(pager.snapshot(space)))?;
+        let forked = self.with(|pager, space| {
+            pager.make_room_for_snapshot(space)?;
+            Ok(pager.snapshot(space))
+        })?;
         let space = match forked {
             Ok(space) => space,
             Err(refused) => return Ok(Err(refused)),

@@ -9,17 +9,22 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use vac_core::fault::{HostAbort, Result, Usage, quote};
+use vac_core::fault::{AbortKind, HostAbort, Result, Usage, quote};
 use vac_core::ledger::{self, RunId};
 use vac_core::memory::Tier;
 use vac_core::storage::{RealStorage, Storage};
-use vac_core::store::Store;
+use vac_core::store::{Hold, Store};
 
 use crate::tiers::{self, Below};
 
 /// The folder of the store in a home.
 pub const STORE_DIR: &str = "store";
+
+/// A collection takes about a second a million objects.
+const HOLD_TRIES: u32 = 30_000;
+const HOLD_RETRY: Duration = Duration::from_millis(10);
 
 /// One folder that holds all of VAC's state.
 pub struct Home {
@@ -81,6 +86,19 @@ impl Home {
     pub fn objects(&self) -> Result<Arc<dyn Tier>> {
         let store = || Arc::clone(&self.store) as Arc<dyn Tier>;
         Ok(self.below()?.map_or_else(store, |below| below.chain()))
+    }
+
+    /// Keeps collections from beginning until what is returned is dropped; waits for one that is running. From before a
+    /// root is looked up until something keeps it, nothing below it may go.
+    pub(crate) fn hold(&self) -> Result<Hold> {
+        for _ in 0..HOLD_TRIES {
+            if let Some(hold) = self.store.try_hold()? {
+                return Ok(hold);
+            }
+            std::thread::sleep(HOLD_RETRY);
+        }
+        let message = format!("a collection of `{}` is still running", self.path.display());
+        Err(HostAbort::new(AbortKind::Busy, message).hint("try again when `vac store gc` is done").into())
     }
 
     /// What stands below its store, if something does.

@@ -100,7 +100,16 @@ pub fn open_two(home: &Home, one: &str, other: &str) -> Result<(Memory, Space)> 
     Ok((one, other))
 }
 
-/// Lets `name` be the memory `root`, which must be one.
+/// Lets `name` be the memory `what`: a name, or the CID of a root. Returns its root. What only that root names may be
+/// garbage, so no collection runs meanwhile.
+pub fn copy(home: &Home, what: &str, name: &str) -> Result<Cid> {
+    let _hold = home.hold()?;
+    let root = resolve(home, what)?;
+    set(home, name, &root)?;
+    Ok(root)
+}
+
+/// Lets `name` be the memory `root`, which must be one, of what this process put or the name has.
 pub fn set(home: &Home, name: &str, root: &Cid) -> Result<()> {
     check_name(name)?;
     memory::page_len_of(&*home.objects()?, root)?;

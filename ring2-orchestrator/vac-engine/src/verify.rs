@@ -9,7 +9,7 @@ use vac_core::fault::{Corrupt, Error, Result};
 use vac_core::ledger::{Body, Call, Entry, Head, Outcome, Reader, Return, RunId, Tail};
 
 use crate::home::Home;
-use crate::snapshot;
+use crate::{snapshot, watching};
 
 /// What was found of one run.
 #[derive(Debug)]
@@ -74,18 +74,21 @@ fn problem(home: &Home, run: RunId, cid: &Cid) -> Option<Error> {
     }
 }
 
-/// Every object that the runs, the pins and the leases of this home name, with all below trees: what garbage collection
-/// must keep. Leases end at a moment in `unix_ms`; those that are over name nothing.
+/// Every object that the runs, the pins and the leases of this home name, or a run has open, with all below trees: what
+/// garbage collection must keep. Leases end at a moment in `unix_ms`; those that are over name nothing.
 pub fn live_objects(home: &Home, unix_ms: u64) -> Result<BTreeSet<Cid>> {
     let mut live = kept_roots(home)?;
     let leases = home.store().leases()?.into_values();
     live.extend(leases.filter(|lease| lease.ends > unix_ms).map(|lease| lease.cid));
-    live.extend(of_snapshots(home)?);
     // What is below something that cannot be read now is not garbage: nothing is collected then.
-    with_all_below(&|cid| home.store().get(cid), live, &mut |cid, why| match why {
+    let mut live = with_all_below(&|cid| home.store().get(cid), live, &mut |cid, why| match why {
         Some(why) => Err(why),
         None => Err(Corrupt::new("structure", "the store", format!("the object {cid}"), "nothing").into()),
-    })
+    })?;
+    live.extend(of_snapshots(home)?);
+    // Looked up after the names: one that moved on since is among those that are open.
+    live.extend(as_far_as_there(home, watching::roots(home)?)?);
+    Ok(live)
 }
 
 /// Every object that the runs and pins of this home name.
@@ -104,8 +107,12 @@ pub(crate) fn kept_roots(home: &Home) -> Result<BTreeSet<Cid>> {
 /// What the snapshots of all runs need, as far as it is there: they can be lost.
 fn of_snapshots(home: &Home) -> Result<BTreeSet<Cid>> {
     let listed = home.runs()?.into_iter().flat_map(|run| snapshot::list(home, run).unwrap_or_default());
+    as_far_as_there(home, listed.map(|listed| listed.cid).collect())
+}
+
+/// `roots` and what is below them, without what is not here: a tier below may have it.
+fn as_far_as_there(home: &Home, roots: BTreeSet<Cid>) -> Result<BTreeSet<Cid>> {
     let mut lost = BTreeSet::new();
-    let roots = listed.map(|listed| listed.cid).collect();
     let mut all = with_all_below(&|cid| home.store().get(cid), roots, &mut |cid, _| {
         lost.insert(*cid);
         Ok(())

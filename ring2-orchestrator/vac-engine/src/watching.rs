@@ -1,19 +1,22 @@
-//! What pagers of running processes do, for who watches.
+//! Memories that are open in runs: what a collection must keep, and what their pagers do, for who watches.
 //!
 //! ```text
-//! HOME/memory/live/NAME.PID.N     one memory that is open in a run; locked as long as it is
+//! HOME/memory/live/ROOT.PID.N     one memory that is open in a run, as it was then; locked as long as it is
 //!
 //! payload length: u32 LE | first 8 bytes of its BLAKE3 | payload
 //! payload = ["vac memory live", 1, name, run, [[counter, value], ...]]      canonical form
 //! ```
 //!
-//! It is written now and then, in place and without waiting for the disk, by who drives the pager; a reader that
-//! finds half of a new one looks again. Nothing reads it but who watches, and a run goes on if it cannot be written.
+//! It is there before the memory is read. What is in it is written now and then, in place and without waiting for the
+//! disk, by who drives the pager; a reader that finds half of a new one looks again. Nothing reads that but who watches,
+//! and a run goes on if it cannot be written.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use vac_core::canon::{self, Decode, Encode, Reader, Writer};
-use vac_core::fault::{Corrupt, HostAbort, Result, quote};
+use vac_core::cid::Cid;
+use vac_core::fault::{AbortKind, Corrupt, HostAbort, Result, quote};
 use vac_core::memory::{Stats, TierStats};
 use vac_core::storage::{Lock, LockMode, OpenMode, Storage, StorageFile, read_file};
 
@@ -148,6 +151,8 @@ fn from_bytes(bytes: &[u8], place: &str) -> Result<Watched, Corrupt> {
 
 /// A file in which a process says what one of its pagers does. It goes with it.
 pub(crate) struct Published {
+    /// What is open.
+    pub(crate) root: Cid,
     storage: Arc<dyn Storage>,
     path: String,
     file: Box<dyn StorageFile>,
@@ -156,18 +161,21 @@ pub(crate) struct Published {
 }
 
 impl Published {
-    /// A file for the memory `name`; `None` where none can be made.
-    pub(crate) fn new(home: &Home, name: &str) -> Option<Self> {
+    /// A file for the memory `name`, which is opened at `root`.
+    pub(crate) fn new(home: &Home, name: &str, root: &Cid) -> Result<Self> {
         let storage = Arc::clone(home.storage());
-        storage.create_dir(&folder()).ok()?;
+        let failed = |path: &str, e| HostAbort::io("create", storage.show(path), &e);
+        storage.create_dir(&folder()).map_err(|e| failed(&folder(), e))?;
         for number in 0..NUMBERS_MAX {
-            let path = format!("{}/{name}.{}.{number}", folder(), std::process::id());
-            let Some(lock) = storage.try_lock(&path, LockMode::Exclusive).ok()? else { continue };
-            let file = storage.open(&path, OpenMode::Write).ok()?;
+            let path = format!("{}/{root}.{}.{number}", folder(), std::process::id());
+            let lock = storage.try_lock(&path, LockMode::Exclusive).map_err(|e| failed(&path, e))?;
+            let Some(lock) = lock else { continue };
+            let file = storage.open(&path, OpenMode::Write).map_err(|e| failed(&path, e))?;
             let watched = Watched { name: name.to_owned(), run: String::new(), counters: Vec::new() };
-            return Some(Self { storage, path, file, watched, _lock: lock });
+            return Ok(Self { root: *root, path, file, watched, _lock: lock, storage: Arc::clone(&storage) });
         }
-        None
+        let message = format!("{NUMBERS_MAX} memories of this process are open at {root}");
+        Err(HostAbort::new(AbortKind::Machine, message).into())
     }
 
     pub(crate) fn is_of(&mut self, run: &str) {
@@ -195,22 +203,36 @@ impl Drop for Published {
 /// What all processes say that have a memory of this home open, by name and run. Removes what others left that
 /// were killed.
 pub fn watched(home: &Home) -> Result<Vec<Watched>> {
-    let storage = &**home.storage();
-    let names = match storage.list(&folder()) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        listed => listed.map_err(|e| HostAbort::io("list", storage.show(&folder()), &e))?,
-    };
     let mut all = Vec::new();
-    for name in names {
-        let path = format!("{}/{name}", folder());
-        if matches!(storage.try_lock(&path, LockMode::Shared), Ok(Some(_))) {
-            let _ = storage.remove(&path);
-            continue;
-        }
-        all.extend(read(storage, &path)?);
+    for name in open(home, true)? {
+        all.extend(read(&**home.storage(), &format!("{}/{name}", folder()))?);
     }
     all.sort_by(|a, b| (&a.name, &a.run).cmp(&(&b.name, &b.run)));
     Ok(all)
+}
+
+/// The roots of all memories that are open in runs of this home.
+pub(crate) fn roots(home: &Home) -> Result<BTreeSet<Cid>> {
+    let names = open(home, false)?;
+    Ok(names.iter().filter_map(|name| name.split('.').next()?.parse().ok()).collect())
+}
+
+/// The names of the files of processes that are alive; `clean` removes the others.
+fn open(home: &Home, clean: bool) -> Result<Vec<String>> {
+    let storage = &**home.storage();
+    let mut names = match storage.list(&folder()) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        listed => listed.map_err(|e| HostAbort::io("list", storage.show(&folder()), &e))?,
+    };
+    names.retain(|name| {
+        let path = format!("{}/{name}", folder());
+        let is_left = matches!(storage.try_lock(&path, LockMode::Shared), Ok(Some(_)));
+        if is_left && clean {
+            let _ = storage.remove(&path);
+        }
+        !is_left
+    });
+    Ok(names)
 }
 
 /// What is in one file; `None` if it is gone, or nothing was said yet.
@@ -262,17 +284,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let home = Home::open(folder.path()).unwrap();
         assert_eq!(super::watched(&home).unwrap(), []);
-        let mut published = Published::new(&home, "m").unwrap();
+        let root = Cid::of_raw(b"root");
+        let mut published = Published::new(&home, "m", &root).unwrap();
         assert_eq!(super::watched(&home).unwrap(), [], "nothing was said yet");
         published.is_of("r");
         let stats = Stats { hits: 7, misses: 1 << 40, ..Stats::default() };
         published.say(&Seen { stats: &stats, again: 3, tiers: &[] });
         assert_eq!(super::watched(&home).unwrap(), [watched()]);
-        let second = Published::new(&home, "m").unwrap();
+        let second = Published::new(&home, "m", &root).unwrap();
         assert_ne!(second.path, published.path);
+        assert_eq!(roots(&home).unwrap(), BTreeSet::from([root]));
         drop((published, second));
         assert_eq!(home.storage().list(&super::folder()).unwrap(), Vec::<String>::new());
-        std::fs::write(folder.path().join(super::folder()).join("m.1.0"), to_bytes(&watched())).unwrap();
+        std::fs::write(folder.path().join(super::folder()).join(format!("{root}.1.0")), to_bytes(&watched())).unwrap();
+        assert_eq!(roots(&home).unwrap(), BTreeSet::new());
         assert_eq!(super::watched(&home).unwrap(), []);
         assert_eq!(home.storage().list(&super::folder()).unwrap(), Vec::<String>::new());
     }

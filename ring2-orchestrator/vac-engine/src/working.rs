@@ -70,13 +70,18 @@ impl Memories {
             false => None,
         };
         let rereads = Arc::new(Rereads::new(home.objects()?));
-        let memory::Memory { pager, space, root } = memory::open_over(home, name, rereads.clone())?;
+        // A collection comes before this, or finds the root among those that are open: its name may move on.
+        let hold = home.hold()?;
+        let published = Published::new(home, name, &memory::resolve(home, name)?)?;
+        drop(hold);
+        let root = published.root.to_string();
+        let memory::Memory { pager, space, root } = memory::open_over(home, &root, rereads.clone())?;
         let named = Named {
             store: Arc::clone(home.store()),
             chain: home.below()?.map(Below::chain),
             rereads,
             name: name.to_owned(),
-            published: Published::new(home, name),
+            published,
             clock: Arc::clone(&self.clock),
             said_ns: None,
             _alone: alone,
@@ -92,7 +97,7 @@ struct Named {
     chain: Option<Arc<Chain>>,
     rereads: Arc<Rereads>,
     name: String,
-    published: Option<Published>,
+    published: Published,
     clock: Arc<dyn HostClock>,
     said_ns: Option<u64>,
     _alone: Option<Box<dyn Lock>>,
@@ -104,9 +109,6 @@ impl Keeper for Named {
     }
 
     fn is_listening(&mut self) -> bool {
-        if self.published.is_none() {
-            return false;
-        }
         let now = self.clock.monotonic_ns();
         let is_due = self.said_ns.is_none_or(|said| now.saturating_sub(said) >= SAID_EVERY_NS);
         if is_due {
@@ -116,15 +118,79 @@ impl Keeper for Named {
     }
 
     fn hear(&mut self, stats: &Stats) {
-        if let Some(published) = &mut self.published {
-            let tiers = self.chain.as_ref().map(|chain| chain.stats()).unwrap_or_default();
-            published.say(&Seen { stats, again: self.rereads.again(), tiers: &tiers });
-        }
+        let tiers = self.chain.as_ref().map(|chain| chain.stats()).unwrap_or_default();
+        self.published.say(&Seen { stats, again: self.rereads.again(), tiers: &tiers });
     }
 
     fn is_of(&mut self, run: &str) {
-        if let Some(published) = &mut self.published {
-            published.is_of(run);
+        self.published.is_of(run);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vac_core::cid::Codec;
+    use vac_core::memory::{Backing, La128};
+
+    use super::*;
+    use crate::verify::live_objects;
+
+    struct NoClock;
+
+    impl HostClock for NoClock {
+        fn unix_ms(&self) -> u64 {
+            0
         }
+        fn monotonic_ns(&self) -> u64 {
+            0
+        }
+        fn random_u32(&self) -> u32 {
+            0
+        }
+    }
+
+    /// Its name moved on, and a collection took the pages that the run was still to read.
+    #[test]
+    fn what_a_run_has_open_is_live_until_it_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(folder.path()).unwrap();
+        memory::create(&home, "m", 4096, Backing::Zeros).unwrap();
+        let mut before = memory::open(&home, "m").unwrap();
+        before.pager.write(&mut before.space, La128 { shard: 0, offset: 0 }, b"read me").unwrap();
+        let root = before.pager.commit(&mut before.space).unwrap();
+        memory::set(&home, "m", &root).unwrap();
+        let other = memory::create(&home, "other", 4096, Backing::Zeros).unwrap();
+
+        let mem =
+            Mem { name: "m".into(), first: 0, last: 0, guest: "m".into(), rights: Rights::READ };
+        let clock: Arc<dyn HostClock> = Arc::new(NoClock);
+        let mut open = Memories::new(&[], &Limits::default(), &clock);
+        let opened = open.open(&home, &mem, 0).unwrap();
+        assert_eq!(memory::copy(&home, "other", "m").unwrap(), other);
+        let mut page = vec![0; 4096];
+        page[..7].copy_from_slice(b"read me");
+        let needed = [root, Cid::of(Codec::Raw, &page)];
+        let live = live_objects(&home, 0).unwrap();
+        assert!(needed.iter().all(|cid| live.contains(cid)), "{live:?}");
+        drop((open, opened));
+        let live = live_objects(&home, 0).unwrap();
+        assert!(!needed.iter().any(|cid| live.contains(cid)), "{live:?}");
+    }
+
+    /// Else a name could be given to what is just being removed.
+    #[test]
+    fn a_memory_gets_a_name_before_a_collection_or_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(folder.path()).unwrap();
+        let root = memory::create(&home, "m", 4096, Backing::Zeros).unwrap();
+        let other = Home::open(folder.path()).unwrap();
+        let collection = other.store().begin_gc().unwrap();
+        assert!(home.store().try_hold().unwrap().is_none());
+        let copied = std::thread::scope(|scope| {
+            let copied = scope.spawn(|| memory::copy(&home, "m", "copy"));
+            collection.collect(&live_objects(&other, 0).unwrap()).unwrap();
+            copied.join().unwrap()
+        });
+        assert_eq!(copied.unwrap(), root);
     }
 }

@@ -215,7 +215,7 @@ impl Pager {
     /// The object of `page`, if it has one and it is in no frame.
     fn absent(&mut self, space: &Space, shard: u64, page: u64) -> Option<Cid> {
         let is_here = |place| self.frames.get(place).is_some();
-        if space.hints.to_read(shard, page).is_some_and(is_here) {
+        if self.hints.to_read(space.of(shard, page)).is_some_and(is_here) {
             return None;
         }
         // An error is for whoever reads the page.

@@ -200,12 +200,12 @@ impl Pager {
         if !space.shards.contains_key(&shard) {
             return Ok(());
         }
-        space.hints.forget(shard, page);
+        self.hints.forget(space.of(shard, page));
         let was = space.shards.get(&shard).map_or(Ok(None), |it| it.map.get(page, &mut self.nodes))?;
         space.used.dirty = space.used.dirty.saturating_sub(u64::from(matches!(was, Some(PageRef::Held(_)))));
         if let Some(grown) = space.shard_mut(shard)?.map.remove(page, &mut self.nodes)? {
             space.used.mapped = space.used.mapped.saturating_sub(1);
-            space.changed_bytes += grown;
+            space.changed.add(grown);
         }
         self.spill(space)
     }
@@ -258,7 +258,7 @@ impl Pager {
             PageRef::Held(version) => {
                 version.share();
                 // Written in place neither here nor there from now on.
-                space.hints.forget(from.shard, page);
+                self.hints.forget(space.of(from.shard, page));
                 PageRef::Held(version)
             }
             // It is not zeros, so that is not what the page holds unmapped.
@@ -281,8 +281,8 @@ impl Pager {
         let (more_mapped, more_dirty) = (u64::from(was.is_none()), u64::from(!is_held(&was)));
         check_room(space, more_mapped, more_dirty)?;
         let grown = space.shard_mut(shard)?.map.set(page, contents, &mut self.nodes)?;
-        space.changed_bytes += grown + VERSION_BYTES;
-        space.hints.forget(shard, page);
+        space.changed.add(grown + VERSION_BYTES);
+        self.hints.forget(space.of(shard, page));
         space.used.mapped += more_mapped;
         space.used.dirty += more_dirty;
         self.spill(space)

@@ -30,6 +30,7 @@ mod buffer;
 mod chain;
 mod fetch;
 mod frames;
+mod changed;
 mod hints;
 mod io;
 mod map;
@@ -47,6 +48,7 @@ mod tier;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use crate::cid::Cid;
 use crate::fault::{AbortKind, Fault, HostAbort, Result, Usage};
@@ -54,7 +56,8 @@ use crate::limits::{MEMORY_NODES_BYTES, MEMORY_PAGE_BYTES, MEMORY_SHARDS_MAX};
 
 use fetch::Fetcher;
 use frames::Frames;
-use hints::Hints;
+use changed::Changed;
+use hints::{Hints, Of};
 use nodes::Nodes;
 use policy::PolicyKind;
 use root::Shard;
@@ -190,11 +193,11 @@ pub struct Stats {
 /// What is at each address.
 pub struct Space {
     shards: Arc<BTreeMap<u64, Shard>>,
-    hints: Hints,
+    /// Tells it from the other spaces of its pager.
+    id: u64,
     /// Versions of this epoch are this space's alone.
     epoch: u64,
-    /// Bytes of changed nodes, about.
-    changed_bytes: usize,
+    changed: Changed,
     /// Where a pinned page is, unless it holds zeros, and how often it is pinned.
     pins: BTreeMap<(u64, u64), (Option<frames::Place>, u32)>,
     patterns: ahead::Patterns,
@@ -214,6 +217,9 @@ pub struct Pager {
     waiting: VecDeque<u32>,
     nodes: Nodes,
     nodes_bytes: usize,
+    hints: Hints,
+    /// Bytes of the changed nodes of all spaces.
+    changed_bytes: Arc<AtomicUsize>,
     page_len: usize,
     threads: usize,
     generators: BTreeMap<String, Arc<dyn Generator>>,
@@ -225,6 +231,10 @@ impl Space {
     /// Limits what this space may use from now on.
     pub fn set_quota(&mut self, quota: Quota) {
         self.quota = quota;
+    }
+
+    fn of(&self, shard: u64, page: u64) -> Of {
+        Of { space: self.id, shard, page }
     }
 
     /// What it uses.

@@ -78,10 +78,11 @@ impl Nodes {
     }
 
     fn keep(&mut self, cid: Cid, node: Arc<Node>) {
-        let bytes = size_of_node(&node);
-        if self.kept.insert(cid, Kept { node, was_used: false }).is_none() {
-            self.order.push_back(cid);
-            self.bytes += bytes;
+        self.bytes += size_of_node(&node);
+        match self.kept.insert(cid, Kept { node, was_used: false }) {
+            // Equal nodes may have room for different numbers of entries.
+            Some(same) => self.bytes -= size_of_node(&same.node),
+            None => self.order.push_back(cid),
         }
         while self.bytes > self.bytes_max && self.drop_one() {}
     }

@@ -9,6 +9,7 @@ use crate::limits::MEMORY_ROOT_MAX_BYTES;
 
 use super::ahead::{Accuracy, Arrived, Patterns};
 use super::backing::part_of;
+use super::changed::Changed;
 use super::fetch::Fetcher;
 use super::frames::{Frames, Fresh, Holds, Source};
 use super::hints::Hints;
@@ -62,6 +63,8 @@ impl Pager {
             waiting: VecDeque::new(),
             tier,
             nodes_bytes,
+            hints: Hints::default(),
+            changed_bytes: Arc::default(),
             page_len,
             threads: threads.max(1),
             generators,
@@ -83,9 +86,9 @@ impl Pager {
     fn space_of(&mut self, shards: Arc<std::collections::BTreeMap<u64, root::Shard>>) -> Space {
         Space {
             shards,
-            hints: Hints::default(),
+            id: self.new_epoch(),
             epoch: self.new_epoch(),
-            changed_bytes: 0,
+            changed: Changed::new(0, &self.changed_bytes),
             pins: std::collections::BTreeMap::new(),
             patterns: Patterns::default(),
             quota: Quota::default(),
@@ -117,13 +120,13 @@ impl Pager {
     }
 
     /// Another space with the same contents, which goes its own way from here. Costs nothing, however much
-    /// is mapped.
+    /// is mapped. Before many that stay, call [`Self::make_room_for_snapshot`].
     pub fn snapshot(&mut self, space: &mut Space) -> Space {
         // What was written until now is both's, so neither may write it in place.
         space.epoch = self.new_epoch();
         let mut other = self.space_of(Arc::clone(&space.shards));
         other.used = Used { pinned: 0, io_bytes: 0, ..space.used };
-        other.changed_bytes = space.changed_bytes;
+        other.changed.add(space.changed.bytes());
         other
     }
 
@@ -147,7 +150,7 @@ impl Pager {
 
     /// The page's contents, in a frame that is the next to leave last.
     pub(super) fn find(&mut self, space: &mut Space, shard: u64, page: u64) -> Result<Found> {
-        if let Some(place) = space.hints.to_read(shard, page)
+        if let Some(place) = self.hints.to_read(space.of(shard, page))
             && self.frames.get(place).is_some()
         {
             self.hit(place.frame);
@@ -197,8 +200,8 @@ impl Pager {
         self.frames.touch(frame);
     }
 
-    fn hint(&self, space: &mut Space, shard: u64, page: u64, frame: u32, epoch: u64) {
-        space.hints.set(shard, page, self.frames.place(frame), epoch, self.frames.frames_max());
+    fn hint(&mut self, space: &Space, shard: u64, page: u64, frame: u32, epoch: u64) {
+        self.hints.set(space.of(shard, page), self.frames.place(frame), epoch, self.frames.frames_max());
     }
 
     /// Brings a page into a frame.
@@ -284,7 +287,7 @@ impl Pager {
         page: u64,
         is_whole: bool,
     ) -> Result<u32> {
-        if let Some(place) = space.hints.to_write(shard, page, space.epoch)
+        if let Some(place) = self.hints.to_write(space.of(shard, page), space.epoch)
             && self.frames.get(place).is_some()
         {
             self.hit(place.frame);
@@ -331,7 +334,7 @@ impl Pager {
             map.set(page, to, &mut self.nodes)
         });
         match set {
-            Ok(grown) => space.changed_bytes += grown + VERSION_BYTES,
+            Ok(grown) => space.changed.add(grown + VERSION_BYTES),
             Err(why) => {
                 self.frames.empty(frame);
                 return Err(why);
@@ -364,7 +367,7 @@ impl Pager {
 
     /// Writes a page back, if need be, and empties its frame.
     pub(super) fn give_up(&mut self, space: &mut Space, shard: u64, page: u64) -> Result<()> {
-        let Some(place) = space.hints.to_read(shard, page) else { return Ok(()) };
+        let Some(place) = self.hints.to_read(space.of(shard, page)) else { return Ok(()) };
         if self.frames.get(place).is_none() || self.frames.is_pinned(place.frame) {
             return Ok(());
         }

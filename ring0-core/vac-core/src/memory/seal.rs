@@ -17,6 +17,8 @@ use super::{Generator, Pager, Space, no_generator, zero_page};
 
 /// What one thread hashes at a time: less is not worth starting it.
 const BYTES_PER_THREAD_MIN: usize = 512 << 10;
+/// This part of what all spaces may change each may, however much the others did.
+const OWN_PART: usize = 64;
 
 impl Pager {
     /// Makes the space durable and returns its root, which names every byte of it. What was not written
@@ -41,14 +43,23 @@ impl Pager {
     /// Writes changed nodes to the tier, without making anything durable, if there are too many: the lowest ones first,
     /// because those above are changed again by the next write, wherever it is.
     pub(super) fn spill(&mut self, space: &mut Space) -> Result<()> {
-        let changed_max = self.changed_max();
-        if space.changed_bytes <= changed_max {
-            self.share_room(space.changed_bytes);
+        let of_others = space.changed.of_others();
+        // What others have changed goes when they are written; a little is left to each.
+        let own_max = self.changed_max().saturating_sub(of_others).max(self.changed_max() / OWN_PART);
+        if space.changed.bytes() <= own_max {
+            self.share_room(space.changed.bytes() + of_others);
             return Ok(());
         }
         self.seal_nodes(space, Which::Lowest)?;
         // There must be room for more than a few writes.
-        if space.changed_bytes > changed_max / 8 * 7 { self.seal(space) } else { Ok(()) }
+        if space.changed.bytes() > own_max / 8 * 7 { self.seal(space) } else { Ok(()) }
+    }
+
+    /// Writes changed nodes to the tier, without making anything durable, if a snapshot of the space, which keeps its
+    /// own of them, would take more than there is room for.
+    pub fn make_room_for_snapshot(&mut self, space: &mut Space) -> Result<()> {
+        let then = space.changed.of_others() + 2 * space.changed.bytes();
+        if then > self.changed_max() { self.seal(space) } else { Ok(()) }
     }
 
     /// Bytes of changed nodes: an eighth is left to those that are only read.
@@ -104,8 +115,8 @@ impl Pager {
             shard.map.count_less(unmapped);
             left += sealed?;
         }
-        space.changed_bytes = left;
-        self.share_room(left);
+        space.changed.set(left);
+        self.share_room(left + space.changed.of_others());
         space.used.dirty = 0;
         Ok(())
     }

@@ -70,9 +70,9 @@ impl Pager {
         self.count_io(space, bytes.len())?;
         let cid = name.unwrap_or_else(|| Cid::of_raw(bytes));
         self.tier.put(&cid, bytes)?;
-        space.hints.forget(shard, page);
-        space.changed_bytes +=
-            space.shard_mut(shard)?.map.set(page, PageRef::Stored(cid), &mut self.nodes)?;
+        self.hints.forget(space.of(shard, page));
+        let grown = space.shard_mut(shard)?.map.set(page, PageRef::Stored(cid), &mut self.nodes)?;
+        space.changed.add(grown);
         space.used.mapped += u64::from(was.is_none());
         space.used.dirty = space.used.dirty.saturating_sub(u64::from(matches!(was, Some(PageRef::Held(_)))));
         self.spill(space)?;

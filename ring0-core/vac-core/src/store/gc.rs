@@ -7,12 +7,15 @@
 //! ```text
 //! remove large objects and left-over temporary files, if no other store is open -> sync the folders
 //! lock every pack that nobody writes to; make `sweep` odd; read the claims; read all lists of chunks
-//! copy the live objects of packs that are mostly garbage to new packs, verified -> sync
 //! sync the folder of lists, from which an earlier collection may have removed some and died
 //! remove the index of all packs                                                 -> sync the folder
-//! remove those packs' indexes                                                   -> sync the folder
-//! remove those packs                                                            -> sync the folder
+//! of packs that are mostly garbage, first those without anything live, then a pack's worth at a time:
+//!     copy the live objects to a new pack, verified                             -> sync
+//!     remove those packs' indexes                                               -> sync the folder
+//!     remove those packs                                                        -> sync the folder
 //! ```
+//!
+//! So a full disk has room again before anything is copied, if there is a pack to remove.
 //!
 //! An object in chunks is removed like any large one, by its list; chunks of the lists that are there live. So a list
 //! never outlives a chunk of it, and who finds one here while others are open has found all of its object.
@@ -71,7 +74,19 @@ pub struct Collection<'a> {
     _alone: Box<dyn Lock>,
 }
 
+/// While this is held no collection begins, and none is running.
+#[must_use = "dropping it lets collections begin"]
+pub struct Hold {
+    _lock: Box<dyn Lock>,
+}
+
 impl Store {
+    /// Keeps collections from beginning, for who is about to make a root of what may be garbage by now. `None` while one
+    /// is running.
+    pub fn try_hold(&self) -> Result<Option<Hold>> {
+        Ok(self.home.try_collector(LockMode::Shared)?.map(|lock| Hold { _lock: lock }))
+    }
+
     /// Removes every object that is neither in `live` nor pinned, leased, or claimed by another store that
     /// is open. Fails with `Busy` while another collection runs.
     ///
@@ -184,8 +199,11 @@ struct Plan {
 impl Plan {
     /// Whether the pack is to be rewritten: copying much to remove little is not worth it.
     fn is_worth_it(&self, home: &Home) -> bool {
-        let kept: u64 = self.kept.iter().map(|entry| entry.end() - u64::from(entry.start)).sum();
-        self.has_garbage && (self.len < home.tuning.rewrite_max || kept < self.len / 2)
+        self.has_garbage && (self.len < home.tuning.rewrite_max || self.kept_bytes() < self.len / 2)
+    }
+
+    fn kept_bytes(&self) -> u64 {
+        self.kept.iter().map(|entry| entry.end() - u64::from(entry.start)).sum()
     }
 }
 
@@ -231,7 +249,7 @@ fn lock_packs(home: &Home) -> Result<BTreeMap<u32, Option<Box<dyn Lock>>>> {
 
 fn count_objects(home: &Home, number: u32) -> Result<u64> {
     let Some(file) = home.try_open(&home.pack(number), OpenMode::Read)? else { return Ok(0) };
-    let view = View::read(home, number, &*file)?;
+    let (view, _) = View::read_most(home, number, &*file)?;
     let indexed = view.indexed.iter().filter(|entry| entry.cid.is_some()).count();
     Ok((indexed + view.scanned.iter().filter(|found| found.entry.cid.is_some()).count()) as u64)
 }
@@ -255,22 +273,50 @@ fn collect_packs(
     let (doomed, stuck): (Vec<Plan>, Vec<Plan>) =
         plans.into_values().filter(|plan| plan.is_worth_it(home)).partition(|plan| plan.unreadable.is_none());
     report.corrupt.extend(stuck.into_iter().filter_map(|plan| plan.unreadable));
-    let copied_bytes = copy_kept(home, state, &doomed)?;
-    if !doomed.is_empty() {
-        sync_lists(home, state)?;
-        let index = runs::remove_all(home)?;
-        let _index = index.ok_or_else(|| {
-            let message = format!("another process is writing the index of `{}`", home.show(&home.dir));
-            HostAbort::new(AbortKind::Busy, message).hint("try again")
-        })?;
-        outlast(home, state, &doomed)?;
-        remove_packs(home, &doomed)?;
+    if doomed.is_empty() {
+        return Ok(());
     }
-    report.removed += doomed.iter().map(|plan| plan.removed).sum::<u64>();
-    report.packs_removed += doomed.len() as u64;
-    report.packs_rewritten += doomed.iter().filter(|plan| !plan.kept.is_empty()).count() as u64;
-    report.freed_bytes += doomed.iter().map(|plan| plan.len).sum::<u64>().saturating_sub(copied_bytes);
+    sync_lists(home, state)?;
+    let index = runs::remove_all(home)?;
+    let _index = index.ok_or_else(|| {
+        let message = format!("another process is writing the index of `{}`", home.show(&home.dir));
+        HostAbort::new(AbortKind::Busy, message).hint("try again")
+    })?;
+    let highest = home.pack_numbers(".pack")?.last().copied();
+    let (mut gone_bytes, mut copied_bytes) = (0, 0);
+    for group in in_groups(home, doomed, highest) {
+        copied_bytes += copy_kept(home, state, &group)?;
+        outlast(home, state, &group)?;
+        remove_packs(home, &group)?;
+        report.removed += group.iter().map(|plan| plan.removed).sum::<u64>();
+        report.packs_removed += group.len() as u64;
+        report.packs_rewritten += group.iter().filter(|plan| !plan.kept.is_empty()).count() as u64;
+        gone_bytes += group.iter().map(|plan| plan.len).sum::<u64>();
+    }
+    report.freed_bytes += gone_bytes.saturating_sub(copied_bytes);
     Ok(())
+}
+
+/// The packs that go, in groups that go together: those that need no new one, then the rest, the emptiest first, a new
+/// pack's worth at a time.
+fn in_groups(home: &Home, mut doomed: Vec<Plan>, highest: Option<u32>) -> Vec<Vec<Plan>> {
+    // In place of the one with the highest number there must be another: see `outlast`.
+    let needs_new = |plan: &Plan| !plan.kept.is_empty() || Some(plan.number) == highest;
+    doomed.sort_by_key(|plan| (needs_new(plan), plan.kept_bytes(), plan.number));
+    let mut groups: Vec<Vec<Plan>> = Vec::new();
+    let mut room = 0;
+    for plan in doomed {
+        let cost = if needs_new(&plan) { plan.kept_bytes().max(1) } else { 0 };
+        match groups.last_mut() {
+            Some(group) if cost <= room => group.push(plan),
+            _ => {
+                room = if cost == 0 { 0 } else { home.tuning.pack_max };
+                groups.push(vec![plan]);
+            }
+        }
+        room = room.saturating_sub(cost);
+    }
+    groups
 }
 
 /// Makes durable that the lists that are not there are gone: one that came back after its chunks went would be believed.
@@ -297,7 +343,7 @@ fn read_packs(
         let Some(lock) = lock else { continue };
         let path = home.pack(number);
         let Some(file) = home.try_open(&path, OpenMode::Read)? else { continue };
-        let view = View::read(home, number, &*file)?;
+        let (view, unreadable) = View::read_most(home, number, &*file)?;
         let indexed = view.indexed.iter().map(|entry| (entry, true));
         let scanned = view.scanned.iter().map(|found| (&found.entry, false));
         let mut hole = None;
@@ -307,10 +353,14 @@ fn read_packs(
                 None => hole = Some(entry.start),
             }
         }
+        let unreadable = unreadable.map(|why| {
+            let place = format!("`{}`", home.show(&path));
+            Corrupt::new("pack", place, "all of its bytes", why)
+        });
         // A hole may have been a live object.
-        let unreadable = hole.map(|start| {
-            let place = format!("`{}` at byte {start}", home.show(&path));
-            Corrupt::new("record", place, "a record with its checksum", "other bytes")
+        let unreadable = unreadable.or_else(|| {
+            let place = format!("`{}` at byte {}", home.show(&path), hole?);
+            Some(Corrupt::new("record", place, "a record with its checksum", "other bytes"))
         });
         let has_garbage = hole.is_some() || view.pack.len > view.pack.idx_end.max(view.pack.seen_end);
         let (len, file) = (view.pack.len, Arc::from(file));

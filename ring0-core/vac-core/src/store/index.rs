@@ -1,8 +1,9 @@
 //! Where each packed object is: a table in memory of what is new, and [runs](super::runs) on disk.
 //!
 //! Not the truth: it is read from the packs' index files and from the packs, and can be dropped
-//! at any time. Invariants: an object has one location in the table even if several packs hold it; a run
-//! is believed only where its packs are there and long enough.
+//! at any time. Invariants: an object has one location in the table even if several packs hold it; a durable place
+//! that the table passes over for one that is not goes to a run all the same, which else would miss an object that it
+//! covers; a run is believed only where its packs are there and long enough.
 
 #![expect(clippy::disallowed_types, reason = "its order is never observed: `sorted` sorts")]
 
@@ -59,6 +60,8 @@ impl From<Entry> for Location {
 pub(super) struct Index {
     // Fixed keys instead of random ones: what a store does must not differ between runs.
     table: HashMap<Cid, Location, BuildHasherDefault<DefaultHasher>>,
+    /// Durable places of objects whose place in the table is not durable yet.
+    passed_over: BTreeMap<Cid, Location>,
     pub(super) runs: Runs,
     /// Places whose bytes were read and did not match. Outlives [`Index::forget_all_but`], so that
     /// reading everything again does not lose what was found out.
@@ -112,18 +115,31 @@ impl Index {
         let new = Location { pack, start: entry.start, len: entry.len, standing };
         match self.table.get(&cid).copied() {
             Some(old) if old.place() == new.place() => {
-                self.table.insert(cid, Location { standing: old.standing.max(standing), ..old });
+                self.repoint(cid, Location { standing: old.standing.max(standing), ..old });
             }
             // What is written here again is about to be removed elsewhere, or bad there.
-            Some(old) if old.standing == Standing::Mine && self.is_settled(&old) => {}
-            Some(old) if !self.is_better(&new, &old) => {}
-            _ => _ = self.table.insert(cid, new),
+            Some(old) if old.standing == Standing::Mine && self.is_settled(&old) => self.pass_over(cid, new),
+            Some(old) if !self.is_better(&new, &old) => self.pass_over(cid, new),
+            _ => self.repoint(cid, new),
         }
     }
 
     /// `cid` is now read from `location`.
     pub(super) fn repoint(&mut self, cid: Cid, location: Location) {
-        self.table.insert(cid, location);
+        let old = self.table.insert(cid, location);
+        if location.standing == Standing::Durable {
+            self.passed_over.remove(&cid);
+        } else if let Some(old) = old {
+            self.pass_over(cid, old);
+        }
+    }
+
+    /// `cid` is not read from `location`, which may be the only durable one.
+    fn pass_over(&mut self, cid: Cid, location: Location) {
+        let is_durable = self.table.get(&cid).is_some_and(|at| at.standing == Standing::Durable);
+        if location.standing == Standing::Durable && !is_durable {
+            self.passed_over.insert(cid, location);
+        }
     }
 
     /// Remembers that the bytes at `place` do not match.
@@ -142,13 +158,15 @@ impl Index {
             Some(pack) => self.table.retain(|_, location| location.pack == pack),
             None => self.table.clear(),
         }
+        self.passed_over.clear();
         self.runs = Runs::default();
     }
 
     /// What of the table may go to a run, in its order: what is durable, and what `is_covered` says the index
     /// file of its pack names too.
     pub(super) fn settled(&self, is_covered: impl Fn(&Location) -> bool) -> Vec<Entry> {
-        let settled = self.table.iter().filter(|(_, at)| at.standing == Standing::Durable && is_covered(at));
+        let all = self.table.iter().chain(&self.passed_over);
+        let settled = all.filter(|(_, at)| at.standing == Standing::Durable && is_covered(at));
         let entry =
             |(cid, at): (&Cid, &Location)| Entry { cid: *cid, pack: at.pack, start: at.start, len: at.len };
         let mut entries: Vec<Entry> = settled.map(entry).collect();
@@ -160,8 +178,11 @@ impl Index {
     pub(super) fn install(&mut self, runs: Runs, written: &[Entry]) {
         self.runs = runs;
         for entry in written {
-            if self.table.get(&entry.cid) == Some(&Location::from(*entry)) {
+            let written = Location::from(*entry);
+            if self.table.get(&entry.cid) == Some(&written) {
                 self.table.remove(&entry.cid);
+            } else if self.passed_over.get(&entry.cid) == Some(&written) {
+                self.passed_over.remove(&entry.cid);
             }
         }
     }

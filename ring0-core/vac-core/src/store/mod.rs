@@ -51,7 +51,7 @@ mod writer;
 
 pub use format::{IndexEntry, Lease, ParsedIndex, parse_index};
 pub use fsck::FsckReport;
-pub use gc::{Collection, GcReport};
+pub use gc::{Collection, GcReport, Hold};
 pub use scrub::{ScrubReport, Source};
 
 use home::{Home, Tuning};

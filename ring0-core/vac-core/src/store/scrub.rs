@@ -306,9 +306,7 @@ impl Scrub<'_> {
             Err(other) if matches!(self.store.is_whole(cid), Ok(true)) => return Err(other),
             Err(_) => {}
         }
-        let Some(bytes) = (self.source)(cid)?.filter(|bytes| Cid::of(cid.codec(), bytes) == *cid) else {
-            return Ok(false);
-        };
+        let Some(bytes) = self.from_source(cid) else { return Ok(false) };
         self.store.put_chunked(cid.codec(), &mut bytes.as_slice(), bytes.len() as u64)?;
         Ok(true)
     }
@@ -322,17 +320,27 @@ impl Scrub<'_> {
         if let Ok(true) = self.store.is_whole(cid) {
             return Ok(());
         }
-        match (self.source)(cid)? {
-            Some(bytes) if Cid::of(cid.codec(), &bytes) == *cid => {
-                self.store.put_named(cid, &bytes)?;
-                match self.store.is_whole(cid) {
-                    Ok(true) => self.note_mended(cid),
-                    _ => self.note_lost(cid),
-                }
-            }
+        let Some(bytes) = self.from_source(cid) else {
+            self.note_lost(cid);
+            return Ok(());
+        };
+        self.store.put_named(cid, &bytes)?;
+        match self.store.is_whole(cid) {
+            Ok(true) => self.note_mended(cid),
             _ => self.note_lost(cid),
         }
         Ok(())
+    }
+
+    /// The object from elsewhere. A source that fails is reported, and ends nothing: the next scrub asks it again.
+    fn from_source(&mut self, cid: &Cid) -> Option<Vec<u8>> {
+        match (self.source)(cid) {
+            Ok(bytes) => bytes.filter(|bytes| Cid::of(cid.codec(), bytes) == *cid),
+            Err(why) => {
+                self.report.corrupt.push(named(cid, "a tier below the store".to_owned(), why));
+                None
+            }
+        }
     }
 }
 

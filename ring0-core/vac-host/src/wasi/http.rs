@@ -1,8 +1,8 @@
 //! `wasi:http`: requests that a guest sends.
 //!
 //! A request is sent whole and its response comes whole: when the guest finishes the body, or hands in a
-//! request that has none. So there is one event that sends, and its record shows method, address and headers.
-//! The response is read from memory after that.
+//! request that has none. So there is one event that sends, and its record shows method, address, headers and trailers.
+//! The response is read from memory after that; before, its future is not ready.
 //!
 //! Servers (`wasi:http/incoming-handler`) are not run; the types that belong to them are here so that
 //! components which import all of `wasi:http/types` can be linked.
@@ -14,7 +14,7 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderName, HeaderValue};
 use vac_core::canon::{Encode, Writer};
 use vac_core::caps::Rights;
-use vac_core::fault::{Fault, Result};
+use vac_core::fault::Result;
 use vac_core::ledger::Class::{Effect, Local, Read};
 use wasmtime::component::{ComponentType, Lift, Lower, Resource};
 
@@ -82,9 +82,11 @@ pub(crate) enum HttpObject {
     Response(Response),
     Reading {
         body: Arc<Held>,
+        trailers: Option<Vec<Header>>,
         is_taken: bool,
     },
     Trailers {
+        fields: Option<Vec<Header>>,
         is_taken: bool,
     },
     Answer {
@@ -126,9 +128,25 @@ pub(crate) struct Draft {
 #[derive(Default)]
 pub(crate) struct Sending {
     is_body_finished: bool,
+    /// Fields after the body, once it is finished.
+    trailers: Option<Vec<Header>>,
     /// What is to be sent when the body is finished.
     request: Option<HttpRequest>,
+    /// Until the guest takes it.
     response: Option<std::result::Result<Response, HttpError>>,
+    is_answered: bool,
+}
+
+impl Sending {
+    fn answer(&mut self, response: std::result::Result<Response, HttpError>) {
+        self.response = Some(response);
+        self.is_answered = true;
+    }
+
+    /// Whether the response came, or why there is none.
+    pub(super) fn is_answered(&self) -> bool {
+        self.is_answered
+    }
 }
 
 #[derive(Clone, Copy, Default)]
@@ -440,7 +458,7 @@ fn define_bodies(i: &mut Interface<'_>) -> wasmtime::Result<()> {
     i.detailed(
         "[static]outgoing-body.finish",
         Effect,
-        |h, (body, _): &(Out, Option<F>)| detail_of_body(h, body),
+        |h, (body, trailers): &(Out, Option<F>)| detail_of_body(h, body, trailers.as_ref()),
         |h, (body, trailers): (Out, Option<F>)| finish(h, &body, trailers.as_ref()),
     )?;
     i.func("[method]incoming-body.stream", Local, |h, (b,): (In,)| -> Result<Done<Resource<InputStream>>> {
@@ -448,7 +466,7 @@ fn define_bodies(i: &mut Interface<'_>) -> wasmtime::Result<()> {
         let bytes = match h.table.get_mut(handle, Rights::READ).map_err(refused)? {
             Object::Http(object) => match &mut **object {
                 HttpObject::Reading { is_taken: true, .. } => return Ok(Err(())),
-                HttpObject::Reading { body, is_taken } => {
+                HttpObject::Reading { body, is_taken, .. } => {
                     *is_taken = true;
                     Arc::clone(body)
                 }
@@ -459,32 +477,45 @@ fn define_bodies(i: &mut Interface<'_>) -> wasmtime::Result<()> {
         Ok(Ok(h.derive(handle, Object::Input(Input::Bytes { bytes, offset: 0 }), Rights::READ)?))
     })?;
     i.func("[static]incoming-body.finish", Local, |h, (b,): (In,)| -> Result<Tr> {
-        consume(h, &b)?;
-        make(h, HttpObject::Trailers { is_taken: false })
+        let HttpObject::Reading { trailers, .. } = consume(h, &b)? else { return Err(wrong_kind()) };
+        make(h, HttpObject::Trailers { fields: trailers, is_taken: false })
     })?;
     i.func("[method]future-trailers.subscribe", Local, |h, (t,): (Tr,)| {
         h.derive::<Pollable>(handle_of(&t), Object::Pollable(Ready::At(0)), Rights::READ)
     })?;
-    i.func("[method]future-trailers.get", Local, |h, (t,): (Tr,)| {
-        // The response came whole, and its trailers were not kept.
-        let none = Ok::<_, HttpError>(None::<F>);
-        match h.table.get_mut(handle_of(&t), Rights::READ).map_err(refused)? {
-            Object::Http(object) => match &mut **object {
-                HttpObject::Trailers { is_taken } => {
-                    Ok(Some(if std::mem::replace(is_taken, true) { Err(()) } else { Ok(none) }))
-                }
-                _ => Err(wrong_kind()),
-            },
-            _ => Err(wrong_kind()),
-        }
-    })
+    i.func("[method]future-trailers.get", Local, |h, (t,): (Tr,)| take_trailers(h, &t))
+}
+
+type Trailers = Option<Done<std::result::Result<Option<F>, HttpError>>>;
+
+/// The response came whole, and its trailers with it.
+fn take_trailers(host: &mut Host, trailers: &Resource<FutureTrailers>) -> Result<Trailers> {
+    let fields = match host.table.get_mut(handle_of(trailers), Rights::READ).map_err(refused)? {
+        Object::Http(object) => match &mut **object {
+            HttpObject::Trailers { is_taken: true, .. } => return Ok(Some(Err(()))),
+            HttpObject::Trailers { is_taken, fields } => {
+                *is_taken = true;
+                fields.take()
+            }
+            _ => return Err(wrong_kind()),
+        },
+        _ => return Err(wrong_kind()),
+    };
+    Ok(Some(Ok(Ok(fields.map(|fields| fixed_fields(host, fields)).transpose()?))))
 }
 
 fn define_response(i: &mut Interface<'_>) -> wasmtime::Result<()> {
     type Fut = Resource<FutureResponse>;
     type Res = Resource<IncomingResponse>;
     i.func("[method]future-incoming-response.subscribe", Local, |h, (f,): (Fut,)| {
-        h.derive::<Pollable>(handle_of(&f), Object::Pollable(Ready::At(0)), Rights::READ)
+        let ready = match h.table.get(handle_of(&f), Rights::READ).map_err(refused)? {
+            Object::Http(object) => match &**object {
+                HttpObject::Future { of, .. } => Ready::Answered(Arc::clone(of)),
+                _ => return Err(wrong_kind()),
+            },
+            _ => return Err(wrong_kind()),
+        };
+        h.derive::<Pollable>(handle_of(&f), Object::Pollable(ready), Rights::READ)
     })?;
     i.func("[method]future-incoming-response.get", Read, |h, (f,): (Fut,)| get(h, &f))?;
     i.func("[method]incoming-response.status", Local, |h, (r,): (Res,)| Ok(response(h, &r)?.status))?;
@@ -496,8 +527,10 @@ fn define_response(i: &mut Interface<'_>) -> wasmtime::Result<()> {
         "[method]incoming-response.consume",
         Local,
         |h, (r,): (Res,)| -> Result<Done<Resource<IncomingBody>>> {
-            let Some(body) = response(h, &r)?.body.take() else { return Ok(Err(())) };
-            Ok(Ok(make(h, HttpObject::Reading { body: Arc::new(body), is_taken: false })?))
+            let response = response(h, &r)?;
+            let Some(body) = response.body.take() else { return Ok(Err(())) };
+            let (body, trailers) = (Arc::new(body), response.trailers.take());
+            Ok(Ok(make(h, HttpObject::Reading { body, trailers, is_taken: false })?))
         },
     )
 }
@@ -509,19 +542,9 @@ fn get(host: &mut Host, future: &Resource<FutureResponse>) -> Result<Got> {
         Object::Http(object) => match &mut **object {
             HttpObject::Future { is_taken: true, .. } => return Ok(Some(Err(()))),
             HttpObject::Future { of, is_taken } => {
-                let mut sending = lock(of);
-                match sending.response.take() {
-                    Some(response) => {
-                        *is_taken = true;
-                        response
-                    }
-                    // Nothing else can finish it while the guest waits here.
-                    None => {
-                        let message =
-                            "the guest waits for a response before it has finished the request's body";
-                        return Err(Fault { kind: "trap", message: message.into() }.into());
-                    }
-                }
+                let Some(response) = lock(of).response.take() else { return Ok(None) };
+                *is_taken = true;
+                response
             }
             _ => return Err(wrong_kind()),
         },
@@ -533,15 +556,17 @@ fn get(host: &mut Host, future: &Resource<FutureResponse>) -> Result<Got> {
     })))
 }
 
-/// What a request looks like to the ledger: `[method, url, headers]`. Secrets are placeholders in it.
+/// What a request looks like to the ledger: `[method, url, headers]`, with trailers behind that if it has some. Secrets
+/// are placeholders in it.
 pub(crate) fn detail(request: &HttpRequest) -> Vec<u8> {
     let scheme = if request.is_https { "https" } else { "http" };
     let url = format!("{scheme}://{}:{}{}", request.host, request.port, request.path);
     let mut to = Writer::default();
-    to.array(3);
+    to.array(if request.trailers.is_some() { 4 } else { 3 });
     to.text(&request.method);
     to.text(&url);
     Wire::put(&request.headers, &mut to);
+    request.trailers.iter().for_each(|trailers| Wire::put(trailers, &mut to));
     to.into_bytes()
 }
 
@@ -554,17 +579,27 @@ pub(crate) fn nothing() -> Vec<u8> {
 fn detail_of_request(host: &mut Host, request: &Req) -> Result<Vec<u8>> {
     let draft = draft(host, request)?.clone();
     let is_whole = draft.body.is_none() || lock(&draft.sending).is_body_finished;
+    let trailers = lock(&draft.sending).trailers.clone();
     Ok(match whole(&draft, Timeouts::default(), 0) {
-        Ok(request) if is_whole => detail(&request),
+        Ok(request) if is_whole => detail(&HttpRequest { trailers, ..request }),
         _ => nothing(),
     })
 }
 
-fn detail_of_body(host: &mut Host, body: &Resource<OutgoingBody>) -> Result<Vec<u8>> {
+fn detail_of_body(
+    host: &mut Host,
+    body: &Resource<OutgoingBody>,
+    trailers: Option<&F>,
+) -> Result<Vec<u8>> {
+    let trailers = match trailers {
+        Some(trailers) => Some(fields(host, trailers)?.0.clone()),
+        None => None,
+    };
+    let whole = |request: &HttpRequest| detail(&HttpRequest { trailers, ..request.clone() });
     match host.table.get(handle_of(body), Rights::READ).map_err(refused)? {
         Object::Http(object) => match &**object {
             HttpObject::Writing { of: Some(of), .. } => {
-                Ok(lock(of).request.as_ref().map_or_else(nothing, detail))
+                Ok(lock(of).request.as_ref().map_or_else(nothing, whole))
             }
             HttpObject::Writing { of: None, .. } => Ok(nothing()),
             _ => Err(wrong_kind()),
@@ -657,9 +692,11 @@ fn handle(host: &mut Host, request: &Req, options: Option<&Opt>) -> Handled {
     }
     let is_whole = draft.body.is_none() || lock(&draft.sending).is_body_finished;
     if is_whole {
-        let body = draft.body.as_ref().map(|body| lock(body).take());
-        let sent = send(host, HttpRequest { body, ..request })?;
-        lock(&draft.sending).response = Some(sent);
+        let trailers = lock(&draft.sending).trailers.take();
+        let request = HttpRequest { trailers, ..request };
+        if let Err(error) = deliver(host, request, draft.body.as_ref(), &draft.sending)? {
+            return Ok(Err(error));
+        }
     } else {
         lock(&draft.sending).request = Some(request);
     }
@@ -722,22 +759,47 @@ fn finish(
     body: &Resource<OutgoingBody>,
     trailers: Option<&F>,
 ) -> Result<std::result::Result<(), HttpError>> {
-    if let Some(trailers) = trailers {
-        consume_fields(host, trailers)?;
-    }
+    let trailers = trailers.map(|trailers| consume_fields(host, trailers)).transpose()?;
     let HttpObject::Writing { body, of, .. } = consume(host, body)? else { return Err(wrong_kind()) };
     let Some(of) = of else { return Ok(Ok(())) };
     lock(&of).is_body_finished = true;
-    let Some(request) = lock(&of).request.take() else { return Ok(Ok(())) };
+    let Some(request) = lock(&of).request.take() else {
+        lock(&of).trailers = trailers;
+        return Ok(Ok(()));
+    };
     // The grant was there when the request was handed in; it may have been revoked since.
     if let Err(error) = allow(host, &request) {
-        lock(&of).response = Some(Err(error));
+        lock(&of).answer(Err(error));
         return Ok(Ok(()));
     }
-    let body = Some(lock(&body).take());
+    deliver(host, HttpRequest { trailers, ..request }, Some(&body), &of)
+}
+
+/// Sends a request with its body, if that is as long as the headers say; else it has no answer but that.
+fn deliver(
+    host: &mut Host,
+    request: HttpRequest,
+    body: Option<&Body>,
+    of: &Mutex<Sending>,
+) -> Result<std::result::Result<(), HttpError>> {
+    let body = body.map(|body| lock(body).take());
+    if let Err(error) = check_length(&request.headers, body.as_ref().map_or(0, Vec::len)) {
+        lock(of).answer(Err(error.clone()));
+        return Ok(Err(error));
+    }
     let sent = send(host, HttpRequest { body, ..request })?;
-    lock(&of).response = Some(sent);
+    lock(of).answer(sent);
     Ok(Ok(()))
+}
+
+/// Whether the length that the headers name, if they do, is that of the body.
+pub(crate) fn check_length(headers: &[Header], len: usize) -> std::result::Result<(), HttpError> {
+    let named = headers.iter().filter(|(name, _)| name == "content-length");
+    let is_len = |(_, value): &Header| value.as_slice() == len.to_string().as_bytes();
+    match named.clone().all(is_len) {
+        true => Ok(()),
+        false => Err(HttpError::HttpRequestBodySize(Some(len as u64))),
+    }
 }
 
 /// What only servers use: linked, and answered with nothing.

@@ -14,6 +14,7 @@ use vac_core::ledger::Class::{Effect, Local, Read};
 use wasmtime::component::{ComponentType, Lift, Lower, Resource};
 
 use super::VERSION;
+use super::http::Sending;
 use crate::fs::{ErrorCode, FsResult, OpenFile};
 use crate::held::Held;
 use crate::host::{Host, Object, Out, handle_of, refused};
@@ -72,6 +73,21 @@ pub(crate) enum Ready {
     At(u64),
     /// When a socket is.
     Socket(Arc<Socket>, Interest),
+    /// When a request is answered, which only the guest itself brings about: by finishing the body.
+    Answered(Arc<Mutex<Sending>>),
+}
+
+impl Ready {
+    /// The instant, if it is known.
+    fn instant(&self) -> Option<u64> {
+        match self {
+            Self::At(at) => Some(*at),
+            Self::Answered(of) => {
+                of.lock().unwrap_or_else(PoisonError::into_inner).is_answered().then_some(0)
+            }
+            Self::Socket(..) => None,
+        }
+    }
 }
 
 /// `wasi:io/streams.stream-error`.
@@ -189,8 +205,8 @@ fn define_poll(wall: &mut Wall<'_>) -> wasmtime::Result<()> {
         i.resource::<Pollable>("pollable")?;
         i.func("[method]pollable.ready", Local, |h, (p,): (Resource<Pollable>,)| {
             Ok(match ready(h, &p)? {
-                Ready::At(instant) => instant <= h.clock.now_ns(),
                 Ready::Socket(socket, interest) => socket.is_ready(interest),
+                other => other.instant().is_some_and(|instant| instant <= h.clock.now_ns()),
             })
         })?;
         i.proc("[method]pollable.block", Local, |h, (p,): (Resource<Pollable>,)| {
@@ -227,17 +243,20 @@ fn ready(host: &Host, pollable: &Resource<Pollable>) -> Result<Ready> {
 /// Waits for the first of `all`; which ones are ready then. The virtual clock moves to the first instant among
 /// them, or, if a socket was ready sooner, by as long as that took.
 fn wait(host: &mut Host, all: &[Ready]) -> Result<Vec<bool>> {
-    let instant = |ready: &Ready| if let Ready::At(at) = ready { Some(*at) } else { None };
     let sockets: Vec<(&Socket, Interest)> = all
         .iter()
         .filter_map(
             |ready| if let Ready::Socket(s, interest) = ready { Some((&**s, *interest)) } else { None },
         )
         .collect();
-    let first = all.iter().filter_map(instant).min();
+    let first = all.iter().filter_map(Ready::instant).min();
     let mut is_ready = Vec::new();
     if sockets.is_empty() {
-        host.clock.wait_until(first.unwrap_or_default());
+        let Some(first) = first else {
+            let message = "the guest waits for a response before it has finished the request's body";
+            return Err(Fault { kind: "trap", message: message.into() }.into());
+        };
+        host.clock.wait_until(first);
     } else {
         let now = host.clock.now_ns();
         let limit = first.map(|first| Duration::from_nanos(first.saturating_sub(now)));
@@ -253,8 +272,8 @@ fn wait(host: &mut Host, all: &[Ready]) -> Result<Vec<bool>> {
     Ok(all
         .iter()
         .map(|ready| match ready {
-            Ready::At(at) => *at <= now,
             Ready::Socket(..) => of_sockets.next().unwrap_or_default(),
+            other => other.instant().is_some_and(|at| at <= now),
         })
         .collect())
 }

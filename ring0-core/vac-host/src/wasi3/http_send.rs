@@ -17,7 +17,7 @@ use wasmtime::{AsContextMut, StoreContextMut};
 
 use super::VERSION;
 use super::http::{
-    Entry, Fields, Head, Part, Req, Res, Response, Trailers, close_with, fixed_fields, make, open_body, take,
+    Fields, Head, Part, Req, Res, Response, Trailers, close_with, fixed_fields, make, open_body, take,
     take_fields,
 };
 use super::streams::{End, Once, Reading, Writing, reading, writing};
@@ -26,7 +26,7 @@ use crate::host::{Host, Object, refused};
 use crate::http::HttpRequest;
 use crate::limits::HTTP_BODY_MAX_BYTES;
 use crate::wall::{Function, State, Wall, cross};
-use crate::wasi::http::{self, allow, detail, nothing, request_to};
+use crate::wasi::http::{self, allow, check_length, detail, nothing, request_to};
 use crate::wasi::http_error::HttpError;
 use crate::wasi::io::{Input, Output, wrong_kind};
 
@@ -192,16 +192,6 @@ fn deliver(host: &mut Host, (sending, has_body, trailers): Gathered) -> Result<A
     let part = Part::Response { status: response.status, headers: response.headers };
     let response = make::<Response>(host, part)?;
     Ok(Ok((response.rep(), body.rep(), trailers.map(|fields| fields.rep()))))
-}
-
-/// Whether the length that the headers name, if they do, is that of the body.
-fn check_length(headers: &[Entry], len: usize) -> std::result::Result<(), HttpError> {
-    let named = headers.iter().filter(|(name, _)| name == "content-length");
-    let is_len = |(_, value): &Entry| value.as_slice() == len.to_string().as_bytes();
-    match named.clone().all(is_len) {
-        true => Ok(()),
-        false => Err(HttpError::HttpRequestBodySize(Some(len as u64))),
-    }
 }
 
 /// Takes the trailers of a message. If its maker gives them up, it has none.

@@ -217,8 +217,7 @@ fn restore(global: &Global, name: &str, what: &str) -> Result<u8> {
 }
 
 fn move_to(global: &Global, home: &Home, name: &str, what: &str) -> Result<u8> {
-    let root = memory::resolve(home, what)?;
-    memory::set(home, name, &root)?;
+    let root = memory::copy(home, what, name)?;
     done(global, name, &root)
 }
 

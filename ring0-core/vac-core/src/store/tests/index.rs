@@ -238,3 +238,26 @@ fn who_slept_through_a_collection_hides_nothing() {
         }
     }
 }
+
+/// Two write the same object. One commits it; the other reads that, writes the index, and dies before it commits its
+/// own: the index said that it had all of the first one's pack, and lacked this object.
+#[test]
+fn an_object_that_two_write_at_once_is_in_the_index() {
+    let sim = SimStorage::new(0);
+    let (first, second) = (open(&sim), open(&sim));
+    let same = bytes_of(1, 30);
+    // The second has looked before there was anything.
+    put(&second, &same);
+    let mut objects = BTreeMap::from([(put(&first, &same), same)]);
+    for i in 0..4 * SMALL.table_max as u64 {
+        let bytes = bytes_of(i + 100, 30);
+        let cid = put(&first, &bytes);
+        first.commit().unwrap();
+        assert!(second.contains(&cid).unwrap());
+        objects.insert(cid, bytes);
+    }
+    assert!(!runs(&sim).is_empty(), "the second wrote no index");
+    drop((first, second));
+    sim.crash();
+    assert_holds(&open(&sim), &objects);
+}

@@ -142,7 +142,8 @@ impl Model {
         self.committed.retain(|cid, _| live.contains(cid));
         self.processes[which].pending.retain(|cid, _| live.contains(cid));
         match done {
-            Ok(report) => assert_eq!(report.corrupt, []),
+            // A pack that the disk does not give now is left as it is.
+            Ok(report) => assert!(report.corrupt.is_empty() || self.may_fail_to_read, "{report:?}"),
             Err(err) => self.assert_failed(&err),
         }
     }
