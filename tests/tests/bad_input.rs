@@ -347,3 +347,20 @@ fn an_output_that_is_closed_is_no_panic() {
     }
     sandbox.vac(&["verify", "--all"]).ok();
 }
+
+/// The first ended the program by a trap of its adapter; the second by a panic, where nothing was recorded.
+#[test]
+fn arguments_that_are_too_long_are_refused_before_the_program_starts() {
+    let sandbox = Sandbox::new();
+    sandbox.write("guest.wasm", crate::guest::Guest::new().say("ran").wasm());
+    let (most, more) = ("x".repeat(59_000), "x".repeat(59_001));
+    sandbox.vac(&["run", "guest.wasm", "--", &most]).ok();
+    sandbox.vac(&["run", "guest.wasm", "--", &more]).fails(2, &["59001 bytes", "59000"]);
+    let variable = format!("A={more}");
+    sandbox.vac(&["run", "guest.wasm", "--env", &variable]).fails(2, &["59001 bytes", "59000"]);
+    let many: Vec<&str> = std::iter::repeat_n(most.as_str(), 20).collect();
+    for record in ["--record=full", "--record=off"] {
+        let args = [&["run", "guest.wasm", record, "--"], many.as_slice()].concat();
+        sandbox.vac(&args).fails(2, &["the limit is 1048576"]);
+    }
+}

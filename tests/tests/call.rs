@@ -396,3 +396,35 @@ fn a_run_can_be_named_by_a_part_of_its_name() {
     sandbox.vac(&["log", "0"]).fails(USAGE, &["means 2 runs"]);
     sandbox.vac(&["log", ""]).fails(USAGE, &[]);
 }
+
+/// It was there for commands only.
+#[test]
+fn a_call_has_the_environment_that_was_granted_or_set() {
+    let sandbox = Sandbox::new();
+    let module = r#"(module
+        (import "wasi_snapshot_preview1" "environ_sizes_get" (func $sizes (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "environ_get" (func $get (param i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (func (export "count") (result i32) (drop (call $sizes (i32.const 0) (i32.const 4))) (i32.load (i32.const 0)))
+        (func (export "last") (result i32) (drop (call $get (i32.const 100) (i32.const 1000)))
+          (i32.load (i32.load (i32.const 100)))))"#;
+    sandbox.write("env.wasm", wat::parse_str(module).unwrap());
+    assert_eq!(sandbox.vac(&["call", "env.wasm", "count()"]).ok().out().trim(), "0");
+    let typed = ["call", "env.wasm", "count()", "last()", "--env", "A=b"];
+    assert!(sandbox.vac(&typed).ok().out().contains("1"));
+    // `A=b` and its end.
+    assert_eq!(sandbox.json(&typed)["calls"][1]["result"], (0x0062_3d41).to_string());
+    sandbox.vac(&["replay", "last"]).ok();
+    let granted =
+        sandbox.command(&["--json", "call", "env.wasm", "last()", "--grant", "env:VAC_TEST_VARIABLE"]);
+    let mut granted = granted;
+    let out = granted.env("VAC_TEST_VARIABLE", "x").output().unwrap();
+    let first = u32::from_le_bytes(*b"VAC_").to_string();
+    assert!(String::from_utf8(out.stdout).unwrap().contains(&first));
+    // Another future has the same.
+    let run = sandbox.json(&typed)["run"].as_str().unwrap().to_owned();
+    let end = sandbox.json(&["log", &run])["events"].as_array().unwrap().len().to_string();
+    let forked = sandbox.json(&["fork", &run, "--event", &end, "--", "last()"]);
+    assert_eq!(forked["calls"][2]["result"], (0x0062_3d41).to_string(), "{forked}");
+    sandbox.vac(&["replay", "last"]).ok();
+}

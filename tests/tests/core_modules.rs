@@ -219,6 +219,56 @@ fn a_command_is_run_and_its_exports_are_called() {
     sandbox.vac(&["call", "command.wasm", "_start()"]).fails(USAGE, &["no export"]);
 }
 
+/// Its start function is called when WASI is there: before `_start`, before the first call, or as all that it does.
+#[test]
+fn a_start_function_may_use_wasi() {
+    let sandbox = Sandbox::new();
+    let module = |more: &str| {
+        wat(&format!(
+            r#"(module
+            (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+            (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+            (memory (export "memory") 1)
+            (data (i32.const 0) "\20\00\00\00\01\00\00\00")
+            (data (i32.const 32) "abcd")
+            (global $said (mut i32) (i32.const 0))
+            (func $say (param i32)
+              (i32.store (i32.const 0) (i32.add (i32.const 32) (local.get 0)))
+              (global.set $said (i32.add (global.get $said) (i32.const 1)))
+              (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 16))))
+            (func $first (call $say (i32.const 0)))
+            (start $first)
+            {more})"#
+        ))
+    };
+    let begin = r#"(func (export "_start") (call $say (i32.const 1)))"#;
+    let unnamed = r#"(func (export "") (call $say (i32.const 2)))"#;
+    let initialize = r#"(func (export "_initialize") (call $say (i32.const 3)))"#;
+    let said = r#"(func (export "said") (result i32) (global.get $said))"#;
+    let exit = r#"(func (export "_start") (call $exit (i32.const 7)))"#;
+    for (i, (more, out)) in [("", "a"), (begin, "ab"), (unnamed, "ac"), (exit, "a")].iter().enumerate() {
+        let name = format!("c{i}.wasm");
+        sandbox.write(&name, module(more));
+        let ran = sandbox.vac(&["run", &name]);
+        assert_eq!((ran.code(), ran.out().as_str()), (if *more == exit { 7 } else { 0 }, *out), "{more}");
+        sandbox.vac(&["replay", "last"]).ok();
+    }
+    for (i, (more, out, count)) in [
+        (said.to_owned(), "a", "1"),
+        (format!("{initialize}{said}"), "ad", "2"),
+        (format!("{begin}{said}"), "a", "1"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let name = format!("r{i}.wasm");
+        sandbox.write(&name, module(more));
+        let ran = sandbox.vac(&["call", &name, "said()"]).ok();
+        assert_eq!(ran.out().trim(), format!("{out}{count}"), "{more}");
+        sandbox.vac(&["replay", "last"]).ok();
+    }
+}
+
 /// A name of the module may look like one that is made for the component.
 #[test]
 fn names_of_a_module_do_not_get_in_the_way() {

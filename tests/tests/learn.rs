@@ -210,3 +210,29 @@ fn a_call_can_be_learned() {
         );
     }
 }
+
+/// Story: the manifest asked for the name and not for the private range that it led into, so nobody could run by it.
+#[test]
+fn a_range_that_a_name_leads_into_is_learned_with_it() {
+    let sandbox = Sandbox::new();
+    let (port, served) = crate::network::server(2, |_| crate::network::ok("hello"));
+    let probe = crate::support::repository().join("ring1-kernels/prebuilt/probe.wasm");
+    std::fs::copy(probe, sandbox.path("probe.wasm")).unwrap();
+    let call = format!(
+        "send({{method: \"GET\", is-https: false, authority: \"localhost:{port}\", path: \"/\", headers: [], \
+         body: none, is-body-first: false}})"
+    );
+    let grants = [format!("http:GET=localhost:{port}"), "net:127.0.0.0/8".into(), "net:[::1]".into()];
+    let mut learn = vec!["learn", "probe.wasm", "--yes", "--call", &call, "-o", "probe.vac.toml"];
+    let mut ran = vec!["call", "probe.wasm", &call];
+    for grant in &grants {
+        learn.extend(["--grant", grant]);
+        ran.extend(["--grant", grant]);
+    }
+    let told = sandbox.vac(&learn).ok();
+    assert!(told.out().contains("status: 200"), "{}", told.out());
+    let asked = asks(&sandbox.read("probe.vac.toml"));
+    assert!(grants.iter().all(|grant| asked.contains(grant)), "{asked:?}");
+    assert_eq!(sandbox.vac(&ran).ok().out(), told.out());
+    served.join().unwrap();
+}

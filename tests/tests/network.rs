@@ -65,6 +65,7 @@ fn read_request(stream: &mut TcpStream) -> String {
             let len = head.lines().find_map(|l| l.strip_prefix("content-length: ")?.trim().parse().ok());
             let is_over = match len {
                 Some(len) => body.len() >= len,
+                None if head.contains("trailer: ") => body.ends_with("the end\r\n\r\n"),
                 None => !head.contains("transfer-encoding: chunked") || body.ends_with("0\r\n\r\n"),
             };
             if is_over || n == 0 {
@@ -134,6 +135,119 @@ fn a_granted_request_is_sent_recorded_and_replayed() {
         // What was sent stands in the log in full, not as the numbers of handles.
         let log = sandbox.json(&["log", "last", "--class", "effect"]).to_string();
         assert!(log.contains(&format!("http://127.0.0.1:{port}/p?q=1")), "{log}");
+        replays(&sandbox);
+    }
+}
+
+/// Both ways; and they are in the record.
+#[test]
+fn trailers_are_sent_and_come() {
+    let sandbox = Sandbox::new();
+    for is_first in ["true", "false"] {
+        let (port, served) = server(1, |_| {
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n\
+             5\r\nhello\r\n0\r\nx-sum: 12ab\r\n\r\n"
+                .to_owned()
+        });
+        let typed = request("PUT", &format!("127.0.0.1:{port}"), "(\"trailer\", \"x-end\")", "some(\"abc\")")
+            .replace("is-body-first: false", &format!("is-body-first: {is_first}"));
+        let grant = format!("http:127.0.0.1:{port}");
+        let (result, _) = result(&call(&sandbox, &typed, &["--grant", &grant]).ok());
+        assert!(result.contains("(\"x-sum\", \"12ab\")") && result.contains("body: \"hello\""), "{result}");
+        let sent = served.join().unwrap().remove(0);
+        assert!(sent.to_ascii_lowercase().ends_with("0\r\nx-end: the end\r\n\r\n"), "{sent}");
+        let log = sandbox.json(&["log", "last", "--class", "effect"]).to_string();
+        assert!(log.contains("x-end"), "{log}");
+        replays(&sandbox);
+    }
+}
+
+/// A certificate for `name`, signed by an authority of its own, whose certificate goes to a file.
+fn authority(sandbox: &Sandbox, name: &str) -> rustls::ServerConfig {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    let (key, own_key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = params.self_signed(&key).unwrap();
+    sandbox.write("authority.pem", pem(authority.der()));
+    let issuer = Issuer::new(params, key);
+    let own = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&own_key, &issuer).unwrap();
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(own_key.serialize_der());
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider);
+    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    config.with_single_cert(vec![own.der().clone()], key.into()).unwrap()
+}
+
+fn pem(der: &[u8]) -> String {
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", base64(der))
+}
+
+/// HTTPS, to a server whose authority the operator trusts, and to one that nobody does.
+#[test]
+fn a_request_over_tls_goes_to_whom_the_machine_trusts_and_to_nobody_else() {
+    let sandbox = Sandbox::new();
+    let ask = |trusted: bool, name: &str| {
+        let config = std::sync::Arc::new(authority(&sandbox, "localhost"));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let served = std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let tls = rustls::ServerConnection::new(config).unwrap();
+            let mut tls = rustls::StreamOwned::new(tls, stream);
+            let (mut request, mut buffer) = (Vec::new(), [0; 1024]);
+            while !request.ends_with(b"\r\n\r\n") {
+                match tls.read(&mut buffer) {
+                    Ok(n) if n > 0 => request.extend_from_slice(&buffer[..n]),
+                    _ => return String::new(),
+                }
+            }
+            let _ = tls.write_all(ok("over tls").as_bytes());
+            tls.conn.send_close_notify();
+            let _ = tls.flush();
+            String::from_utf8(request).unwrap()
+        });
+        let typed = request("GET", &format!("{name}:{port}"), "(\"x-key\", \"@KEY\")", "none")
+            .replace("is-https: false", "is-https: true");
+        let args = ["--json", "call", &probe(), &typed, "--grant", "net:127.0.0.0/8", "--grant", "net:::1"];
+        let grant = format!("http:{name}:{port}");
+        let mut vac = sandbox.command(&[&args[..], &["--grant", &grant]].concat());
+        if trusted {
+            vac.env("SSL_CERT_FILE", sandbox.path("authority.pem"));
+        }
+        let out = vac.output().unwrap();
+        let out = String::from_utf8(out.stdout).unwrap();
+        // Nobody may be waiting any more.
+        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, port));
+        (out, served.join().unwrap())
+    };
+    let (out, asked) = ask(true, "localhost");
+    assert!(out.contains("over tls") && asked.starts_with("GET /p?q=1 HTTP/1.1\r\n"), "{out} {asked}");
+    replays(&sandbox);
+    let (out, asked) = ask(false, "localhost");
+    assert!(out.contains("TlsCertificateError") && asked.is_empty(), "{out} {asked}");
+    replays(&sandbox);
+    // The certificate is another's.
+    let (out, asked) = ask(true, "127.0.0.1");
+    assert!(out.contains("TlsCertificateError") && asked.is_empty(), "{out} {asked}");
+    replays(&sandbox);
+}
+
+/// The guest's own mistake, which was mended in silence.
+#[test]
+fn a_length_that_is_not_that_of_the_body_is_refused() {
+    let sandbox = Sandbox::new();
+    for is_first in ["true", "false"] {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let headers = "(\"content-length\", \"4\")";
+        let typed = request("PUT", &format!("127.0.0.1:{port}"), headers, "some(\"abc\")")
+            .replace("is-body-first: false", &format!("is-body-first: {is_first}"));
+        let grant = format!("http:127.0.0.1:{port}");
+        let (result, _) = result(&call(&sandbox, &typed, &["--grant", &grant]).ok());
+        assert!(result.starts_with("err(") && result.contains("HttpRequestBodySize"), "{result}");
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_err(), "somebody connected");
         replays(&sandbox);
     }
 }
@@ -258,7 +372,7 @@ fn a_secret_reaches_its_host_and_nothing_that_is_written() {
 }
 
 /// Base64 as `base64` writes it, so that what is tested is not what tests.
-fn base64(text: &str) -> String {
+fn base64(bytes: impl AsRef<[u8]>) -> String {
     let mut command = std::process::Command::new("base64");
     let mut child = command
         .arg("-w0")
@@ -266,7 +380,7 @@ fn base64(text: &str) -> String {
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    child.stdin.take().unwrap().write_all(bytes.as_ref()).unwrap();
     String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
 }
 

@@ -250,3 +250,15 @@ fn a_pipe_in_place_of_a_kernel_does_not_hang() {
     sandbox.write("s.star", "kernel('pipe.wasm')");
     run(&sandbox, &[]).fails(FAILURE, &["`pipe.vac.toml` is not a file"]);
 }
+
+/// Story: they were ignored, and the script ran without them.
+#[test]
+fn what_a_script_would_not_see_is_refused() {
+    let sandbox = Sandbox::new();
+    sandbox.write("a.star", "print(1)\n");
+    sandbox.write("x", "x");
+    for given in [["--env", "A=b"], ["--config", "A=b"], ["--grant", "env:PATH"], ["--grant", "file:ro=x"]] {
+        sandbox.vac(&[&["run", "a.star"][..], &given].concat()).fails(2, &["script"]);
+    }
+    sandbox.vac(&["run", "a.star"]).ok();
+}

@@ -14,7 +14,9 @@ use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
 };
 use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
-use wasm_encoder::{ExportKind, ExportSection, ImportSection, MemorySection, MemoryType, Module, RawSection};
+use wasm_encoder::{
+    ExportKind, ExportSection, Function, ImportSection, MemorySection, MemoryType, Module, RawSection,
+};
 use wasmparser::{Parser, Payload};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
@@ -39,6 +41,7 @@ const TYPES: u8 = 1;
 const FUNCTIONS: u8 = 3;
 const MEMORIES: u8 = 5;
 const EXPORTS: u8 = 7;
+const START: u8 = 8;
 const BODIES: u8 = 10;
 
 /// Defines what adapted modules import besides WASI.
@@ -82,6 +85,7 @@ fn encode(module: &[u8], core: &CoreModule) -> Result<Vec<u8>, String> {
 /// of both declared.
 fn rewrite(module: &[u8], core: &CoreModule) -> Result<Vec<u8>, String> {
     let (exports, added) = exports(module, core)?;
+    let [types, functions, bodies] = added.items();
     let mut rewritten = Module::new();
     let needs_memory = core.lacks_memory() && core.first_memory.is_none();
     let mut memory = (needs_memory && core.memories == 0).then(one_page);
@@ -99,15 +103,16 @@ fn rewrite(module: &[u8], core: &CoreModule) -> Result<Vec<u8>, String> {
         {
             rewritten.section(&memory);
         }
-        let longer = match (id, &added) {
-            (EXPORTS, _) if !core.has_world => {
+        let longer = match id {
+            EXPORTS if !core.has_world => {
                 rewritten.section(&exports);
                 continue;
             }
-            (TYPES, Some(added)) => Some(append(data, added.count, &added.types)?),
-            (FUNCTIONS, Some(added)) => Some(append(data, added.count, &added.functions)?),
-            (BODIES, Some(added)) => Some(append(data, added.count, &added.bodies)?),
-            (MEMORIES, _) if needs_memory => Some(append(data, 1, &ONE_PAGE)?),
+            START if core.begins_later() => continue,
+            TYPES => Some(append(data, added.count, &types)?),
+            FUNCTIONS => Some(append(data, added.count, &functions)?),
+            BODIES => Some(append(data, added.count, &bodies)?),
+            MEMORIES if needs_memory => Some(append(data, 1, &ONE_PAGE)?),
             _ => None,
         };
         rewritten.section(&RawSection { id, data: longer.as_deref().unwrap_or(data) });
@@ -135,18 +140,25 @@ fn one_page() -> MemorySection {
 
 /// The exports of the rewritten module: those with a meaning of their own, its functions under
 /// the names that the component gives them, and what reaches its memory.
-fn exports(module: &[u8], core: &CoreModule) -> Result<(ExportSection, Option<Added>), String> {
-    let mut exports = ExportSection::new();
+fn exports(module: &[u8], core: &CoreModule) -> Result<(ExportSection, Added), String> {
+    let (mut exports, mut added) = (ExportSection::new(), Added::new(core));
     if core.has_world {
-        return Ok((exports, None));
+        return Ok((exports, added));
     }
+    let first = core.start.filter(|_| core.begins_later());
+    let mut begins = first;
     for payload in Parser::new(0).parse_all(module) {
         let Payload::ExportSection(own) = payload.map_err(|e| e.to_string())? else { continue };
         for export in own {
             let export = export.map_err(|e| e.to_string())?;
             if KEPT.contains(&export.name) && core.means_what_it_says(export.name) {
                 let kind = RoundtripReencoder.export_kind(export.kind).map_err(|e| e.to_string())?;
-                exports.export(export.name, kind, export.index);
+                let mut index = export.index;
+                if let Some(first) = first.filter(|_| export.name == core.entry()) {
+                    index = added.function(&[], None, &one_after_the_other(first, index));
+                    begins = None;
+                }
+                exports.export(export.name, kind, index);
             }
         }
         break;
@@ -154,14 +166,28 @@ fn exports(module: &[u8], core: &CoreModule) -> Result<(ExportSection, Option<Ad
     if core.lacks_memory() {
         exports.export("memory", ExportKind::Memory, core.first_memory.unwrap_or(core.memories));
     }
-    if let Some(index) = core.unnamed_start {
+    if let Some(mut index) = core.unnamed_start {
+        if let Some(first) = begins.take_if(|_| core.entry() == "_start") {
+            index = added.function(&[], None, &one_after_the_other(first, index));
+        }
         exports.export("_start", ExportKind::Func, index);
+    }
+    if let Some(first) = begins {
+        exports.export(core.entry(), ExportKind::Func, first);
     }
     for function in &core.functions {
         exports.export(&function.generated, ExportKind::Func, function.index);
     }
-    let added = core.memory.map(|memory| memory::add(core, memory, &mut exports));
+    if let Some(memory) = core.memory {
+        memory::add(memory, &mut added, &mut exports);
+    }
     Ok((exports, added))
+}
+
+fn one_after_the_other(first: u32, second: u32) -> Function {
+    let mut function = Function::new([]);
+    function.instructions().call(first).call(second).end();
+    function
 }
 
 /// The imports with `proc_exit` renamed.

@@ -120,6 +120,12 @@ pub(crate) struct CoreModule {
     pub(crate) exits: bool,
     /// Whether it exports `_start`, or what stands in for it.
     pub(crate) has_start: bool,
+    /// The function that the engine calls as soon as the module is there.
+    pub(crate) start: Option<u32>,
+    /// Whether it exports `_initialize`.
+    pub(crate) has_initialize: bool,
+    /// Whether there are sections of functions and of their bodies that can be added to.
+    pub(crate) has_bodies: bool,
     /// The function of no name that stands in for `_start`: what a module for others to embed has instead.
     pub(crate) unnamed_start: Option<u32>,
     /// How many memories it has, imported ones with them.
@@ -144,8 +150,6 @@ struct Reading {
     types: Vec<Option<FuncType>>,
     functions: Vec<u32>,
     memories: Vec<Option<CoreMemory>>,
-    /// Whether there are sections of functions and of their bodies that can be added to.
-    has_bodies: bool,
 }
 
 impl CoreModule {
@@ -157,13 +161,26 @@ impl CoreModule {
             read.map_err(|e| malformed(&e, place))?.map_err(|what| too_many(what, place))?;
         }
         let mut module = reading.module;
-        if !reading.has_bodies {
+        if !module.has_bodies {
             module.memory = None;
         }
         module.unnamed_start = module.unnamed_start.filter(|_| !module.has_start && !module.has_world);
         module.has_start |= module.unnamed_start.is_some();
+        // What it does then is all that it does.
+        module.has_start |= module.begins_later() && !module.has_initialize && module.functions.is_empty();
         module.memories = reading.memories.len() as u32;
         Ok(module)
+    }
+
+    /// Whether its start function is called by [`Self::entry`] instead of the engine: WASI is there when the module is,
+    /// and no sooner.
+    pub(crate) fn begins_later(&self) -> bool {
+        self.start.is_some() && self.uses_wasi && self.has_bodies && !self.has_world
+    }
+
+    /// What is called before anything else: of a program that is only run, its beginning.
+    pub(crate) fn entry(&self) -> &'static str {
+        if self.has_start && self.functions.is_empty() { "_start" } else { "_initialize" }
     }
 
     /// The function that the component calls `generated`.
@@ -297,7 +314,8 @@ impl Reading {
                     self.export(export.name, export.kind, export.index);
                 }
             }
-            Payload::CodeSectionStart { count, .. } => self.has_bodies = count > 0,
+            Payload::StartSection { func, .. } => self.module.start = Some(func),
+            Payload::CodeSectionStart { count, .. } => self.module.has_bodies = count > 0,
             Payload::CustomSection(section) => {
                 self.module.has_world |= section.name().starts_with(WORLD_SECTION);
             }
@@ -357,6 +375,7 @@ impl Reading {
         let is_plain = ty.params().is_empty() && ty.results().is_empty();
         if OWN_MEANING.contains(&name) && is_plain {
             self.module.has_start |= name == "_start";
+            self.module.has_initialize |= name == "_initialize";
             return;
         }
         if name.is_empty() && is_plain {

@@ -25,7 +25,9 @@ use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Config, OptLevel, RegallocAlgorithm};
 
 use crate::core_module::CoreModule;
-use crate::limits::{FRAMES_MAX, HOST_STACK_BYTES, NATIVE_BYTES_PER_DEPTH_BYTE, WASM_STACK_BYTES};
+use crate::limits::{
+    ADAPTED_TEXT_MAX_BYTES, FRAMES_MAX, HOST_STACK_BYTES, NATIVE_BYTES_PER_DEPTH_BYTE, WASM_STACK_BYTES,
+};
 use crate::link::is_of_the_wall;
 use crate::load::{Kind, Loaded, is_concurrent, uncovered};
 use crate::wall::{State, Wall};
@@ -166,6 +168,12 @@ impl Compiled {
     /// Whether its functions may be `async`.
     pub fn is_concurrent(&self) -> bool {
         self.is_concurrent
+    }
+
+    /// How long an argument, or the name or value of a variable, can be: a program of WASI 0.1 is ended by its adapter
+    /// when it asks for a longer one.
+    pub fn text_max_bytes(&self) -> Option<usize> {
+        self.core.as_ref().filter(|core| core.uses_wasi).map(|_| ADAPTED_TEXT_MAX_BYTES)
     }
 }
 

@@ -373,6 +373,11 @@ impl How {
         Self { create: false, exclusive: false, truncate: false, write, ..self }
     }
 
+    /// Whether what is there already is only read.
+    fn makes_or_reads(self) -> bool {
+        self.create && !self.exclusive && !self.truncate && !self.write
+    }
+
     /// The rights that opening like this uses.
     pub(crate) fn needs(self) -> Rights {
         let mut rights = Rights::NONE;
@@ -449,7 +454,16 @@ impl OpenDir {
         }
         // Opening a pipe would wait for its other end.
         options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32);
-        let file = self.dir.open_with(path, &options).map_err(|e| ErrorCode::from(&e))?;
+        let file = self.dir.open_with(path, &options);
+        let file = match file {
+            // What is there already, and may only be read, is not made.
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied && how.makes_or_reads() => {
+                options.create(false).write(false);
+                self.dir.open_with(path, &options).or(Err(e))
+            }
+            opened => opened,
+        };
+        let file = file.map_err(|e| ErrorCode::from(&e))?;
         let metadata = file.metadata().map_err(|e| ErrorCode::from(&e))?;
         let kind = metadata.file_type();
         let place = self.place.join(path);

@@ -31,6 +31,11 @@ pub enum Ending {
 pub trait Watch: Send + Sync {
     /// Why to stop, if so.
     fn stop(&self) -> Option<HostAbort>;
+
+    /// Nanoseconds since some instant, to know how long a peer took. Where nobody knows, time is counted by looks.
+    fn now_ns(&self) -> u64 {
+        0
+    }
 }
 
 /// Never stops anything.

@@ -14,8 +14,11 @@ pub const WRITE_MAX_BYTES: usize = 1 << 20;
 /// The largest file that `vac:kernel/files` reads or writes whole.
 pub const WHOLE_FILE_MAX_BYTES: u64 = 256 << 20;
 
+/// The longest argument, or name or value of a variable, of a program of WASI 0.1: what its adapter has room for.
+pub const ADAPTED_TEXT_MAX_BYTES: usize = 59_000;
+
 /// Random bytes that one call gives at most.
-pub const RANDOM_MAX_BYTES: usize = 1 << 20;
+pub const RANDOM_MAX_BYTES: usize = 64 << 20;
 
 /// Nesting of WAVE text.
 pub const WAVE_DEPTH_MAX: usize = 200;

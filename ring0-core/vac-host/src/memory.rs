@@ -29,29 +29,49 @@ pub(crate) const HELPERS: &[Helper] = &[
 /// Bytes that one helper moves at a time.
 const WORD_BYTES: usize = 8;
 
-/// What is added to the sections of a module, as bytes of their items.
+/// Functions that are added to a module, behind its own.
 pub(crate) struct Added {
+    types_before: u32,
+    functions_before: u32,
     pub(crate) count: u32,
-    pub(crate) types: Vec<u8>,
-    pub(crate) functions: Vec<u8>,
-    pub(crate) bodies: Vec<u8>,
+    types: TypeSection,
+    functions: FunctionSection,
+    code: CodeSection,
 }
 
-/// The helpers of `module`, whose exports are added to `exports`.
-pub(crate) fn add(module: &CoreModule, memory: CoreMemory, exports: &mut ExportSection) -> Added {
-    let (mut types, mut functions, mut code) =
-        (TypeSection::new(), FunctionSection::new(), CodeSection::new());
-    for (number, (name, params, result)) in (0u32..).zip(HELPERS) {
-        types.ty().function(params.iter().map(|ty| encoded(*ty)), result.iter().map(|ty| encoded(*ty)));
-        functions.function(module.types + number);
-        exports.export(name, ExportKind::Func, module.all_functions + number);
-        code.function(&body(name, memory));
+impl Added {
+    pub(crate) fn new(module: &CoreModule) -> Self {
+        Self {
+            types_before: module.types,
+            functions_before: module.all_functions,
+            count: 0,
+            types: TypeSection::new(),
+            functions: FunctionSection::new(),
+            code: CodeSection::new(),
+        }
     }
-    Added {
-        count: HELPERS.len() as u32,
-        types: items(&types),
-        functions: items(&functions),
-        bodies: items(&code),
+
+    /// Adds one and returns its index.
+    pub(crate) fn function(&mut self, params: &[ValType], result: Option<ValType>, body: &Function) -> u32 {
+        let (params, results) = (params.iter().copied().map(encoded), result.into_iter().map(encoded));
+        self.types.ty().function(params, results.collect::<Vec<_>>());
+        self.functions.function(self.types_before + self.count);
+        self.code.function(body);
+        self.count += 1;
+        self.functions_before + self.count - 1
+    }
+
+    /// The bytes of the items to add to the sections of types, of functions and of bodies.
+    pub(crate) fn items(&self) -> [Vec<u8>; 3] {
+        [items(&self.types), items(&self.functions), items(&self.code)]
+    }
+}
+
+/// Adds the helpers for `memory`, and their exports to `exports`.
+pub(crate) fn add(memory: CoreMemory, added: &mut Added, exports: &mut ExportSection) {
+    for (name, params, result) in HELPERS {
+        let index = added.function(params, *result, &body(name, memory));
+        exports.export(name, ExportKind::Func, index);
     }
 }
 

@@ -97,7 +97,8 @@ fn look(host: &mut Host, (wanted, limit): (Vec<(u32, bool)>, Option<u64>)) -> Re
     let interests = wanted.iter().map(|(_, writes)| if *writes { Interest::Write } else { Interest::Read });
     let all: Vec<(&Socket, Interest)> = sockets.iter().flatten().map(|s| &**s).zip(interests).collect();
     let (ready, waited) = socket::wait(&all, limit.map(Duration::from_nanos), &*host.watch)?;
-    Ok((ready, u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX)))
+    host.clock.note_outside(waited);
+    Ok((ready, host.clock.take_outside()))
 }
 
 fn socket_behind(host: &Host, handle: u32) -> Option<Arc<Socket>> {

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketType, sockopt};
 use vac_core::fault::{Error, Result};
 
+use crate::host::Host;
 use crate::instance::Watch;
 use crate::limits::DATAGRAM_MAX_BYTES;
 
@@ -154,26 +155,31 @@ fn no_signal() -> SendFlags {
 }
 
 /// Waits until one of `sockets` is ready or about `limit` is over; which ones are, and how long that took.
-/// Time is counted in slices, so that no clock of the host is read.
 pub(crate) fn wait(
     sockets: &[(&Socket, Interest)],
     limit: Option<Duration>,
     watch: &dyn Watch,
 ) -> Result<(Vec<bool>, Duration)> {
     let fds: Vec<_> = sockets.iter().map(|(socket, interest)| (socket.fd.as_fd(), *interest)).collect();
+    let begun = watch.now_ns();
     let mut waited = Duration::ZERO;
     loop {
         if let Some(abort) = watch.stop() {
             return Err(Error::from(abort));
         }
+        waited = waited.max(since(watch, begun));
         let left = limit.map_or(SLICE, |limit| limit.saturating_sub(waited).min(SLICE));
         let ready = look(&fds, left).unwrap_or_else(|| vec![false; fds.len()]);
         let is_over = limit.is_some_and(|limit| waited >= limit);
         if ready.contains(&true) || is_over {
-            return Ok((ready, waited));
+            return Ok((ready, waited.max(since(watch, begun))));
         }
         waited += left;
     }
+}
+
+fn since(watch: &dyn Watch, begun: u64) -> Duration {
+    Duration::from_nanos(watch.now_ns().saturating_sub(begun))
 }
 
 /// Which sockets are ready after at most `limit`; `None` if a signal came.
@@ -189,21 +195,33 @@ fn look(fds: &[(BorrowedFd<'_>, Interest)], limit: Duration) -> Option<Vec<bool>
 }
 
 /// The addresses of `name`, by the host's resolver. It cannot be interrupted, so it runs beside.
-pub(crate) fn resolve(name: &str, watch: &dyn Watch) -> Result<std::io::Result<Vec<IpAddr>>> {
+pub(crate) fn resolve(name: &str, host: &mut Host) -> Result<std::io::Result<Vec<IpAddr>>> {
     let name = name.to_owned();
-    beside(watch, move || Ok((name.as_str(), 0).to_socket_addrs()?.map(|at| at.ip()).collect()))
+    beside(host, move || Ok((name.as_str(), 0).to_socket_addrs()?.map(|at| at.ip()).collect()))
 }
 
-/// Does `work` on another thread while `watch` is asked. If that says to stop, the thread is left behind.
+/// Waits for one socket, for as long as it takes.
+pub(crate) fn wait_for(host: &mut Host, socket: &Socket, interest: Interest) -> Result<()> {
+    let (_, waited) = wait(&[(socket, interest)], None, &*host.watch)?;
+    host.clock.note_outside(waited);
+    Ok(())
+}
+
+/// Does `work` on another thread while the watch is asked. If that says to stop, the thread is left behind.
 pub(crate) fn beside<T: Send + 'static>(
-    watch: &dyn Watch,
+    host: &mut Host,
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> Result<std::io::Result<T>> {
-    let (done, result) = mpsc::channel();
+    let (watch, (done, result)) = (&*host.watch, mpsc::channel());
+    let begun = watch.now_ns();
     std::thread::spawn(move || drop(done.send(work())));
     loop {
         match result.recv_timeout(SLICE) {
-            Ok(result) => return Ok(result),
+            Ok(result) => {
+                let took = since(watch, begun);
+                host.clock.note_outside(took);
+                return Ok(result);
+            }
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 return Ok(Err(std::io::Error::other("the thread ended early")));
             }

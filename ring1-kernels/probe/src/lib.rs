@@ -9,7 +9,7 @@ use std::fmt::Debug;
 
 use bindings::wasi::clocks::monotonic_clock::subscribe_duration;
 use bindings::wasi::http::outgoing_handler;
-use bindings::wasi::http::types::{Fields, Method, OutgoingBody, OutgoingRequest, Scheme};
+use bindings::wasi::http::types::{Fields, IncomingBody, Method, OutgoingBody, OutgoingRequest, Scheme};
 use bindings::wasi::io::poll::poll;
 use bindings::wasi::io::streams::{InputStream, OutputStream, StreamError};
 use bindings::wasi::keyvalue::store::{Bucket, open};
@@ -60,11 +60,22 @@ fn read_all(from: &InputStream) -> Result<Vec<u8>, String> {
     }
 }
 
-fn write_body(body: OutgoingBody, bytes: &str) -> Result<(), String> {
+/// Writes the body, with a trailer of the name that a header `trailer` announces.
+fn write_body(body: OutgoingBody, request: &Request) -> Result<(), String> {
     let stream = body.write().map_err(text)?;
-    write_all(&stream, bytes.as_bytes())?;
+    write_all(&stream, request.body.as_deref().unwrap_or_default().as_bytes())?;
     drop(stream);
-    OutgoingBody::finish(body, None).map_err(text)
+    let announced = request.headers.iter().find(|(name, _)| name == "trailer");
+    let trailers = announced.map(|(_, name)| Fields::from_list(&[(name.clone(), b"the end".to_vec())]));
+    OutgoingBody::finish(body, trailers.transpose().map_err(text)?).map_err(text)
+}
+
+/// Ends a body and gives its trailers.
+fn trailers_of(body: IncomingBody) -> Result<Vec<(String, Vec<u8>)>, String> {
+    let trailers = IncomingBody::finish(body);
+    trailers.subscribe().block();
+    let trailers = trailers.get().ok_or("not ready")?.map_err(text)?.map_err(text)?;
+    Ok(trailers.map_or_else(Vec::new, |fields| fields.entries()))
 }
 
 fn connect(ip: Ip, port: u16) -> Result<(TcpSocket, InputStream, OutputStream), String> {
@@ -85,7 +96,8 @@ fn bucket(name: &str) -> Result<Bucket, String> {
 
 impl bindings::Guest for Probe {
     fn send(request: Request) -> Result<Response, String> {
-        let headers: Vec<_> = request.headers.into_iter().map(|(k, v)| (k, v.into_bytes())).collect();
+        let headers = request.headers.iter().map(|(k, v)| (k.clone(), v.clone().into_bytes()));
+        let headers: Vec<_> = headers.collect();
         let outgoing = OutgoingRequest::new(Fields::from_list(&headers).map_err(text)?);
         let scheme = if request.is_https { Scheme::Https } else { Scheme::Http };
         outgoing.set_method(&method(&request.method)).map_err(text)?;
@@ -97,22 +109,28 @@ impl bindings::Guest for Probe {
             None => None,
         };
         if request.is_body_first
-            && let (Some(body), Some(bytes)) = (body.take(), &request.body)
+            && let Some(body) = body.take()
         {
-            write_body(body, bytes)?;
+            write_body(body, &request)?;
         }
         let future = outgoing_handler::handle(outgoing, None).map_err(text)?;
-        if let (Some(body), Some(bytes)) = (body.take(), &request.body) {
-            write_body(body, bytes)?;
+        if let Some(body) = body.take() {
+            // It is sent whole, so there is no answer before.
+            if future.subscribe().ready() || future.get().is_some() {
+                return Err("answered before it was sent".to_owned());
+            }
+            write_body(body, &request)?;
         }
         future.subscribe().block();
         let response = future.get().ok_or("not ready")?.map_err(text)?.map_err(text)?;
         let (status, headers) = (response.status(), response.headers().entries());
-        let stream = response.consume().map_err(text)?;
-        let stream = stream.stream().map_err(text)?;
+        let incoming = response.consume().map_err(text)?;
+        let stream = incoming.stream().map_err(text)?;
         let body = read_all(&stream)?;
+        drop(stream);
+        let trailers = trailers_of(incoming)?;
         let lossy = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        let headers = headers.into_iter().map(|(k, v)| (k, lossy(v))).collect();
+        let headers = headers.into_iter().chain(trailers).map(|(k, v)| (k, lossy(v))).collect();
         Ok(Response { status, headers, body: lossy(body) })
     }
 

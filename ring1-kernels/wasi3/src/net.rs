@@ -165,13 +165,18 @@ pub(crate) async fn answer(request: Request) -> Result<Response, HttpError> {
     let (contents, trailers) = Request::consume_body(request, done);
     let body = contents.collect().await;
     let trailers = trailers.await?.map(|fields| fields.copy_all().len());
+    let is_empty = matches!(method, Method::Head) && path == "/long";
     let text = format!("{count} {method:?} {path} {} {trailers:?}", String::from_utf8_lossy(&body));
     let headers = Fields::new();
     let _ = headers.append("content-type", b"text/plain");
+    // What another method would have been answered, or so it says.
+    if path == "/long" {
+        let _ = headers.append("content-length", b"1000");
+    }
     let (mut to, contents) = wit_stream::new();
     let (_, no_trailers) = wit_future::new(|| Ok(None));
     wit_bindgen::spawn_local(async move {
-        to.write_all(text.into_bytes()).await;
+        to.write_all(if is_empty { Vec::new() } else { text.into_bytes() }).await;
     });
     let (response, _) = Response::new(headers, Some(contents), no_trailers);
     let _ = response.set_status_code(if path == "/" { 200 } else { 404 });

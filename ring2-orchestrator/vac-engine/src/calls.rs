@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use vac_core::canon::{Reader, Writer};
+use vac_core::canon::{Encode, Reader, Writer};
 use vac_core::fault::{AbortKind, HostAbort, Result};
 use vac_core::ledger::Outcome;
 use vac_host::calls::{Call, Kept, Ready, prepare};
@@ -17,7 +17,7 @@ use crate::copies::Copies;
 use crate::grants;
 use crate::home::Home;
 use crate::journal::outcome_of;
-use crate::run::{Finished, Keys, Request, What, header, start, with};
+use crate::run::{Finished, Keys, Request, What, call_fields, check_texts, header, start, with};
 use crate::session::{Ask, Held, KERNEL_EVENT, OF_INSTANCES, Outside, Session, With};
 use crate::snapshot::{Snapshot, Taker};
 use crate::target::{Programs, Target};
@@ -53,7 +53,8 @@ pub fn call(
     let request = &keys.request;
     let copies = Copies::make(home, &request.grants)?;
     let with = with(home, request, &copies, &outside)?;
-    let fields = vec![("calls".to_owned(), crate::run::text_list(texts))];
+    check_texts(&compiled, &[], &with.env)?;
+    let fields = call_fields(texts, &with.env);
     let header = header(What::Call, &target.cid, request, keys.add_to(fields));
     let trees = grants::trees_to_keep(&grants::in_header(&header));
     let session = start(home, programs, target, header, request, outside)?;
@@ -67,13 +68,14 @@ pub(crate) fn replay(
     session: Session<'_>,
     (target, links): (&Target, &[Target]),
     compiled: &Arc<Compiled>,
-    texts: &[String],
+    (texts, env): (&[String], Vec<(String, String)>),
     trees: &[(u32, String)],
     stops: &mut Stops<'_>,
 ) -> Result<Finished> {
     let calls = prepare(session.programs.engine()?, compiled, texts).map_err(crate::header::as_corrupt)?;
     stops.program = Some((target.clone(), links.to_vec()));
-    make(session, Live::new(&target.name, compiled, With::default()), &calls, trees, None, stops)
+    let with = With { env, ..With::default() };
+    make(session, Live::new(&target.name, compiled, with), &calls, trees, None, stops)
 }
 
 /// What happens between calls: where they begin, and who may take a snapshot there.
@@ -160,6 +162,7 @@ pub(crate) fn make(
 pub(crate) struct Live {
     name: String,
     compiled: Arc<Compiled>,
+    env: Vec<(String, String)>,
     /// What the instance is started with, until it is.
     with: Option<With>,
     instance: Option<Instance>,
@@ -178,6 +181,7 @@ impl Live {
         Self {
             name: name.to_owned(),
             compiled: Arc::clone(compiled),
+            env: with.env.clone(),
             with: Some(with),
             instance: None,
             held: Held::default(),
@@ -322,7 +326,7 @@ impl Live {
         to.link(&self.compiled.cid);
         to.text(&ready.export);
         self.kept.put(&ready.args, &mut to);
-        to.array(0);
+        self.env.encode(&mut to);
         to.into_bytes()
     }
 

@@ -47,4 +47,8 @@ impl Watch for Deadline {
                 .hint("raise the limit with `--time DURATION`, or leave it out")
         })
     }
+
+    fn now_ns(&self) -> u64 {
+        self.clock.monotonic_ns()
+    }
 }

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use vac_core::canon::Node;
-use vac_core::fault::{Corrupt, Result, Usage};
+use vac_core::fault::{Corrupt, Result, Usage, quote};
 use vac_core::ledger::{Class, Entry, Field, Header, Reader, RunId};
 use vac_host::Compiled;
 use vac_host::calls::prepare;
@@ -18,16 +18,16 @@ use vac_host::engine::{ENGINE, Profile};
 
 use crate::calls::{Live, Stops, make};
 use crate::copies::Copies;
-use crate::grants;
+use crate::grants::{self, Grant};
 use crate::home::Home;
 use crate::journal::REVOKE_EVENT;
 use crate::manifest::Manifest;
 use crate::recording::Recording;
-use crate::replay::{check_format, int, link, pairs, programs_of, recorded_links, text, texts};
+use crate::replay::{check_format, environment, int, link, pairs, programs_of, recorded_links, text, texts};
 use crate::run::{
-    Finished, Keys, Request, What, command_fields, finish, header, note, seed_bytes, text_list, with,
+    Finished, Keys, Request, What, call_fields, command_fields, finish, header, note, seed_bytes, with,
 };
-use crate::session::{Ask, Outside, Session};
+use crate::session::{Ask, Outside, Session, With};
 use crate::snapshot::{self, At, Snapshot};
 use crate::target::{Programs, Target};
 
@@ -184,6 +184,16 @@ fn inherit(home: &Home, old: &Header, request: Request) -> Result<Request> {
     if !request.secrets.is_empty() || old.get("secrets").is_some() {
         return Err(Usage::new("a run with secrets cannot be forked: their values are in no record").into());
     }
+    let env = environment(old)?;
+    for grant in &request.grants {
+        if let Grant::Env { name, value } = grant
+            && !env.contains(&(name.clone(), value.clone()))
+        {
+            let message =
+                format!("a fork has the environment of its run, which has no `{}` like that", quote(name));
+            return Err(Usage::new(message).hint("leave that grant out, or make a new run").into());
+        }
+    }
     let seed = int(old, "seed")?;
     let config = if old.get("config").is_some() { pairs(old, "config")? } else { Vec::new() };
     let recording = Recording::of(old).unwrap_or_default();
@@ -234,8 +244,9 @@ fn fork_calls(home: &Home, run: RunId, old: &Header, wanted: Wanted, outside: Ou
     let prepared = prepare(programs.engine()?, &compiled, &calls)?;
     let keys = keys(home, run, old, &target, &request)?;
     let copies = Copies::make(home, &keys.request.grants)?;
-    let with = with(home, &keys.request, &copies, &outside)?;
-    let fields = vec![("calls".to_owned(), text_list(&calls)), origin(run, event)];
+    let with = With { env: environment(old)?, ..with(home, &keys.request, &copies, &outside)? };
+    let mut fields = call_fields(&calls, &with.env);
+    fields.push(origin(run, event));
     let header = header(What::Call, &target.cid, &keys.request, keys.add_to(fields));
     let trees = grants::trees_to_keep(&grants::in_header(&header));
     check_trees(&trees, &before)?;
@@ -283,7 +294,7 @@ fn fork_command(home: &Home, run: RunId, old: &Header, wanted: Wanted, outside: 
     let event = wanted.event;
     let Start { target, request, programs, compiled, past } = Start::new(home, run, old, &wanted, &outside)?;
     let before = past.before(home, run, event)?;
-    let (mut args, env) = (texts(old, "args")?, pairs(old, "env")?);
+    let (mut args, env) = (texts(old, "args")?, environment(old)?);
     if !wanted.new.is_empty() {
         if let Some(told) = before.told {
             let message =

@@ -15,10 +15,12 @@ use vac_core::canon::{self, Node};
 use vac_core::caps::Rights;
 use vac_core::fault::Result;
 use vac_core::ledger::{Body, RunId, Seq};
+use vac_host::net::{HostPattern, NetKind};
 
 use crate::grants::{Grant, below, clean, join};
 use crate::home::Home;
 use crate::manifest::Ask;
+use crate::net_grants::Net;
 use crate::report::{self, EventInfo, Filter};
 
 /// Events that a reason names; the rest are counted.
@@ -134,10 +136,26 @@ impl Watcher<'_> {
             Some(Grant::Stdin) if event.name.starts_with("wasi:io/") => {
                 self.whole(grant, "read", event.seq);
             }
-            Some(_) if !is_known => self.whole(grant, "used", event.seq),
+            Some(_) if !is_known => {
+                self.whole(grant, "used", event.seq);
+                self.ranges_behind(grant, event.seq);
+            }
             _ => {}
         }
         Ok(())
+    }
+
+    /// Ranges of addresses, if a grant names hosts: which addresses a name led to is in no event.
+    fn ranges_behind(&mut self, grant: usize, event: Seq) {
+        let names = |net: &Net| !matches!(net.hosts, HostPattern::Net(_));
+        if !matches!(self.grants.get(grant), Some(Grant::Net(net)) if names(net)) {
+            return;
+        }
+        for (number, grant) in self.grants.iter().enumerate() {
+            if matches!(grant, Grant::Net(net) if net.kind == NetKind::Range) {
+                self.whole(number, "a name may have led there", event);
+            }
+        }
     }
 
     fn whole_env(&mut self, event: Seq) {

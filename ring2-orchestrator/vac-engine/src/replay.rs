@@ -568,7 +568,8 @@ impl Again<'_> {
         let links = recorded_links(self.home, self.header)?;
         let compiled = self.compile(&mut session, &links)?;
         let texts = texts(self.header, "calls")?;
-        crate::calls::replay(session, (&self.target, &links), &compiled, &texts, &self.trees, stops)
+        let env = environment(self.header)?;
+        crate::calls::replay(session, (&self.target, &links), &compiled, (&texts, env), &self.trees, stops)
     }
 
     /// Before there could be several calls, a header had the parts of its only one.
@@ -690,6 +691,11 @@ pub(crate) fn texts(header: &Header, field: &str) -> Result<Vec<String>> {
             .collect(),
         _ => Err(bad()),
     }
+}
+
+/// The environment of a run; none if the header says nothing of it.
+pub(crate) fn environment(header: &Header) -> Result<Vec<(String, String)>> {
+    if header.get("env").is_some() { pairs(header, "env") } else { Ok(Vec::new()) }
 }
 
 pub(crate) fn pairs(header: &Header, field: &str) -> Result<Vec<(String, String)>> {

@@ -13,6 +13,7 @@ use vac_core::fault::{AbortKind, Error, HostAbort, Result, Usage};
 use vac_core::ledger::{self, Entry, Reader, RunId};
 use vac_core::storage::{OpenMode, Storage};
 
+use crate::grants::Grant;
 use crate::home::Home;
 
 /// The folder of what is wanted back.
@@ -39,11 +40,41 @@ pub(crate) fn forget(storage: &dyn Storage, run: RunId) {
     }
 }
 
-/// Asks the process of `run` for grant number `grant` back. What the grant is, in a few words.
-pub fn revoke(home: &Home, run: RunId, grant: u32) -> Result<String> {
+/// A grant of a run that can be taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revocable {
+    /// Its number in the header.
+    pub number: u32,
+    /// What it is, in a few words.
+    pub words: String,
+    node: Node,
+}
+
+/// What can be taken back of `run`, which must go on.
+pub fn revocable(home: &Home, run: RunId) -> Result<Vec<Revocable>> {
+    check_runs(&**home.storage(), run)?;
+    let mut reader = Reader::open(Arc::clone(home.storage()), run)?;
+    let header = match reader.next()? {
+        Some(Entry::Header(header)) => header,
+        _ => return Err(not_yet(run)),
+    };
+    let grants = match header.get("grants") {
+        Some(Node::List(grants)) => grants.clone(),
+        _ => Vec::new(),
+    };
+    let all = (0..).zip(grants).map(|(number, node)| (number, words_of(&node), node));
+    let is_possible = |words: &[String]| words.first().is_some_and(|kind| KINDS.contains(&kind.as_str()));
+    let possible = all.filter(|(_, words, _)| is_possible(words));
+    Ok(possible
+        .map(|(number, words, node)| Revocable { number, words: words.join(" ").trim().to_owned(), node })
+        .collect())
+}
+
+/// Asks the process of `run` for a grant back: one of [`revocable`], by its number or as it was typed.
+pub fn revoke(home: &Home, run: RunId, text: &str) -> Result<Revocable> {
     let storage = &**home.storage();
-    check_runs(storage, run)?;
-    let words = describe(home, run, grant)?;
+    let found = find(revocable(home, run)?, run, text)?;
+    let grant = found.number;
     let path = path(run, grant);
     let failed = |e| HostAbort::io("write", storage.show(&path), &e);
     storage.create_dir(REVOKE_DIR).map_err(failed)?;
@@ -54,7 +85,7 @@ pub fn revoke(home: &Home, run: RunId, grant: u32) -> Result<String> {
     }
     // Its process forgets what it finds when it ends, so what comes after that is removed here.
     check_runs(storage, run).inspect_err(|_| drop(storage.remove(&path)))?;
-    Ok(words)
+    Ok(found)
 }
 
 fn check_runs(storage: &dyn Storage, run: RunId) -> Result<()> {
@@ -66,26 +97,19 @@ fn check_runs(storage: &dyn Storage, run: RunId) -> Result<()> {
     }
 }
 
-fn describe(home: &Home, run: RunId, number: u32) -> Result<String> {
-    let mut reader = Reader::open(Arc::clone(home.storage()), run)?;
-    let header = match reader.next()? {
-        Some(Entry::Header(header)) => header,
-        _ => return Err(not_yet(run)),
-    };
-    let Some(Node::List(grants)) = header.get("grants") else {
-        return Err(Usage::new("the run has no grants").into());
-    };
-    let words: Vec<Vec<String>> = grants.iter().map(words_of).collect();
-    let found = usize::try_from(number).ok().and_then(|i| words.get(i));
-    let is_possible = |grant: &&Vec<String>| grant.first().is_some_and(|kind| KINDS.contains(&kind.as_str()));
-    found.filter(is_possible).map(|grant| grant.join(" ").trim().to_owned()).ok_or_else(|| {
-        let listed = (0_u32..).zip(&words).filter(|(_, grant)| is_possible(grant));
-        let listed: Vec<String> =
-            listed.map(|(i, grant)| format!("{i} is `{}`", grant.join(" ").trim())).collect();
-        Usage::new(format!("grant {number} of run `{run}` cannot be taken back"))
-            .hint(if listed.is_empty() { "it has none that can".to_owned() } else { listed.join(", ") })
-            .into()
-    })
+fn find(grants: Vec<Revocable>, run: RunId, text: &str) -> Result<Revocable> {
+    let number: Option<u32> = text.parse().ok();
+    // The operator's environment is no part of a grant that can be taken back.
+    let typed = Grant::parse(text, &|_| None).ok().map(|grant| grant.to_node());
+    let is_meant = |grant: &&Revocable| Some(grant.number) == number || Some(&grant.node) == typed.as_ref();
+    if let Some(found) = grants.iter().find(is_meant) {
+        return Ok(found.clone());
+    }
+    let listed: Vec<String> =
+        grants.iter().map(|grant| format!("{} is `{}`", grant.number, grant.words)).collect();
+    let hint = if listed.is_empty() { "it has none that can".to_owned() } else { listed.join(", ") };
+    let message = format!("grant {} of run `{run}` cannot be taken back", vac_core::fault::quote(text));
+    Err(Usage::new(message).hint(hint).into())
 }
 
 fn not_yet(run: RunId) -> Error {

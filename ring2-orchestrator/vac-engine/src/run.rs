@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use vac_core::canon::Node;
 use vac_core::cid::{Cid, Codec};
-use vac_core::fault::{Error, Result, Usage};
+use vac_core::fault::{Error, Result, Usage, quote};
 use vac_core::ledger::{Field, Header, Outcome};
 use vac_host::engine::{ENGINE, Profile};
 use vac_host::http::Serve;
@@ -105,10 +105,7 @@ pub fn seed_bytes(seed: u64) -> [u8; 32] {
 /// Runs `target`: a script, or a program as a command.
 pub fn run(home: &Home, target: &Target, request: &Request, outside: Outside) -> Result<Finished> {
     if target.is_script() {
-        if let Some(link) = request.links.first() {
-            let usage = Usage::new(format!("`{}` cannot be linked to a script", link.place));
-            return Err(usage.hint("`--link` is for programs").into());
-        }
+        check_script(request)?;
         return script::run(home, target, request, outside);
     }
     let (programs, compiled) = compile(home, target, request, &outside)?;
@@ -116,6 +113,22 @@ pub fn run(home: &Home, target: &Target, request: &Request, outside: Outside) ->
         return Err(not_a_command(&programs, &compiled, target)?);
     }
     kernel(home, target, request, outside, (programs, compiled), None)
+}
+
+/// What a script would not see, and hand to no kernel, is refused and not ignored.
+fn check_script(request: &Request) -> Result<()> {
+    let no = |what: String, hint: &str| Err(Usage::new(what).hint(hint).into());
+    if let Some(link) = request.links.first() {
+        return no(format!("`{}` cannot be linked to a script", link.place), "`--link` is for programs");
+    }
+    let hint = "a script hands a kernel what it needs as arguments";
+    if !request.env.is_empty() || !request.config.is_empty() {
+        return no("a script has neither `--env` nor `--config`".to_owned(), hint);
+    }
+    match request.grants.iter().find(|grant| matches!(grant, Grant::Env { .. } | Grant::File { .. })) {
+        Some(grant) => no(format!("`{}` cannot be granted to a script", quote(&grant.text())), hint),
+        None => Ok(()),
+    }
 }
 
 /// Has `target` answer requests until no more come. `listen` begins to take them, if the program can.
@@ -164,6 +177,7 @@ fn kernel(
     let args: Vec<String> =
         std::iter::once(target.name.clone()).chain(request.args.iter().cloned()).collect();
     let env = environment(request);
+    check_texts(&compiled, &args, &env)?;
     let copies = Copies::make(home, &request.grants)?;
     let is_service = serve.is_some();
     let with = With { serve, ..with(home, request, &copies, &outside)? };
@@ -180,6 +194,20 @@ fn kernel(
     let gave = session.kernel(&target.name, &compiled, &ask, with);
     let gave = session.keep_trees(&grants::trees_to_keep(&header_grants), Some(&copies), gave);
     finish(session, gave)
+}
+
+/// What a program would end at as soon as it asks for its arguments or environment.
+pub(crate) fn check_texts(program: &Compiled, args: &[String], env: &[(String, String)]) -> Result<()> {
+    let Some(max) = program.text_max_bytes() else { return Ok(()) };
+    let texts = args.iter().chain(env.iter().flat_map(|(name, value)| [name, value]));
+    match texts.map(String::len).max().filter(|len| *len > max) {
+        None => Ok(()),
+        Some(len) => {
+            let message =
+                format!("an argument or variable has {len} bytes; a program of WASI 0.1 can have {max}");
+            Err(Usage::new(message).hint("pass what is long in a file, or through the standard input").into())
+        }
+    }
 }
 
 /// What the grants open, directories and copies of trees in the order of their grants, and what the operator
@@ -200,6 +228,7 @@ pub(crate) fn with(home: &Home, request: &Request, copies: &Copies, outside: &Ou
         secrets: request.secrets.iter().map(|given| given.secret.clone()).collect(),
         hidden: Vec::new(),
         config: config.into_iter().collect(),
+        env: environment(request),
         serve: None,
     })
 }
@@ -317,9 +346,18 @@ pub(crate) fn text_list(texts: &[String]) -> Node {
 }
 
 pub(crate) fn command_fields(args: &[String], env: &[(String, String)]) -> Vec<Field> {
-    let text = |text: &String| Node::Text(text.clone());
-    let env = env.iter().map(|(k, v)| Node::List(vec![text(k), text(v)])).collect();
-    vec![("args".into(), text_list(args)), ("env".into(), Node::List(env))]
+    vec![("args".into(), text_list(args)), ("env".into(), pair_list(env))]
+}
+
+/// The fields of calls. Without an environment there is none, as there never was.
+pub(crate) fn call_fields(texts: &[String], env: &[(String, String)]) -> Vec<Field> {
+    let env = (!env.is_empty()).then(|| ("env".to_owned(), pair_list(env)));
+    [("calls".to_owned(), text_list(texts))].into_iter().chain(env).collect()
+}
+
+fn pair_list(pairs: &[(String, String)]) -> Node {
+    let pair = |(k, v): &(String, String)| Node::List(vec![Node::Text(k.clone()), Node::Text(v.clone())]);
+    Node::List(pairs.iter().map(pair).collect())
 }
 
 /// The header of a run: what a replay must match.
@@ -339,12 +377,8 @@ pub(crate) fn header(what: What, target: &Cid, request: &Request, mut fields: Ve
         ("what".to_owned(), Node::Text(what.word().into())),
     ]);
     // Left out where there is nothing to say, so that such a run has the header it always had.
-    let pairs = |pairs: &[(String, String)]| {
-        let pair = |(k, v): &(String, String)| Node::List(vec![Node::Text(k.clone()), Node::Text(v.clone())]);
-        Node::List(pairs.iter().map(pair).collect())
-    };
     if !request.config.is_empty() {
-        fields.push(("config".to_owned(), pairs(&request.config)));
+        fields.push(("config".to_owned(), pair_list(&request.config)));
     }
     if !request.secrets.is_empty() {
         let secrets = request.secrets.iter().map(secrets::Given::to_node).collect();

@@ -163,6 +163,8 @@ pub struct With {
     pub hidden: Vec<Secret>,
     /// The values of `wasi:config`.
     pub config: Vec<(String, String)>,
+    /// The environment of a kernel whose exports are called; a command is asked with its own.
+    pub env: Vec<(String, String)>,
     /// Who takes requests for it. A replay has nobody.
     pub serve: Option<Box<dyn Serve>>,
 }
@@ -211,7 +213,7 @@ impl<'h> Session<'h> {
     ) -> Result<Self> {
         let run = RunId::new(outside.clock.unix_ms(), outside.clock.random_u32());
         if recording == Recording::Off {
-            let (ledger, store) = (Ledger::in_memory(header), Arc::clone(home.store()));
+            let (ledger, store) = (Ledger::unkept(header)?, Arc::clone(home.store()));
             let journal = Arc::new(Journal::recording(ledger, store, recording));
             return Ok(Self::new(home, programs, journal, None, run, seed, limits, outside));
         }
@@ -529,7 +531,7 @@ impl<'h> Session<'h> {
     fn setup(&self, ask: &Ask<'_>, with: With) -> Setup {
         let (args, env) = match ask {
             Ask::Command { args, env } | Ask::Serve { args, env } => (args.to_vec(), env.to_vec()),
-            Ask::Call { .. } => (Vec::new(), Vec::new()),
+            Ask::Call { .. } => (Vec::new(), with.env),
         };
         let console: Box<dyn Console> = match self.is_live() {
             true => Box::new(SharedConsole(Arc::clone(&self.outside.console))),

@@ -296,7 +296,8 @@ mod tests {
         assert_eq!(roots(&home).unwrap(), BTreeSet::from([root]));
         drop((published, second));
         assert_eq!(home.storage().list(&super::folder()).unwrap(), Vec::<String>::new());
-        std::fs::write(folder.path().join(super::folder()).join(format!("{root}.1.0")), to_bytes(&watched())).unwrap();
+        std::fs::write(folder.path().join(super::folder()).join(format!("{root}.1.0")), to_bytes(&watched()))
+            .unwrap();
         assert_eq!(roots(&home).unwrap(), BTreeSet::new());
         assert_eq!(super::watched(&home).unwrap(), []);
         assert_eq!(home.storage().list(&super::folder()).unwrap(), Vec::<String>::new());

@@ -161,8 +161,7 @@ mod tests {
         memory::set(&home, "m", &root).unwrap();
         let other = memory::create(&home, "other", 4096, Backing::Zeros).unwrap();
 
-        let mem =
-            Mem { name: "m".into(), first: 0, last: 0, guest: "m".into(), rights: Rights::READ };
+        let mem = Mem { name: "m".into(), first: 0, last: 0, guest: "m".into(), rights: Rights::READ };
         let clock: Arc<dyn HostClock> = Arc::new(NoClock);
         let mut open = Memories::new(&[], &Limits::default(), &clock);
         let opened = open.open(&home, &mem, 0).unwrap();

@@ -449,8 +449,8 @@ pub(crate) struct Bisect {
 pub(crate) struct Revoke {
     /// A run: its identity, the beginning or end of it, or `last`.
     pub(crate) run: String,
-    /// Number of the grant, from 0, in the order they were typed.
-    pub(crate) grant: u32,
+    /// The grant: its number, or as it was typed. Without it, those that can be taken back are listed.
+    pub(crate) grant: Option<String>,
 }
 
 #[derive(Debug, Args)]

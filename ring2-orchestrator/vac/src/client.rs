@@ -6,7 +6,7 @@
 
 use std::io::{self, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
@@ -103,13 +103,15 @@ fn message(request: &HttpRequest) -> Message<'_> {
 fn connect(request: &HttpRequest, may_connect: &MayConnect) -> Result<TcpStream, HttpFailure> {
     let found = (request.host.as_str(), request.port).to_socket_addrs().map_err(|_| HttpFailure::Dns)?;
     let found: Vec<SocketAddr> = found.collect();
-    let open = found.iter().filter(|at| may_connect(at.ip())).take(ADDRESSES_MAX);
+    let open: Vec<_> = found.iter().filter(|at| may_connect(at.ip())).take(ADDRESSES_MAX).collect();
+    // All of them together have the time of one.
+    let limit = request.connect_timeout.map(|limit| limit / (open.len().max(1) as u32));
     let mut failed = match found.first() {
         Some(at) => HttpFailure::Prohibited(at.ip()),
         None => HttpFailure::Dns,
     };
     for at in open {
-        let connected = match request.connect_timeout {
+        let connected = match limit {
             Some(limit) => TcpStream::connect_timeout(at, at_least(limit)),
             None => TcpStream::connect(at),
         };
@@ -122,17 +124,30 @@ fn connect(request: &HttpRequest, may_connect: &MayConnect) -> Result<TcpStream,
     Err(failed)
 }
 
-/// Sets TLS up: by the certificates that Mozilla trusts.
+/// How TLS is set up: by the certificates that this machine trusts, or that `SSL_CERT_FILE` and `SSL_CERT_DIR` name; by
+/// those that Mozilla does, if there are none.
+fn tls() -> Option<Arc<ClientConfig>> {
+    static CONFIG: OnceLock<Option<Arc<ClientConfig>>> = OnceLock::new();
+    let make = || {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() {
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        Some(Arc::new(config.ok()?.with_root_certificates(roots).with_no_client_auth()))
+    };
+    CONFIG.get_or_init(make).clone()
+}
+
 fn secure(tcp: TcpStream, host: &str) -> Result<StreamOwned<ClientConnection, TcpStream>, HttpFailure> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = config.map_err(|_| HttpFailure::Tls)?.with_root_certificates(roots).with_no_client_auth();
+    let config = tls().ok_or(HttpFailure::Tls)?;
     let name = match host.parse::<IpAddr>() {
         Ok(ip) => ServerName::from(ip),
         Err(_) => ServerName::try_from(host.to_owned()).map_err(|_| HttpFailure::Tls)?,
     };
-    let connection = ClientConnection::new(Arc::new(config), name).map_err(|_| HttpFailure::Tls)?;
+    let connection = ClientConnection::new(config, name).map_err(|_| HttpFailure::Tls)?;
     let mut stream = StreamOwned::new(connection, tcp);
     while stream.conn.is_handshaking() {
         stream.conn.complete_io(&mut stream.sock).map_err(|error| of_io(&error))?;

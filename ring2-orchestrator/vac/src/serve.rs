@@ -167,18 +167,38 @@ impl Serve for Listener {
 
     fn reply(&mut self, response: HttpResponse) -> bool {
         let Some((stream, is_head)) = self.waiting.take() else { return false };
-        let HttpResponse { status, headers, body, trailers } = response;
+        let HttpResponse { status, headers, body, trailers } = match is_as_long_as_it_says(&response, is_head)
+        {
+            true => response,
+            false => HttpResponse { status: 500, headers: Vec::new(), body: Vec::new(), trailers: None },
+        };
         let has_body = !matches!(status, 204 | 304);
+        let mut start = format!("HTTP/1.1 {status} \r\n");
+        // Of a body that is not sent the guest knows the length, if anybody does.
+        let named = h1::values(&headers, "content-length").next().filter(|_| is_head && has_body);
+        if let Some(len) = named {
+            start += &format!("content-length: {}\r\n", String::from_utf8_lossy(len));
+        }
         let message = Message {
-            start: format!("HTTP/1.1 {status} \r\n"),
+            start,
             headers: &headers,
-            body: has_body.then_some(&body),
+            body: (has_body && named.is_none()).then_some(&body),
             trailers: trailers.as_deref().filter(|_| has_body),
             is_head,
         };
         let mut bytes = Vec::new();
         h1::write(&mut bytes, &message).is_ok() && self.send(&stream, &bytes)
     }
+}
+
+/// Whether the lengths that a response names are one, and that of its body if it is sent.
+fn is_as_long_as_it_says(response: &HttpResponse, is_head: bool) -> bool {
+    let is_len =
+        |value: &[u8]| match std::str::from_utf8(value).ok().and_then(|text| text.parse::<u64>().ok()) {
+            Some(len) => (is_head && response.body.is_empty()) || len == response.body.len() as u64,
+            None => false,
+        };
+    h1::values(&response.headers, "content-length").all(is_len)
 }
 
 fn read_request(stream: &TcpStream, local: String) -> Read {

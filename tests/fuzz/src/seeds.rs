@@ -440,7 +440,7 @@ impl Typed {
             Some(0) => {
                 std::thread::sleep(HEARD_AFTER);
                 if let Ok(home) = Home::open(&self.home) {
-                    let _ = revoke::revoke(&home, self.run, 0);
+                    let _ = revoke::revoke(&home, self.run, "0");
                 }
                 std::thread::sleep(HEARD_AFTER);
                 self.revoked_after = None;

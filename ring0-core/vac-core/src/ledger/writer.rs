@@ -22,17 +22,16 @@ impl Ledger {
     /// Starts the ledger of `run` in `storage`. Nothing is durable before the first commit.
     pub fn create(storage: Arc<dyn Storage>, run: RunId, header: Header) -> Result<(Self, Committer)> {
         let mut ledger = Self { chain: Chain::new(), group: Vec::new() };
-        let header = Entry::Header(header);
-        let len = canon::encode(&header).len();
-        if len > FRAME_PAYLOAD_MAX_BYTES {
-            let message = format!(
-                "the arguments and grants of the run take {len} bytes; the limit is {FRAME_PAYLOAD_MAX_BYTES}"
-            );
-            return Err(Usage::new(message).hint("pass what is long in a file").into());
-        }
+        check_len(&header)?;
         let committer = Committer::create(storage, run)?;
-        ledger.append(&header);
+        ledger.append(&Entry::Header(header));
         Ok((ledger, committer))
+    }
+
+    /// A ledger that is kept nowhere, of a run that is not recorded: what could not be recorded is refused all the same.
+    pub fn unkept(header: Header) -> Result<Self> {
+        check_len(&header)?;
+        Ok(Self::in_memory(header))
     }
 
     /// A ledger that is kept nowhere: for a replay, which needs only the head.
@@ -85,6 +84,17 @@ impl Ledger {
     pub fn discard_group(&mut self) {
         self.group.clear();
     }
+}
+
+fn check_len(header: &Header) -> Result<()> {
+    let len = canon::encode(&Entry::Header(header.clone())).len();
+    if len <= FRAME_PAYLOAD_MAX_BYTES {
+        return Ok(());
+    }
+    let message = format!(
+        "the arguments and grants of the run take {len} bytes; the limit is {FRAME_PAYLOAD_MAX_BYTES}"
+    );
+    Err(Usage::new(message).hint("pass what is long in a file").into())
 }
 
 /// The half that makes groups durable.

@@ -300,8 +300,7 @@ const GOLDEN: &str = "bafyr4iao247d2kkqeqtf4erxdezgdxemsf5jupbtrbbzp4mx7k3754lg6
 fn many_snapshots_take_no_more_memory_than_a_few() {
     let nodes_bytes = 64 << 10;
     let store = Arc::new(Store::open(Arc::new(SimStorage::new(0)), "store").unwrap());
-    let settings =
-        Settings { page_len: PAGE, budget_bytes: 8 * PAGE, nodes_bytes, ..Settings::default() };
+    let settings = Settings { page_len: PAGE, budget_bytes: 8 * PAGE, nodes_bytes, ..Settings::default() };
     let mut pager = Pager::new(store, settings).unwrap();
     let mut space = pager.space();
     let mut snapshots = Vec::new();

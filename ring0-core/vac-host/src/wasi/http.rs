@@ -586,11 +586,7 @@ fn detail_of_request(host: &mut Host, request: &Req) -> Result<Vec<u8>> {
     })
 }
 
-fn detail_of_body(
-    host: &mut Host,
-    body: &Resource<OutgoingBody>,
-    trailers: Option<&F>,
-) -> Result<Vec<u8>> {
+fn detail_of_body(host: &mut Host, body: &Resource<OutgoingBody>, trailers: Option<&F>) -> Result<Vec<u8>> {
     let trailers = match trailers {
         Some(trailers) => Some(fields(host, trailers)?.0.clone()),
         None => None,
@@ -731,7 +727,7 @@ pub(crate) fn send(host: &mut Host, mut request: HttpRequest) -> Sent {
         request.headers.push(("accept-encoding".into(), b"identity".to_vec()));
     }
     let may_connect = host.net.may_connect(&request.host);
-    let sent = beside(&*host.watch, move || Ok(client.send(request, may_connect)))?;
+    let sent = beside(host, move || Ok(client.send(request, may_connect)))?;
     let mut response = match sent.unwrap_or(Err(HttpFailure::Other)) {
         Ok(response) => response,
         Err(failure) => {
@@ -788,6 +784,7 @@ fn deliver(
         return Ok(Err(error));
     }
     let sent = send(host, HttpRequest { body, ..request })?;
+    host.clock.catch_up();
     lock(of).answer(sent);
     Ok(Ok(()))
 }

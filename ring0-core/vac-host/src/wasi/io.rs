@@ -262,7 +262,8 @@ fn wait(host: &mut Host, all: &[Ready]) -> Result<Vec<bool>> {
         let limit = first.map(|first| Duration::from_nanos(first.saturating_sub(now)));
         let waited;
         (is_ready, waited) = socket::wait(&sockets, limit, &*host.watch)?;
-        let by_wait = now.saturating_add(u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX));
+        host.clock.note_outside(waited);
+        let by_wait = now.saturating_add(host.clock.take_outside());
         let is_sooner = is_ready.contains(&true);
         host.clock
             .wait_until(first.map_or(by_wait, |first| if is_sooner { by_wait.min(first) } else { first }));
@@ -373,7 +374,7 @@ fn take_if(host: &mut Host, rep: u32, max: usize, waits: bool) -> Result<Option<
 
 /// What has come from a peer; nothing if none has and the call does not wait.
 fn receive(
-    host: &Host,
+    host: &mut Host,
     from: &Socket,
     max: usize,
     waits: bool,
@@ -382,7 +383,8 @@ fn receive(
         match from.recv(max) {
             Err(rustix::io::Errno::WOULDBLOCK) if !waits => return Ok(None),
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                socket::wait(&[(from, Interest::Read)], None, &*host.watch)?;
+                socket::wait_for(host, from, Interest::Read)?;
+                host.clock.catch_up();
             }
             Err(rustix::io::Errno::INTR) => {}
             // A peer that resets is at its end, as far as a stream can say.
@@ -395,12 +397,13 @@ fn receive(
 }
 
 /// Sends all of `bytes`, waiting while the peer takes no more.
-fn transmit(host: &Host, to: &Socket, mut bytes: &[u8]) -> Result<std::result::Result<(), ErrorCode>> {
+fn transmit(host: &mut Host, to: &Socket, mut bytes: &[u8]) -> Result<std::result::Result<(), ErrorCode>> {
     while !bytes.is_empty() {
         match to.send(bytes) {
             Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                socket::wait(&[(to, Interest::Write)], None, &*host.watch)?;
+                socket::wait_for(host, to, Interest::Write)?;
+                host.clock.catch_up();
             }
             Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Ok(Err(ErrorCode::from(&std::io::Error::from(errno)))),

@@ -255,6 +255,12 @@ impl Tcp {
         }
     }
 
+    /// What the options say, of a socket that is there already.
+    pub(crate) fn set_hop_limit(&self) {
+        // It cannot be refused: the number is one, and the socket is of its family.
+        let _ = self.socket.as_ref().map(|socket| socket.set_hop_limit(self.is_v6, self.options.hops));
+    }
+
     pub(crate) fn set_keep_alive(&mut self, on: bool) -> std::result::Result<(), NetError> {
         self.options.keep_alive = on;
         self.socket.as_ref().map_or(Ok(()), |socket| Ok(socket.set_keep_alive(on)?))
@@ -333,16 +339,30 @@ pub(super) fn define(wall: &mut Wall<'_>) -> wasmtime::Result<()> {
 
 /// Looks `name` up, if a grant names it. Also a look-up is an effect: it tells a resolver the name.
 fn lookup(host: &mut Host, name: &str) -> Net<Resource<ResolveAddressStream>> {
-    let (left, grant) = match addresses_of(host, name)? {
+    let found = addresses_of(host, name)?;
+    host.clock.catch_up();
+    let (left, grant) = match found {
         Ok(found) => found,
         Err(error) => return Ok(Err(error)),
     };
     Ok(Ok(host.open(Object::Lookup(left.into()), Rights::READ, Some(grant))?))
 }
 
+/// Whether it is an address, or a name as RFC 1123 has it, in any script: nothing else is for a resolver, which may have
+/// syntax of its own.
+fn is_name(name: &str) -> bool {
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    let is_label = |label: &str| {
+        let is_letter = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_');
+        !label.is_empty() && !label.starts_with('-') && !label.ends_with('-') && label.chars().all(is_letter)
+    };
+    let labels = name.strip_suffix('.').unwrap_or(name);
+    name.len() <= HOST_NAME_MAX_BYTES && (bare.parse::<IpAddr>().is_ok() || labels.split('.').all(is_label))
+}
+
 /// The addresses of `name` that may be reached, each once, and the grant that names it.
 pub(crate) fn addresses_of(host: &mut Host, name: &str) -> Net<(Vec<IpAddr>, u32)> {
-    if name.is_empty() || name.len() > HOST_NAME_MAX_BYTES || name.contains('\0') {
+    if !is_name(name) {
         return Ok(Err(NetError::InvalidArgument));
     }
     let grant = match host.net.may_resolve(name) {
@@ -353,7 +373,7 @@ pub(crate) fn addresses_of(host: &mut Host, name: &str) -> Net<(Vec<IpAddr>, u32
     let bare = name.trim_start_matches('[').trim_end_matches(']');
     let found = match bare.parse::<IpAddr>() {
         Ok(ip) => vec![ip],
-        Err(_) => match resolve(name, &*host.watch)? {
+        Err(_) => match resolve(name, host)? {
             Ok(found) => found,
             Err(_) => return Ok(Err(NetError::NameUnresolvable)),
         },
@@ -558,7 +578,9 @@ macro_rules! option {
             if value == <$ty>::default() {
                 return Ok(Err(<$error>::InvalidArgument));
             }
-            $of(h, &s)?.$($field).+ = value;
+            let own = $of(h, &s)?;
+            own.$($field).+ = value;
+            own.set_hop_limit();
             Ok(Ok(()))
         })?;
     };

@@ -54,6 +54,8 @@ pub(crate) struct Udp {
     /// Made when it is first needed.
     pub(crate) socket: Option<Arc<Socket>>,
     pub(crate) remote: Option<SocketAddr>,
+    /// The grant under which it hears whoever sends something.
+    pub(crate) listens: Option<u32>,
     pub(crate) hops: u8,
     pub(crate) receive_bytes: u64,
     pub(crate) send_bytes: u64,
@@ -64,17 +66,38 @@ pub(crate) struct Udp {
 pub(crate) struct Datagrams {
     pub(crate) socket: Arc<Socket>,
     pub(crate) remote: Option<SocketAddr>,
+    pub(crate) listens: Option<u32>,
+}
+
+/// Whether two addresses are of one peer: what else an address of IPv6 has, the flow and the scope, is not the peer's.
+pub(crate) fn is_same_peer(a: SocketAddr, b: SocketAddr) -> bool {
+    (a.ip(), a.port()) == (b.ip(), b.port())
 }
 
 impl Udp {
     pub(crate) fn new(is_v6: bool) -> Self {
         let (receive_bytes, send_bytes) = (BUFFER_DEFAULT_BYTES, BUFFER_DEFAULT_BYTES);
-        Self { is_v6, is_binding: false, socket: None, remote: None, hops: 64, receive_bytes, send_bytes }
+        Self {
+            is_v6,
+            is_binding: false,
+            socket: None,
+            remote: None,
+            listens: None,
+            hops: 64,
+            receive_bytes,
+            send_bytes,
+        }
     }
 
     pub(crate) fn local(&self) -> std::result::Result<At, NetError> {
         let socket = self.socket.as_ref().ok_or(NetError::InvalidState)?;
         socket.local().map(At::from).map_err(NetError::from)
+    }
+
+    /// What the options say, of a socket that is there already.
+    pub(crate) fn set_hop_limit(&self) {
+        // It cannot be refused: the number is one, and the socket is of its family.
+        let _ = self.socket.as_ref().map(|socket| socket.set_hop_limit(self.is_v6, self.hops));
     }
 
     /// A socket that every sender may have, with its options set; bound by its first use.
@@ -167,7 +190,9 @@ pub(crate) fn bind_udp(host: &mut Host, socket: &U, at: SocketAddr) -> Net<()> {
     }
     let is_sender = at.port() == 0 && at.ip().is_unspecified();
     let sender = host.net.grants.iter().find(|g| is_sender && g.kind == NetKind::Udp).map(|g| g.grant);
-    let grant = match sender.map_or_else(|| host.net.may_listen(NetKind::UdpListen, at), Ok) {
+    let listens = host.net.may_listen(NetKind::UdpListen, at);
+    let heard_under = listens.as_ref().ok().copied();
+    let grant = match sender.map_or(listens, Ok) {
         Ok(grant) => grant,
         Err(denied) => return deny(host, &denied),
     };
@@ -181,6 +206,7 @@ pub(crate) fn bind_udp(host: &mut Host, socket: &U, at: SocketAddr) -> Net<()> {
         return Ok(Err(errno.into()));
     }
     own.is_binding = true;
+    own.listens = heard_under;
     Ok(Ok(()))
 }
 
@@ -202,7 +228,7 @@ fn datagram_streams(host: &mut Host, socket: &U, remote: Option<SocketAddr>) -> 
     }
     let own = udp(host, socket)?;
     own.remote = remote;
-    let flow = Datagrams { socket: tri!(own.socket()), remote };
+    let flow = Datagrams { socket: tri!(own.socket()), remote, listens: own.listens };
     let parent = handle_of(socket);
     Ok(Ok((
         host.derive(parent, Object::Datagrams(flow.clone()), Rights::READ)?,
@@ -259,9 +285,9 @@ fn receive(host: &mut Host, stream: &Resource<IncomingDatagramStream>, max: u64)
 /// A datagram that has come, or nothing if its sender is not granted.
 pub(crate) fn receive_one(host: &mut Host, flow: &Datagrams) -> Net<Option<(Vec<u8>, SocketAddr)>> {
     let (data, from) = tri!(flow.socket.recv_from());
-    let listens = host.net.grants.iter().any(|g| g.kind == NetKind::UdpListen);
+    let listens = host.net.grants.iter().any(|g| Some(g.grant) == flow.listens);
     let is_wanted = match flow.remote {
-        Some(peer) => peer == from,
+        Some(peer) => is_same_peer(peer, from),
         None => listens || host.net.may_reach(NetKind::Udp, from).is_ok(),
     };
     if !is_wanted {
@@ -286,7 +312,7 @@ fn send(host: &mut Host, stream: &Resource<OutgoingDatagramStream>, all: &[Outgo
 
 fn send_one(host: &mut Host, flow: &Datagrams, datagram: &Outgoing) -> Net<()> {
     let to = match (flow.remote, datagram.remote.map(SocketAddr::from)) {
-        (Some(peer), Some(to)) if peer != to => return Ok(Err(NetError::InvalidArgument)),
+        (Some(peer), Some(to)) if !is_same_peer(peer, to) => return Ok(Err(NetError::InvalidArgument)),
         (Some(peer), _) => peer,
         (None, Some(to)) => to,
         (None, None) => return Ok(Err(NetError::InvalidArgument)),

@@ -17,7 +17,7 @@ use crate::socket::{self, Interest};
 use crate::wall::{Function, Interface, On};
 use crate::wasi::addresses::{At, Family};
 use crate::wasi::sockets::{self, NetError, is_peer, option, under};
-use crate::wasi::udp::{Datagrams, Udp, UdpSocket, bind_udp, receive_one, udp, udp_options};
+use crate::wasi::udp::{Datagrams, Udp, UdpSocket, bind_udp, is_same_peer, receive_one, udp, udp_options};
 
 type U = Resource<UdpSocket>;
 
@@ -95,7 +95,7 @@ fn send(host: &mut Host, socket: &U, data: &[u8], to: Option<SocketAddr>) -> Net
     let own = udp(host, socket)?;
     let peer = match (own.remote, to) {
         (Some(peer), None) => peer,
-        (Some(peer), Some(to)) if peer == to => peer,
+        (Some(peer), Some(to)) if is_same_peer(peer, to) => peer,
         (None, Some(to)) if is_peer(own.is_v6, to) => to,
         _ => return Ok(Err(ErrorCode::InvalidArgument)),
     };
@@ -111,7 +111,7 @@ fn send(host: &mut Host, socket: &U, data: &[u8], to: Option<SocketAddr>) -> Net
             Err(Errno::INTR) => {}
             // The queue of the host's own is short, and empties by itself.
             Err(Errno::WOULDBLOCK) => {
-                socket::wait(&[(&*sender, Interest::Write)], None, &*host.watch)?;
+                socket::wait_for(host, &sender, Interest::Write)?;
             }
             other => break other,
         }
@@ -129,7 +129,7 @@ type Received = Result<Option<std::result::Result<(Vec<u8>, At), ErrorCode>>>;
 fn receive(host: &mut Host, handle: u32) -> Received {
     let own = udp(host, &Resource::new_borrow(handle))?;
     let Some(socket) = own.socket.clone() else { return Ok(Some(Err(ErrorCode::InvalidState))) };
-    let flow = Datagrams { socket, remote: own.remote };
+    let flow = Datagrams { socket, remote: own.remote, listens: own.listens };
     for _ in 0..DATAGRAMS_MAX {
         match receive_one(host, &flow)? {
             Ok(Some((data, from))) => return Ok(Some(Ok((data, from.into())))),

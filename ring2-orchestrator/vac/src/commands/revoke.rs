@@ -1,7 +1,10 @@
-//! `vac revoke`: takes a grant back from a run that goes on.
+//! `vac revoke`: takes a grant back from a run that goes on, or lists those that can be.
 
 use serde_json::json;
 use vac_core::fault::Result;
+use vac_core::ledger::RunId;
+use vac_engine::home::Home;
+use vac_engine::revoke;
 
 use crate::cli::{Global, Revoke};
 use crate::{exit, ui};
@@ -9,11 +12,24 @@ use crate::{exit, ui};
 pub(crate) fn revoke(global: &Global, args: &Revoke) -> Result<u8> {
     let home = super::home(global)?;
     let run = home.find_run(&args.run)?;
-    let words = vac_engine::revoke::revoke(&home, run, args.grant)?;
+    let Some(grant) = &args.grant else { return list(global, &home, run) };
+    let revoke::Revocable { number, words, .. } = revoke::revoke(&home, run, grant)?;
     if global.json {
-        ui::print_json(&json!({ "run": run.to_string(), "grant": args.grant, "was": words }));
+        ui::print_json(&json!({ "run": run.to_string(), "grant": number, "was": words }));
     } else {
-        ui::print(format_args!("grant {} of {run} (`{words}`) ends with its next call\n", args.grant));
+        ui::print(format_args!("grant {number} of {run} (`{words}`) ends with its next call\n"));
+    }
+    Ok(exit::OK)
+}
+
+fn list(global: &Global, home: &Home, run: RunId) -> Result<u8> {
+    let grants = revoke::revocable(home, run)?;
+    if global.json {
+        let all = grants.iter().map(|grant| json!({ "grant": grant.number, "is": grant.words }));
+        ui::print_json(&json!({ "run": run.to_string(), "grants": all.collect::<Vec<_>>() }));
+    } else {
+        let rows = grants.iter().map(|grant| vec![grant.number.to_string(), grant.words.clone()]);
+        ui::print(ui::table(&[">GRANT", "IS"], rows.collect()));
     }
     Ok(exit::OK)
 }
