@@ -391,12 +391,12 @@ fn a_secret_in_basic_authentication_reaches_its_host_and_no_form_of_it_is_writte
     let value = "hunter2 & \"hunter2\" + hunter2";
     let encoded = "hunter2%20%26%20%22hunter2%22%20%2B%20hunter2";
     let hex: String = value.bytes().map(|b| format!("{b:02x}")).collect();
-    let basic = base64(&format!("user:{value}"));
+    let basic = base64(format!("user:{value}"));
     let reflected = [
         format!("Basic {basic}"),
         base64(value),
-        base64(&format!("x{value}y")),
-        base64(&format!("xy{value}")).replace('+', "-").replace('/', "_"),
+        base64(format!("x{value}y")),
+        base64(format!("xy{value}")).replace('+', "-").replace('/', "_"),
         encoded.to_owned(),
         encoded.replace("%2B", "%2b"),
         hex.clone(),
@@ -414,7 +414,7 @@ fn a_secret_in_basic_authentication_reaches_its_host_and_no_form_of_it_is_writte
     };
     let (config, _) = result(&with_secret(&["--secret", "KEY=env:TOKEN"], "config()").ok());
     let placeholder = config.split('"').nth(3).unwrap().to_owned();
-    let header = format!("(\"authorization\", \"Basic {}\")", base64(&format!("user:{placeholder}")));
+    let header = format!("(\"authorization\", \"Basic {}\")", base64(format!("user:{placeholder}")));
     let typed = request("GET", &format!("127.0.0.1:{port}"), &header, "none")
         .replace("/p?q=1", &format!("/p?key={placeholder}"));
     let sent =
@@ -429,7 +429,7 @@ fn a_secret_in_basic_authentication_reaches_its_host_and_no_form_of_it_is_writte
     let all = written(&sandbox, &[&sent, &log]);
     let lower = String::from_utf8_lossy(&all).to_ascii_lowercase();
     // Of base64 what does not depend on what stands around it.
-    let inside = [&basic[8..40], &base64(value)[..32], &base64(&format!("x{value}y"))[4..36]];
+    let inside = [&basic[8..40], &base64(value)[..32], &base64(format!("x{value}y"))[4..36]];
     for form in [value, encoded, &hex].into_iter().chain(inside) {
         assert!(!lower.contains(&form.to_ascii_lowercase()), "`{form}` was written");
     }

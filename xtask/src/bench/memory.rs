@@ -123,7 +123,9 @@ fn hits() -> Result<Vec<Figure>> {
     let (to, other, source) = (to.bytes(), other.bytes(), source.bytes());
     let copies = &order[..RESIDENT_PAGES];
     let pager = std::cell::RefCell::new((pager, space));
-    let mut sides: [Side<'_>; 4] = [
+    // A word of each page, and none in the same line of the processor's cache as that of another.
+    let word_of = |n: usize, page: u64| (page as usize * PAGE + mixed(n as u64) as usize % PAGE) & !7;
+    let mut sides: [Side<'_>; 6] = [
         Box::new(|| {
             let (pager, space) = &mut *pager.borrow_mut();
             time(|| copies.iter().try_for_each(|page| pager.read(space, at(*page), to).map_err(text)))
@@ -140,9 +142,31 @@ fn hits() -> Result<Vec<Figure>> {
         }),
         Box::new(|| {
             let (pager, space) = &mut *pager.borrow_mut();
-            time(|| order.iter().try_for_each(|page| pager.read(space, at(*page), &mut word).map_err(text)))
+            time(|| {
+                order.iter().try_for_each(|page| match pager.touch(space, at(*page)) {
+                    Ok(true) => Ok(()),
+                    Ok(false) => Err("a page that was written is not in memory".to_owned()),
+                    Err(why) => Err(text(why)),
+                })
+            })
         }),
         Box::new(|| time(|| Ok(order.iter().filter_map(|page| cache.get(page)).fold(0, u64::wrapping_add)))),
+        Box::new(|| {
+            let (pager, space) = &mut *pager.borrow_mut();
+            time(|| {
+                order.iter().enumerate().try_for_each(|(n, page)| {
+                    let offset = word_of(n, *page) as u64;
+                    pager.read(space, La128 { shard: 0, offset }, &mut word).map_err(text)
+                })
+            })
+        }),
+        Box::new(|| {
+            time(|| {
+                let found =
+                    order.iter().enumerate().filter_map(|(n, page)| Some(word_of(n, cache.get(page)?)));
+                Ok(found.fold(0, |sum: u64, from| sum.wrapping_add(u64::from(source[from]))))
+            })
+        }),
     ];
     let ns = medians(ROUNDS, &mut sides)?;
     let (copied, looked_up) = (copies.len() as f64, LOOKUPS as f64);
@@ -152,6 +176,12 @@ fn hits() -> Result<Vec<Figure>> {
             .goal(Goal::RatioAtLeast(0.9)),
         Figure::new("memory, hit look-up", "ns", ns[2] / looked_up, ("quick_cache get", ns[3] / looked_up))
             .goal(Goal::RatioAtMost(3.0)),
+        Figure::new(
+            "memory, hit of 8 bytes",
+            "ns",
+            ns[4] / looked_up,
+            ("quick_cache get, and a byte of the page", ns[5] / looked_up),
+        ),
     ])
 }
 

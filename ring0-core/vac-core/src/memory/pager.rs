@@ -17,7 +17,9 @@ use super::node::{PageRef, VERSION_BYTES, Version};
 use super::nodes::{Nodes, missing};
 use super::root::{self, Backing};
 use super::tier::Tier;
-use super::{BLAKE3_STREAM, Blake3Stream, Pager, Quota, Settings, Space, Stats, Used, no_generator, over};
+use super::{
+    BLAKE3_STREAM, Blake3Stream, La128, Pager, Quota, Settings, Space, Stats, Used, no_generator, over,
+};
 
 /// Pages of a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -176,6 +178,35 @@ impl Pager {
         let frame = self.frame_of(space, shard, page, source)?;
         self.hint(space, shard, page, frame, 0);
         Ok(Found::Frame(frame))
+    }
+
+    /// Whether the page at `at` is in memory, or is zeros; then that was a use of it. Reads nothing of it.
+    pub fn touch(&mut self, space: &Space, at: La128) -> Result<bool> {
+        let (shard, page) = (at.shard, at.offset / self.page_len as u64);
+        if let Some(place) = self.hints.to_read(space.of(shard, page))
+            && self.frames.get(place).is_some()
+        {
+            self.hit(place.frame);
+            return Ok(true);
+        }
+        let Some(it) = space.shards.get(&shard) else { return Ok(true) };
+        let source = match it.map.get(page, &mut self.nodes)? {
+            Some(PageRef::Stored(cid)) => Some(Source::Object(cid)),
+            Some(PageRef::Held(version)) => match version.cid() {
+                Some(cid) => Some(Source::Object(cid)),
+                None => {
+                    self.hit(version.frame());
+                    return Ok(true);
+                }
+            },
+            None => made(&it.backing, page, self.page_len),
+        };
+        let Some(source) = source else { return Ok(true) };
+        let found = self.frames.find(&source).filter(|frame| self.frames.fresh(*frame) == Fresh::No);
+        if let Some(frame) = found {
+            self.hit(frame);
+        }
+        Ok(found.is_some())
     }
 
     /// The frame with `source`, the contents of `page`: found, waited for, or loaded.

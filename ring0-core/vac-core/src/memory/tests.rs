@@ -295,6 +295,24 @@ fn the_format_is_fixed() {
 
 const GOLDEN: &str = "bafyr4iao247d2kkqeqtf4erxdezgdxemsf5jupbtrbbzp4mx7k3754lg64";
 
+#[test]
+fn a_page_that_is_in_memory_is_touched_and_no_other_is_read() {
+    let mut pager = pager(&SimStorage::new(0), 4);
+    let mut space = pager.space();
+    pager.write(&mut space, at(0, 0), b"x").unwrap();
+    let root = pager.commit(&mut space).unwrap();
+    let mut space = pager.open(&root).unwrap();
+    assert!(pager.touch(&space, at(0, 7)).unwrap(), "it was just written");
+    assert!(pager.touch(&space, at(0, 9 * PAGE as u64)).unwrap(), "zeros are nowhere else");
+    for page in 1..9 {
+        pager.write(&mut space, at(0, page * PAGE as u64), &page.to_le_bytes()).unwrap();
+        assert!(pager.touch(&space, at(0, page * PAGE as u64)).unwrap());
+    }
+    let reads = pager.stats().page_reads;
+    assert!(!pager.touch(&space, at(0, 0)).unwrap(), "others took its place");
+    assert_eq!(pager.stats().page_reads, reads);
+}
+
 /// Each kept its own changed nodes: a loop of write and snapshot took 8 MiB a round.
 #[test]
 fn many_snapshots_take_no_more_memory_than_a_few() {

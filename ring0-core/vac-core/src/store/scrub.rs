@@ -306,7 +306,7 @@ impl Scrub<'_> {
             Err(other) if matches!(self.store.is_whole(cid), Ok(true)) => return Err(other),
             Err(_) => {}
         }
-        let Some(bytes) = self.from_source(cid) else { return Ok(false) };
+        let Some(bytes) = self.asked_of_source(cid) else { return Ok(false) };
         self.store.put_chunked(cid.codec(), &mut bytes.as_slice(), bytes.len() as u64)?;
         Ok(true)
     }
@@ -320,7 +320,7 @@ impl Scrub<'_> {
         if let Ok(true) = self.store.is_whole(cid) {
             return Ok(());
         }
-        let Some(bytes) = self.from_source(cid) else {
+        let Some(bytes) = self.asked_of_source(cid) else {
             self.note_lost(cid);
             return Ok(());
         };
@@ -333,7 +333,7 @@ impl Scrub<'_> {
     }
 
     /// The object from elsewhere. A source that fails is reported, and ends nothing: the next scrub asks it again.
-    fn from_source(&mut self, cid: &Cid) -> Option<Vec<u8>> {
+    fn asked_of_source(&mut self, cid: &Cid) -> Option<Vec<u8>> {
         match (self.source)(cid) {
             Ok(bytes) => bytes.filter(|bytes| Cid::of(cid.codec(), bytes) == *cid),
             Err(why) => {
