@@ -153,3 +153,41 @@ fn a_program_that_claims_much_gets_an_error() {
     sandbox.write("lie.wasm", lie);
     sandbox.vac(&["run", "lie.wasm"]).fails(6, &["lie.wasm"]);
 }
+
+/// What the engine keeps of an instance is in no quota of the guest.
+#[test]
+fn globals_of_many_instances_are_bounded() {
+    let sandbox = Sandbox::new();
+    let globals = "(global (mut i32) (i32.const 0))".repeat(100_000);
+    let instances = "(core instance (instantiate $m))".repeat(900);
+    let component = format!(
+        "(component (core module $m {globals}) {instances} (core module $f (func (export \"f\")))\
+        (core instance $f (instantiate $f)) (func (export \"f\") (canon lift (core func $f \"f\"))))"
+    );
+    sandbox.write("globals.wasm", wat::parse_str(component).unwrap());
+    sandbox.vac(&["call", "globals.wasm", "f()"]).fails(4, &["instance"]);
+}
+
+/// Small programs of which the loading process made gigabytes of text.
+#[test]
+fn imports_and_types_take_no_more_text_than_is_shown() {
+    let sandbox = Sandbox::new();
+    let params = "i32 ".repeat(1000);
+    let imports = "(import \"\" \"\" (func (type 0)))".repeat(20_000);
+    let module = format!("(module (type (func (param {params}) (result {params}))) {imports})");
+    sandbox.write("imports.wasm", wat::parse_str(module).unwrap());
+    sandbox.vac(&["run", "imports.wasm"]).fails(6, &["at most 10000 imports"]);
+    let mut types = format!("(type $t0 (record (field \"{}\" u8)))", "a".repeat(50_000));
+    for i in 1..18 {
+        types += &format!("(type $t{i} (tuple $t{} $t{}))", i - 1, i - 1);
+    }
+    // As an import it has no code of its own.
+    let component = format!(
+        "(component (import \"i\" (instance $i {types} (export \"t\" (type (eq $t17))) \
+           (export \"f\" (func (param \"x\" $t17))))))"
+    );
+    sandbox.write("types.wasm", wat::parse_str(component).unwrap());
+    let ran = sandbox.vac(&["inspect", "types.wasm"]);
+    assert_in_order(&ran, "types with endless text");
+    assert!(ran.stdout.len() + ran.stderr.len() < 1 << 20, "{} bytes", ran.stdout.len());
+}

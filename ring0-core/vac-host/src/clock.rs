@@ -46,6 +46,11 @@ impl Clock {
         std::mem::replace(&mut self.outside_ns, rest) - rest
     }
 
+    /// Forgets the whole milliseconds of what was noted.
+    pub(crate) fn forget_outside(&mut self) {
+        self.take_outside();
+    }
+
     /// Lets pass what passed outside.
     pub(crate) fn catch_up(&mut self) {
         let outside = self.take_outside();

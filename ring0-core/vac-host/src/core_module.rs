@@ -8,7 +8,7 @@
 //!
 //! Invariant: a name depends on nothing but the module's bytes.
 
-use vac_core::fault::{Corrupt, Result, quote};
+use vac_core::fault::{Corrupt, Result, cut, quote};
 use wasm_encoder::Encode;
 use wasmparser::{
     BinaryReaderError, CompositeInnerType, ExternalKind, FuncType, Parser, Payload, TypeRef, ValType,
@@ -70,6 +70,10 @@ const WASI_01_FUNCTIONS: [&str; 46] = [
     "sock_send",
     "sock_shutdown",
 ];
+/// Imports that are not of WASI 0.1, of which all are told.
+const FOREIGN_MAX: usize = 10_000;
+/// What is told of the type of one.
+const FOREIGN_TYPE_MAX_BYTES: usize = 500;
 /// Begins the name of a custom section that says which world a module was made for.
 const WORLD_SECTION: &str = "component-type";
 
@@ -158,7 +162,7 @@ impl CoreModule {
         let mut reading = Reading::default();
         for payload in Parser::new(0).parse_all(bytes) {
             let read = payload.and_then(|payload| reading.section(payload));
-            read.map_err(|e| malformed(&e, place))?.map_err(|what| too_many(what, place))?;
+            read.map_err(|e| malformed(&e, place))?.map_err(|what| too_many(&what, place))?;
         }
         let mut module = reading.module;
         if !module.has_bodies {
@@ -180,7 +184,8 @@ impl CoreModule {
 
     /// What is called before anything else: of a program that is only run, its beginning.
     pub(crate) fn entry(&self) -> &'static str {
-        if self.has_start && self.functions.is_empty() { "_start" } else { "_initialize" }
+        let is_only_run = self.has_start && self.functions.is_empty() && !self.has_initialize;
+        if is_only_run { "_start" } else { "_initialize" }
     }
 
     /// The function that the component calls `generated`.
@@ -254,11 +259,15 @@ fn wit_type(ty: ValType) -> Option<&'static str> {
     }
 }
 
-/// Says which kind of thing there is too much of.
-type Counted = std::result::Result<(), &'static str>;
+/// Says of what how much there may be, if there is more.
+type Counted = std::result::Result<(), String>;
 
 fn too_many(what: &str, place: &str) -> vac_core::fault::Error {
-    Corrupt::new("program", format!("`{place}`"), format!("at most {CORE_ITEMS_MAX} {what}"), "more").into()
+    Corrupt::new("program", format!("`{place}`"), what, "more").into()
+}
+
+fn at_most(what: &str) -> Counted {
+    Err(format!("at most {CORE_ITEMS_MAX} {what}"))
 }
 
 impl Reading {
@@ -272,7 +281,7 @@ impl Reading {
                             _ => None,
                         });
                         if self.types.len() > CORE_ITEMS_MAX {
-                            return Ok(Err("types"));
+                            return Ok(at_most("types"));
                         }
                     }
                 }
@@ -282,8 +291,11 @@ impl Reading {
                 for import in imports.into_imports() {
                     let import = import?;
                     self.import(import.module, import.name, import.ty);
-                    if self.functions.len().max(self.module.foreign.len()) > CORE_ITEMS_MAX {
-                        return Ok(Err("imports"));
+                    if self.functions.len() > CORE_ITEMS_MAX {
+                        return Ok(Err(format!("at most {CORE_ITEMS_MAX} imports")));
+                    }
+                    if self.module.foreign.len() > FOREIGN_MAX {
+                        return Ok(Err(format!("at most {FOREIGN_MAX} imports that are not of WASI 0.1")));
                     }
                 }
                 self.module.all_functions = self.functions.len() as u32;
@@ -292,7 +304,7 @@ impl Reading {
                 for ty in functions {
                     self.functions.push(ty?);
                     if self.functions.len() > CORE_ITEMS_MAX {
-                        return Ok(Err("functions"));
+                        return Ok(at_most("functions"));
                     }
                 }
                 self.module.all_functions = self.functions.len() as u32;
@@ -301,13 +313,13 @@ impl Reading {
                 for memory in memories {
                     self.memory(&memory?);
                     if self.memories.len() > CORE_ITEMS_MAX {
-                        return Ok(Err("memories"));
+                        return Ok(at_most("memories"));
                     }
                 }
             }
             Payload::ExportSection(exports) => {
                 if exports.count() as usize > CORE_ITEMS_MAX {
-                    return Ok(Err("exports"));
+                    return Ok(at_most("exports"));
                 }
                 for export in exports {
                     let export = export?;
@@ -329,7 +341,8 @@ impl Reading {
             TypeRef::Func(index) | TypeRef::FuncExact(index) => {
                 self.functions.push(index);
                 let func = self.types.get(index as usize).and_then(Option::as_ref);
-                func.map_or_else(|| "func".to_owned(), |func| format!("func {func}"))
+                let shown = func.map_or_else(|| "func".to_owned(), |func| format!("func {func}"));
+                cut(&shown, FOREIGN_TYPE_MAX_BYTES).to_owned()
             }
             TypeRef::Memory(memory) => {
                 self.memory(&memory);

@@ -29,7 +29,7 @@ use crate::limits::{
     ADAPTED_TEXT_MAX_BYTES, FRAMES_MAX, HOST_STACK_BYTES, NATIVE_BYTES_PER_DEPTH_BYTE, WASM_STACK_BYTES,
 };
 use crate::link::is_of_the_wall;
-use crate::load::{Kind, Loaded, is_concurrent, uncovered};
+use crate::load::{Kind, Loaded, Shape, instances_max, shape, uncovered};
 use crate::wall::{State, Wall};
 use crate::{adapt, floats, foreign, kernel_files, kernel_memory, meter, rewrite, wasi, wasi3};
 
@@ -40,7 +40,7 @@ mod baseline;
 pub const ENGINE: &str = "wasmtime 48.0.8, adapter 48.0.8.1";
 /// Changes with what is put around a core module, if that changes nothing that a sound run records: compiled
 /// code of before is not taken then.
-const WRAPPING: &str = "exports 5";
+const WRAPPING: &str = "exports 6";
 /// Changes with what [`crate::rewrite`] makes of a program. What changes ticks is another profile.
 const REWRITING: &str = "7";
 /// What the engine calls its interpreter.
@@ -124,10 +124,11 @@ pub struct Coder {
     profile: Profile,
     pass: Pass,
     plain: Codes,
-    /// For programs whose functions may be `async`. Every call costs them more, so the others are
-    /// not asked to pay for it; and few programs need it, so it is made when the first one comes.
+    /// For programs of other shapes. Each turn of a loop or each call costs them more, so the others are not asked to pay
+    /// for it; and few programs need it, so it is made when the first one comes.
+    composed: OnceLock<std::result::Result<Codes, HostAbort>>,
     concurrent: OnceLock<std::result::Result<Codes, HostAbort>>,
-    /// The settings of `concurrent`.
+    /// The settings of `plain`.
     config: Config,
 }
 
@@ -143,7 +144,8 @@ struct Codes {
 pub struct Engine {
     coder: Coder,
     linker: Linker<State>,
-    /// For programs whose functions may be `async`, made when the first one comes.
+    /// For programs of other shapes, made when the first one comes.
+    composed: OnceLock<std::result::Result<Linker<State>, HostAbort>>,
     concurrent: OnceLock<std::result::Result<Linker<State>, HostAbort>>,
     stack_bytes: usize,
 }
@@ -156,8 +158,9 @@ pub struct Compiled {
     pub kind: Kind,
     /// Where the code came from.
     pub origin: Origin,
-    /// Whether its functions may be `async`.
-    pub(crate) is_concurrent: bool,
+    pub(crate) shape: Shape,
+    /// Instances of core modules that a kernel of it may have.
+    pub(crate) instances_max: usize,
     pub(crate) component: Component,
     pub(crate) linked: InstancePre<State>,
     /// What it shows, if it is a core module.
@@ -167,7 +170,7 @@ pub struct Compiled {
 impl Compiled {
     /// Whether its functions may be `async`.
     pub fn is_concurrent(&self) -> bool {
-        self.is_concurrent
+        self.shape == Shape::Concurrent
     }
 
     /// How long an argument, or the name or value of a variable, can be: a program of WASI 0.1 is ended by its adapter
@@ -272,10 +275,16 @@ fn native_bytes(profile: Profile, bytes: usize) -> usize {
     }
 }
 
-/// The settings of a profile for programs with `async` functions.
-fn concurrent(config: &Config) -> Config {
+/// The settings of a profile for programs of a shape.
+fn shaped(config: &Config, profile: Profile, shape: Shape) -> Config {
     let mut config = config.clone();
-    config.concurrency_support(true).wasm_component_model_async(true);
+    if shape != Shape::Plain && profile == Profile::Det2 {
+        // Else what moves arguments from component to component could be stopped by nobody: see `watchdog`.
+        config.epoch_interruption(true);
+    }
+    if shape == Shape::Concurrent {
+        config.concurrency_support(true).wasm_component_model_async(true);
+    }
     config
 }
 
@@ -292,7 +301,8 @@ impl Coder {
 
     fn with(profile: Profile, config: &Config, pass: Pass) -> Result<Self> {
         let plain = Codes::new(profile, config, pass)?;
-        Ok(Self { profile, pass, plain, concurrent: OnceLock::new(), config: concurrent(config) })
+        let (composed, concurrent) = (OnceLock::new(), OnceLock::new());
+        Ok(Self { profile, pass, plain, composed, concurrent, config: config.clone() })
     }
 
     /// The code of a program as the cache keeps it: code, magic, digest.
@@ -302,16 +312,26 @@ impl Coder {
 
     /// The configuration for `loaded`.
     fn codes(&self, loaded: &Loaded<'_>) -> Result<&Codes> {
-        if loaded.kind != Kind::Component || !is_concurrent(loaded.bytes) {
-            return Ok(&self.plain);
-        }
-        let made = self.concurrent.get_or_init(|| Codes::new(self.profile, &self.config, self.pass));
+        let shape = if loaded.kind == Kind::Component { shape(loaded.bytes) } else { Shape::Plain };
+        let codes = match shape {
+            Shape::Plain => return Ok(&self.plain),
+            Shape::Composed => &self.composed,
+            Shape::Concurrent => &self.concurrent,
+        };
+        let config = || shaped(&self.config, self.profile, shape);
+        let made = codes.get_or_init(|| Codes::new(self.profile, &config(), self.pass));
         made.as_ref().map_err(|abort| abort.clone().into())
     }
 
-    /// Whether `component` is code of the configuration for programs with `async` functions.
-    fn is_concurrent(&self, component: &Component) -> bool {
-        !wasmtime::Engine::same(component.engine(), &self.plain.engine)
+    /// The shape whose configuration `component` is code of.
+    fn shape_of(&self, component: &Component) -> Shape {
+        let is_of = |codes: &Codes| wasmtime::Engine::same(component.engine(), &codes.engine);
+        let composed = self.composed.get().and_then(|codes| codes.as_ref().ok());
+        match (is_of(&self.plain), composed.is_some_and(is_of)) {
+            (true, _) => Shape::Plain,
+            (_, true) => Shape::Composed,
+            _ => Shape::Concurrent,
+        }
     }
 }
 
@@ -490,7 +510,8 @@ impl Engine {
     ) -> Result<Self> {
         let coder = Coder::with(profile, config, pass)?;
         let linker = Self::wall(&coder.plain.engine, profile, extra)?;
-        Ok(Self { coder, linker, concurrent: OnceLock::new(), stack_bytes: WASM_STACK_BYTES })
+        let (composed, concurrent) = (OnceLock::new(), OnceLock::new());
+        Ok(Self { coder, linker, composed, concurrent, stack_bytes: WASM_STACK_BYTES })
     }
 
     /// All that programs of one configuration can reach.
@@ -521,11 +542,12 @@ impl Engine {
 
     /// What may be linked to `component`.
     fn linker(&self, component: &Component) -> Result<&Linker<State>> {
-        if !self.coder.is_concurrent(component) {
-            return Ok(&self.linker);
-        }
-        let wall = || Self::wall(component.engine(), self.profile(), wasi3::define);
-        let made = self.concurrent.get_or_init(wall);
+        let (engine, profile) = (component.engine(), self.profile());
+        let made = match self.coder.shape_of(component) {
+            Shape::Plain => return Ok(&self.linker),
+            Shape::Composed => self.composed.get_or_init(|| Self::wall(engine, profile, |_| Ok(()))),
+            Shape::Concurrent => self.concurrent.get_or_init(|| Self::wall(engine, profile, wasi3::define)),
+        };
         made.as_ref().map_err(|abort| abort.clone().into())
     }
 
@@ -565,8 +587,9 @@ impl Engine {
         let (component, origin) = self.code(loaded, storage, compiler)?;
         let linked = self.link(&component, loaded.place)?;
         let (cid, kind, core) = (loaded.cid, loaded.kind, loaded.core.clone());
-        let is_concurrent = self.coder.is_concurrent(&component);
-        Ok(Compiled { cid, kind, origin, is_concurrent, component, linked, core })
+        let shape = self.coder.shape_of(&component);
+        let instances_max = instances_max(loaded.bytes);
+        Ok(Compiled { cid, kind, origin, shape, instances_max, component, linked, core })
     }
 
     pub(crate) fn code(

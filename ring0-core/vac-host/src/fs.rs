@@ -356,6 +356,8 @@ pub(crate) struct OpenDir {
 pub(crate) struct How {
     pub(crate) follow: bool,
     pub(crate) create: bool,
+    /// Whether it is opened again that was opened with `create`.
+    pub(crate) was_create: bool,
     pub(crate) exclusive: bool,
     pub(crate) truncate: bool,
     pub(crate) directory: bool,
@@ -369,13 +371,13 @@ pub(crate) struct How {
 impl How {
     /// To open again what was opened like this before: it is there, and stays as it is.
     pub(crate) fn without_effect(self) -> Self {
-        let write = self.write || self.truncate || self.create;
-        Self { create: false, exclusive: false, truncate: false, write, ..self }
+        let write = self.write || self.truncate;
+        Self { create: false, was_create: self.create, exclusive: false, truncate: false, write, ..self }
     }
 
-    /// Whether what is there already is only read.
-    fn makes_or_reads(self) -> bool {
-        self.create && !self.exclusive && !self.truncate && !self.write
+    /// Whether what is there already is only read: what is not there is made, or was made before.
+    fn may_only_read(self) -> bool {
+        (self.create || self.was_create) && !self.exclusive && !self.truncate && !self.write
     }
 
     /// The rights that opening like this uses.
@@ -449,7 +451,7 @@ impl OpenDir {
         options.maybe_dir(true).read(how.read || !how.write).write(how.write || how.truncate);
         options.create(how.create && !how.exclusive).create_new(how.create && how.exclusive);
         options.truncate(how.truncate).follow(follow(how.follow));
-        if how.create {
+        if how.create || how.was_create {
             options.write(true);
         }
         // Opening a pipe would wait for its other end.
@@ -457,7 +459,7 @@ impl OpenDir {
         let file = self.dir.open_with(path, &options);
         let file = match file {
             // What is there already, and may only be read, is not made.
-            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied && how.makes_or_reads() => {
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied && how.may_only_read() => {
                 options.create(false).write(false);
                 self.dir.open_with(path, &options).or(Err(e))
             }
@@ -470,6 +472,10 @@ impl OpenDir {
         if kind.is_dir() {
             if how.write || how.truncate || how.create && how.exclusive {
                 return Err(ErrorCode::IsDirectory);
+            }
+            // What was granted is a file: a directory that has its name by now is none.
+            if !self.only.is_empty() && place != self.place {
+                return Err(ErrorCode::NotPermitted);
             }
             let dir = Dir::from_std_file(file.into_std());
             // Opened again by another spelling, it still shows what was granted of it and no more.

@@ -11,7 +11,8 @@ use crate::core_module::CoreMemory;
 use crate::engine::{Compiled, Engine, Profile, chain, machine};
 use crate::host::{Host, Setup};
 use crate::limits::{DEPTH_UNIT_BYTES, TASKS_MAX, TICKS_BETWEEN_CHECKS};
-use crate::meter::{Counters, Ended, Meter, PAGE_BYTES};
+use crate::load::Shape;
+use crate::meter::{Counters, Ended, Meter, PAGE_BYTES, at_epoch};
 use crate::state::Parts;
 use crate::wall::{Exit, Recorder, State, tick};
 use crate::wasi3::http_serve::{self, Events};
@@ -117,12 +118,22 @@ impl Instance {
         };
         let host = Host::new(setup, Arc::clone(&budget.watch));
         let mut store = Store::new(engine.inner(&compiled.component), State::new(host, recorder, meter));
+        // Read once, when the limits are set.
+        store.data_mut().instances_max = compiled.instances_max;
         if let Err(e) = limit(&mut store, bounds) {
             return (Err(machine("set the limits", &e).into()), spent(&store));
         }
+        if compiled.shape != Shape::Plain {
+            let engine = engine.inner(&compiled.component).clone();
+            if let Some(counters) = store.data_mut().counters() {
+                counters.wakes(engine);
+                store.set_epoch_deadline(1);
+                store.epoch_deadline_callback(|store| at_epoch(store.data()));
+            }
+        }
         let running = begin(&mut store);
         // Only what never gives way can do without a stack of its own.
-        let native_bytes = engine.native_bytes().filter(|_| !compiled.is_concurrent);
+        let native_bytes = engine.native_bytes().filter(|_| !compiled.is_concurrent());
         let started = match native_bytes.is_some_and(stack::has) {
             true => compiled.linked.instantiate(&mut store),
             false => schedule::run(compiled.linked.instantiate_async(&mut store), &*budget.watch),
@@ -342,7 +353,7 @@ impl Instance {
         let runs_here = self.runs_here();
         let (store, watch) = (&mut self.store, &*self.budget.watch);
         let _running = begin(store);
-        let called = match self.compiled.is_concurrent {
+        let called = match self.compiled.is_concurrent() {
             false if runs_here => callee.func.call(&mut *store, args, &mut results),
             false => schedule::run(callee.func.call_async(&mut *store, args, &mut results), watch),
             true => schedule::call(store, callee.func, args, &mut results, watch),
@@ -490,9 +501,8 @@ impl ResourceLimiter for State {
         grow_failed(&error, "table")
     }
 
-    // With room for what the rewriting adds.
     fn instances(&self) -> usize {
-        1 << 13
+        self.instances_max
     }
     fn memories(&self) -> usize {
         1 << 11

@@ -17,8 +17,18 @@ pub const WHOLE_FILE_MAX_BYTES: u64 = 256 << 20;
 /// The longest argument, or name or value of a variable, of a program of WASI 0.1: what its adapter has room for.
 pub const ADAPTED_TEXT_MAX_BYTES: usize = 59_000;
 
-/// Random bytes that one call gives at most.
+/// Instances of core modules of one kernel, with room for what the rewriting adds,
+pub(crate) const INSTANCES_MAX: usize = 1 << 13;
+/// and the memory of the host that all of them may take, not counting their own memories and tables.
+pub(crate) const INSTANCES_MAX_BYTES: u64 = 2 << 30;
+/// What the engine keeps for one, about, and for each import, function and global of it.
+pub(crate) const INSTANCE_BYTES: u64 = 16 << 10;
+pub(crate) const INSTANCE_ITEM_BYTES: u64 = 48;
+
+/// Random bytes that one call of WASI 0.2 gives: it cannot give fewer than were wanted.
 pub const RANDOM_MAX_BYTES: usize = 64 << 20;
+/// Random bytes that one call of WASI 0.3 gives at most, whatever was wanted.
+pub const RANDOM_PART_MAX_BYTES: usize = 1 << 20;
 
 /// Nesting of WAVE text.
 pub const WAVE_DEPTH_MAX: usize = 200;

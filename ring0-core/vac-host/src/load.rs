@@ -17,7 +17,9 @@ use wasmparser::{
 use crate::adapt::adapt;
 use crate::core_module::CoreModule;
 use crate::foreign;
-use crate::limits::MODULE_MAX_BYTES;
+use crate::limits::{
+    INSTANCE_BYTES, INSTANCE_ITEM_BYTES, INSTANCES_MAX, INSTANCES_MAX_BYTES, MODULE_MAX_BYTES,
+};
 use crate::nesting;
 
 /// Names that one error lists: enough to know them by. `vac inspect` lists all.
@@ -176,23 +178,40 @@ fn module_kind(core: &CoreModule) -> Kind {
     }
 }
 
-/// Whether a component, or one inside of it, has anything to do with `async` functions, streams or
-/// futures. Bytes that are no component have not; what is wrong with them is said when they are compiled.
-pub(crate) fn is_concurrent(bytes: &[u8]) -> bool {
+/// What a program needs of the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Shape {
+    /// Its functions never wait, and nothing runs but what was rewritten.
+    Plain,
+    /// Components inside of it call each other. What moves their arguments is the engine's own, counts no ticks and looks
+    /// at no limit.
+    Composed,
+    /// It has to do with `async` functions, streams or futures.
+    Concurrent,
+}
+
+/// What a component needs. Bytes that are no component need nothing; what is wrong with them is said when they are
+/// compiled.
+pub(crate) fn shape(bytes: &[u8]) -> Shape {
     let (mut parser, mut outer, mut rest) = (Parser::new(0), Vec::new(), bytes);
+    let mut shape = Shape::Plain;
     loop {
-        let Ok(Chunk::Parsed { consumed, payload }) = parser.parse(rest, true) else { return false };
+        let Ok(Chunk::Parsed { consumed, payload }) = parser.parse(rest, true) else { return shape };
         rest = rest.get(consumed..).unwrap_or_default();
         match payload {
             Payload::ComponentTypeSection(types)
                 if types.clone().into_iter().flatten().any(|ty| is_concurrent_type(&ty)) =>
             {
-                return true;
+                return Shape::Concurrent;
             }
-            Payload::ComponentCanonicalSection(functions)
-                if functions.clone().into_iter().flatten().any(|f| is_concurrent_function(&f)) =>
-            {
-                return true;
+            Payload::ComponentCanonicalSection(functions) => {
+                if functions.into_iter().flatten().any(|f| is_concurrent_function(&f)) {
+                    return Shape::Concurrent;
+                }
+                // Between two components, one of them is inside.
+                if !outer.is_empty() {
+                    shape = Shape::Composed;
+                }
             }
             // What a core module does it can do only through the functions above.
             Payload::ModuleSection { unchecked_range, .. } => {
@@ -203,11 +222,34 @@ pub(crate) fn is_concurrent(bytes: &[u8]) -> bool {
             }
             Payload::End(_) => match outer.pop() {
                 Some(previous) => parser = previous,
-                None => return false,
+                None => return shape,
             },
             _ => {}
         }
     }
+}
+
+/// Instances of core modules that a kernel may have: as many as take [`INSTANCES_MAX_BYTES`] of the host if each is one of
+/// the largest module, which the engine keeps a place for each global and function of.
+pub(crate) fn instances_max(bytes: &[u8]) -> usize {
+    let (mut items, mut largest) = (0_u64, 0);
+    for payload in Parser::new(0).parse_all(bytes) {
+        items += match payload {
+            Ok(Payload::Version { .. }) => {
+                items = 0;
+                0
+            }
+            Ok(Payload::ImportSection(section)) => section.count().into(),
+            Ok(Payload::FunctionSection(section)) => section.count().into(),
+            Ok(Payload::GlobalSection(section)) => section.count().into(),
+            Ok(_) => 0,
+            // What is wrong is said by who compiles it.
+            Err(_) => break,
+        };
+        largest = largest.max(items);
+    }
+    let bytes_each = INSTANCE_BYTES + largest.saturating_mul(INSTANCE_ITEM_BYTES);
+    usize::try_from(INSTANCES_MAX_BYTES / bytes_each).unwrap_or(INSTANCES_MAX).clamp(1, INSTANCES_MAX)
 }
 
 fn is_concurrent_type(ty: &ComponentType<'_>) -> bool {
@@ -292,11 +334,11 @@ mod tests {
 
     #[test]
     fn a_stream_is_found_however_deep_it_is_and_nothing_else_is_taken_for_one() {
-        assert!(is_concurrent(&nested(true)));
-        assert!(!is_concurrent(&nested(false)));
+        assert_eq!(shape(&nested(true)), Shape::Concurrent);
+        assert_eq!(shape(&nested(false)), Shape::Plain);
         for len in 0..nested(true).len() {
             // Whatever comes of half a component, looking at it ends.
-            is_concurrent(nested(true).get(..len).unwrap());
+            shape(nested(true).get(..len).unwrap());
         }
     }
 }

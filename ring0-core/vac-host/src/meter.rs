@@ -17,7 +17,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use vac_core::fault::HostAbort;
+use vac_core::fault::{Error, HostAbort};
 use wasmtime::component::{Linker, WasmList};
 use wasmtime::{AsContextMut, StoreContextMut};
 
@@ -186,6 +186,11 @@ impl Counters {
         Ok(())
     }
 
+    /// What runs of the program is code of `engine`, some of it of the engine's own, which looks at an epoch and at no limit.
+    pub(crate) fn wakes(&self, engine: wasmtime::Engine) {
+        self.leash.wakes(engine);
+    }
+
     /// The host calls into the program, with nothing of it on the stack.
     pub(crate) fn begin(&mut self) -> Running {
         self.surface();
@@ -218,6 +223,18 @@ impl Counters {
 impl Drop for Counters {
     fn drop(&mut self) {
         self.leash.end();
+    }
+}
+
+/// An epoch is over: somebody's kernel is to stop. If it is this one, it does.
+pub(crate) fn at_epoch(state: &State) -> wasmtime::Result<wasmtime::UpdateDeadline> {
+    let reason = match &state.meter {
+        Meter::Counters(counters) => counters.leash.reason(),
+        Meter::Fuel { .. } => None,
+    };
+    match reason {
+        Some(why) => Err(wasmtime::Error::new(Error::from(why))),
+        None => Ok(wasmtime::UpdateDeadline::Continue(1)),
     }
 }
 

@@ -7,12 +7,16 @@
 use vac_core::fault::{Corrupt, Result};
 use wasmparser_counting::{Chunk, Parser, Payload};
 
-/// Looks at the types of a component and of all components inside of it. Other faults are left to who reads
-/// the rest.
+/// Looks at the types of a component and of all components inside of it. What this parser cannot read at all is refused,
+/// for the other one may read on.
 pub(crate) fn check(bytes: &[u8], place: &str) -> Result<()> {
     let (mut parser, mut outer, mut rest) = (Parser::new(0), Vec::new(), bytes);
     loop {
-        let Ok(Chunk::Parsed { consumed, payload }) = parser.parse(rest, true) else { return Ok(()) };
+        let parsed = parser.parse(rest, true).map_err(|wrong| {
+            let place = format!("`{place}` at byte {:#x}", wrong.offset());
+            Corrupt::new("program", place, "valid WebAssembly", wrong.message())
+        })?;
+        let Chunk::Parsed { consumed, payload } = parsed else { return Ok(()) };
         rest = rest.get(consumed..).unwrap_or_default();
         match payload {
             Payload::ComponentTypeSection(types) => {
@@ -61,5 +65,13 @@ mod tests {
             let wrong = check(&nested(levels), "x").unwrap_err().to_string();
             assert!(wrong.contains("nesting is too deep"), "{wrong}");
         }
+    }
+
+    /// A module in the place of a component ended this check, and the other parser went on to the types behind it.
+    #[test]
+    fn what_stands_before_the_types_does_not_hide_them() {
+        let mut bytes = b"\0asm\x0d\0\x01\0\x04\x08\0asm\x01\0\0\0".to_vec();
+        bytes.extend_from_slice(&nested(1_000_000)[8..]);
+        assert!(check(&bytes, "x").is_err());
     }
 }

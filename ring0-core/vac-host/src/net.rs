@@ -108,6 +108,7 @@ impl fmt::Display for HostPattern {
             Self::Name(name) => f.write_str(name),
             Self::Below(end) => write!(f, "*{end}"),
             Self::Net(net) if net.prefix_len() == net.max_prefix_len() => show_ip(net.addr(), f),
+            Self::Net(net @ IpNet::V6(_)) => write!(f, "[{net}]"),
             Self::Net(net) => write!(f, "{net}"),
         }
     }

@@ -96,6 +96,8 @@ fn look(host: &mut Host, (wanted, limit): (Vec<(u32, bool)>, Option<u64>)) -> Re
     }
     let interests = wanted.iter().map(|(_, writes)| if *writes { Interest::Write } else { Interest::Read });
     let all: Vec<(&Socket, Interest)> = sockets.iter().flatten().map(|s| &**s).zip(interests).collect();
+    // What came before, of names and requests, was not waited for here: it would end a wait that has just begun.
+    host.clock.forget_outside();
     let (ready, waited) = socket::wait(&all, limit.map(Duration::from_nanos), &*host.watch)?;
     host.clock.note_outside(waited);
     Ok((ready, host.clock.take_outside()))

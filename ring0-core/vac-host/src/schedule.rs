@@ -132,11 +132,13 @@ async fn drive(
 fn end_waits(accessor: &Accessor<State>, is_stalled: bool) -> Result<bool> {
     accessor.with(|mut access| {
         let mut store = access.as_context_mut();
-        // A task that waits in the midst of its calls left its depth behind.
-        if let Some(counters) = store.data_mut().counters() {
-            counters.surface();
-        }
         let now = tick(&store);
+        if let Some(counters) = store.data_mut().counters() {
+            // A task that waits in the midst of its calls left its depth behind.
+            counters.surface();
+            // One that only gives way crosses no wall.
+            counters.cross(now)?;
+        }
         if !is_stalled {
             store.data_mut().timers.end_due(now);
             return Ok(true);

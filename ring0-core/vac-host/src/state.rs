@@ -28,7 +28,7 @@ use crate::dirty::{CHUNK_BYTES, Tracker};
 use crate::engine::{Engine, machine};
 use crate::host::Setup;
 use crate::instance::{Budget, Instance};
-use crate::load::{Loaded, is_concurrent, malformed};
+use crate::load::{Loaded, Shape, malformed, shape};
 use crate::wall::{NoRecorder, State};
 use crate::{look, schedule};
 
@@ -70,7 +70,7 @@ pub(crate) struct Parts {
 /// Why instances of `program` cannot be frozen, as far as its code says: it may change what is not taken.
 pub fn fixed_parts(program: &Loaded<'_>) -> Result<Option<String>> {
     let bytes = program.component()?;
-    if is_concurrent(&bytes) {
+    if shape(&bytes) == Shape::Concurrent {
         return Ok(Some("its functions may be `async`".into()));
     }
     for payload in Parser::new(0).parse_all(&bytes) {

@@ -135,48 +135,127 @@ pub fn show_type(ty: &Type) -> String {
 }
 
 pub(crate) fn show_type_with(ty: &Type, names: &Names<'_>) -> String {
-    let show_type = |ty: &Type| show_type_with(ty, names);
-    let name_of = |ty: &ResourceType| names(ty).unwrap_or_else(|| "resource".into());
-    match ty {
-        Type::Own(ty) => format!("own<{}>", name_of(ty)),
-        Type::Borrow(ty) => format!("borrow<{}>", name_of(ty)),
-        Type::Future(_) => "future".into(),
-        Type::Stream(_) => "stream".into(),
-        Type::ErrorContext => "error-context".into(),
-        Type::List(list) => format!("list<{}>", show_type(&list.ty())),
-        Type::Option(option) => format!("option<{}>", show_type(&option.ty())),
-        Type::Result(result) => {
-            let part = |ty: Option<Type>| ty.map_or("_".to_owned(), |ty| show_type(&ty));
-            format!("result<{}, {}>", part(result.ok()), part(result.err()))
+    let mut shown = Shown { text: String::new(), names };
+    shown.add_type(ty);
+    if shown.is_long() {
+        shown.text.truncate(vac_core::fault::cut(&shown.text, TYPE_TEXT_MAX_BYTES).len());
+        shown.text.push('…');
+    }
+    shown.text
+}
+
+/// What is shown of a type: a small program can have one whose text fills all memory.
+const TYPE_TEXT_MAX_BYTES: usize = 64 << 10;
+
+/// The text of a type, as far as it has come.
+struct Shown<'n> {
+    text: String,
+    names: &'n Names<'n>,
+}
+
+impl Shown<'_> {
+    fn is_long(&self) -> bool {
+        self.text.len() > TYPE_TEXT_MAX_BYTES
+    }
+
+    fn add(&mut self, text: &str) {
+        if !self.is_long() {
+            self.text.push_str(text);
         }
-        Type::Tuple(tuple) => {
-            format!("tuple<{}>", tuple.types().map(|ty| show_type(&ty)).collect::<Vec<_>>().join(", "))
+    }
+
+    /// `begin`, the items with `, ` between them, `end`.
+    fn add_list<T>(
+        &mut self,
+        (begin, end): (&str, &str),
+        items: impl Iterator<Item = T>,
+        add: impl Fn(&mut Self, T),
+    ) {
+        self.add(begin);
+        for (i, item) in items.enumerate() {
+            if self.is_long() {
+                return;
+            }
+            self.add(if i == 0 { "" } else { ", " });
+            add(self, item);
         }
-        Type::Record(record) => {
-            let fields = record.fields().map(|f| format!("{}: {}", f.name, show_type(&f.ty)));
-            format!("record {{ {} }}", fields.collect::<Vec<_>>().join(", "))
+        self.add(end);
+    }
+
+    fn add_part(&mut self, ty: Option<Type>) {
+        match ty {
+            Some(ty) => self.add_type(&ty),
+            None => self.add("_"),
         }
-        Type::Variant(variant) => {
-            let cases = variant.cases().map(|c| match c.ty {
-                Some(ty) => format!("{}({})", c.name, show_type(&ty)),
-                None => c.name.to_owned(),
-            });
-            format!("variant {{ {} }}", cases.collect::<Vec<_>>().join(", "))
+    }
+
+    fn add_resource(&mut self, begin: &str, ty: &ResourceType) {
+        let name = (self.names)(ty);
+        self.add(begin);
+        self.add(name.as_deref().unwrap_or("resource"));
+        self.add(">");
+    }
+
+    fn add_type(&mut self, ty: &Type) {
+        let names = ("{ ", " }");
+        match ty {
+            Type::Own(ty) => self.add_resource("own<", ty),
+            Type::Borrow(ty) => self.add_resource("borrow<", ty),
+            Type::Future(_) => self.add("future"),
+            Type::Stream(_) => self.add("stream"),
+            Type::ErrorContext => self.add("error-context"),
+            Type::List(list) => {
+                self.add_list(("list<", ">"), std::iter::once(list.ty()), |s, ty| s.add_type(&ty));
+            }
+            Type::Option(option) => {
+                self.add_list(("option<", ">"), std::iter::once(option.ty()), |s, ty| s.add_type(&ty));
+            }
+            Type::Result(result) => {
+                self.add_list(("result<", ">"), [result.ok(), result.err()].into_iter(), Self::add_part);
+            }
+            Type::Tuple(tuple) => self.add_list(("tuple<", ">"), tuple.types(), |s, ty| s.add_type(&ty)),
+            Type::Record(record) => {
+                self.add("record ");
+                self.add_list(names, record.fields(), |s, field| {
+                    s.add(field.name);
+                    s.add(": ");
+                    s.add_type(&field.ty);
+                });
+            }
+            Type::Variant(variant) => {
+                self.add("variant ");
+                self.add_list(names, variant.cases(), |s, case| {
+                    s.add(case.name);
+                    if let Some(ty) = case.ty {
+                        s.add_list(("(", ")"), std::iter::once(ty), |s, ty| s.add_type(&ty));
+                    }
+                });
+            }
+            Type::Enum(cases) => {
+                self.add("enum ");
+                self.add_list(names, cases.names(), Self::add);
+            }
+            Type::Flags(flags) => {
+                self.add("flags ");
+                self.add_list(names, flags.names(), Self::add);
+            }
+            other => self.add(&wasm_wave::wasm::DisplayType(other).to_string()),
         }
-        Type::Enum(names) => format!("enum {{ {} }}", names.names().collect::<Vec<_>>().join(", ")),
-        Type::Flags(names) => format!("flags {{ {} }}", names.names().collect::<Vec<_>>().join(", ")),
-        other => wasm_wave::wasm::DisplayType(other).to_string(),
     }
 }
 
 /// Whether values of this type may have handles in them.
 pub(crate) fn has_handles(ty: &Type) -> bool {
-    let found = std::cell::Cell::new(false);
-    let _ = show_type_with(ty, &|_| {
-        found.set(true);
-        None
-    });
-    found.get()
+    match ty {
+        Type::Own(_) | Type::Borrow(_) => true,
+        Type::List(list) => has_handles(&list.ty()),
+        Type::Option(option) => has_handles(&option.ty()),
+        Type::Result(result) => [result.ok(), result.err()].into_iter().flatten().any(|ty| has_handles(&ty)),
+        Type::Tuple(tuple) => tuple.types().any(|ty| has_handles(&ty)),
+        Type::Record(record) => record.fields().any(|field| has_handles(&field.ty)),
+        Type::Variant(variant) => variant.cases().filter_map(|case| case.ty).any(|ty| has_handles(&ty)),
+        _ => false,
+    }
 }
 
 /// A value as WAVE text. A handle has none.

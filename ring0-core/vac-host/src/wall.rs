@@ -18,6 +18,7 @@ use wasmtime::component::{
 use wasmtime::{AsContext, AsContextMut, StoreContextMut};
 
 use crate::host::{Host, REVOKED};
+use crate::limits::INSTANCES_MAX;
 use crate::look::{Lens, Look};
 use crate::meter::{Counters, Meter};
 use crate::past::{self, Answer};
@@ -127,6 +128,8 @@ pub struct State {
     pub(crate) recorder: Box<dyn Recorder>,
     /// What counts its ticks.
     pub(crate) meter: Meter,
+    /// Instances of core modules that it may have.
+    pub(crate) instances_max: usize,
     /// How often it got handles or gave some up: its table of handles may differ from a fresh one since.
     pub(crate) handle_moves: u64,
     pub(crate) request: Writer,
@@ -146,6 +149,7 @@ impl State {
             host,
             recorder,
             meter,
+            instances_max: INSTANCES_MAX,
             handle_moves: 0,
             request,
             response,

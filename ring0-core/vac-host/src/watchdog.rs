@@ -2,7 +2,8 @@
 //! millisecond, and lowers the limits of the one that is to stop to nothing.
 //!
 //! A guest looks at its limit at every turn of a loop and at every call, so it stops at once, and it never
-//! has to give way to be looked at. Where it stops differs from run to run; how many ticks it had used is in the
+//! has to give way to be looked at. Where components call each other, the engine's own code moves what they say; that looks
+//! at the engine's epoch, which ends for all, and only the one that is to stop does. Where it stops differs from run to run; how many ticks it had used is in the
 //! record, and ends a replay there.
 //!
 //! While no kernel runs the thread sleeps: beginning a call looks at one flag.
@@ -33,6 +34,8 @@ pub(crate) struct Leash {
 #[derive(Default)]
 struct Held {
     counters: Vec<Words>,
+    /// Whose epoch ends when the kernel is to stop.
+    engine: Option<wasmtime::Engine>,
     reason: Option<HostAbort>,
 }
 
@@ -56,6 +59,11 @@ impl Leash {
     /// Adds counters. Their limit is nothing if the kernel is to stop.
     pub(crate) fn hold(&self, words: Words) {
         lock(&self.held).counters.push(words);
+    }
+
+    /// Has an epoch of `engine` end when the kernel is to stop.
+    pub(crate) fn wakes(&self, engine: wasmtime::Engine) {
+        lock(&self.held).engine = Some(engine);
     }
 
     /// Sets the limit of each counter, unless the kernel is to stop.
@@ -104,6 +112,7 @@ impl Leash {
         held.reason = held.reason.take().or(reason);
         if held.reason.is_some() {
             held.counters.iter().for_each(|words| words.limit(0));
+            held.engine.iter().for_each(wasmtime::Engine::increment_epoch);
         }
     }
 }

@@ -72,7 +72,7 @@ pub(crate) fn replay(
     trees: &[(u32, String)],
     stops: &mut Stops<'_>,
 ) -> Result<Finished> {
-    let calls = prepare(session.programs.engine()?, compiled, texts).map_err(crate::header::as_corrupt)?;
+    let calls = prepare(session.programs.engine()?, compiled, texts)?;
     stops.program = Some((target.clone(), links.to_vec()));
     let with = With { env, ..With::default() };
     make(session, Live::new(&target.name, compiled, with), &calls, trees, None, stops)
@@ -381,6 +381,7 @@ fn finish(session: Session<'_>, called: Vec<Called>, made: Result<()>) -> Result
     let (outcome, error) = match made {
         Ok(()) => (Outcome::Done(session.result_body(shown(&called).as_bytes())?), None),
         Err(error @ (Error::Divergence(_) | Error::Corrupt(_))) if !session.is_live() => return Err(error),
+        Err(error) if session.is_stopped() => return Err(error),
         Err(error) if session.journal().is_past() => {
             session.abandon();
             return Err(error);

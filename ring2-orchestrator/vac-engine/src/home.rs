@@ -16,6 +16,7 @@ use vac_core::ledger::{self, RunId};
 use vac_core::memory::Tier;
 use vac_core::storage::{RealStorage, Storage};
 use vac_core::store::{Hold, Store};
+use vac_host::Watch;
 
 use crate::tiers::{self, Below};
 
@@ -88,12 +89,15 @@ impl Home {
         Ok(self.below()?.map_or_else(store, |below| below.chain()))
     }
 
-    /// Keeps collections from beginning until what is returned is dropped; waits for one that is running. From before a
-    /// root is looked up until something keeps it, nothing below it may go.
-    pub(crate) fn hold(&self) -> Result<Hold> {
+    /// Keeps collections from beginning until what is returned is dropped; waits for one that is running, as long as
+    /// `watch` lets it. From before a root is looked up until something keeps it, nothing below it may go.
+    pub(crate) fn hold(&self, watch: &dyn Watch) -> Result<Hold> {
         for _ in 0..HOLD_TRIES {
             if let Some(hold) = self.store.try_hold()? {
                 return Ok(hold);
+            }
+            if let Some(abort) = watch.stop() {
+                return Err(abort.into());
             }
             std::thread::sleep(HOLD_RETRY);
         }

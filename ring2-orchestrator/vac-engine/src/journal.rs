@@ -10,11 +10,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use vac_core::canon::encode;
+use vac_core::canon::{Node, encode};
 use vac_core::fault::{AbortKind, Error, HostAbort, Result, Usage};
 use vac_core::ledger::{
     Body, Call, Class, Entry, Head, Header, Ledger, NameId, Outcome, Reader, Return, Seq,
 };
+use vac_core::limits::FRAME_PAYLOAD_MAX_BYTES;
 use vac_core::store::Store;
 use vac_host::{Answered, Function, Response};
 
@@ -55,6 +56,9 @@ pub struct Journal {
 pub(crate) const PROGRAM_EVENT: &str = "vac:script/kernel";
 /// Name of the event in which a script's kernel says what it asks for.
 pub(crate) const MANIFEST_EVENT: &str = "vac:script/manifest";
+/// What a note has besides its fields, and a field of one that is too long.
+const NOTE_MARGIN_BYTES: usize = 1 << 10;
+const NOTE_FIELD_MAX_BYTES: usize = 4 << 10;
 /// Events whose bytes are kept however little else is: without them nothing could run again.
 const KEPT_EVENTS: [&str; 2] = [PROGRAM_EVENT, MANIFEST_EVENT];
 
@@ -370,7 +374,7 @@ impl Journal {
     pub fn note(&self, fields: Vec<vac_core::ledger::Field>) {
         if self.is_live && self.is_recorded() {
             // If it fails, so does all that follows.
-            let _ = self.scribe.push(Entry::Note(fields).into());
+            let _ = self.scribe.push(Entry::Note(short(fields)).into());
         }
     }
 
@@ -673,4 +677,14 @@ impl Inner {
         // A replay's own entries are those of the record.
         if record.is_past() { self.scribe.push(entry.into()) } else { Ok(()) }
     }
+}
+
+/// A note that fits into an entry: without what is long, should it not. It says nothing that a run depends on.
+fn short(mut fields: Vec<vac_core::ledger::Field>) -> Vec<vac_core::ledger::Field> {
+    let len = |node: &Node| encode(node).len();
+    let all: usize = fields.iter().map(|(name, node)| name.len() + len(node)).sum();
+    if all + NOTE_MARGIN_BYTES > FRAME_PAYLOAD_MAX_BYTES {
+        fields.retain(|(_, node)| len(node) <= NOTE_FIELD_MAX_BYTES);
+    }
+    fields
 }

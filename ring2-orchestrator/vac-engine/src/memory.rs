@@ -11,6 +11,7 @@ use vac_core::cid::Cid;
 use vac_core::fault::{AbortKind, Corrupt, HostAbort, Result, Usage, quote};
 use vac_core::memory::{self, Backing, La128, Mapping, Pager, Proof, Settings, Space, Tier};
 use vac_core::storage::{Lock, LockMode};
+use vac_host::NoWatch;
 
 use crate::home::Home;
 
@@ -103,7 +104,7 @@ pub fn open_two(home: &Home, one: &str, other: &str) -> Result<(Memory, Space)> 
 /// Lets `name` be the memory `what`: a name, or the CID of a root. Returns its root. What only that root names may be
 /// garbage, so no collection runs meanwhile.
 pub fn copy(home: &Home, what: &str, name: &str) -> Result<Cid> {
-    let _hold = home.hold()?;
+    let _hold = home.hold(&NoWatch)?;
     let root = resolve(home, what)?;
     set(home, name, &root)?;
     Ok(root)

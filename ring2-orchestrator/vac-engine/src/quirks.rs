@@ -2,9 +2,10 @@
 //!
 //! When what a guest can notice changes, and ledgers of before are to replay still, the old behaviour gets a
 //! name here, and whoever reads a ledger that needs it writes the name nowhere new: it is in the header, or
-//! follows from an older `format`. There is no name yet. Three changes have none, because what was recorded before was wrong, and
-//! such a ledger is told to differ: programs of WASI 0.1 that take all memory as their own, a write of no buffers, and tasks that were
-//! called too deep although they were not.
+//! follows from an older `format`. There is no name yet. Some changes have none, because what was recorded before was wrong, and
+//! such a ledger is told to differ: programs of WASI 0.1 that take all memory as their own, or whose start function uses WASI; a write of
+//! no buffers; tasks that were called too deep although they were not; a run that ended because it wanted more than 1 MiB of random bytes at
+//! once, or because it asked for a response before it had finished its request.
 
 use vac_core::canon::Node;
 use vac_core::fault::{Corrupt, Result, Usage, quote};

@@ -569,6 +569,11 @@ impl Again<'_> {
         let compiled = self.compile(&mut session, &links)?;
         let texts = texts(self.header, "calls")?;
         let env = environment(self.header)?;
+        // Whether they can be made is to be asked of the recorded program once, and of another one each time.
+        if !self.is_replaced {
+            vac_host::calls::prepare(session.programs.engine()?, &compiled, &texts)
+                .map_err(header::as_corrupt)?;
+        }
         crate::calls::replay(session, (&self.target, &links), &compiled, (&texts, env), &self.trees, stops)
     }
 
@@ -578,7 +583,7 @@ impl Again<'_> {
         let export = text(self.header, "export")?;
         let arguments = text(self.header, "arguments")?;
         let args = recorded_args(&session.programs, &compiled, &export, &arguments);
-        let args = args.map_err(header::as_corrupt)?;
+        let args = args.map_err(|error| if self.is_replaced { error } else { header::as_corrupt(error) })?;
         let ask = Ask::Call { export: &export, args: &args };
         let gave = session.kernel(&self.target.name, &compiled, &ask, With::default());
         let gave = session.keep_trees(&self.trees, None, gave);

@@ -181,14 +181,17 @@ pub fn events(home: &Home, run: RunId, filter: &Filter) -> Result<Vec<EventInfo>
     while let Some(entry) = reader.next()? {
         match entry {
             Entry::Name(_, name) => names.push(name),
-            Entry::Event(call, ret) => events.push(info(call, Some(ret), &names, open.len())),
+            Entry::Event(call, ret) => {
+                events.extend(Some(info(call, Some(ret), &names, open.len())).filter(|e| filter.takes(e)));
+            }
             Entry::Begin(call) => open.push(info(call, None, &names, open.len())),
-            Entry::End(_, ret) => events.extend(open.pop().map(|event| event.answered(ret))),
+            Entry::End(_, ret) => {
+                events.extend(open.pop().map(|event| event.answered(ret)).filter(|e| filter.takes(e)));
+            }
             _ => {}
         }
     }
-    events.append(&mut open);
-    events.retain(|event| filter.takes(event));
+    events.extend(open.into_iter().filter(|event| filter.takes(event)));
     events.sort_by_key(|event| event.seq);
     Ok(events)
 }

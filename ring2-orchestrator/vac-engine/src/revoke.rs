@@ -70,21 +70,24 @@ pub fn revocable(home: &Home, run: RunId) -> Result<Vec<Revocable>> {
         .collect())
 }
 
-/// Asks the process of `run` for a grant back: one of [`revocable`], by its number or as it was typed.
-pub fn revoke(home: &Home, run: RunId, text: &str) -> Result<Revocable> {
+/// Asks the process of `run` for grants back: the one of [`revocable`] that has this number, or all that were granted by
+/// this text.
+pub fn revoke(home: &Home, run: RunId, text: &str) -> Result<Vec<Revocable>> {
     let storage = &**home.storage();
     let found = find(revocable(home, run)?, run, text)?;
-    let grant = found.number;
-    let path = path(run, grant);
-    let failed = |e| HostAbort::io("write", storage.show(&path), &e);
-    storage.create_dir(REVOKE_DIR).map_err(failed)?;
-    match storage.open(&path, OpenMode::CreateNew) {
-        // Somebody asked for it already.
-        Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(failed(e).into()),
-        _ => {}
+    let failed = |path: &str, e| HostAbort::io("write", storage.show(path), &e);
+    storage.create_dir(REVOKE_DIR).map_err(|e| failed(REVOKE_DIR, e))?;
+    let paths: Vec<String> = found.iter().map(|grant| path(run, grant.number)).collect();
+    for path in &paths {
+        match storage.open(path, OpenMode::CreateNew) {
+            // Somebody asked for it already.
+            Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(failed(path, e).into()),
+            _ => {}
+        }
     }
     // Its process forgets what it finds when it ends, so what comes after that is removed here.
-    check_runs(storage, run).inspect_err(|_| drop(storage.remove(&path)))?;
+    let remove = |_: &Error| paths.iter().for_each(|path| drop(storage.remove(path)));
+    check_runs(storage, run).inspect_err(remove)?;
     Ok(found)
 }
 
@@ -97,13 +100,16 @@ fn check_runs(storage: &dyn Storage, run: RunId) -> Result<()> {
     }
 }
 
-fn find(grants: Vec<Revocable>, run: RunId, text: &str) -> Result<Revocable> {
+fn find(grants: Vec<Revocable>, run: RunId, text: &str) -> Result<Vec<Revocable>> {
     let number: Option<u32> = text.parse().ok();
-    // The operator's environment is no part of a grant that can be taken back.
-    let typed = Grant::parse(text, &|_| None).ok().map(|grant| grant.to_node());
+    // The operator's environment is no part of a grant that can be taken back. The record has what the guest sees, and
+    // not what is behind another name: two grants may look alike there.
+    let typed = Grant::parse(text, &|_| None).ok().filter(|_| !text.contains("::"));
+    let typed = typed.map(|grant| grant.to_node());
     let is_meant = |grant: &&Revocable| Some(grant.number) == number || Some(&grant.node) == typed.as_ref();
-    if let Some(found) = grants.iter().find(is_meant) {
-        return Ok(found.clone());
+    let found: Vec<Revocable> = grants.iter().filter(is_meant).cloned().collect();
+    if !found.is_empty() {
+        return Ok(found);
     }
     let listed: Vec<String> =
         grants.iter().map(|grant| format!("{} is `{}`", grant.number, grant.words)).collect();

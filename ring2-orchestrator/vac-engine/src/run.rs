@@ -217,7 +217,7 @@ pub(crate) fn with(home: &Home, request: &Request, copies: &Copies, outside: &Ou
     preopens.extend(copies.preopens(&request.grants)?);
     preopens.sort_by_key(|preopen| preopen.grant);
     let variables = request.secrets.iter().map(secrets::Given::variable);
-    let mut memories = Memories::new(&request.grants, &request.limits, &outside.clock);
+    let mut memories = Memories::new(&request.grants, &request.limits, (&outside.clock, &outside.watch));
     let config: BTreeMap<_, _> = variables.chain(request.config.iter().cloned()).collect();
     Ok(With {
         preopens,
@@ -402,6 +402,7 @@ pub(crate) fn finish(session: Session<'_>, gave: Result<Gave>) -> Result<Finishe
             Err(error) => (outcome_of(&error), None, Some(error)),
         },
         Err(error @ (Error::Divergence(_) | Error::Corrupt(_))) if !session.is_live() => return Err(error),
+        Err(error) if session.is_stopped() => return Err(error),
         Err(error) if session.journal().is_past() => {
             session.abandon();
             return Err(error);

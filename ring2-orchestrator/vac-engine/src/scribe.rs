@@ -39,6 +39,10 @@ const QUEUE_MAX_BYTES: usize = 512 << 10;
 const HELP_BYTES: usize = 256 << 10;
 /// After this long the thread is not waited for any more.
 const WAIT_MAX: Duration = Duration::from_millis(10);
+/// What waits for a commit may take so much memory before the guest waits, too,
+const GROUP_MAX_BYTES: usize = 64 << 20;
+/// at most so many times in a row, each as long as that.
+const BEHIND_WAITS: u32 = 1000;
 /// What is shorter is copied: a body must not hold on to a buffer that is much longer than itself.
 const TAKE_MIN_BYTES: usize = 4 << 10;
 /// Buffers that are kept to be filled again, and how long each may be.
@@ -212,11 +216,19 @@ impl Scribe {
 
     fn wait_for_room(&self) -> Result<()> {
         let is_full = |queue: &mut Queue| queue.bytes >= QUEUE_MAX_BYTES && queue.failed.is_none();
-        let queue = lock(&self.shared.queue);
-        let waited = self.shared.room.wait_timeout_while(queue, WAIT_MAX, is_full);
-        let (queue, waited) = waited.unwrap_or_else(PoisonError::into_inner);
-        drop(queue);
-        if waited.timed_out() { self.settle() } else { Ok(()) }
+        for _ in 0..BEHIND_WAITS {
+            let queue = lock(&self.shared.queue);
+            let waited = self.shared.room.wait_timeout_while(queue, WAIT_MAX, is_full);
+            let (queue, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+            drop(queue);
+            if !waited.timed_out() {
+                return Ok(());
+            }
+            if !lock(&self.shared.pen).is_behind() {
+                break;
+            }
+        }
+        self.settle()
     }
 
     /// Whether there is a thread, which now looks at the queue.
@@ -284,11 +296,18 @@ impl Shared {
     /// The thread: writes whenever there is enough.
     fn work(&self) {
         while !self.is_ending.load(Ordering::Acquire) {
-            let waiting = lock(&self.queue).bytes;
-            match waiting >= WAKE_BYTES {
-                true => drop(self.settle(&mut lock(&self.pen))),
-                false => std::thread::park(),
+            if lock(&self.queue).bytes < WAKE_BYTES {
+                std::thread::park();
+                continue;
             }
+            let mut pen = lock(&self.pen);
+            // While the disk is behind the queue stays full, and whoever fills it waits.
+            if pen.is_behind() {
+                drop(pen);
+                std::thread::park_timeout(WAIT_MAX);
+                continue;
+            }
+            let _ = self.settle(&mut pen);
         }
     }
 
@@ -312,6 +331,11 @@ impl Shared {
 }
 
 impl Pen {
+    /// Whether so much waits for a commit that the disk must be slow.
+    fn is_behind(&self) -> bool {
+        self.has_groups && self.ledger.waiting_bytes() > GROUP_MAX_BYTES
+    }
+
     fn write(&mut self) -> Result<()> {
         if mem::replace(&mut self.is_writing, true) {
             let message = "a thread that wrote the ledger ended early";

@@ -38,8 +38,16 @@ impl Given {
                 .hint(expected)
                 .into());
         }
-        let (source, hosts) = match source.rsplit_once('@') {
-            Some((source, host)) => (source, Some(host.parse::<HostPattern>()?)),
+        // A path may have an `@`, too; a host has no `/` but that of a range.
+        let is_host = |host: &str| !host.contains('/') || host.parse::<HostPattern>().is_ok();
+        let bound = source.rsplit_once('@').filter(|(_, host)| is_host(host));
+        let (source, hosts) = match bound {
+            Some((source, host)) => {
+                let bad = || {
+                    Usage::new(format!("what follows `@` in the secret `{name}` is no host")).hint(expected)
+                };
+                (source, Some(host.parse::<HostPattern>().map_err(|_| bad())?))
+            }
             None => (source, None),
         };
         let mut value = if let Some(variable) = source.strip_prefix("env:") {
@@ -118,9 +126,14 @@ mod tests {
         assert!(!format!("{given:?}").contains("hunter2"));
         assert_eq!(given.secret.value, b"hunter2hunter2");
         assert_eq!(given.variable().1.len(), 11 + 32);
-        for bad in
-            ["hunter2hunter2", "KEY=hunter2hunter2", "KEY=env:hunter2hunter2", "K Y=env:V", "KEY=env:V@a b"]
-        {
+        for bad in [
+            "hunter2hunter2",
+            "KEY=hunter2hunter2",
+            "KEY=env:hunter2hunter2",
+            "K Y=env:V",
+            "KEY=env:V@a b",
+            "KEY=x@hunter2!x",
+        ] {
             let error = Given::parse(bad, 0, &env).unwrap_err().to_string();
             assert!(!error.contains("hunter2"), "{error}");
         }

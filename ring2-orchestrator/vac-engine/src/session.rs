@@ -27,7 +27,7 @@ use crate::clock::HostClock;
 use crate::copies::Copies;
 use crate::grants::Grant;
 use crate::home::Home;
-use crate::journal::{Journal, KernelRecorder, Open, error_of, outcome_of};
+use crate::journal::{Journal, KernelRecorder, Open, error_of, is_outside, outcome_of};
 use crate::limits::{Limit, Limits};
 use crate::recording::Recording;
 use crate::revoke;
@@ -197,6 +197,8 @@ pub struct Session<'h> {
     handles: usize,
     started_ns: u64,
     kernels: Vec<KernelUse>,
+    /// Whether a replay was stopped where the run was not.
+    is_stopped: bool,
     trees: Vec<(String, Cid)>,
 }
 
@@ -298,6 +300,7 @@ impl<'h> Session<'h> {
             handles: 0,
             started_ns,
             kernels: Vec::new(),
+            is_stopped: false,
             trees: Vec::new(),
         }
     }
@@ -386,6 +389,11 @@ impl<'h> Session<'h> {
         Ok(gave)
     }
 
+    /// Whether this is a replay that was stopped where the run was not: it says nothing of the run.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+
     /// Ends the event of a kernel with what it gave.
     pub(crate) fn end_kernel<T>(
         &mut self,
@@ -406,6 +414,15 @@ impl<'h> Session<'h> {
             }
             // A replay that went wrong has no answer to compare.
             Err(error @ (Error::Divergence(_) | Error::Corrupt(_))) if !self.is_live() => Err(error),
+            // Nor has one that somebody stops now, where nobody stopped the run.
+            Err(Error::Abort(abort))
+                if !self.is_live()
+                    && is_outside(abort.kind)
+                    && self.journal.recorded_abort(open).is_none() =>
+            {
+                self.is_stopped = true;
+                Err(abort.into())
+            }
             // Nor has a fork whose past could not be had.
             Err(error) if self.journal.is_past() => Err(error),
             Err(error) => {
@@ -562,7 +579,7 @@ impl<'h> Session<'h> {
 
     /// Memories of this run, which may change those that `grants` let it change.
     pub(crate) fn memories(&self, grants: &[Grant]) -> Memories {
-        Memories::new(grants, &self.limits, &self.outside.clock)
+        Memories::new(grants, &self.limits, (&self.outside.clock, &self.outside.watch))
     }
 
     /// Memories that know whose they are, for who watches.

@@ -64,9 +64,10 @@ fn unopened(run: RunId, why: Error) -> Verified {
 }
 
 fn problem(home: &Home, run: RunId, cid: &Cid) -> Option<Error> {
-    match home.store().get(cid) {
-        Ok(Some(_)) => None,
-        Ok(None) => Some(
+    // In constant memory, however long it is.
+    match home.store().is_whole(cid) {
+        Ok(true) => None,
+        Ok(false) => Some(
             Corrupt::new("run", format!("`{run}`"), format!("the object `{cid}` in the store"), "nothing")
                 .into(),
         ),
@@ -110,12 +111,16 @@ fn of_snapshots(home: &Home) -> Result<BTreeSet<Cid>> {
     as_far_as_there(home, listed.map(|listed| listed.cid).collect())
 }
 
-/// `roots` and what is below them, without what is not here: a tier below may have it.
+/// `roots` and what is below them, without what is not here: a tier below may have it, or somebody lost it.
 fn as_far_as_there(home: &Home, roots: BTreeSet<Cid>) -> Result<BTreeSet<Cid>> {
     let mut lost = BTreeSet::new();
-    let mut all = with_all_below(&|cid| home.store().get(cid), roots, &mut |cid, _| {
-        lost.insert(*cid);
-        Ok(())
+    let mut all = with_all_below(&|cid| home.store().get(cid), roots, &mut |cid, why| match why {
+        // What cannot be read just now may be there with all that is below it.
+        Some(why @ Error::Abort(_)) => Err(why),
+        _ => {
+            lost.insert(*cid);
+            Ok(())
+        }
     })?;
     // A page that is gone is no structure, and was not looked at.
     all.retain(|cid| !lost.contains(cid) && matches!(home.store().len_of(cid), Ok(Some(_))));

@@ -170,7 +170,11 @@ impl Published {
             let path = format!("{}/{root}.{}.{number}", folder(), std::process::id());
             let lock = storage.try_lock(&path, LockMode::Exclusive).map_err(|e| failed(&path, e))?;
             let Some(lock) = lock else { continue };
-            let file = storage.open(&path, OpenMode::Write).map_err(|e| failed(&path, e))?;
+            let file = match storage.open(&path, OpenMode::Write) {
+                // Somebody took it for one that was left, before it was locked.
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+                opened => opened.map_err(|e| failed(&path, e))?,
+            };
             let watched = Watched { name: name.to_owned(), run: String::new(), counters: Vec::new() };
             return Ok(Self { root: *root, path, file, watched, _lock: lock, storage: Arc::clone(&storage) });
         }
@@ -226,11 +230,12 @@ fn open(home: &Home, clean: bool) -> Result<Vec<String>> {
     };
     names.retain(|name| {
         let path = format!("{}/{name}", folder());
-        let is_left = matches!(storage.try_lock(&path, LockMode::Shared), Ok(Some(_)));
-        if is_left && clean {
+        let Ok(Some(_left)) = storage.try_lock(&path, LockMode::Exclusive) else { return true };
+        if clean {
+            // Under the lock: whoever makes one of this name looks again whether it is there.
             let _ = storage.remove(&path);
         }
-        !is_left
+        false
     });
     Ok(names)
 }

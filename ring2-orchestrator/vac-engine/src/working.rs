@@ -12,6 +12,7 @@ use vac_core::fault::Result;
 use vac_core::memory::{Chain, Stats};
 use vac_core::storage::Lock;
 use vac_core::store::Store;
+use vac_host::Watch;
 use vac_host::shards::{Keeper, Memory, Shared};
 
 use crate::clock::HostClock;
@@ -32,12 +33,17 @@ pub(crate) struct Memories {
     changed: BTreeSet<String>,
     pages_max: u64,
     clock: Arc<dyn HostClock>,
+    watch: Arc<dyn Watch>,
     open: BTreeMap<String, Arc<Mutex<Shared>>>,
 }
 
 impl Memories {
     /// None yet, for a run with these grants.
-    pub(crate) fn new(grants: &[Grant], limits: &Limits, clock: &Arc<dyn HostClock>) -> Self {
+    pub(crate) fn new(
+        grants: &[Grant],
+        limits: &Limits,
+        outside: (&Arc<dyn HostClock>, &Arc<dyn Watch>),
+    ) -> Self {
         let changed = grants.iter().filter_map(|grant| match grant {
             Grant::Mem(mem) if mem.rights.has(Rights::WRITE) => Some(mem.name.clone()),
             _ => None,
@@ -45,7 +51,8 @@ impl Memories {
         Self {
             changed: changed.collect(),
             pages_max: limits.max(Limit::Pages),
-            clock: Arc::clone(clock),
+            clock: Arc::clone(outside.0),
+            watch: Arc::clone(outside.1),
             open: BTreeMap::new(),
         }
     }
@@ -71,7 +78,7 @@ impl Memories {
         };
         let rereads = Arc::new(Rereads::new(home.objects()?));
         // A collection comes before this, or finds the root among those that are open: its name may move on.
-        let hold = home.hold()?;
+        let hold = home.hold(&*self.watch)?;
         let published = Published::new(home, name, &memory::resolve(home, name)?)?;
         drop(hold);
         let root = published.root.to_string();
@@ -131,6 +138,7 @@ impl Keeper for Named {
 mod tests {
     use vac_core::cid::Codec;
     use vac_core::memory::{Backing, La128};
+    use vac_host::NoWatch;
 
     use super::*;
     use crate::verify::live_objects;
@@ -162,8 +170,8 @@ mod tests {
         let other = memory::create(&home, "other", 4096, Backing::Zeros).unwrap();
 
         let mem = Mem { name: "m".into(), first: 0, last: 0, guest: "m".into(), rights: Rights::READ };
-        let clock: Arc<dyn HostClock> = Arc::new(NoClock);
-        let mut open = Memories::new(&[], &Limits::default(), &clock);
+        let (clock, watch): (Arc<dyn HostClock>, Arc<dyn Watch>) = (Arc::new(NoClock), Arc::new(NoWatch));
+        let mut open = Memories::new(&[], &Limits::default(), (&clock, &watch));
         let opened = open.open(&home, &mem, 0).unwrap();
         assert_eq!(memory::copy(&home, "other", "m").unwrap(), other);
         let mut page = vec![0; 4096];

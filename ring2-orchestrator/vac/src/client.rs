@@ -131,7 +131,9 @@ fn tls() -> Option<Arc<ClientConfig>> {
     let make = || {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
+        // Whoever names some trusts no others, also if these cannot be read.
+        let is_named = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
+        if roots.is_empty() && !is_named {
             roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -48,6 +48,8 @@ fn main() -> ExitCode {
     // Kernels run on this thread's stack, which no system says the size of.
     let done = vac_host::stack::with(THREAD_STACK_BYTES, || commands::dispatch(cli));
     match done.unwrap_or_else(|e| Err(HostAbort::io("start", "a thread", &e).into())) {
+        // What was to be told did not arrive.
+        Ok(exit::OK) if ui::is_lost() => ExitCode::from(exit::FAILURE),
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             ui::error(&error, is_json);

@@ -183,7 +183,7 @@ impl Serve for Listener {
             start,
             headers: &headers,
             body: (has_body && named.is_none()).then_some(&body),
-            trailers: trailers.as_deref().filter(|_| has_body),
+            trailers: trailers.as_deref().filter(|_| has_body && !is_head),
             is_head,
         };
         let mut bytes = Vec::new();
@@ -193,12 +193,13 @@ impl Serve for Listener {
 
 /// Whether the lengths that a response names are one, and that of its body if it is sent.
 fn is_as_long_as_it_says(response: &HttpResponse, is_head: bool) -> bool {
-    let is_len =
-        |value: &[u8]| match std::str::from_utf8(value).ok().and_then(|text| text.parse::<u64>().ok()) {
-            Some(len) => (is_head && response.body.is_empty()) || len == response.body.len() as u64,
-            None => false,
-        };
-    h1::values(&response.headers, "content-length").all(is_len)
+    let mut named = h1::values(&response.headers, "content-length");
+    let Some(len) = named.next() else { return true };
+    let is_number = !len.is_empty() && len.len() < 20 && len.iter().all(u8::is_ascii_digit);
+    // Of a body that is not there, it says how long it would be.
+    let is_of_other = response.body.is_empty() && (is_head || response.status == 304);
+    let is_own = len == response.body.len().to_string().as_bytes();
+    is_number && (is_own || is_of_other) && named.all(|other| other == len)
 }
 
 fn read_request(stream: &TcpStream, local: String) -> Read {

@@ -109,8 +109,14 @@ pub(crate) fn run_json(info: &RunInfo) -> Value {
     })
 }
 
-/// Milliseconds since 1970 as RFC 3339, in UTC.
+/// The first moment that RFC 3339 has no form for, in milliseconds since 1970: the year 10000.
+const YEAR_10000_MS: u64 = 253_402_300_800_000;
+
+/// Milliseconds since 1970 as RFC 3339, in UTC; nothing for what is no moment.
 pub(crate) fn instant(unix_ms: u64) -> String {
+    if unix_ms >= YEAR_10000_MS {
+        return String::new();
+    }
     humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(unix_ms)).to_string()
 }
 
@@ -135,4 +141,17 @@ pub(crate) fn snapshot_json(listed: &Listed) -> Value {
         "tick": listed.tick,
         "cid": listed.cid.to_string(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A record may say anything: the library that writes it down panics from there on.
+    #[test]
+    fn a_moment_that_is_none_is_not_shown() {
+        assert_eq!(instant(0), "1970-01-01T00:00:00Z");
+        assert_eq!(instant(YEAR_10000_MS - 1), "9999-12-31T23:59:59Z");
+        assert_eq!((instant(YEAR_10000_MS), instant(u64::MAX)), (String::new(), String::new()));
+    }
 }

@@ -2,7 +2,8 @@
 //! line for what takes longer than a second, and errors with what to type instead.
 
 use std::fmt::Display;
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -22,9 +23,20 @@ const BOLD: Style = Style::new().bold();
 /// Prints text to the standard output. A reader that went away is no error of ours.
 pub(crate) fn print(text: impl Display) {
     let mut out = anstream::stdout().lock();
-    let _ = write!(out, "{text}");
-    let _ = out.flush();
+    match write!(out, "{text}").and_then(|()| out.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe && !IS_LOST.swap(true, Ordering::Relaxed) => {
+            note(format_args!("{} cannot write to the standard output: {e}", red("error:")));
+        }
+        _ => {}
+    }
 }
+
+/// Whether something that was printed is nowhere, because the disk is full, say.
+pub(crate) fn is_lost() -> bool {
+    IS_LOST.load(Ordering::Relaxed)
+}
+
+static IS_LOST: AtomicBool = AtomicBool::new(false);
 
 /// Prints a line to the standard error.
 pub(crate) fn note(text: impl Display) {

@@ -12,7 +12,7 @@ use super::{
 use crate::canon;
 use crate::fault::{Corrupt, Error, HostAbort, Result, Usage};
 use crate::limits::{EVENT_OPEN_MAX, SEGMENT_READ_MAX_BYTES};
-use crate::storage::{LockMode, Storage, read_file};
+use crate::storage::{LockMode, OpenMode, Storage, read_file};
 
 /// No mark has a longer payload; it bounds the search for one behind a bad frame.
 const MARK_MAX_BYTES: u32 = 64;
@@ -120,8 +120,11 @@ impl Reader {
                 (self.number, self.bytes, self.at) = (number, bytes, Segment::LEN);
                 self.place = self.storage.show(&path).into();
                 match (Segment { run: self.run, number }).check(&self.bytes, &self.place) {
-                    // The process died before its first group was durable.
-                    Err(_) if self.closed.is_none() && self.was_never_committed() => {
+                    // The process died before its first group was durable; or the power failed, and of that group some
+                    // sectors were written, but not the first.
+                    Err(_)
+                        if self.closed.is_none() && (self.was_never_committed() || self.is_last(number)) =>
+                    {
                         self.at = self.bytes.len();
                         Ok(true)
                     }
@@ -136,6 +139,12 @@ impl Reader {
         }
     }
 
+    /// Whether there are acknowledged segments before this one, and none behind it.
+    fn is_last(&self, number: u32) -> bool {
+        let next = self.storage.open(&segment_path(self.run, number.saturating_add(1)), OpenMode::Read);
+        number > 0 && matches!(next, Err(e) if e.kind() == std::io::ErrorKind::NotFound)
+    }
+
     /// Whether the segment is what a process leaves that was killed before its first commit.
     fn was_never_committed(&self) -> bool {
         self.bytes.len() < Segment::LEN || self.bytes.iter().all(|b| *b == 0)
@@ -147,20 +156,20 @@ impl Reader {
         reason = "an iterator of results would hide that the first error is final"
     )]
     pub fn next(&mut self) -> Result<Option<Entry>> {
-        if self.tail.is_some() {
-            return Ok(None);
+        while self.tail.is_none() {
+            let place = Arc::clone(&self.place);
+            return match self.step(&place) {
+                Ok(Some(entry)) => {
+                    self.check(&entry).map_err(|e| at_entry(e, &place, self.entries()))?;
+                    Ok(Some(entry))
+                }
+                Ok(None) if self.load_segment(self.number + 1)? => continue,
+                Ok(None) => self.end(0),
+                Err(Bad::Wrong(corrupt)) => Err(corrupt.into()),
+                Err(Bad::Torn(corrupt)) => self.end_at_bad_frame(corrupt),
+            };
         }
-        let place = Arc::clone(&self.place);
-        match self.step(&place) {
-            Ok(Some(entry)) => {
-                self.check(&entry).map_err(|e| at_entry(e, &place, self.entries()))?;
-                Ok(Some(entry))
-            }
-            Ok(None) if self.load_segment(self.number + 1)? => self.next(),
-            Ok(None) => self.end(0),
-            Err(Bad::Wrong(corrupt)) => Err(corrupt.into()),
-            Err(Bad::Torn(corrupt)) => self.end_at_bad_frame(corrupt),
-        }
+        Ok(None)
     }
 
     /// The next entry of the segment, which is in the chain then.
@@ -201,7 +210,7 @@ impl Reader {
     /// is in was durable: a later mark or block, a close record, or another segment.
     fn end_at_bad_frame(&mut self, corrupt: Corrupt) -> Result<Option<Entry>> {
         let path = segment_path(self.run, self.number + 1);
-        let has_next = self.storage.open(&path, crate::storage::OpenMode::Read).is_ok();
+        let has_next = self.storage.open(&path, OpenMode::Read).is_ok();
         if self.closed.is_some() || has_next || self.is_marked_durable() {
             return Err(corrupt.into());
         }
@@ -347,7 +356,7 @@ pub fn runs(storage: &dyn Storage) -> Result<Vec<RunId>> {
 
 /// The paths of the segments of `run`.
 pub fn segments(storage: &dyn Storage, run: RunId) -> Vec<String> {
-    let exists = |path: &String| storage.open(path, crate::storage::OpenMode::Read).is_ok();
+    let exists = |path: &String| storage.open(path, OpenMode::Read).is_ok();
     (0..).map(|n| segment_path(run, n)).take_while(exists).collect()
 }
 
@@ -364,6 +373,9 @@ pub fn is_running(storage: &dyn Storage, run: RunId) -> Result<bool> {
     }
 }
 
+/// A head with its length, a number, and the list of both.
+const CLOSE_MIN_BYTES: usize = 1 + 2 + 32 + 1;
+
 /// The final head and number of entries of `run`, if its close record is there.
 pub fn close_record(storage: &dyn Storage, run: RunId) -> Result<Option<(Head, u64)>> {
     let path = close_path(run);
@@ -374,7 +386,7 @@ pub fn close_record(storage: &dyn Storage, run: RunId) -> Result<Option<(Head, u
     };
     let place = storage.show(&path);
     // Its write was not waited for, so a crash may leave it empty.
-    if bytes.len() <= FRAME_HEAD_LEN || bytes.iter().all(|b| *b == 0) {
+    if bytes.len() < FRAME_HEAD_LEN + CLOSE_MIN_BYTES || bytes.iter().all(|b| *b == 0) {
         return Ok(None);
     }
     let payload = Frames::new(&bytes, 0, &place).payload()?;

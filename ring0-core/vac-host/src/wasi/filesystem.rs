@@ -628,6 +628,7 @@ pub(crate) fn look(
 pub(crate) fn how(path: PathFlags, open: OpenFlags, flags: DescriptorFlags) -> How {
     How {
         follow: path.contains(PathFlags::SYMLINK_FOLLOW),
+        was_create: false,
         create: open.contains(OpenFlags::CREATE),
         exclusive: open.contains(OpenFlags::EXCLUSIVE),
         truncate: open.contains(OpenFlags::TRUNCATE),

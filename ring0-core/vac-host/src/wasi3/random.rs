@@ -6,7 +6,7 @@ use vac_core::ledger::Class::Computed;
 use super::VERSION;
 use crate::entropy::Stream;
 use crate::host::Host;
-use crate::limits::RANDOM_MAX_BYTES;
+use crate::limits::RANDOM_PART_MAX_BYTES;
 use crate::wall::Wall;
 
 pub(super) fn define(wall: &mut Wall<'_>) -> wasmtime::Result<()> {
@@ -27,7 +27,7 @@ pub(super) fn define(wall: &mut Wall<'_>) -> wasmtime::Result<()> {
 
 /// At most `max` bytes: more than the limit is a request for fewer, as the interface allows.
 fn bytes(host: &mut Host, max: u64, stream: impl Fn(&mut Host) -> &mut Stream) -> Result<Vec<u8>> {
-    let len = usize::try_from(max).unwrap_or(usize::MAX).min(RANDOM_MAX_BYTES);
+    let len = usize::try_from(max).unwrap_or(usize::MAX).min(RANDOM_PART_MAX_BYTES);
     host.take_in(len)?;
     Ok(stream(host).bytes(len))
 }

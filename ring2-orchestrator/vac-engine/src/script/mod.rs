@@ -335,6 +335,7 @@ fn evaluate(session: Session<'_>, target: &Target, ast: AstModule, given: Given)
     };
     let error = match session.keep_trees(&trees, copies.as_ref(), ended) {
         Err(error @ (Error::Divergence(_) | Error::Corrupt(_))) if !session.is_live() => return Err(error),
+        Err(error) if session.is_stopped() => return Err(error),
         ended => ended.err(),
     };
     let (answer, outcome): (std::result::Result<&[u8], Outcome>, Outcome) = match &error {

@@ -1,6 +1,6 @@
 //! `vac revoke`: takes a grant back from a run that goes on, or lists those that can be.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use vac_core::fault::Result;
 use vac_core::ledger::RunId;
 use vac_engine::home::Home;
@@ -13,10 +13,12 @@ pub(crate) fn revoke(global: &Global, args: &Revoke) -> Result<u8> {
     let home = super::home(global)?;
     let run = home.find_run(&args.run)?;
     let Some(grant) = &args.grant else { return list(global, &home, run) };
-    let revoke::Revocable { number, words, .. } = revoke::revoke(&home, run, grant)?;
+    let ended = revoke::revoke(&home, run, grant)?;
     if global.json {
-        ui::print_json(&json!({ "run": run.to_string(), "grant": number, "was": words }));
-    } else {
+        ui::print_json(&json!({ "run": run.to_string(), "grants": as_json(&ended) }));
+        return Ok(exit::OK);
+    }
+    for revoke::Revocable { number, words, .. } in ended {
         ui::print(format_args!("grant {number} of {run} (`{words}`) ends with its next call\n"));
     }
     Ok(exit::OK)
@@ -25,11 +27,14 @@ pub(crate) fn revoke(global: &Global, args: &Revoke) -> Result<u8> {
 fn list(global: &Global, home: &Home, run: RunId) -> Result<u8> {
     let grants = revoke::revocable(home, run)?;
     if global.json {
-        let all = grants.iter().map(|grant| json!({ "grant": grant.number, "is": grant.words }));
-        ui::print_json(&json!({ "run": run.to_string(), "grants": all.collect::<Vec<_>>() }));
+        ui::print_json(&json!({ "run": run.to_string(), "grants": as_json(&grants) }));
     } else {
         let rows = grants.iter().map(|grant| vec![grant.number.to_string(), grant.words.clone()]);
         ui::print(ui::table(&[">GRANT", "IS"], rows.collect()));
     }
     Ok(exit::OK)
+}
+
+fn as_json(grants: &[revoke::Revocable]) -> Vec<Value> {
+    grants.iter().map(|grant| json!({ "grant": grant.number, "is": grant.words })).collect()
 }

@@ -93,7 +93,7 @@ fn row(info: &RunInfo) -> Vec<String> {
         info.run.to_string(),
         info.started_unix_ms.map(show::instant).unwrap_or_default(),
         info.status().to_owned(),
-        info.what.clone(),
+        vac_core::fault::quote(&info.what),
         ui::count(info.events),
         ui::count(info.ticks),
         ui::count(info.denied),
