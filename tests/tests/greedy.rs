@@ -180,3 +180,29 @@ fn a_program_whose_memory_cannot_grow_runs() {
     let more = r#"(func (export "stack_get") (result i32) (i32.const 8))"#;
     assert_eq!(grown("1 1", "", more).out(), "hello\nhello\n");
 }
+
+/// Story: what was read was 192 KiB below what the program has there, and what was written the adapter's own.
+#[test]
+fn its_memory_is_read_and_written_where_it_says() {
+    let sandbox = Sandbox::new();
+    let text = r#"(module
+      (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+      (memory (export "memory") 2 2)
+      (data (i32.const 0) "\08\00\00\00\06\00\00\00hello\n")
+      (func (export "_start") (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 64)))))"#;
+    sandbox.write("full.wasm", wat::parse_str(text).unwrap());
+    assert_eq!(sandbox.vac(&["run", "full.wasm"]).ok().out(), "hello\n");
+    let calls = [
+        "call",
+        "full.wasm",
+        "memory.read(8, 5)",
+        "memory.write(131067, \"world\")",
+        "memory.read(131067, 5)",
+    ];
+    let shown = sandbox.json(&calls);
+    let of = |n: usize| shown["calls"][n]["result"].clone();
+    let bytes = |text: &[u8]| format!("[{}]", text.iter().map(u8::to_string).collect::<Vec<_>>().join(", "));
+    assert_eq!((of(0), of(2)), (bytes(b"hello").into(), bytes(b"world").into()), "{shown}");
+    sandbox.vac(&["replay", "last"]).ok();
+    sandbox.vac(&["call", "full.wasm", "memory.read(131068, 5)"]).fails(4, &["131072 bytes"]);
+}

@@ -179,7 +179,7 @@ fn exports(module: &[u8], core: &CoreModule) -> Result<(ExportSection, Added), S
         exports.export(&function.generated, ExportKind::Func, function.index);
     }
     if let Some(memory) = core.memory {
-        memory::add(memory, &mut added, &mut exports);
+        memory::add(memory, core.below, &mut added, &mut exports);
     }
     Ok((exports, added))
 }

@@ -138,7 +138,7 @@ pub(crate) fn with_room(module: &[u8], core: &CoreModule) -> Option<(Vec<u8>, Co
     let mut moved = Module::new();
     apart.parse_core_module(&mut moved, Parser::new(0), module).ok()?;
     let all_functions = apart.functions + HELPERS + apart.stand_ins.len() as u32;
-    let mut core = CoreModule { types: apart.types + TYPES, all_functions, ..core.clone() };
+    let mut core = CoreModule { types: apart.types + TYPES, all_functions, below: BELOW, ..core.clone() };
     let hidden = std::mem::take(&mut core.functions).into_iter();
     core.uncallable.extend(hidden.map(|function| (function.name, UNCALLABLE.to_owned())));
     Some((moved.finish(), core))

@@ -132,6 +132,8 @@ pub(crate) struct CoreModule {
     pub(crate) has_bodies: bool,
     /// The function of no name that stands in for `_start`: what a module for others to embed has instead.
     pub(crate) unnamed_start: Option<u32>,
+    /// Bytes of its memory that are not the program's: what adapts it has them.
+    pub(crate) below: u32,
     /// How many memories it has, imported ones with them.
     pub(crate) memories: u32,
     /// Whether it exports a memory of 32 bits, which the adapter can work on, as `memory`.

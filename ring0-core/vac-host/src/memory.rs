@@ -67,10 +67,10 @@ impl Added {
     }
 }
 
-/// Adds the helpers for `memory`, and their exports to `exports`.
-pub(crate) fn add(memory: CoreMemory, added: &mut Added, exports: &mut ExportSection) {
+/// Adds the helpers for `memory`, of which the program's own begins behind so many bytes, and their exports to `exports`.
+pub(crate) fn add(memory: CoreMemory, below: u32, added: &mut Added, exports: &mut ExportSection) {
     for (name, params, result) in HELPERS {
-        let index = added.function(params, *result, &body(name, memory));
+        let index = added.function(params, *result, &body(name, memory, below));
         exports.export(name, ExportKind::Func, index);
     }
 }
@@ -79,11 +79,15 @@ fn encoded(ty: ValType) -> wasm_encoder::ValType {
     if ty == I64 { wasm_encoder::ValType::I64 } else { wasm_encoder::ValType::I32 }
 }
 
-fn body(name: &str, memory: CoreMemory) -> Function {
-    let at = MemArg { offset: 0, align: 0, memory_index: memory.index };
+fn body(name: &str, memory: CoreMemory, below: u32) -> Function {
+    let at = MemArg { offset: below.into(), align: 0, memory_index: memory.index };
+    let pages_below = i64::from(below) >> memory.page_size_log2;
     let mut function = Function::new([]);
     let mut code = function.instructions();
     match name {
+        "memory-size" if below > 0 => {
+            code.memory_size(memory.index).i64_extend_i32_u().i64_const(pages_below).i64_sub()
+        }
         "memory-size" => code.memory_size(memory.index).i64_extend_i32_u(),
         "memory-load1" => code.local_get(0).i32_load8_u(at),
         "memory-load8" => code.local_get(0).i64_load(at),
