@@ -1,6 +1,6 @@
 //! What was learned of a run is enough for it, and nothing of it can be taken away.
 
-use crate::guest::{Fd, Guest, ROOT};
+use crate::guest::{Fd, Guest, ROOT, ROOT_2};
 use crate::manifests::manifest;
 use crate::support::{Ran, Sandbox, run_with_input, text};
 
@@ -235,4 +235,27 @@ fn a_range_that_a_name_leads_into_is_learned_with_it() {
     assert!(grants.iter().all(|grant| asked.contains(grant)), "{asked:?}");
     assert_eq!(sandbox.vac(&ran).ok().out(), told.out());
     served.join().unwrap();
+}
+
+/// Story: what was needed of a directory inside of another was asked of the outer one, with more than was granted of it, or
+/// found in it.
+#[test]
+fn directories_inside_of_each_other_are_learned_each_by_itself() {
+    let sandbox = Sandbox::new();
+    sandbox.write("outer/a", "text of a");
+    sandbox.write("inner/f", "");
+    let guest = Guest::new().list(ROOT).open(ROOT, "a", "r").read().open(ROOT_2, "f", "w").write("new");
+    sandbox.write("tool.wasm", guest.wasm());
+    let grants = ["--grant", "dir:ro=outer::.", "--grant", "dir:rw=inner::out"];
+    let without = sandbox.vac(&[&["run", "tool.wasm"][..], &grants].concat()).ok().out();
+    sandbox.write("inner/f", "");
+    sandbox.vac(&[&["learn", "tool.wasm", "--yes", "-o", "tool.vac.toml"][..], &grants].concat()).ok();
+    sandbox.write("inner/f", "");
+    assert_eq!(sandbox.vac(&[&["run", "tool.wasm"][..], &grants].concat()).ok().out(), without);
+    assert_eq!((sandbox.read("inner/f").as_str(), sandbox.read("outer/a").as_str()), ("new", "text of a"));
+    // Asking for the outer one alone leaves the other where it is.
+    sandbox.write("tool.vac.toml", "version = 1\n[[ask]]\ngrant = \"dir:ro=.\"\nwhy = \"x\"\n");
+    sandbox.write("inner/f", "");
+    let ran = sandbox.vac(&[&["run", "tool.wasm"][..], &grants].concat()).ok();
+    assert_eq!(sandbox.read("inner/f"), "", "it may only be read: {}", ran.out());
 }

@@ -130,8 +130,68 @@ fn sweep(all: &Path) {
 
 /// The lock goes last, so that what could not be removed is tried again.
 fn remove(path: &Path, lock_path: &Path) {
-    match fs::remove_dir_all(path) {
+    match remove_all(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {}
         _ => drop(fs::remove_file(lock_path)),
+    }
+}
+
+/// Levels that the library goes down with a directory open for each, before those below are brought up.
+const LEVELS: usize = 200;
+/// The system's number for that a process has as many files open as it may, on Linux and on macOS.
+const TOO_MANY_OPEN: i32 = 24;
+/// A longer path may be none that the system takes.
+const PATH_MAX_BYTES: usize = 3000;
+
+/// Removes a directory that a guest filled: however deep it is, this needs no more open files than a process has.
+fn remove_all(path: &Path) -> std::io::Result<()> {
+    let mut moved = 0_u32;
+    loop {
+        match fs::remove_dir_all(path) {
+            Err(e) if e.raw_os_error() == Some(TOO_MANY_OPEN) => {
+                let deep = deep_below(path).ok_or(e)?;
+                fs::rename(deep, path.join(format!(".moved-{moved}")))?;
+                moved += 1;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// A directory that is [`LEVELS`] down, or as far as a path reaches.
+fn deep_below(path: &Path) -> Option<PathBuf> {
+    let mut todo = vec![(path.to_owned(), 0)];
+    while let Some((dir, level)) = todo.pop() {
+        if level >= LEVELS || (level > 0 && dir.as_os_str().len() >= PATH_MAX_BYTES) {
+            return Some(dir);
+        }
+        let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
+        let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        todo.extend(dirs.map(|entry| (entry.path(), level + 1)));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As many levels as the path of a guest's nesting reaches, each moved below the last.
+    #[test]
+    fn what_a_guest_nested_is_found_far_down() {
+        let folder = tempfile::tempdir().unwrap();
+        let top = folder.path().join("top");
+        fs::create_dir(&top).unwrap();
+        assert_eq!(deep_below(&top), None);
+        let mut deep = top.clone();
+        for _ in 0..LEVELS + 50 {
+            deep.push("d");
+            fs::create_dir(&deep).unwrap();
+        }
+        fs::write(top.join("file"), "x").unwrap();
+        let found = deep_below(&top).unwrap();
+        assert_eq!(found.strip_prefix(&top).unwrap().components().count(), LEVELS);
+        remove_all(&top).unwrap();
+        assert!(!top.exists());
     }
 }

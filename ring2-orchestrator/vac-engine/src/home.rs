@@ -91,7 +91,7 @@ impl Home {
 
     /// Keeps collections from beginning until what is returned is dropped; waits for one that is running, as long as
     /// `watch` lets it. From before a root is looked up until something keeps it, nothing below it may go.
-    pub(crate) fn hold(&self, watch: &dyn Watch) -> Result<Hold> {
+    pub fn hold(&self, watch: &dyn Watch) -> Result<Hold> {
         for _ in 0..HOLD_TRIES {
             if let Some(hold) = self.store.try_hold()? {
                 return Ok(hold);

@@ -415,16 +415,32 @@ impl Watcher<'_> {
     /// Removes one need that a directory includes, or gives one directory what a file in it needs: a
     /// manifest cannot ask for a directory to read and for a file in it to write.
     fn widen_one(&mut self) -> bool {
-        let dirs: Vec<_> =
-            self.needs.iter().filter(|(_, n)| n.is_dir).map(|(key, n)| (key.clone(), n.rights)).collect();
+        let dirs = self.needs.iter().filter(|(_, n)| n.is_dir);
+        let dirs: Vec<_> = dirs.map(|(key, n)| (key.clone(), n.rights, n.grant)).collect();
         for (key, need) in self.needs.clone() {
             // The innermost directory around it; one in another may well have more rights.
-            let around = |(dir, rights): &&(String, Rights)| {
-                *dir != key && below(dir, &key).is_some() && (!need.is_dir || rights.has(need.rights))
+            let around = |(dir, rights, grant): &&(String, Rights, usize)| {
+                let is_enough = !need.is_dir || (*grant == need.grant && rights.has(need.rights));
+                *dir != key && below(dir, &key).is_some() && is_enough
             };
-            let Some((dir, rights)) = dirs.iter().filter(around).max_by_key(|(dir, _)| dir.len()) else {
+            let Some((dir, rights, grant)) = dirs.iter().filter(around).max_by_key(|(dir, ..)| dir.len())
+            else {
                 continue;
             };
+            if *grant != need.grant
+                && let Some(Grant::Dir { guest, .. }) = self.grants.get(need.grant)
+            {
+                // It is in a directory that was put there: that is to be asked for, and not the one around it.
+                let guest = guest.clone();
+                self.needs.remove(&key);
+                let whole = self.needs.entry(clean(&guest)).or_insert_with(|| Need::new(need.grant, ""));
+                whole.is_dir = true;
+                whole.is_absent = false;
+                whole.rights = of_dir(whole.rights.or(need.rights));
+                whole.verbs.extend(need.verbs);
+                whole.events.extend(need.events);
+                return true;
+            }
             self.needs.remove(&key);
             if !rights.has(need.rights)
                 && let Some(dir) = self.needs.get_mut(dir)

@@ -8,6 +8,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
+use vac_core::caps::Rights;
 use vac_core::cid::Cid;
 use vac_core::fault::{AbortKind, Error, HostAbort, Result, Usage, quote};
 use vac_host::sections;
@@ -238,7 +239,17 @@ impl Met {
         let all = gets.iter().enumerate().filter(|(_, got)| got.text() == text);
         let whole = all.rev().max_by_key(|(_, got)| got.granted_names()).map(|(at, _)| at);
         if let Some(whole) = whole {
+            // What the operator put inside of it stays there: the guest would find another directory's in its place.
+            let is_put_inside = |got: &Grant| match (got, &ask.wants) {
+                (Grant::Dir { guest, .. }, Grant::Dir { guest: asked, .. }) => {
+                    below(asked, guest).is_some_and(|path| !path.is_empty())
+                }
+                _ => false,
+            };
+            let mut inside: Vec<Grant> = gets.iter().filter(|got| is_put_inside(got)).cloned().collect();
             gets = vec![gets.swap_remove(whole)];
+            inside.retain(|got| !gets.contains(got));
+            gets.append(&mut inside);
         }
         Self { ask, gets, is_whole: whole.is_some() }
     }
@@ -275,16 +286,31 @@ pub(crate) fn effective_where(met: &[Met], is_missing: &dyn Fn(&Grant) -> bool) 
     grants
 }
 
-/// Whether `other` gets the directory that the file `grant` is in.
+/// Whether `other` gets the directory that the file `grant` is in, with as much as may be done with the file; or the same
+/// directory, with more.
 fn is_covered(grant: &Grant, other: &Met) -> bool {
-    let file = match grant {
-        Grant::File { guest, .. } => guest.clone(),
-        Grant::Part(part) if part.is_file => part.guest(),
+    let (host, file, wanted) = match grant {
+        Grant::Dir { host, guest, rights } => {
+            return other.gets.iter().any(|got| match got {
+                Grant::Dir { host: same, guest: name, rights: more } => {
+                    same == host && clean(name) == clean(guest) && more != rights && more.has(*rights)
+                }
+                _ => false,
+            });
+        }
+        Grant::File { host, guest, rights } => (host.clone(), guest.clone(), *rights),
+        Grant::Part(part) if part.is_file => (part.host.join(&part.below), part.guest(), part.rights),
         _ => return false,
     };
+    // The same file: another one may have been put into its place.
+    let is_there = |dir: &Path, guest: &str, rights: Rights| {
+        rights.has(wanted) && below(guest, &file).is_some_and(|path| dir.join(path) == host)
+    };
     other.gets.iter().any(|got| match got {
-        Grant::Dir { guest, .. } => below(guest, &file).is_some(),
-        Grant::Part(part) if !part.is_file => below(&part.guest(), &file).is_some(),
+        Grant::Dir { host, guest, rights } => is_there(host, guest, *rights),
+        Grant::Part(part) if !part.is_file => {
+            is_there(&part.host.join(&part.below), &part.guest(), part.rights)
+        }
         _ => false,
     })
 }

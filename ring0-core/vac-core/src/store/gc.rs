@@ -105,8 +105,10 @@ impl Store {
         state.check_writable(&self.home)?;
         let alone = self.home.try_collector(LockMode::Exclusive)?;
         let busy = || {
-            let message = format!("another collection of `{}` is running", self.home.show(&self.home.dir));
-            HostAbort::new(AbortKind::Busy, message).hint("try again when it ends")
+            let dir = self.home.show(&self.home.dir);
+            let message =
+                format!("another collection of `{dir}` is running, or somebody is keeping them off");
+            HostAbort::new(AbortKind::Busy, message).hint("try again in a moment")
         };
         let alone = alone.ok_or_else(busy)?;
         state.release_writer();

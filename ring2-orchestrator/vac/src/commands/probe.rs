@@ -23,7 +23,7 @@ use vac_engine::probe::{self as probes, Met, Parting, Place, Scratch};
 use vac_engine::run::{Finished, Request};
 use vac_engine::target::Target;
 use vac_engine::{Home, Limit};
-use vac_host::Backend;
+use vac_host::{Backend, NoWatch};
 
 use super::run::{code, request};
 use super::upgrade::side_json;
@@ -163,6 +163,8 @@ fn compare_all(global: &Global, args: Probe) -> Result<u8> {
     let stdin = stdin(&request.grants)?;
     let scratch = Scratch::new(&home)?;
     let progress = Progress::start(&format!("probing {}", args.target), global.quiet || global.json);
+    // What the runs put is named by none of this home's, until those that differ are kept.
+    let _hold = home.hold(&NoWatch)?;
     let ran = run_all(&home, &scratch, &request, &stdin)?;
     progress.stop();
     let judged = judge(ran)?;
