@@ -254,3 +254,40 @@ fn a_fork_has_the_manifest_that_its_run_had() {
     // What it asks for must be granted to the fork as well.
     assert_eq!(sandbox.vac(&args[..4]).code(), 3);
 }
+
+/// Story: after a fork, files had the times and the numbers that they had before the guest changed them.
+#[test]
+fn times_and_names_that_the_past_changed_stay_changed() {
+    let sandbox = Sandbox::new();
+    let module = r#"(module
+      (import "wasi_snapshot_preview1" "path_filestat_set_times"
+        (func $times (param i32 i32 i32 i32 i64 i64 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "path_filestat_get" (func $get (param i32 i32 i32 i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "path_unlink_file" (func $unlink (param i32 i32 i32) (result i32)))
+      (memory (export "memory") 1)
+      (data (i32.const 0) "abc")
+      (func (export "change") (result i32)
+        (i32.add (call $times (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 1)
+                   (i64.const 0) (i64.const 5000000000) (i32.const 4))
+                 (call $unlink (i32.const 3) (i32.const 1) (i32.const 1))))
+      (func (export "modified") (result i64)
+        (drop (call $get (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 64)))
+        (i64.load (i32.const 112)))
+      (func (export "number") (result i64)
+        (drop (call $get (i32.const 3) (i32.const 0) (i32.const 2) (i32.const 1) (i32.const 64)))
+        (i64.load (i32.const 72))))"#;
+    sandbox.write("times.wasm", wat::parse_str(module).unwrap());
+    for name in ["a", "b", "c"] {
+        sandbox.write(&format!("d/{name}"), "x");
+    }
+    let grant = ["--grant", "dir:rw=d"];
+    let typed = ["call", "times.wasm", "change()", "modified()", "number()"];
+    let run = sandbox.json(&[&typed[..], &grant].concat());
+    let of = |run: &Value, n: usize| run["calls"][n]["result"].clone();
+    assert_eq!((of(&run, 0), of(&run, 1)), ("0".into(), "5000000000".into()), "{run}");
+    let second = event(&sandbox, &run, "vac:run/kernel", 1);
+    let args = ["fork", text(&run, "run"), "--event", &second.to_string(), "--grant", "dir:rw=d", "--"];
+    let forked = sandbox.json(&[&args[..], &["modified()", "number()"]].concat());
+    assert_eq!((of(&forked, 1), of(&forked, 2)), (of(&run, 1), of(&run, 2)), "{forked}");
+    sandbox.vac(&["replay", text(&forked, "run")]).ok();
+}

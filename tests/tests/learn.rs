@@ -259,3 +259,22 @@ fn directories_inside_of_each_other_are_learned_each_by_itself() {
     let ran = sandbox.vac(&[&["run", "tool.wasm"][..], &grants].concat()).ok();
     assert_eq!(sandbox.read("inner/f"), "", "it may only be read: {}", ran.out());
 }
+
+/// What was learned was lost after the run: no manifest has so many lines, or a name like that.
+#[test]
+fn what_cannot_be_asked_for_alone_is_asked_for_with_its_folder() {
+    let sandbox = Sandbox::new();
+    let mut guest = Guest::new().open(ROOT, "odd/a::b", "r").read();
+    sandbox.write("d/odd/a::b", "odd");
+    for i in 0..300 {
+        sandbox.write(&format!("d/many/f{i}"), "x");
+        guest = guest.open(ROOT, &format!("many/f{i}"), "r").close();
+    }
+    sandbox.write("d/few/one", "1");
+    sandbox.write("tool.wasm", guest.open(ROOT, "few/one", "r").wasm());
+    let grant = ["--grant", "dir:ro=d::."];
+    sandbox.vac(&[&["learn", "tool.wasm", "--yes", "-o", "tool.vac.toml"][..], &grant].concat()).ok();
+    assert_eq!(asks(&sandbox.read("tool.vac.toml")), ["dir:ro=many", "dir:ro=odd", "file:ro=few/one"]);
+    // This guest knows descriptors and no names, so it finds nothing in other directories; that it starts is enough.
+    sandbox.vac(&[&["run", "tool.wasm"][..], &grant].concat()).ok();
+}

@@ -74,3 +74,21 @@ fn ticks_are_limited_over_all_kernels_of_a_script() {
     assert!((400..=600).contains(&used), "{used}");
     sandbox.vac(&["replay", "last"]).ok();
 }
+
+/// No bytes were an empty list, which is neither equal to `b""` nor can be written.
+#[test]
+fn no_bytes_are_bytes() {
+    let sandbox = Sandbox::new();
+    let component = r#"(component
+      (core module $m
+        (memory (export "memory") 1)
+        (func (export "none") (result i32) (i32.const 0)))
+      (core instance $i (instantiate $m))
+      (func (export "none") (result (list u8)) (canon lift (core func $i "none") (memory (core memory $i "memory"))))
+      (func (export "words") (result (list u16)) (canon lift (core func $i "none") (memory (core memory $i "memory")))))"#;
+    sandbox.write("none.wasm", wat::parse_str(component).unwrap());
+    let script = "k = kernel(\"none.wasm\")\nprint(type(k.none()), type(k.words()))\nput(k.none())\n";
+    sandbox.write("none.star", script);
+    assert_eq!(sandbox.vac(&["run", "none.star"]).ok().out(), "bytes list\n");
+    sandbox.vac(&["replay", "last"]).ok();
+}

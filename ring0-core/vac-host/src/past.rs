@@ -10,7 +10,7 @@
 //! |---|---|
 //! | computed, local | all, and must give the same |
 //! | read | of streams and of what gave a handle, and must give the same; what tells files apart |
-//! | effect | opening a file that is there, and the place of a stream that writes; nothing else may have given a handle |
+//! | effect | opening a file that is there, the place of a stream that writes, times of files, which are the sandbox's own, and that a name was given up; nothing else may have given a handle |
 //! | any of a memory | all, and must give the same; a commit moves no name |
 //! | anything of the network | refused: nobody has the other end any more |
 
@@ -38,6 +38,15 @@ const LOOKS: [&str; 5] = [
     "descriptor.metadata-hash-at",
     "descriptor.is-same-object",
 ];
+
+/// What sets times, which no host has.
+const TIMES: [&str; 2] = ["descriptor.set-times", "descriptor.set-times-at"];
+
+/// What gives a name up: an object that is met later under the same one is another.
+const FREE_A_NAME: [&str; 3] =
+    ["descriptor.unlink-file-at", "descriptor.remove-directory-at", "descriptor.rename-at"];
+/// How the canonical form of a result begins that is no error: a list of two, and zero.
+const OK: [u8; 2] = [0x82, 0];
 
 /// How much of a call is done again.
 enum Again {
@@ -67,6 +76,7 @@ fn again_of(crossing: &Crossing<'_>) -> Again {
         Class::Read if LOOKS.iter().any(|look| name.ends_with(look)) => Again::Look,
         Class::Read if name.starts_with("wasi:filesystem/") => Again::Handle,
         Class::Effect if name.ends_with("#[method]descriptor.open-at") => Again::Handle,
+        Class::Effect if TIMES.iter().any(|times| name.ends_with(times)) => Again::Look,
         Class::Effect if name.starts_with("wasi:io/streams#[method]output-stream.") => Again::Same,
         Class::Read | Class::Effect | Class::Kernel => Again::No,
     }
@@ -98,7 +108,14 @@ pub(crate) fn again(
         Again::No if gave_handle => {
             return Err(differs(crossing, "something that only an effect gives", recorded));
         }
-        Again::No => return Ok(()),
+        Again::No => {
+            if FREE_A_NAME.iter().any(|frees| crossing.function.name.ends_with(frees))
+                && recorded.starts_with(&OK)
+            {
+                host.identities.name_is_free(None);
+            }
+            return Ok(());
+        }
         // What could not be opened then may be there now, and would get a number.
         Again::Handle if !gave_handle => return Ok(()),
         Again::Same | Again::Handle | Again::Look => {}

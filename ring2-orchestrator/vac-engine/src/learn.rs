@@ -19,7 +19,7 @@ use vac_host::net::{HostPattern, NetKind};
 
 use crate::grants::{Grant, below, clean, join};
 use crate::home::Home;
-use crate::manifest::Ask;
+use crate::manifest::{ASKS_MAX, Ask};
 use crate::net_grants::Net;
 use crate::report::{self, EventInfo, Filter};
 
@@ -402,7 +402,7 @@ impl Watcher<'_> {
 
     /// The needs, without those that others include, as a manifest asks for them.
     fn asks(mut self) -> Result<Vec<Ask>> {
-        while self.widen_one() {}
+        while self.widen_one() || self.fold_one() {}
         let mut asks = Vec::new();
         for (key, need) in &self.needs {
             let Some(grant) = self.grants.get(need.grant) else { continue };
@@ -410,6 +410,44 @@ impl Watcher<'_> {
         }
         asks.sort_by_key(|ask| (ask.optional, ask.text()));
         Ok(asks)
+    }
+
+    /// Asks for a folder instead of what is in it, where that has a name that no grant can have, or there is too much to ask
+    /// for. Whether there was something to do.
+    fn fold_one(&mut self) -> bool {
+        let is_in_dir = |need: &Need| {
+            matches!(self.grants.get(need.grant), Some(Grant::Dir { .. })) && !need.path.is_empty()
+        };
+        let foldable = || self.needs.iter().filter(|(_, need)| is_in_dir(need));
+        let unnamed = foldable().find(|(key, _)| key.contains("::")).map(|(key, _)| key.clone());
+        let found = unnamed.or_else(|| {
+            if self.needs.len() <= ASKS_MAX {
+                return None;
+            }
+            let mut folders: BTreeMap<(usize, &str), (usize, &String)> = BTreeMap::new();
+            for (key, need) in foldable() {
+                folders.entry((need.grant, folder_of(&need.path))).or_insert((0, key)).0 += 1;
+            }
+            // The fullest; of equal ones the deepest.
+            let fullest = folders.iter().max_by_key(|((_, folder), (count, _))| (*count, folder.len()));
+            fullest.map(|(_, (_, key))| (*key).clone())
+        });
+        let Some(key) = found else { return false };
+        let folder = self.needs.get(&key).map(|need| folder_of(&need.path).to_owned()).unwrap_or_default();
+        self.fold(&key, &folder);
+        true
+    }
+
+    /// Has a folder of its grant be needed instead of `key`.
+    fn fold(&mut self, key: &str, folder: &str) {
+        let Some(need) = self.needs.remove(key) else { return };
+        let Some(Grant::Dir { guest, .. }) = self.grants.get(need.grant) else { return };
+        let whole = self.needs.entry(join(guest, folder)).or_insert_with(|| Need::new(need.grant, folder));
+        whole.is_dir = true;
+        whole.is_absent = false;
+        whole.rights = of_dir(whole.rights.or(need.rights));
+        whole.verbs.extend(need.verbs);
+        whole.events.extend(need.events);
     }
 
     /// Removes one need that a directory includes, or gives one directory what a file in it needs: a
@@ -427,18 +465,9 @@ impl Watcher<'_> {
             else {
                 continue;
             };
-            if *grant != need.grant
-                && let Some(Grant::Dir { guest, .. }) = self.grants.get(need.grant)
-            {
+            if *grant != need.grant && matches!(self.grants.get(need.grant), Some(Grant::Dir { .. })) {
                 // It is in a directory that was put there: that is to be asked for, and not the one around it.
-                let guest = guest.clone();
-                self.needs.remove(&key);
-                let whole = self.needs.entry(clean(&guest)).or_insert_with(|| Need::new(need.grant, ""));
-                whole.is_dir = true;
-                whole.is_absent = false;
-                whole.rights = of_dir(whole.rights.or(need.rights));
-                whole.verbs.extend(need.verbs);
-                whole.events.extend(need.events);
+                self.fold(&key, "");
                 return true;
             }
             self.needs.remove(&key);
@@ -492,6 +521,11 @@ impl Need {
         };
         format!("{} ({word} {}{more})", verbs.join(", "), named.join(", "))
     }
+}
+
+/// The folder that a path is in, in the same grant.
+fn folder_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
 /// What a need asks for, as `--grant` takes it.

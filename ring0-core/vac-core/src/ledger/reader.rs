@@ -362,7 +362,8 @@ pub fn segments(storage: &dyn Storage, run: RunId) -> Vec<String> {
 
 /// Whether a process is writing `run` now.
 pub fn is_running(storage: &dyn Storage, run: RunId) -> Result<bool> {
-    let last = segments(storage, run).pop().unwrap_or_else(|| segment_path(run, 0));
+    // To lock what is not there would make it.
+    let Some(last) = segments(storage, run).pop() else { return Ok(false) };
     match storage.try_lock(&last, LockMode::Shared) {
         Ok(lock) => Ok(lock.is_none()),
         // Nobody writes where nobody can.

@@ -3,6 +3,7 @@
 //! must be durable before the group is written; the caller sees to that.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::block::Packer;
 use super::frame::{push_entry, push_frame};
@@ -96,6 +97,10 @@ fn check_len(header: &Header) -> Result<()> {
     );
     Err(Usage::new(message).hint("pass what is long in a file").into())
 }
+
+/// How often a segment that was just made is tried to be locked again, and after how long.
+const LOCK_TRIES: u32 = 50;
+const LOCK_RETRY: Duration = Duration::from_millis(2);
 
 /// The half that makes groups durable.
 pub struct Committer {
@@ -219,7 +224,14 @@ fn start_segment(
     let path = segment_path(run, number);
     let failed = |e| HostAbort::io("create", storage.show(&path), &e);
     let file = storage.open(&path, OpenMode::CreateNew).map_err(failed)?;
-    let lock = storage.try_lock(&path, LockMode::Exclusive).map_err(failed)?;
+    let mut lock = storage.try_lock(&path, LockMode::Exclusive).map_err(failed)?;
+    // Whoever looks whether a run goes on has its lock for a moment.
+    for _ in 0..LOCK_TRIES {
+        if lock.is_none() {
+            std::thread::sleep(LOCK_RETRY);
+            lock = storage.try_lock(&path, LockMode::Exclusive).map_err(failed)?;
+        }
+    }
     let lock = lock.ok_or_else(|| {
         HostAbort::new(
             crate::fault::AbortKind::Busy,

@@ -205,11 +205,15 @@ fn field_of<'v>(value: Value<'v>, name: &str) -> Option<Value<'v>> {
     fields.iter().find(|(key, _)| key.as_str() == plain).map(|(_, v)| v)
 }
 
-/// A result on its way to a script.
-pub(super) struct FromKernel(Option<Val>);
+/// A result on its way to a script, and its type.
+pub(super) struct FromKernel(Option<Val>, Option<Type>);
 
 /// What a call gives a script. An error that the export returned ends the script.
 pub(super) fn result(export: &Export, results: Vec<Val>) -> Result<FromKernel> {
+    let mut ty = export.results.first().cloned();
+    if let Some(Type::Result(result)) = &ty {
+        ty = result.ok();
+    }
     let value = match results.into_iter().next() {
         Some(Val::Result(Ok(value))) => value.map(|v| *v),
         Some(Val::Result(Err(error))) => {
@@ -224,21 +228,28 @@ pub(super) fn result(export: &Export, results: Vec<Val>) -> Result<FromKernel> {
         }
         other => other,
     };
-    Ok(FromKernel(value))
+    Ok(FromKernel(value, ty))
 }
 
 impl FromKernel {
     pub(super) fn alloc<'v>(self, heap: Heap<'v>, given: &Given<'_>) -> starlark::Result<Value<'v>> {
         match self.0 {
             None => Ok(heap.alloc(NoneType)),
-            Some(value) => to_value(value, heap, given),
+            Some(value) => to_value(value, self.1.as_ref(), heap, given),
         }
     }
 }
 
-fn to_value<'v>(value: Val, heap: Heap<'v>, given: &Given<'_>) -> starlark::Result<Value<'v>> {
-    let optional =
-        |value: Option<Box<Val>>| value.map_or(Ok(heap.alloc(NoneType)), |v| to_value(*v, heap, given));
+/// A value of a type, which tells what an empty list is one of.
+fn to_value<'v>(
+    value: Val,
+    ty: Option<&Type>,
+    heap: Heap<'v>,
+    given: &Given<'_>,
+) -> starlark::Result<Value<'v>> {
+    let optional = |value: Option<Box<Val>>, ty: Option<Type>| {
+        value.map_or(Ok(heap.alloc(NoneType)), |v| to_value(*v, ty.as_ref(), heap, given))
+    };
     Ok(match value {
         Val::Bool(v) => heap.alloc(v),
         Val::S8(v) => heap.alloc(i32::from(v)),
@@ -253,35 +264,60 @@ fn to_value<'v>(value: Val, heap: Heap<'v>, given: &Given<'_>) -> starlark::Resu
         Val::Float64(v) => heap.alloc(StarlarkFloat(v)),
         Val::Char(v) => heap.alloc(v.to_string()),
         Val::String(v) => heap.alloc(v),
-        Val::List(v) | Val::FixedLengthList(v) => match bytes_of(&v) {
-            Some(bytes) => heap.alloc(StarlarkBytes::new(&bytes)),
-            None => {
-                let items =
-                    v.into_iter().map(|v| to_value(v, heap, given)).collect::<starlark::Result<Vec<_>>>()?;
-                heap.alloc(items)
+        Val::List(v) | Val::FixedLengthList(v) => {
+            let of = if let Some(Type::List(list)) = ty { Some(list.ty()) } else { None };
+            match bytes_of(&v, of.as_ref()) {
+                Some(bytes) => heap.alloc(StarlarkBytes::new(&bytes)),
+                None => {
+                    let items = v.into_iter().map(|v| to_value(v, of.as_ref(), heap, given));
+                    heap.alloc(items.collect::<starlark::Result<Vec<_>>>()?)
+                }
             }
-        },
+        }
         Val::Tuple(v) => {
-            let items =
-                v.into_iter().map(|v| to_value(v, heap, given)).collect::<starlark::Result<Vec<_>>>()?;
-            heap.alloc(AllocTuple(items))
+            let mut types =
+                if let Some(Type::Tuple(tuple)) = ty { tuple.types().collect() } else { Vec::new() };
+            types.reverse();
+            let items = v.into_iter().map(|v| to_value(v, types.pop().as_ref(), heap, given));
+            heap.alloc(AllocTuple(items.collect::<starlark::Result<Vec<_>>>()?))
         }
         Val::Record(fields) => {
-            let fields =
-                fields.into_iter().map(|(name, v)| Ok((name.replace('-', "_"), to_value(v, heap, given)?)));
+            let type_of = |name: &str| match ty {
+                Some(Type::Record(record)) => record.fields().find(|field| field.name == name).map(|f| f.ty),
+                _ => None,
+            };
+            let fields = fields.into_iter().map(|(name, v)| {
+                let value = to_value(v, type_of(&name).as_ref(), heap, given)?;
+                Ok((name.replace('-', "_"), value))
+            });
             heap.alloc(AllocStruct(fields.collect::<starlark::Result<Vec<_>>>()?))
         }
-        Val::Option(v) => optional(v)?,
+        Val::Option(v) => {
+            optional(v, if let Some(Type::Option(option)) = ty { Some(option.ty()) } else { None })?
+        }
         Val::Enum(name) => heap.alloc(name),
         Val::Flags(names) => heap.alloc(names),
         Val::Variant(name, payload) => match payload {
             None => heap.alloc(AllocTuple([heap.alloc(name)])),
-            Some(payload) => heap.alloc(AllocTuple([heap.alloc(name), to_value(*payload, heap, given)?])),
+            Some(payload) => {
+                let of = match ty {
+                    Some(Type::Variant(variant)) => {
+                        variant.cases().find(|case| case.name == name).and_then(|case| case.ty)
+                    }
+                    _ => None,
+                };
+                let payload = to_value(*payload, of.as_ref(), heap, given)?;
+                heap.alloc(AllocTuple([heap.alloc(name), payload]))
+            }
         },
-        Val::Result(v) => match v {
-            Ok(v) => heap.alloc(AllocTuple([heap.alloc("ok"), optional(v)?])),
-            Err(v) => heap.alloc(AllocTuple([heap.alloc("err"), optional(v)?])),
-        },
+        Val::Result(v) => {
+            let (ok, err) =
+                if let Some(Type::Result(result)) = ty { (result.ok(), result.err()) } else { (None, None) };
+            match v {
+                Ok(v) => heap.alloc(AllocTuple([heap.alloc("ok"), optional(v, ok)?])),
+                Err(v) => heap.alloc(AllocTuple([heap.alloc("err"), optional(v, err)?])),
+            }
+        }
         ref other => {
             if let Some(handle) = given(other) {
                 return Ok(heap.alloc(handle));
@@ -292,8 +328,8 @@ fn to_value<'v>(value: Val, heap: Heap<'v>, given: &Given<'_>) -> starlark::Resu
     })
 }
 
-fn bytes_of(list: &[Val]) -> Option<Vec<u8>> {
-    if list.is_empty() {
+fn bytes_of(list: &[Val], of: Option<&Type>) -> Option<Vec<u8>> {
+    if list.is_empty() && !matches!(of, Some(Type::U8)) {
         return None;
     }
     list.iter().map(|v| if let Val::U8(b) = v { Some(*b) } else { None }).collect()
