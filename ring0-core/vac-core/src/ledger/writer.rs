@@ -3,7 +3,6 @@
 //! must be durable before the group is written; the caller sees to that.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::block::Packer;
 use super::frame::{push_entry, push_frame};
@@ -98,9 +97,8 @@ fn check_len(header: &Header) -> Result<()> {
     Err(Usage::new(message).hint("pass what is long in a file").into())
 }
 
-/// How often a segment that was just made is tried to be locked again, and after how long.
-const LOCK_TRIES: u32 = 50;
-const LOCK_RETRY: Duration = Duration::from_millis(2);
+/// How often a segment that was just made is tried to be locked again.
+const LOCK_TRIES: u32 = 10_000;
 
 /// The half that makes groups durable.
 pub struct Committer {
@@ -228,7 +226,7 @@ fn start_segment(
     // Whoever looks whether a run goes on has its lock for a moment.
     for _ in 0..LOCK_TRIES {
         if lock.is_none() {
-            std::thread::sleep(LOCK_RETRY);
+            std::thread::yield_now();
             lock = storage.try_lock(&path, LockMode::Exclusive).map_err(failed)?;
         }
     }
