@@ -158,14 +158,20 @@ fn a_program_that_claims_much_gets_an_error() {
 #[test]
 fn globals_of_many_instances_are_bounded() {
     let sandbox = Sandbox::new();
-    let globals = "(global (mut i32) (i32.const 0))".repeat(100_000);
-    let instances = "(core instance (instantiate $m))".repeat(900);
-    let component = format!(
-        "(component (core module $m {globals}) {instances} (core module $f (func (export \"f\")))\
-        (core instance $f (instantiate $f)) (func (export \"f\") (canon lift (core func $f \"f\"))))"
-    );
-    sandbox.write("globals.wasm", wat::parse_str(component).unwrap());
-    sandbox.vac(&["call", "globals.wasm", "f()"]).fails(4, &["instance"]);
+    let many = |item: &str| item.repeat(100_000);
+    for module in [
+        many("(global (mut i32) (i32.const 0))"),
+        many("(tag)"),
+        format!("(func $f) (elem func {})", many("$f ")),
+    ] {
+        let instances = "(core instance (instantiate $m))".repeat(900);
+        let component = format!(
+            "(component (core module $m {module}) {instances} (core module $f (func (export \"f\"))) \
+             (core instance $f (instantiate $f)) (func (export \"f\") (canon lift (core func $f \"f\"))))"
+        );
+        sandbox.write("many.wasm", wat::parse_str(component).unwrap());
+        sandbox.vac(&["call", "many.wasm", "f()"]).fails(4, &["instance"]);
+    }
 }
 
 /// Small programs of which the loading process made gigabytes of text.

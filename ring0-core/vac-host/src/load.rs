@@ -11,7 +11,7 @@ use vac_core::cid::Cid;
 use vac_core::fault::{AbortKind, Corrupt, Error, HostAbort, Result, Usage};
 use wasmparser::{
     CanonicalFunction, CanonicalOption, Chunk, ComponentDefinedType, ComponentType, ComponentTypeDeclaration,
-    Encoding, InstanceTypeDeclaration, Parser, Payload,
+    Element, ElementItems, ElementKind, Encoding, InstanceTypeDeclaration, Parser, Payload,
 };
 
 use crate::adapt::adapt;
@@ -242,6 +242,9 @@ pub(crate) fn instances_max(bytes: &[u8]) -> usize {
             Ok(Payload::ImportSection(section)) => section.count().into(),
             Ok(Payload::FunctionSection(section)) => section.count().into(),
             Ok(Payload::GlobalSection(section)) => section.count().into(),
+            Ok(Payload::TagSection(section)) => section.count().into(),
+            // What a table is filled from later is kept for each instance.
+            Ok(Payload::ElementSection(section)) => section.into_iter().flatten().map(items_kept).sum(),
             Ok(_) => 0,
             // What is wrong is said by who compiles it.
             Err(_) => break,
@@ -250,6 +253,14 @@ pub(crate) fn instances_max(bytes: &[u8]) -> usize {
     }
     let bytes_each = INSTANCE_BYTES + largest.saturating_mul(INSTANCE_ITEM_BYTES);
     usize::try_from(INSTANCES_MAX_BYTES / bytes_each).unwrap_or(INSTANCES_MAX).clamp(1, INSTANCES_MAX)
+}
+
+fn items_kept(element: Element<'_>) -> u64 {
+    match (element.kind, element.items) {
+        (ElementKind::Passive, ElementItems::Functions(items)) => items.count().into(),
+        (ElementKind::Passive, ElementItems::Expressions(_, items)) => items.count().into(),
+        _ => 1,
+    }
 }
 
 fn is_concurrent_type(ty: &ComponentType<'_>) -> bool {

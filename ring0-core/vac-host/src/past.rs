@@ -82,6 +82,10 @@ fn again_of(crossing: &Crossing<'_>) -> Again {
     }
 }
 
+fn is_effect(crossing: &Crossing<'_>) -> bool {
+    crossing.function.class == Class::Effect
+}
+
 /// What an event of the past ended with.
 #[derive(Clone, Copy)]
 pub(crate) struct Answer<'a> {
@@ -105,6 +109,8 @@ pub(crate) fn again(
     let how = again_of(crossing);
     match how {
         Again::Refused => return Err(network(crossing)),
+        // What failed then changed nothing.
+        Again::Look if is_effect(crossing) && !recorded.starts_with(&OK) => return Ok(()),
         Again::No if gave_handle => {
             return Err(differs(crossing, "something that only an effect gives", recorded));
         }

@@ -124,9 +124,13 @@ pub fn show_params(params: &[(String, Type)]) -> String {
 }
 
 pub(crate) fn show_params_with(params: &[(String, Type)], names: &Names<'_>) -> String {
-    let shown: Vec<_> =
-        params.iter().map(|(name, ty)| format!("{name}: {}", show_type_with(ty, names))).collect();
-    format!("({})", shown.join(", "))
+    let mut shown = Shown { text: String::new(), names };
+    shown.add_list(("(", ")"), params.iter(), |s, (name, ty)| {
+        s.add(name);
+        s.add(": ");
+        s.add_type(ty);
+    });
+    shown.finish()
 }
 
 /// A type as WIT writes it, records and variants spelled out.
@@ -137,14 +141,10 @@ pub fn show_type(ty: &Type) -> String {
 pub(crate) fn show_type_with(ty: &Type, names: &Names<'_>) -> String {
     let mut shown = Shown { text: String::new(), names };
     shown.add_type(ty);
-    if shown.is_long() {
-        shown.text.truncate(vac_core::fault::cut(&shown.text, TYPE_TEXT_MAX_BYTES).len());
-        shown.text.push('…');
-    }
-    shown.text
+    shown.finish()
 }
 
-/// What is shown of a type: a small program can have one whose text fills all memory.
+/// What is shown of a type, or of all parameters of a function: a small program can have one whose text fills all memory.
 const TYPE_TEXT_MAX_BYTES: usize = 64 << 10;
 
 /// The text of a type, as far as it has come.
@@ -154,6 +154,14 @@ struct Shown<'n> {
 }
 
 impl Shown<'_> {
+    fn finish(mut self) -> String {
+        if self.is_long() {
+            self.text.truncate(vac_core::fault::cut(&self.text, TYPE_TEXT_MAX_BYTES).len());
+            self.text.push('…');
+        }
+        self.text
+    }
+
     fn is_long(&self) -> bool {
         self.text.len() > TYPE_TEXT_MAX_BYTES
     }

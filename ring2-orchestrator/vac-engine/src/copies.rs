@@ -150,8 +150,11 @@ fn remove_all(path: &Path) -> std::io::Result<()> {
         match fs::remove_dir_all(path) {
             Err(e) if e.raw_os_error() == Some(TOO_MANY_OPEN) => {
                 let deep = deep_below(path).ok_or(e)?;
+                // Some of these may be left of a process that was killed here.
+                while path.join(format!(".moved-{moved}")).exists() {
+                    moved += 1;
+                }
                 fs::rename(deep, path.join(format!(".moved-{moved}")))?;
-                moved += 1;
             }
             done => return done,
         }

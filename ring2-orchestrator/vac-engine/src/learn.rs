@@ -443,11 +443,17 @@ impl Watcher<'_> {
         let Some(need) = self.needs.remove(key) else { return };
         let Some(Grant::Dir { guest, .. }) = self.grants.get(need.grant) else { return };
         let whole = self.needs.entry(join(guest, folder)).or_insert_with(|| Need::new(need.grant, folder));
-        whole.is_dir = true;
-        whole.is_absent = false;
-        whole.rights = of_dir(whole.rights.or(need.rights));
-        whole.verbs.extend(need.verbs);
-        whole.events.extend(need.events);
+        whole.take_in(need);
+        // All that is below it at once: there may be very much.
+        let (grant, above) = (whole.grant, join(guest, folder));
+        let inside =
+            |key: &String, need: &Need| need.grant == grant && *key != above && below(&above, key).is_some();
+        let keys: Vec<String> =
+            self.needs.iter().filter(|(key, need)| inside(key, need)).map(|(key, _)| key.clone()).collect();
+        let taken: Vec<Need> = keys.iter().filter_map(|key| self.needs.remove(key)).collect();
+        if let Some(whole) = self.needs.get_mut(&above) {
+            taken.into_iter().for_each(|need| whole.take_in(need));
+        }
     }
 
     /// Removes one need that a directory includes, or gives one directory what a file in it needs: a
@@ -509,6 +515,15 @@ impl Need {
         let (verbs, events) = (BTreeSet::new(), BTreeSet::new());
         let path = path.to_owned();
         Self { grant, path, is_dir: false, rights: Rights::NONE, is_absent: true, verbs, events }
+    }
+
+    /// Becomes a directory that `need` is in.
+    fn take_in(&mut self, need: Self) {
+        self.is_dir = true;
+        self.is_absent = false;
+        self.rights = of_dir(self.rights.or(need.rights));
+        self.verbs.extend(need.verbs);
+        self.events.extend(need.events);
     }
 
     fn why(&self) -> String {

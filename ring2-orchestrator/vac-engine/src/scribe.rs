@@ -42,7 +42,7 @@ const WAIT_MAX: Duration = Duration::from_millis(10);
 /// What waits for a commit may take so much memory before the guest waits, too,
 const GROUP_MAX_BYTES: usize = 64 << 20;
 /// at most so many times in a row, each as long as that.
-const BEHIND_WAITS: u32 = 1000;
+const BEHIND_WAITS: u32 = 100;
 /// What is shorter is copied: a body must not hold on to a buffer that is much longer than itself.
 const TAKE_MIN_BYTES: usize = 4 << 10;
 /// Buffers that are kept to be filled again, and how long each may be.

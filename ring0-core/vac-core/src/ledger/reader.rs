@@ -120,11 +120,8 @@ impl Reader {
                 (self.number, self.bytes, self.at) = (number, bytes, Segment::LEN);
                 self.place = self.storage.show(&path).into();
                 match (Segment { run: self.run, number }).check(&self.bytes, &self.place) {
-                    // The process died before its first group was durable; or the power failed, and of that group some
-                    // sectors were written, but not the first.
-                    Err(_)
-                        if self.closed.is_none() && (self.was_never_committed() || self.is_last(number)) =>
-                    {
+                    // The process died before its first group was durable.
+                    Err(_) if self.closed.is_none() && self.was_never_committed() => {
                         self.at = self.bytes.len();
                         Ok(true)
                     }
@@ -137,12 +134,6 @@ impl Reader {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
             Err(e) => Err(HostAbort::io("read", self.storage.show(&path), &e).into()),
         }
-    }
-
-    /// Whether there are acknowledged segments before this one, and none behind it.
-    fn is_last(&self, number: u32) -> bool {
-        let next = self.storage.open(&segment_path(self.run, number.saturating_add(1)), OpenMode::Read);
-        number > 0 && matches!(next, Err(e) if e.kind() == std::io::ErrorKind::NotFound)
     }
 
     /// Whether the segment is what a process leaves that was killed before its first commit.
