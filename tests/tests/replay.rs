@@ -346,3 +346,19 @@ fn cut(sandbox: &Sandbox, run: &str, events: u64) -> String {
     committer.commit(&ledger.take_group(0, Vec::new())).unwrap();
     cut.to_string()
 }
+
+/// Story: it said that the run differs, and with `--from-snapshot` the snapshots were thrown away one by one.
+#[test]
+fn a_replay_that_is_stopped_says_nothing_of_the_run() {
+    let sandbox = Sandbox::new();
+    let module = r#"(module
+      (memory (export "memory") 1)
+      (func (export "_start") (local $n i64)
+        (loop $again
+          (local.set $n (i64.add (local.get $n) (i64.const 1)))
+          (i64.store (i32.const 0) (local.get $n))
+          (br_if $again (i64.lt_u (local.get $n) (i64.const 1000000000))))))"#;
+    sandbox.write("long.wasm", wat::parse_str(module).unwrap());
+    sandbox.vac(&["run", "long.wasm"]).ok();
+    sandbox.vac(&["replay", "last", "--limit", "time=100ms"]).fails(4, &["longer than 100ms"]);
+}

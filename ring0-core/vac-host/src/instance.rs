@@ -33,6 +33,11 @@ pub trait Watch: Send + Sync {
     /// Why to stop, if so.
     fn stop(&self) -> Option<HostAbort>;
 
+    /// Whether it is the operator who wants that, and not what is watched itself.
+    fn is_operators(&self) -> bool {
+        self.stop().is_some()
+    }
+
     /// Nanoseconds since some instant, to know how long a peer took. Where nobody knows, time is counted by looks.
     fn now_ns(&self) -> u64 {
         0

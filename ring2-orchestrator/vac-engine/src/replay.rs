@@ -282,6 +282,10 @@ impl Watch for RecordWatch {
     fn stop(&self) -> Option<HostAbort> {
         self.operator.stop().or_else(|| self.journal.record_is_over())
     }
+
+    fn is_operators(&self) -> bool {
+        self.operator.stop().is_some()
+    }
 }
 
 /// What is run instead of what the record names.

@@ -418,6 +418,7 @@ impl<'h> Session<'h> {
             Err(Error::Abort(abort))
                 if !self.is_live()
                     && is_outside(abort.kind)
+                    && self.outside.watch.is_operators()
                     && self.journal.recorded_abort(open).is_none() =>
             {
                 self.is_stopped = true;

@@ -340,6 +340,7 @@ fn evaluate(session: Session<'_>, target: &Target, ast: AstModule, given: Given)
         Err(Error::Abort(abort))
             if !session.is_live()
                 && is_outside(abort.kind)
+                && session.watch().is_operators()
                 && session.journal().recorded_abort(open).is_none() =>
         {
             return Err(abort.into());
