@@ -226,10 +226,33 @@ fn a_redirect_is_an_answer_and_a_name_opens_no_private_address() {
     replays(&sandbox);
 }
 
+/// A process that does not outlive its test, also if that fails.
+struct Serving(Child);
+
+impl std::ops::Deref for Serving {
+    type Target = Child;
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Serving {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A service that was started, and where.
-fn serving(sandbox: &Sandbox, options: &[&str]) -> (Child, SocketAddr) {
+fn serving(sandbox: &Sandbox, options: &[&str]) -> (Serving, SocketAddr) {
     let args = [&["--quiet", "serve", "k.wasm", "--addr", "127.0.0.1:0"], options].concat();
-    let mut child = sandbox.command(&args).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = Serving(sandbox.command(&args).stderr(Stdio::piped()).spawn().unwrap());
     let mut line = String::new();
     BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
     let at = line.trim().strip_prefix("Serving HTTP on http://").unwrap_or_else(|| panic!("{line}"));
