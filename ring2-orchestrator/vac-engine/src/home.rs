@@ -23,7 +23,7 @@ use crate::tiers::{self, Below};
 /// The folder of the store in a home.
 pub const STORE_DIR: &str = "store";
 
-/// A collection takes about a second a million objects.
+/// Five minutes, together.
 const HOLD_TRIES: u32 = 30_000;
 const HOLD_RETRY: Duration = Duration::from_millis(10);
 

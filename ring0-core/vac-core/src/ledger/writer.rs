@@ -97,7 +97,7 @@ fn check_len(header: &Header) -> Result<()> {
     Err(Usage::new(message).hint("pass what is long in a file").into())
 }
 
-/// How often a segment that was just made is tried to be locked again.
+/// How often a segment that was just made is tried to be locked.
 const LOCK_TRIES: u32 = 10_000;
 
 /// The half that makes groups durable.
@@ -222,13 +222,12 @@ fn start_segment(
     let path = segment_path(run, number);
     let failed = |e| HostAbort::io("create", storage.show(&path), &e);
     let file = storage.open(&path, OpenMode::CreateNew).map_err(failed)?;
-    let mut lock = storage.try_lock(&path, LockMode::Exclusive).map_err(failed)?;
+    let (mut lock, mut tries) = (storage.try_lock(&path, LockMode::Exclusive).map_err(failed)?, 1);
     // Whoever looks whether a run goes on has its lock for a moment.
-    for _ in 0..LOCK_TRIES {
-        if lock.is_none() {
-            std::thread::yield_now();
-            lock = storage.try_lock(&path, LockMode::Exclusive).map_err(failed)?;
-        }
+    while lock.is_none() && tries < LOCK_TRIES {
+        std::thread::yield_now();
+        lock = storage.try_lock(&path, LockMode::Exclusive).map_err(failed)?;
+        tries += 1;
     }
     let lock = lock.ok_or_else(|| {
         HostAbort::new(

@@ -40,6 +40,15 @@ pub(super) enum Found {
     Frame(u32),
 }
 
+/// What a map says of a page.
+enum Mapped {
+    /// It holds zeros, and is nowhere.
+    Zeros,
+    /// It was written, and is in this frame alone.
+    Dirty(u32),
+    Clean(Source),
+}
+
 impl Pager {
     /// A pager over `tier`. Fails if the budget is less than two pages.
     pub fn new(tier: Arc<dyn Tier>, settings: Settings) -> Result<Self> {
@@ -158,26 +167,29 @@ impl Pager {
             self.hit(place.frame);
             return Ok(Found::Frame(place.frame));
         }
-        let Some(it) = space.shards.get(&shard) else { return Ok(Found::Zeros) };
-        let source = match it.map.get(page, &mut self.nodes)? {
-            Some(PageRef::Stored(cid)) => Source::Object(cid),
-            Some(PageRef::Held(version)) => match version.cid() {
-                Some(cid) => Source::Object(cid),
-                None => {
-                    let frame = version.frame();
-                    self.hit(frame);
-                    self.hint(space, shard, page, frame, 0);
-                    return Ok(Found::Frame(frame));
-                }
-            },
-            None => match made(&it.backing, page, self.page_len) {
-                Some(source) => source,
-                None => return Ok(Found::Zeros),
-            },
+        let frame = match self.look_up(space, shard, page)? {
+            Mapped::Zeros => return Ok(Found::Zeros),
+            Mapped::Dirty(frame) => {
+                self.hit(frame);
+                frame
+            }
+            Mapped::Clean(source) => self.frame_of(space, shard, page, source)?,
         };
-        let frame = self.frame_of(space, shard, page, source)?;
         self.hint(space, shard, page, frame, 0);
         Ok(Found::Frame(frame))
+    }
+
+    /// What the map says of a page.
+    fn look_up(&mut self, space: &Space, shard: u64, page: u64) -> Result<Mapped> {
+        let Some(it) = space.shards.get(&shard) else { return Ok(Mapped::Zeros) };
+        Ok(match it.map.get(page, &mut self.nodes)? {
+            Some(PageRef::Stored(cid)) => Mapped::Clean(Source::Object(cid)),
+            Some(PageRef::Held(version)) => match version.cid() {
+                Some(cid) => Mapped::Clean(Source::Object(cid)),
+                None => Mapped::Dirty(version.frame()),
+            },
+            None => made(&it.backing, page, self.page_len).map_or(Mapped::Zeros, Mapped::Clean),
+        })
     }
 
     /// Whether the page at `at` is in memory, or is zeros; then that was a use of it. Reads nothing of it.
@@ -189,23 +201,14 @@ impl Pager {
             self.hit(place.frame);
             return Ok(true);
         }
-        let Some(it) = space.shards.get(&shard) else { return Ok(true) };
-        let source = match it.map.get(page, &mut self.nodes)? {
-            Some(PageRef::Stored(cid)) => Some(Source::Object(cid)),
-            Some(PageRef::Held(version)) => match version.cid() {
-                Some(cid) => Some(Source::Object(cid)),
-                None => {
-                    self.hit(version.frame());
-                    return Ok(true);
-                }
-            },
-            None => made(&it.backing, page, self.page_len),
+        let found = match self.look_up(space, shard, page)? {
+            Mapped::Zeros => return Ok(true),
+            Mapped::Dirty(frame) => Some(frame),
+            Mapped::Clean(source) => {
+                self.frames.find(&source).filter(|frame| self.frames.fresh(*frame) == Fresh::No)
+            }
         };
-        let Some(source) = source else { return Ok(true) };
-        let found = self.frames.find(&source).filter(|frame| self.frames.fresh(*frame) == Fresh::No);
-        if let Some(frame) = found {
-            self.hit(frame);
-        }
+        found.into_iter().for_each(|frame| self.hit(frame));
         Ok(found.is_some())
     }
 

@@ -265,7 +265,7 @@ fn to_value<'v>(
         Val::Char(v) => heap.alloc(v.to_string()),
         Val::String(v) => heap.alloc(v),
         Val::List(v) | Val::FixedLengthList(v) => {
-            let of = if let Some(Type::List(list)) = ty { Some(list.ty()) } else { None };
+            let of = item_type(ty);
             match bytes_of(&v, of.as_ref()) {
                 Some(bytes) => heap.alloc(StarlarkBytes::new(&bytes)),
                 None => {
@@ -282,31 +282,19 @@ fn to_value<'v>(
             heap.alloc(AllocTuple(items.collect::<starlark::Result<Vec<_>>>()?))
         }
         Val::Record(fields) => {
-            let type_of = |name: &str| match ty {
-                Some(Type::Record(record)) => record.fields().find(|field| field.name == name).map(|f| f.ty),
-                _ => None,
-            };
             let fields = fields.into_iter().map(|(name, v)| {
-                let value = to_value(v, type_of(&name).as_ref(), heap, given)?;
+                let value = to_value(v, named_type(ty, &name).as_ref(), heap, given)?;
                 Ok((name.replace('-', "_"), value))
             });
             heap.alloc(AllocStruct(fields.collect::<starlark::Result<Vec<_>>>()?))
         }
-        Val::Option(v) => {
-            optional(v, if let Some(Type::Option(option)) = ty { Some(option.ty()) } else { None })?
-        }
+        Val::Option(v) => optional(v, item_type(ty))?,
         Val::Enum(name) => heap.alloc(name),
         Val::Flags(names) => heap.alloc(names),
         Val::Variant(name, payload) => match payload {
             None => heap.alloc(AllocTuple([heap.alloc(name)])),
             Some(payload) => {
-                let of = match ty {
-                    Some(Type::Variant(variant)) => {
-                        variant.cases().find(|case| case.name == name).and_then(|case| case.ty)
-                    }
-                    _ => None,
-                };
-                let payload = to_value(*payload, of.as_ref(), heap, given)?;
+                let payload = to_value(*payload, named_type(ty, &name).as_ref(), heap, given)?;
                 heap.alloc(AllocTuple([heap.alloc(name), payload]))
             }
         },
@@ -326,6 +314,24 @@ fn to_value<'v>(
             return Err(starlark::Error::new_other(std::io::Error::other(message)));
         }
     })
+}
+
+/// The type of what is in a list or option.
+fn item_type(ty: Option<&Type>) -> Option<Type> {
+    match ty? {
+        Type::List(list) => Some(list.ty()),
+        Type::Option(option) => Some(option.ty()),
+        _ => None,
+    }
+}
+
+/// The type of a field or case.
+fn named_type(ty: Option<&Type>, name: &str) -> Option<Type> {
+    match ty? {
+        Type::Record(record) => record.fields().find(|field| field.name == name).map(|field| field.ty),
+        Type::Variant(variant) => variant.cases().find(|case| case.name == name).and_then(|case| case.ty),
+        _ => None,
+    }
 }
 
 fn bytes_of(list: &[Val], of: Option<&Type>) -> Option<Vec<u8>> {
