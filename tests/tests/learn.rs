@@ -112,6 +112,15 @@ fn input_and_variables_are_learned_if_they_were_read() {
     );
 }
 
+/// Everything that has a name is inside of `.`, and what was granted beside it is not.
+#[test]
+fn what_is_no_path_is_in_no_directory() {
+    let sandbox = sandbox(Guest::new().list(ROOT).args_and_env().read_from(Fd::Is(0)));
+    let learn = ["learn", "tool.wasm", "--yes", "--grant", "env:GIVEN"];
+    variables(&sandbox, &learn, b"typed").ok();
+    assert_eq!(asks(&sandbox.read("tool.vac.toml")), ["dir:ro=.", "env:GIVEN", "stdin"]);
+}
+
 /// A single granted file is not followed if it is a link, and a path that goes back goes through folders that
 /// it does not name: both need the folder.
 #[test]

@@ -294,7 +294,7 @@ impl Reading {
                     let import = import?;
                     self.import(import.module, import.name, import.ty);
                     if self.functions.len() > CORE_ITEMS_MAX {
-                        return Ok(Err(format!("at most {CORE_ITEMS_MAX} imports")));
+                        return Ok(at_most("imports"));
                     }
                     if self.module.foreign.len() > FOREIGN_MAX {
                         return Ok(Err(format!("at most {FOREIGN_MAX} imports that are not of WASI 0.1")));

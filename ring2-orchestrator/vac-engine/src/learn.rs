@@ -51,8 +51,7 @@ pub struct Learned {
 
 /// What `run` needed of `grants`, which are those that it had.
 pub fn learn(home: &Home, run: RunId, grants: &[Grant]) -> Result<Learned> {
-    let (handles, needs, seen) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-    let mut watcher = Watcher { home, grants, handles, needs, seen };
+    let mut watcher = Watcher::new(home, grants);
     let mut refused = BTreeSet::new();
     for event in report::events(home, run, &Filter::default())? {
         match &event.denied {
@@ -93,8 +92,10 @@ struct Watcher<'a> {
     home: &'a Home,
     grants: &'a [Grant],
     handles: BTreeMap<i128, Opened>,
-    /// By what the guest calls the path, or by the text of the grant.
-    needs: BTreeMap<String, Need>,
+    /// By what the guest calls the path.
+    paths: BTreeMap<String, Need>,
+    /// What is no path, by the text of the grant.
+    others: BTreeMap<String, Need>,
     /// Granted directories that were looked at themselves, by number. Of one that is given for the sake of
     /// a file in it, a guest sees as much.
     seen: BTreeMap<usize, Use>,
@@ -110,7 +111,12 @@ struct Use {
     event: Seq,
 }
 
-impl Watcher<'_> {
+impl<'a> Watcher<'a> {
+    fn new(home: &'a Home, grants: &'a [Grant]) -> Self {
+        let (paths, others) = (BTreeMap::new(), BTreeMap::new());
+        Self { home, grants, handles: BTreeMap::new(), paths, others, seen: BTreeMap::new() }
+    }
+
     fn see(&mut self, event: &EventInfo) -> Result<()> {
         if event.name == "wasi:cli/environment#get-environment" {
             self.whole_env(event.seq);
@@ -355,13 +361,13 @@ impl Watcher<'_> {
 
     fn add(&mut self, grant: usize, path: &str, one: Use) {
         // A granted file is one thing, whatever was said of it.
-        let (key, path) = match self.grants.get(grant) {
-            Some(Grant::Dir { guest, .. }) => (join(guest, path), path),
-            Some(Grant::File { guest, .. }) => (clean(guest), ""),
-            Some(other) => (other.text(), ""),
+        let (needs, key, path) = match self.grants.get(grant) {
+            Some(Grant::Dir { guest, .. }) => (&mut self.paths, join(guest, path), path),
+            Some(Grant::File { guest, .. }) => (&mut self.paths, clean(guest), ""),
+            Some(other) => (&mut self.others, other.text(), ""),
             None => return,
         };
-        let need = self.needs.entry(key).or_insert_with(|| Need::new(grant, path));
+        let need = needs.entry(key).or_insert_with(|| Need::new(grant, path));
         need.is_dir |= one.is_dir;
         need.rights = need.rights.or(one.rights);
         need.is_absent &= one.is_absent;
@@ -372,7 +378,7 @@ impl Watcher<'_> {
     /// A directory that was looked at, and of which nothing else is needed, is needed itself.
     fn add_seen(&mut self) {
         for (grant, one) in std::mem::take(&mut self.seen) {
-            if !self.needs.values().any(|need| need.grant == grant) {
+            if !self.paths.values().any(|need| need.grant == grant) {
                 self.add(grant, "", Use { is_dir: true, ..one });
             }
         }
@@ -381,7 +387,7 @@ impl Watcher<'_> {
     /// What no event says: that a file is a link, which is not followed where one file is granted; that
     /// what was opened is a directory; and that a directory is gone.
     fn look_at_host(&mut self) {
-        for (key, need) in self.needs.clone() {
+        for (key, need) in self.paths.clone() {
             let Some(Grant::Dir { host, .. }) = self.grants.get(need.grant) else { continue };
             let event = need.events.first().copied().unwrap_or_default();
             let rights = of_dir(need.rights);
@@ -390,7 +396,7 @@ impl Watcher<'_> {
                 Ok(metadata) if metadata.is_dir() => self.add(need.grant, &need.path, one("opened")),
                 Ok(metadata) if metadata.is_symlink() => self.add(need.grant, "", one("reached by a link")),
                 Err(_) if need.is_dir => {
-                    self.needs.remove(&key);
+                    self.paths.remove(&key);
                     let mut above = Path::new(&need.path).ancestors().filter_map(Path::to_str);
                     let above = above.find(|path| host.join(path).is_dir()).unwrap_or_default();
                     self.add(need.grant, above, one("what was in it is gone"));
@@ -402,9 +408,13 @@ impl Watcher<'_> {
 
     /// The needs, without those that others include, as a manifest asks for them.
     fn asks(mut self) -> Result<Vec<Ask>> {
-        while self.widen_one() || self.fold_one() {}
+        self.fold_unnamed();
+        self.widen();
+        while self.is_too_much() && self.fold_fullest() {
+            self.widen();
+        }
         let mut asks = Vec::new();
-        for (key, need) in &self.needs {
+        for (key, need) in self.paths.iter().chain(&self.others) {
             let Some(grant) = self.grants.get(need.grant) else { continue };
             asks.push(Ask::parse(&text_of(grant, key, need), &need.why(), need.is_absent)?);
         }
@@ -412,81 +422,107 @@ impl Watcher<'_> {
         Ok(asks)
     }
 
-    /// Asks for a folder instead of what is in it, where that has a name that no grant can have, or there is too much to ask
-    /// for. Whether there was something to do.
-    fn fold_one(&mut self) -> bool {
-        let is_in_dir = |need: &Need| {
-            matches!(self.grants.get(need.grant), Some(Grant::Dir { .. })) && !need.path.is_empty()
-        };
-        let foldable = || self.needs.iter().filter(|(_, need)| is_in_dir(need));
-        let unnamed = foldable().find(|(key, _)| key.contains("::")).map(|(key, _)| key.clone());
-        let found = unnamed.or_else(|| {
-            if self.needs.len() <= ASKS_MAX {
-                return None;
-            }
-            let mut folders: BTreeMap<(usize, &str), (usize, &String)> = BTreeMap::new();
-            for (key, need) in foldable() {
-                folders.entry((need.grant, folder_of(&need.path))).or_insert((0, key)).0 += 1;
-            }
-            // The fullest; of equal ones the deepest.
-            let fullest = folders.iter().max_by_key(|((_, folder), (count, _))| (*count, folder.len()));
-            fullest.map(|(_, (_, key))| (*key).clone())
-        });
-        let Some(key) = found else { return false };
-        let folder = self.needs.get(&key).map(|need| folder_of(&need.path).to_owned()).unwrap_or_default();
-        self.fold(&key, &folder);
-        true
+    fn is_too_much(&self) -> bool {
+        self.paths.len() + self.others.len() > ASKS_MAX
     }
 
-    /// Has a folder of its grant be needed instead of `key`.
+    /// Asks for the folder around what has a name that no grant can have.
+    fn fold_unnamed(&mut self) {
+        let unnamed = self.paths.iter().filter_map(|(key, need)| {
+            let (before, _) = need.path.split_once("::")?;
+            Some((key.clone(), folder_of(before).to_owned()))
+        });
+        for (key, folder) in unnamed.collect::<Vec<_>>() {
+            self.fold(&key, &folder);
+        }
+    }
+
+    /// Asks for folders instead of what is in them, the fullest first, until that is no more than a manifest can ask for.
+    /// Whether there was one: what is in each may still be too much, one level up.
+    fn fold_fullest(&mut self) -> bool {
+        let mut folders: BTreeMap<(usize, String), (usize, String)> = BTreeMap::new();
+        for (key, need) in &self.paths {
+            if matches!(self.grants.get(need.grant), Some(Grant::Dir { .. })) && !need.path.is_empty() {
+                let folder = folder_of(&need.path).to_owned();
+                folders.entry((need.grant, folder)).or_insert_with(|| (0, key.clone())).0 += 1;
+            }
+        }
+        let mut fullest: Vec<_> = folders
+            .into_iter()
+            .map(|((_, folder), (count, key))| (count, folder.len(), folder, key))
+            .collect();
+        fullest.sort();
+        let has_one = !fullest.is_empty();
+        while self.is_too_much()
+            && let Some((_, _, folder, key)) = fullest.pop()
+        {
+            self.fold(&key, &folder);
+        }
+        has_one
+    }
+
+    /// Has a folder of its grant be needed instead of `key` and of all that is below it.
     fn fold(&mut self, key: &str, folder: &str) {
-        let Some(need) = self.needs.remove(key) else { return };
+        let Some(need) = self.paths.remove(key) else { return };
         let Some(Grant::Dir { guest, .. }) = self.grants.get(need.grant) else { return };
-        let whole = self.needs.entry(join(guest, folder)).or_insert_with(|| Need::new(need.grant, folder));
+        let above = join(guest, folder);
+        let whole = self.paths.entry(above.clone()).or_insert_with(|| Need::new(need.grant, folder));
         whole.take_in(need);
-        // All that is below it at once: there may be very much.
-        let (grant, above) = (whole.grant, join(guest, folder));
-        let inside =
-            |key: &String, need: &Need| need.grant == grant && *key != above && below(&above, key).is_some();
-        let keys: Vec<String> =
-            self.needs.iter().filter(|(key, need)| inside(key, need)).map(|(key, _)| key.clone()).collect();
-        let taken: Vec<Need> = keys.iter().filter_map(|key| self.needs.remove(key)).collect();
-        if let Some(whole) = self.needs.get_mut(&above) {
+        let grant = whole.grant;
+        let begin = if above == "." { String::new() } else { format!("{}/", above.trim_end_matches('/')) };
+        let behind = self.paths.range(begin.clone()..).take_while(|(key, _)| key.starts_with(&begin));
+        let inside = behind
+            .filter(|(key, need)| need.grant == grant && **key != above && below(&above, key).is_some());
+        let keys: Vec<String> = inside.map(|(key, _)| key.clone()).collect();
+        let taken: Vec<Need> = keys.iter().filter_map(|key| self.paths.remove(key)).collect();
+        if let Some(whole) = self.paths.get_mut(&above) {
             taken.into_iter().for_each(|need| whole.take_in(need));
         }
     }
 
-    /// Removes one need that a directory includes, or gives one directory what a file in it needs: a
-    /// manifest cannot ask for a directory to read and for a file in it to write.
-    fn widen_one(&mut self) -> bool {
-        let dirs = self.needs.iter().filter(|(_, n)| n.is_dir);
-        let dirs: Vec<_> = dirs.map(|(key, n)| (key.clone(), n.rights, n.grant)).collect();
-        for (key, need) in self.needs.clone() {
-            // The innermost directory around it; one in another may well have more rights.
-            let around = |(dir, rights, grant): &&(String, Rights, usize)| {
-                let is_enough = !need.is_dir || (*grant == need.grant && rights.has(need.rights));
-                *dir != key && below(dir, &key).is_some() && is_enough
-            };
-            let Some((dir, rights, grant)) = dirs.iter().filter(around).max_by_key(|(dir, ..)| dir.len())
-            else {
-                continue;
-            };
-            if *grant != need.grant && matches!(self.grants.get(need.grant), Some(Grant::Dir { .. })) {
-                // It is in a directory that was put there: that is to be asked for, and not the one around it.
-                self.fold(&key, "");
-                return true;
+    /// Removes what directories include, and gives a directory what a file in it needs: a manifest cannot ask for a
+    /// directory to read and for a file in it to write.
+    fn widen(&mut self) {
+        let mut has_changed = true;
+        while has_changed {
+            has_changed = false;
+            // What is inside comes before what is around it.
+            for key in self.paths.keys().rev().cloned().collect::<Vec<_>>() {
+                has_changed |= self.widen_around(&key);
             }
-            self.needs.remove(&key);
-            if !rights.has(need.rights)
-                && let Some(dir) = self.needs.get_mut(dir)
-            {
-                dir.rights = of_dir(need.rights);
-                dir.verbs.extend(need.verbs);
-                dir.events.extend(need.events);
-            }
+        }
+    }
+
+    /// Whether something is around `key` that it went to.
+    fn widen_around(&mut self, key: &str) -> bool {
+        let Some((above, grant)) = self.around(key) else { return false };
+        let Some(need) = self.paths.get(key) else { return false };
+        if need.grant != grant && matches!(self.grants.get(need.grant), Some(Grant::Dir { .. })) {
+            // It is in a directory that was put there: that is to be asked for, and not the one around it.
+            self.fold(key, "");
             return true;
         }
-        false
+        if let Some(need) = self.paths.remove(key)
+            && let Some(dir) = self.paths.get_mut(&above)
+            && !dir.rights.has(need.rights)
+        {
+            dir.rights = of_dir(need.rights);
+            dir.verbs.extend(need.verbs);
+            dir.events.extend(need.events);
+        }
+        true
+    }
+
+    /// The innermost directory around `key` that it can go to, and its grant; one in another may well have more rights.
+    fn around(&self, key: &str) -> Option<(String, usize)> {
+        let need = self.paths.get(key)?;
+        let takes = |dir: &Need| {
+            dir.is_dir && (!need.is_dir || (dir.grant == need.grant && dir.rights.has(need.rights)))
+        };
+        std::iter::successors(above(key), |inner| above(inner)).find_map(|outer| {
+            let dir = self.paths.get(outer).filter(|dir| takes(dir))?;
+            Some((outer.to_owned(), dir.grant))
+        })
     }
 
     /// A body's value; `None` if the ledger has only its name.
@@ -536,6 +572,14 @@ impl Need {
         };
         format!("{} ({word} {}{more})", verbs.join(", "), named.join(", "))
     }
+}
+
+/// The directory that a path in its one form is in, as far as the path says.
+fn above(path: &str) -> Option<&str> {
+    let path = Path::new(path);
+    path.file_name()?;
+    let above = path.parent()?.to_str()?;
+    Some(if above.is_empty() { "." } else { above })
 }
 
 /// The folder that a path is in, in the same grant.
@@ -593,4 +637,60 @@ fn int(node: &Node) -> Option<i128> {
 
 fn text(node: &Node) -> Option<&str> {
     if let Node::Text(text) = node { Some(text) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const READ: Use = Use { verb: "read", rights: Rights::READ, is_dir: false, is_absent: false, event: 1 };
+
+    /// What is asked for if `paths` of the one directory were used like this.
+    fn asked(paths: impl Iterator<Item = (String, Use)>) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(folder.path()).unwrap();
+        let grants =
+            [Grant::parse("dir:rw=.", &|_| None).unwrap(), Grant::parse("stdin", &|_| None).unwrap()];
+        let mut watcher = Watcher::new(&home, &grants);
+        paths.for_each(|(path, one)| watcher.add(0, &path, one));
+        watcher.add(1, "", READ);
+        watcher.asks().unwrap().iter().map(Ask::text).collect()
+    }
+
+    #[test]
+    fn the_directory_above() {
+        let all: Vec<_> = std::iter::successors(Some("a/../b/c"), |path| above(path)).collect();
+        assert_eq!(all, ["a/../b/c", "a/../b", "a/.."]);
+        let all: Vec<_> = std::iter::successors(Some("/a/b"), |path| above(path)).collect();
+        assert_eq!(all, ["/a/b", "/a", "/"]);
+        assert_eq!((above("a"), above("."), above("..")), (Some("."), None, None));
+    }
+
+    #[test]
+    fn what_is_no_path_is_in_no_directory() {
+        let (all, file) = ((String::new(), Use { is_dir: true, ..READ }), ("stdin".to_owned(), READ));
+        assert_eq!(asked([all].into_iter()), ["dir:ro=.", "stdin"]);
+        assert_eq!(asked([file].into_iter()), ["file:ro=stdin", "stdin"]);
+    }
+
+    #[test]
+    fn a_file_widens_the_innermost_directory_around_it_alone() {
+        let dir = Use { is_dir: true, ..READ };
+        let write = Use { rights: Rights::ALL, ..READ };
+        let used = [("", dir), ("a", dir), ("a/b", dir), ("a/b/f", READ), ("a/f", write), ("z", dir)];
+        assert_eq!(
+            asked(used.map(|(path, one)| (path.to_owned(), one)).into_iter()),
+            ["dir:ro=.", "dir:rw=a", "stdin"]
+        );
+    }
+
+    /// A guest decides how many directories there are with one file in each, and how deep: every pair of them was looked at
+    /// for each.
+    #[test]
+    fn many_directories_are_folded_level_by_level() {
+        let many = (0..20_000).map(|i| (format!("all{}/x/d{i}/y/f", i % 3), READ));
+        assert_eq!(asked(many), ["dir:ro=all0/x", "dir:ro=all1/x", "dir:ro=all2/x", "stdin"]);
+        let deep = (0..300).map(|i| (format!("{}f", format!("d{i}/").repeat(200)), READ));
+        assert_eq!(asked(deep), ["dir:ro=.", "stdin"]);
+    }
 }

@@ -394,6 +394,14 @@ impl<'h> Session<'h> {
         self.is_stopped
     }
 
+    /// Whether the operator ends a replay with `abort` in the event `open`, which nothing ended in the run.
+    pub(crate) fn is_stopped_by(&self, abort: &HostAbort, open: Open) -> bool {
+        !self.is_live()
+            && is_outside(abort.kind)
+            && self.outside.watch.is_operators()
+            && self.journal.recorded_abort(open).is_none()
+    }
+
     /// Ends the event of a kernel with what it gave.
     pub(crate) fn end_kernel<T>(
         &mut self,
@@ -415,12 +423,7 @@ impl<'h> Session<'h> {
             // A replay that went wrong has no answer to compare.
             Err(error @ (Error::Divergence(_) | Error::Corrupt(_))) if !self.is_live() => Err(error),
             // Nor has one that somebody stops now, where nobody stopped the run.
-            Err(Error::Abort(abort))
-                if !self.is_live()
-                    && is_outside(abort.kind)
-                    && self.outside.watch.is_operators()
-                    && self.journal.recorded_abort(open).is_none() =>
-            {
+            Err(Error::Abort(abort)) if self.is_stopped_by(&abort, open) => {
                 self.is_stopped = true;
                 Err(abort.into())
             }

@@ -40,7 +40,7 @@ use crate::calls::Live;
 use crate::copies::Copies;
 use crate::grants::{Grant, in_header, trees_to_keep};
 use crate::home::Home;
-use crate::journal::{PROGRAM_EVENT, is_outside, outcome_of};
+use crate::journal::{PROGRAM_EVENT, outcome_of};
 use crate::manifest::Manifest;
 use crate::namespace::Namespaces;
 use crate::run::{Finished, Request, What, header, start};
@@ -337,14 +337,7 @@ fn evaluate(session: Session<'_>, target: &Target, ast: AstModule, given: Given)
         Err(error @ (Error::Divergence(_) | Error::Corrupt(_))) if !session.is_live() => return Err(error),
         Err(error) if session.is_stopped() => return Err(error),
         // Somebody stops the replay in the script itself, where nobody stopped the run.
-        Err(Error::Abort(abort))
-            if !session.is_live()
-                && is_outside(abort.kind)
-                && session.watch().is_operators()
-                && session.journal().recorded_abort(open).is_none() =>
-        {
-            return Err(abort.into());
-        }
+        Err(Error::Abort(abort)) if session.is_stopped_by(&abort, open) => return Err(abort.into()),
         ended => ended.err(),
     };
     let (answer, outcome): (std::result::Result<&[u8], Outcome>, Outcome) = match &error {
