@@ -29,12 +29,12 @@ pub const STORE_OBJECT_MAX_BYTES: u64 = 64 << 30;
 /// Packed objects wait in memory until this many bytes are worth one write.
 pub const STORE_BUFFER_BYTES: usize = 1 << 20;
 
-/// Objects whose places are in memory before they are written to a run of the index. A little less than the
-/// table that holds them takes without growing: 16,384 places of some 56 bytes.
-pub const STORE_INDEX_TABLE_ENTRIES: usize = 14_000;
+/// Objects whose places are in memory before they are written to a run of the index. With those that wait for a commit
+/// (below) they are a little less than what the table takes without growing: 14,336 of 16,384 places of some 56 bytes.
+pub const STORE_INDEX_TABLE_ENTRIES: usize = 10_000;
 
 /// Objects that are put without a commit before the store makes one.
-pub const STORE_PENDING_ENTRIES: usize = 8_000;
+pub const STORE_PENDING_ENTRIES: usize = 4_000;
 
 /// A collection rewrites a pack below this length for any garbage in it; a longer one once half of it is.
 pub const STORE_REWRITE_MAX_BYTES: u64 = 16 << 20;
@@ -42,7 +42,7 @@ pub const STORE_REWRITE_MAX_BYTES: u64 = 16 << 20;
 /// The list of an index: twelve bytes for each of more packs than a disk holds.
 pub const STORE_INDEX_LIST_MAX_BYTES: u64 = 16 << 20;
 
-const _: () = assert!(STORE_PENDING_ENTRIES < STORE_INDEX_TABLE_ENTRIES);
+const _: () = assert!(STORE_PENDING_ENTRIES + STORE_INDEX_TABLE_ENTRIES <= 14_336);
 
 /// Packs of one store that are kept open at a time.
 pub const STORE_OPEN_PACKS_MAX: usize = 128;

@@ -13,7 +13,7 @@ use super::timing::{Side, medians, time};
 use super::{Result, scratch, text};
 
 pub(super) const PAGE: usize = 64 << 10;
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 15;
 /// What a linear memory begins at a multiple of, and what O_DIRECT wants.
 const ALIGN: usize = 4096;
 /// More than the caches of the machines that this is run on.
@@ -110,7 +110,8 @@ pub(super) fn mixed(n: u64) -> u64 {
 }
 
 fn hits() -> Result<Vec<Figure>> {
-    let mut pager = pager(Arc::new(Nowhere), RESIDENT_PAGES)?;
+    // All of them in frames: a part of the budget is buffers.
+    let mut pager = pager(Arc::new(Nowhere), RESIDENT_PAGES * 17 / 16)?;
     let mut space = pager.space();
     write_pages(&mut pager, &mut space, RESIDENT_PAGES)?;
     let mut source = Aligned::new(RESIDENT_PAGES * PAGE);
@@ -245,7 +246,7 @@ fn commit() -> Result<Figure> {
 fn root() -> Result<Figure> {
     let pages = DIRTY_BYTES / PAGE;
     // Room for two rounds: dirty pages that left before the commit would be hashed outside of the time.
-    let mut pager = pager(Arc::new(Nowhere), 2 * pages)?;
+    let mut pager = pager(Arc::new(Nowhere), 3 * pages)?;
     let mut space = pager.space();
     let raw = vec![7_u8; DIRTY_BYTES];
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

@@ -21,6 +21,9 @@ use super::{
     BLAKE3_STREAM, Blake3Stream, La128, Pager, Quota, Settings, Space, Stats, Used, no_generator, over,
 };
 
+/// Buffers for reading count as no more than one in so many pages of the budget.
+const BUFFERS_PART_MAX: usize = 32;
+
 /// Pages of a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Range {
@@ -54,7 +57,7 @@ impl Pager {
     pub fn new(tier: Arc<dyn Tier>, settings: Settings) -> Result<Self> {
         let Settings { page_len, budget_bytes, nodes_bytes, policy, threads, io, direct, mut generators } =
             settings;
-        let frames_max = budget_bytes.checked_div(page_len).unwrap_or(0);
+        let frames_max = frames_within(budget_bytes, page_len);
         let is_page = page_len.is_power_of_two()
             && (crate::limits::MEMORY_PAGE_MIN_BYTES..=crate::limits::MEMORY_PAGE_MAX_BYTES)
                 .contains(&page_len);
@@ -427,6 +430,14 @@ fn made(backing: &Backing, page: u64, page_len: usize) -> Option<Source> {
         Backing::Object { .. } if part_of(backing, page, page_len).is_none() => None,
         backing => Some(Source::Made(*blake3::hash(&crate::canon::encode(backing)).as_bytes(), page)),
     }
+}
+
+/// Frames for which there is room beside the buffers that pages are read through. The number is the same whoever reads, and
+/// a small budget gives little for them: that its buffers are more than that is not worth a frame in ten.
+fn frames_within(budget_bytes: usize, page_len: usize) -> usize {
+    let pages = budget_bytes.checked_div(page_len).unwrap_or(0);
+    let buffers = super::fetch::buffers_bytes(page_len).div_ceil(page_len.max(1));
+    pages - buffers.min(pages / BUFFERS_PART_MAX)
 }
 
 /// Refuses more pages than the space's quota has.

@@ -107,6 +107,11 @@ impl Aligned {
         Self(Buffer::aligned(len.next_multiple_of(ALIGN) + ALIGN, ALIGN))
     }
 
+    /// What [`Self::for_pages`] takes, with what it takes to begin at the multiple.
+    pub(super) fn bytes_for_pages(len: usize) -> usize {
+        len.next_multiple_of(ALIGN) + 2 * ALIGN
+    }
+
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.0
     }

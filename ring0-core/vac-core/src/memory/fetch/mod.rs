@@ -70,6 +70,11 @@ fn uring(_: usize) -> std::io::Result<Box<dyn BatchRead>> {
     Err(std::io::ErrorKind::Unsupported.into())
 }
 
+/// Bytes that pages of `page_len` are read through, at most: a buffer for each read that is under way, and the caller's.
+pub(super) fn buffers_bytes(page_len: usize) -> usize {
+    (read::DEPTH + 1) * Aligned::bytes_for_pages(page_len)
+}
+
 /// A page that is wanted, with the buffer for it.
 pub(super) struct Want {
     pub(super) cid: Cid,
