@@ -23,6 +23,8 @@ const STREAMS: usize = 8;
 const STRIDE_MAX: u64 = 256;
 /// So many equal steps make a pattern.
 const STEPS_MIN: u32 = 2;
+/// Patterns whose length is remembered.
+const RUNS_MAX: usize = 8;
 /// Guesses that are judged together.
 const JUDGED: u32 = 64;
 /// Ranges with advice that are remembered.
@@ -40,15 +42,32 @@ struct Stream {
     /// Modulo 2^64, so that it goes backward too; 0 for none yet.
     stride: u64,
     steps: u32,
+    /// Strides from its first page to `last`: more than steps, where pages were in memory anyway.
+    len: u32,
     /// Steps from `last` on that were guessed already.
     ahead: u32,
     used_at: u64,
+    /// Its length was noted, as that of one that ended.
+    is_noted: bool,
+}
+
+/// How long patterns with a stride last: the tiles of a matrix are rows of few pages, one after another, and what is behind the
+/// end of one is not needed.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    shard: u64,
+    stride: u64,
+    len: u32,
+    /// The last two were equally long.
+    is_sure: bool,
 }
 
 /// What a space knows of how it is used.
 #[derive(Debug, Default)]
 pub(super) struct Patterns {
     streams: Vec<Stream>,
+    /// The one that was noted last is the last.
+    runs: VecDeque<Run>,
     now: u64,
     /// Guesses that were not made, while guessing is off.
     noted: VecDeque<(u64, u64)>,
@@ -129,11 +148,15 @@ impl Patterns {
         if advice == Some(true) && stream.steps == 0 {
             (stream.stride, stream.steps) = (1, STEPS_MIN);
         }
-        if stream.steps < STEPS_MIN {
+        // What is left of it, if others like it had one length, and it is not longer already.
+        let run = self.runs.iter().find(|run| (run.shard, run.stride) == (shard, stream.stride));
+        let rest = run.filter(|run| run.is_sure).and_then(|run| run.len.checked_sub(stream.len));
+        if stream.steps < if rest.is_some() { 1 } else { STEPS_MIN } {
             return Vec::new();
         }
-        // The longer a pattern holds the further ahead; again once half of it was used.
-        let far = 1_usize.checked_shl(stream.steps.min(16)).unwrap_or(window).min(window) as u32;
+        // Else the longer a pattern holds the further ahead; again once half of it was used.
+        let far = rest.map(|rest| rest as usize).or_else(|| 1_usize.checked_shl(stream.steps.min(16)));
+        let far = far.unwrap_or(window).min(window) as u32;
         if stream.ahead > far / 2 {
             return Vec::new();
         }
@@ -159,6 +182,7 @@ impl Patterns {
             if let Some(steps) = goes_on(stream) {
                 stream.last = page;
                 stream.steps = stream.steps.saturating_add(1);
+                stream.len = stream.len.saturating_add(steps);
                 stream.ahead = stream.ahead.saturating_sub(steps);
                 return at;
             }
@@ -171,7 +195,8 @@ impl Patterns {
         if let Some((at, stride)) = near
             && let Some(stream) = self.streams.get_mut(at)
         {
-            *stream = Stream { last: page, stride, steps: 1, ahead: 0, ..*stream };
+            *stream = Stream { last: page, stride, steps: 1, len: 1, ahead: 0, ..*stream };
+            self.note_run(at);
             return at;
         }
         let new = Stream { shard, last: page, ..Stream::default() };
@@ -184,6 +209,23 @@ impl Patterns {
             *stream = new;
         }
         oldest
+    }
+
+    /// A pattern may begin with the stream `at`: the latest other one with its stride has ended, or so it seems.
+    fn note_run(&mut self, at: usize) {
+        let Some(&Stream { shard, stride, .. }) = self.streams.get(at) else { return };
+        let is_like = |it: &&mut Stream| (it.shard, it.stride) == (shard, stride) && it.steps >= STEPS_MIN;
+        let others = self.streams.iter_mut().filter(is_like).filter(|it| !it.is_noted);
+        let Some(ended) = others.max_by_key(|it| it.used_at) else { return };
+        ended.is_noted = true;
+        let len = ended.len;
+        let known = self.runs.iter().position(|run| (run.shard, run.stride) == (shard, stride));
+        let before = known.and_then(|known| self.runs.remove(known));
+        let is_sure = before.is_some_and(|before| before.len == len);
+        if self.runs.len() >= RUNS_MAX {
+            self.runs.pop_front();
+        }
+        self.runs.push_back(Run { shard, stride, len, is_sure });
     }
 
     /// Whether this was guessed while guessing is off.
@@ -397,6 +439,22 @@ mod tests {
         let mixed: Vec<u64> = (0..6).flat_map(|n| [n, 10_000 + 3 * n]).collect();
         let guesses = guessed(&mixed, 4);
         assert!(guesses.contains(&3) && guesses.contains(&10_009), "{guesses:?}");
+    }
+
+    /// A matrix multiplication by tiles: what was read ahead of the end of each row was for nothing, so guessing stopped.
+    #[test]
+    fn rows_of_one_length_are_guessed_to_their_end() {
+        let row = |n: u64| (n * 1000..n * 1000 + 8).collect::<Vec<u64>>();
+        let learned: Vec<u64> = (1..4).flat_map(row).collect();
+        let then = |pages: &[u64]| {
+            let all = [&learned[..], pages].concat();
+            let known = guessed(&learned, 32).len();
+            guessed(&all, 32)[known..].to_vec()
+        };
+        assert_eq!(then(&row(4)), row(4)[2..], "from the second page on, and nothing behind the last");
+        let longer: Vec<u64> = (4000..4010).collect();
+        assert!(then(&longer).contains(&4040), "one that goes on is followed as if nothing was known");
+        assert_eq!(then(&[4000, 4003, 4006]), [4009, 4012, 4015, 4018], "another stride has no length yet");
     }
 
     #[test]
