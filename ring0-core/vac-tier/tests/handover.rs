@@ -9,6 +9,8 @@ mod sync {
     pub(super) use std::sync::PoisonError;
 }
 
+use std::collections::VecDeque;
+
 use handover::Handover;
 use shuttle::sync::Arc;
 use shuttle::{check_pct, check_random, thread};
@@ -21,7 +23,12 @@ fn work(falls: Option<u64>) {
         move || {
             let mut finished = 0;
             'all: while let Some(jobs) = shared.take() {
-                for (id, job) in jobs {
+                let mut queue = VecDeque::from(jobs);
+                loop {
+                    if queue.is_empty() {
+                        queue.extend(shared.take_more());
+                    }
+                    let Some((id, job)) = queue.pop_front() else { break };
                     if falls == Some(finished) {
                         break 'all;
                     }

@@ -245,9 +245,9 @@ pub(super) enum Arrived {
 }
 
 impl Pager {
-    /// Pages of one batch: not so many that they would push each other out.
+    /// Pages of one batch: not so many that two of them would push each other out.
     pub(super) fn batch_max(&self) -> usize {
-        (self.frames.frames_max() / 4).clamp(1, BATCH_MAX)
+        (self.frames.frames_max() / 8).clamp(1, BATCH_MAX)
     }
 
     fn window(&self) -> usize {
@@ -278,8 +278,8 @@ impl Pager {
             return Vec::new();
         }
         let (mut frames, mut wants) = (Vec::new(), Vec::new());
-        // Pages that are no object need frames too.
-        let most = self.frames.frames_max().saturating_sub(self.frames.counts().1) / 2;
+        // Another batch may be on its way, and pages that are no object need frames too.
+        let most = self.frames.frames_max().saturating_sub(self.frames.counts().1) / 4;
         for cid in absent {
             let source = Source::Object(cid);
             if frames.len() >= most {

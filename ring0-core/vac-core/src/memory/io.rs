@@ -42,6 +42,11 @@ fn check(at: La128, len: u64) -> Result<()> {
     }
 }
 
+/// A range in parts of at most `len` bytes.
+fn cut(at: La128, to: &mut [u8], len: usize) -> impl Iterator<Item = (La128, &mut [u8])> {
+    to.chunks_mut(len).enumerate().map(move |(n, part)| (moved(at, (n * len) as u64), part))
+}
+
 /// What is coming, for [`Pager::advise`]. Nothing that is read depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Advice {
@@ -61,17 +66,50 @@ impl Pager {
     /// Reads `to.len()` bytes from `at`.
     pub fn read(&mut self, space: &mut Space, at: La128, to: &mut [u8]) -> Result<()> {
         check(at, to.len() as u64)?;
-        // As many pages at a time as one batch has.
-        let step = self.batch_max() * self.page_len;
-        let mut at = at;
-        for to in to.chunks_mut(step) {
-            let frames = self.fetch_parts(space, &[(at, to.len())]);
-            let done = self.read_parts(space, at, to);
+        let batch = self.batch_max() * self.page_len;
+        if to.len() > batch {
+            return self.read_batches(space, &mut cut(at, to, batch).collect::<Vec<_>>());
+        }
+        let frames = self.fetch_parts(space, &[(at, to.len())]);
+        let done = self.read_parts(space, at, to);
+        self.release(&frames);
+        done
+    }
+
+    /// Reads ranges of which none is longer than a batch. While one batch is given out the next is on its way.
+    fn read_batches(&mut self, space: &mut Space, ranges: &mut [(La128, &mut [u8])]) -> Result<()> {
+        let mut rest = ranges;
+        let mut frames = self.fetch_batch(space, rest);
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at_mut(self.ranges_of_a_batch(rest));
+            let next = self.fetch_batch(space, later);
+            let done = now.iter_mut().try_for_each(|(at, to)| self.read_parts(space, *at, to));
             self.release(&frames);
-            done?;
-            at = moved(at, to.len() as u64);
+            if done.is_err() {
+                self.release(&next);
+                return done;
+            }
+            (frames, rest) = (next, later);
         }
         Ok(())
+    }
+
+    /// Begins to fetch the first batch of `ranges`.
+    fn fetch_batch(&mut self, space: &mut Space, ranges: &[(La128, &mut [u8])]) -> Vec<u32> {
+        let first = ranges.iter().take(self.ranges_of_a_batch(ranges));
+        let places: Vec<(La128, usize)> = first.map(|(at, to)| (*at, to.len())).collect();
+        self.fetch_parts(space, &places)
+    }
+
+    /// How many of `ranges`, from the first on, fit into one batch together; one at least, if there is one.
+    fn ranges_of_a_batch(&self, ranges: &[(La128, &mut [u8])]) -> usize {
+        let mut pages = 0;
+        let fit = ranges.iter().take_while(|(at, to)| {
+            let skip = (at.offset % self.page_len as u64) as usize;
+            pages += (skip + to.len()).div_ceil(self.page_len);
+            pages <= self.batch_max()
+        });
+        fit.count().max(1).min(ranges.len())
     }
 
     /// Begins to fetch what is missing of some ranges.
@@ -107,25 +145,10 @@ impl Pager {
 
     /// Reads several ranges, in order.
     pub fn read_vectored(&mut self, space: &mut Space, ranges: &mut [(La128, &mut [u8])]) -> Result<()> {
-        let mut rest = ranges;
-        while !rest.is_empty() {
-            // Ranges that fit into one batch together are fetched together.
-            let mut pages = 0;
-            let together = rest.iter().take_while(|(at, to)| {
-                let skip = (at.offset % self.page_len as u64) as usize;
-                pages += (skip + to.len()).div_ceil(self.page_len);
-                pages <= self.batch_max()
-            });
-            let (now, later) = rest.split_at_mut(together.count().max(1));
-            let places: Vec<(La128, usize)> = now.iter().map(|(at, to)| (*at, to.len())).collect();
-            places.iter().try_for_each(|(at, len)| check(*at, *len as u64))?;
-            let frames = if now.len() > 1 { self.fetch_parts(space, &places) } else { Vec::new() };
-            let done = now.iter_mut().try_for_each(|(at, to)| self.read(space, *at, to));
-            self.release(&frames);
-            done?;
-            rest = later;
-        }
-        Ok(())
+        ranges.iter().try_for_each(|(at, to)| check(*at, to.len() as u64))?;
+        let batch = self.batch_max() * self.page_len;
+        let parts = ranges.iter_mut().flat_map(|(at, to)| cut(*at, to, batch));
+        self.read_batches(space, &mut parts.collect::<Vec<_>>())
     }
 
     /// Writes `from` to `at`. After an error, a part of it may have been written: the pages before the one

@@ -96,6 +96,19 @@ impl Window {
         let skip = (offset % ALIGN as u64) as usize;
         Self { start: offset - skip as u64, len: (skip + len).next_multiple_of(ALIGN), skip }
     }
+
+    /// The longest around `len` bytes, wherever they are.
+    pub(super) fn bytes_max(len: usize) -> usize {
+        len.next_multiple_of(ALIGN) + ALIGN
+    }
+
+    /// Copies what is wanted of the bytes that came of this window.
+    pub(super) fn copy_out(self, came: &[u8], to: &mut [u8]) -> io::Result<()> {
+        // The last window of a file may be shorter than asked for.
+        let from = came.get(self.skip..self.skip + to.len());
+        to.copy_from_slice(from.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
 }
 
 /// A buffer that begins at a multiple of [`ALIGN`].
@@ -104,34 +117,22 @@ pub(super) struct Aligned(Buffer);
 impl Aligned {
     /// For a window around `len` bytes, wherever they are.
     pub(super) fn for_pages(len: usize) -> Self {
-        Self(Buffer::aligned(len.next_multiple_of(ALIGN) + ALIGN, ALIGN))
+        Self(Buffer::aligned(Window::bytes_max(len), ALIGN))
     }
 
-    /// What [`Self::for_pages`] takes, with what it takes to begin at the multiple.
-    pub(super) fn bytes_for_pages(len: usize) -> usize {
-        len.next_multiple_of(ALIGN) + 2 * ALIGN
-    }
-
-    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.0
+    /// `buffer`, which begins at such a multiple.
+    pub(super) fn of(buffer: Buffer) -> Self {
+        debug_assert!(buffer.as_ptr().addr().is_multiple_of(ALIGN));
+        Self(buffer)
     }
 
     /// Reads `to.len()` bytes from `offset` around the cache. An error if that is refused, or if there are fewer.
     pub(super) fn read(&mut self, file: &dyn StorageFile, to: &mut [u8], offset: u64) -> io::Result<()> {
         let window = Window::around(offset, to.len());
         let fd = file.direct().ok_or(io::ErrorKind::Unsupported)?;
-        let part = self.bytes_mut().get_mut(..window.len).ok_or(io::ErrorKind::InvalidInput)?;
-        let read = rustix::io::pread(fd, part, window.start)?;
-        self.copy_out(window, read, to)
-    }
-
-    /// Copies what is wanted of a window of which `read` bytes came.
-    pub(super) fn copy_out(&self, window: Window, read: usize, to: &mut [u8]) -> io::Result<()> {
-        let end = window.skip + to.len();
-        // The last window of a file may be shorter than asked for.
-        let from = self.0.get(window.skip..end).filter(|_| end <= read);
-        to.copy_from_slice(from.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
+        let part = self.0.get_mut(..window.len).ok_or(io::ErrorKind::InvalidInput)?;
+        let read = rustix::io::pread(fd, &mut *part, window.start)?;
+        window.copy_out(part.get(..read).unwrap_or_default(), to)
     }
 }
 
@@ -146,9 +147,9 @@ mod tests {
             assert!(window.start.is_multiple_of(ALIGN as u64) && window.len.is_multiple_of(ALIGN));
             assert_eq!(window.start + window.skip as u64, offset);
             assert!(window.skip + len <= window.len && window.len < len + 2 * ALIGN);
-            let mut buffer = Aligned::for_pages(len);
-            assert!(buffer.bytes_mut().len() >= window.len);
-            assert!(buffer.bytes_mut().as_ptr().addr().is_multiple_of(ALIGN));
+            let buffer = Aligned::for_pages(len);
+            assert!(buffer.0.len() >= window.len);
+            assert!(buffer.0.as_ptr().addr().is_multiple_of(ALIGN));
         }
     }
 

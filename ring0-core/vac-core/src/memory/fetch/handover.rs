@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! caller:  give(id, job) ... give ... wait(id) -> what came of it, whenever it did
-//! worker:  take() -> all that waits; finish(id, ...) each; take() -> None once nobody gives any more
+//! worker:  take() -> all that waits; finish(id, ...) each, and take_more() meanwhile; take() -> None once nobody gives any more
 //! ```
 //!
 //! Every id that was given is finished or lost with the worker: a `wait` always ends. What stands in this file is
@@ -91,6 +91,13 @@ impl<J, D> Handover<J, D> {
             }
             state = self.has_changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Worker: what was given since, without waiting for it.
+    pub(super) fn take_more(&self) -> impl Iterator<Item = (u64, J)> + use<J, D> {
+        let mut state = self.state();
+        let more = if state.is_closed { VecDeque::new() } else { std::mem::take(&mut state.waiting) };
+        more.into_iter()
     }
 
     /// Worker: what came of `id`.

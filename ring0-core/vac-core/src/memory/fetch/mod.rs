@@ -18,7 +18,7 @@ mod tests;
 mod uring;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::cid::Cid;
@@ -26,10 +26,13 @@ use crate::fault::{AbortKind, HostAbort, Result};
 
 use super::buffer::Buffer;
 use super::tier::{Spot, Tier, wrong_len};
-use direct::Aligned;
 pub use direct::Direct;
+use direct::{Aligned, Window};
 use handover::Handover;
 use read::{BatchRead, Caller, Job, Threads, read_at};
+
+/// Bytes of all buffers of reads that are under way: what an unprivileged process may lock is little.
+const BUFFERS_MAX_BYTES: usize = 4 << 20;
 
 /// How pages of a batch are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,13 +49,13 @@ pub enum Io {
 }
 
 impl Io {
-    /// A reader for buffers of `page_len` bytes.
-    fn reader(self, page_len: usize) -> Result<Box<dyn BatchRead>> {
+    /// A reader of pages of `page_len` bytes, through these buffers if it is the one that wants them.
+    fn reader(self, page_len: usize, buffers: Vec<Buffer>) -> Result<Box<dyn BatchRead>> {
         match self {
             Self::Caller => Ok(Box::new(Caller::default())),
             Self::Threads => Ok(Box::new(Threads::start())),
-            Self::Auto => Ok(uring(page_len).unwrap_or_else(|_| Box::new(Threads::start()))),
-            Self::Uring => uring(page_len).map_err(|why| {
+            Self::Auto => Ok(uring(page_len, buffers).unwrap_or_else(|_| Box::new(Threads::start()))),
+            Self::Uring => uring(page_len, buffers).map_err(|why| {
                 let message = format!("the system gives no io-uring: {why}");
                 HostAbort::new(AbortKind::Machine, message).into()
             }),
@@ -61,18 +64,27 @@ impl Io {
 }
 
 #[cfg(target_os = "linux")]
-fn uring(page_len: usize) -> std::io::Result<Box<dyn BatchRead>> {
-    Ok(Box::new(uring::Uring::new(page_len)?))
+fn uring(page_len: usize, buffers: Vec<Buffer>) -> std::io::Result<Box<dyn BatchRead>> {
+    Ok(Box::new(uring::Uring::new(page_len, buffers)?))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn uring(_: usize) -> std::io::Result<Box<dyn BatchRead>> {
+fn uring(_: usize, _: Vec<Buffer>) -> std::io::Result<Box<dyn BatchRead>> {
     Err(std::io::ErrorKind::Unsupported.into())
 }
 
-/// Bytes that pages of `page_len` are read through, at most: a buffer for each read that is under way, and the caller's.
+/// Buffers that pages of `page_len` are read through: one for each read that is under way, and the caller's.
+fn buffers(page_len: usize) -> Vec<Buffer> {
+    Buffer::in_one_piece(buffers_count(page_len), Window::bytes_max(page_len), direct::ALIGN)
+}
+
+fn buffers_count(page_len: usize) -> usize {
+    (BUFFERS_MAX_BYTES / page_len.max(1)).clamp(1, read::DEPTH) + 1
+}
+
+/// Bytes of these.
 pub(super) fn buffers_bytes(page_len: usize) -> usize {
-    (read::DEPTH + 1) * Aligned::bytes_for_pages(page_len)
+    Buffer::bytes_in_one_piece(buffers_count(page_len), Window::bytes_max(page_len), direct::ALIGN)
 }
 
 /// A page that is wanted, with the buffer for it.
@@ -95,6 +107,8 @@ pub(super) struct Fetcher {
     direct: Direct,
     /// What the caller reads into around the system's cache.
     buffer: Option<Aligned>,
+    /// What the thread does, once the caller's was made with them.
+    buffers: Vec<Buffer>,
     thread: Option<Thread>,
     /// What the caller read himself.
     done: BTreeMap<u64, Came>,
@@ -114,10 +128,18 @@ impl Fetcher {
     pub(super) fn new(tier: Arc<dyn Tier>, page_len: usize, io: Io, direct: Direct) -> Result<Self> {
         if io == Io::Uring {
             // Said now rather than at the first miss.
-            io.reader(page_len)?;
+            io.reader(page_len, buffers(page_len))?;
         }
-        let (thread, buffer, done) = (None, None, BTreeMap::new());
-        Ok(Self { tier, page_len, io, direct, buffer, thread, done, next: 0, batches: 0 })
+        let (thread, buffer, buffers, done) = (None, None, Vec::new(), BTreeMap::new());
+        Ok(Self { tier, page_len, io, direct, buffer, buffers, thread, done, next: 0, batches: 0 })
+    }
+
+    /// Makes all buffers, when the first is needed.
+    fn make_buffers(&mut self) {
+        if self.buffer.is_none() {
+            self.buffers = buffers(self.page_len);
+            self.buffer = self.buffers.pop().map(Aligned::of);
+        }
     }
 
     /// How pages are read: by what, if that was decided yet.
@@ -138,7 +160,7 @@ impl Fetcher {
             None => {
                 let done = &mut self.done;
                 let finish = &mut |id, came| drop(done.insert(id, came));
-                fetch(&*self.tier, self.direct, &mut Caller::default(), jobs, finish);
+                fetch(&*self.tier, self.direct, &mut Caller::default(), &mut jobs.into_iter(), finish);
             }
         }
         ids
@@ -153,6 +175,9 @@ impl Fetcher {
     pub(super) fn read(&mut self, cid: &Cid, to: &mut [u8]) -> Result<bool> {
         if let Some(spot) = self.tier.locate(cid).filter(|spot| spot.len == to.len() as u64) {
             let is_direct = self.direct.is_better(&*spot.file, spot.offset, to.len());
+            if is_direct {
+                self.make_buffers();
+            }
             let read = read_at(&*spot.file, to, spot.offset, is_direct.then_some(&mut self.buffer));
             if read.is_ok_and(|read| read == to.len()) && Cid::of(cid.codec(), to) == *cid {
                 return Ok(true);
@@ -174,7 +199,8 @@ impl Fetcher {
 
     /// Starts the thread; where the system gives none, the caller reads.
     fn start(&mut self) {
-        let Ok(mut reader) = self.io.reader(self.page_len) else {
+        self.make_buffers();
+        let Ok(mut reader) = self.io.reader(self.page_len, std::mem::take(&mut self.buffers)) else {
             self.io = Io::Caller;
             return;
         };
@@ -185,7 +211,15 @@ impl Fetcher {
             move || {
                 let left = Leave(&shared);
                 while let Some(jobs) = shared.take() {
-                    fetch(&*tier, direct, &mut *reader, jobs, &mut |id, came| shared.finish(id, came));
+                    let mut queue = VecDeque::from(jobs);
+                    // The disk is not left idle between the end of one batch and the next.
+                    let mut jobs = std::iter::from_fn(|| {
+                        if queue.is_empty() {
+                            queue.extend(shared.take_more());
+                        }
+                        queue.pop_front()
+                    });
+                    fetch(&*tier, direct, &mut *reader, &mut jobs, &mut |id, came| shared.finish(id, came));
                 }
                 drop(left);
             }
@@ -216,17 +250,18 @@ impl Drop for Thread {
     }
 }
 
-/// Fetches what `jobs` want: from its place in a file if it has one, else from the tier.
+/// Fetches what `jobs` want: from its place in a file if it has one, else from the tier. More may come of them later, until
+/// all are done that came before: what is asked of the tier waits for that, and with it whoever would give more.
 fn fetch(
     tier: &dyn Tier,
     direct: Direct,
     reader: &mut dyn BatchRead,
-    jobs: Vec<(u64, Want)>,
+    jobs: &mut dyn Iterator<Item = (u64, Want)>,
     finish: &mut dyn FnMut(u64, Came),
 ) {
     let rest = RefCell::new(Vec::new());
     // Looked up one by one, while the first of them are read already.
-    let mut placed = jobs.into_iter().filter_map(|(id, Want { cid, to })| {
+    let mut placed = jobs.filter_map(|(id, Want { cid, to })| {
         match tier.locate(&cid).filter(|spot| spot.len == to.len() as u64) {
             Some(Spot { file, offset, .. }) => {
                 let is_direct = direct.is_better(&*file, offset, to.len());

@@ -48,7 +48,8 @@ pub(super) fn read_at(
 
 /// Does reads.
 pub(super) trait BatchRead: Send {
-    /// Does all of `jobs`, and hands each back as it ends, in any order.
+    /// Does all of `jobs`, and hands each back as it ends, in any order. `jobs` may have more after it had none, as long as
+    /// some are under way.
     fn read(&mut self, jobs: &mut dyn Iterator<Item = Job>, done: &mut dyn FnMut(Job, io::Result<usize>));
 
     /// How tables call it.
@@ -115,15 +116,19 @@ impl BatchRead for Threads {
             return Caller::default().read(jobs, done);
         };
         let mut given = 0;
-        for job in jobs {
-            match queue.send(job) {
-                Ok(()) => given += 1,
-                Err(mpsc::SendError(job)) => Caller::default().read(&mut std::iter::once(job), done),
+        loop {
+            while let Some(job) = jobs.next() {
+                match queue.send(job) {
+                    Ok(()) => given += 1,
+                    Err(mpsc::SendError(job)) => Caller::default().read(&mut std::iter::once(job), done),
+                }
             }
-        }
-        for _ in 0..given {
+            if given == 0 {
+                break;
+            }
             // Those that read do not panic, so each job comes back.
             let Ok((job, read)) = self.ended.recv() else { break };
+            given -= 1;
             done(job, read);
         }
     }

@@ -58,7 +58,7 @@ fn every_way_to_read_gives_the_same() {
         assert!(fetched(Io::Auto, direct) == expected);
     }
     // Where the system has no io-uring there is nothing to compare, and it is said.
-    match Io::Uring.reader(PAGE) {
+    match Io::Uring.reader(PAGE, buffers(PAGE)) {
         Ok(reader) => {
             assert_eq!(reader.name(), "io-uring");
             assert!(fetched(Io::Uring, Direct::Never) == expected);

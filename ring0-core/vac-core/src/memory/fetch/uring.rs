@@ -6,11 +6,9 @@ use std::os::fd::AsRawFd;
 
 use io_uring::{IoUring, opcode, types};
 
-use super::direct::{Aligned, Window};
+use super::super::buffer::Buffer;
+use super::direct::Window;
 use super::read::{BatchRead, Caller, DEPTH, Job};
-
-/// Bytes of all buffers: what an unprivileged process may lock is little.
-const BUFFERS_MAX_BYTES: usize = 4 << 20;
 
 /// Reads that are given to the kernel at a time.
 const TOGETHER: usize = 4;
@@ -20,7 +18,8 @@ const TOGETHER: usize = 4;
 /// Invariant: while a slot has a job, the kernel may write to its buffer, so that is neither freed nor lent out.
 pub(super) struct Uring {
     ring: IoUring,
-    buffers: ManuallyDrop<Vec<Aligned>>,
+    /// Each as long as the longest window.
+    buffers: ManuallyDrop<Vec<Buffer>>,
     page_len: usize,
     /// The read in each buffer.
     slots: Vec<Option<(Job, Window)>>,
@@ -30,18 +29,15 @@ pub(super) struct Uring {
 }
 
 impl Uring {
-    /// Fails where the kernel, its settings or a filter say no.
-    pub(super) fn new(page_len: usize) -> io::Result<Self> {
-        let count = (BUFFERS_MAX_BYTES / page_len.max(1)).clamp(1, DEPTH);
+    /// Fails where the kernel, its settings or a filter say no. The buffers have room for the windows of pages.
+    pub(super) fn new(page_len: usize, mut buffers: Vec<Buffer>) -> io::Result<Self> {
         let ring = IoUring::new(DEPTH as u32)?;
-        let mut buffers: Vec<Aligned> = (0..count).map(|_| Aligned::for_pages(page_len)).collect();
         let parts: Vec<libc::iovec> = buffers
             .iter_mut()
-            .map(Aligned::bytes_mut)
             .map(|part| libc::iovec { iov_base: part.as_mut_ptr().cast(), iov_len: part.len() })
             .collect();
-        // SAFETY: 1. each part is one of `buffers`, which `Drop` frees only after the ring has no read under way.
-        // 2. The bytes of a box stay where they are when the box moves.
+        // SAFETY: 1. each part is of `buffers`, which `Drop` frees only after the ring has no read under way.
+        // 2. The bytes of a buffer stay where they are when it moves.
         unsafe { ring.submitter().register_buffers(&parts) }?;
         let slots = parts.iter().map(|_| None).collect();
         let buffers = ManuallyDrop::new(buffers);
@@ -57,7 +53,7 @@ impl Uring {
             None => (job.file.fd(), plain),
         };
         let Some(fd) = fd.filter(|_| fits).map(|fd| fd.as_raw_fd()) else { return Err(job) };
-        let part = self.buffers.get_mut(slot).and_then(|it| it.bytes_mut().get_mut(..window.len));
+        let part = self.buffers.get_mut(slot).and_then(|it| it.get_mut(..window.len));
         let (Some(part), Ok(index), Ok(len)) = (part, u16::try_from(slot), u32::try_from(window.len)) else {
             return Err(job);
         };
@@ -79,27 +75,44 @@ impl Uring {
         Ok(())
     }
 
-    /// Waits for at least one read. Those that ended, whose buffers are free again.
-    fn reap(&mut self) -> Vec<Ended> {
-        let mut ended = Vec::new();
+    /// Begins reads in all free buffers, as long as there are `jobs`.
+    fn fill(&mut self, jobs: &mut dyn Iterator<Item = Job>, done: &mut dyn FnMut(Job, io::Result<usize>)) {
+        while !self.is_broken
+            && let Some(slot) = self.slots.iter().position(Option::is_none)
+            && let Some(job) = jobs.next()
+        {
+            if let Err(job) = self.begin(slot, job) {
+                Caller::default().read(&mut std::iter::once(job), done);
+            }
+            // The disk begins with the first few while the others are looked up.
+            let pending = self.ring.submission().len();
+            if pending >= TOGETHER || pending == self.in_flight {
+                let _ = self.ring.submit();
+            }
+        }
+    }
+
+    /// Waits until at least one read has ended.
+    fn wait(&mut self) {
         match self.ring.submit_and_wait(1) {
             Ok(_) => {}
             Err(err) if is_passing(&err) => {}
-            Err(_) => {
-                self.is_broken = true;
-                return ended;
-            }
+            Err(_) => self.is_broken = true,
         }
+    }
+
+    /// A read that ended; its buffer is free again.
+    fn next_ended(&mut self) -> Option<Ended> {
         loop {
-            let Some(entry) = self.ring.completion().next() else { break };
+            let entry = self.ring.completion().next()?;
             self.in_flight = self.in_flight.saturating_sub(1);
             let slot = entry.user_data() as usize;
             let Some((mut job, window)) = self.slots.get_mut(slot).and_then(Option::take) else { continue };
             let read = usize::try_from(entry.result()).unwrap_or(0);
-            let copied = self.buffers.get(slot).map(|from| from.copy_out(window, read, &mut job.to));
-            ended.push(Ended { job, is_whole: matches!(copied, Some(Ok(()))) });
+            let came = self.buffers.get(slot).and_then(|it| it.get(..read));
+            let copied = came.map(|came| window.copy_out(came, &mut job.to));
+            return Some(Ended { job, is_whole: matches!(copied, Some(Ok(()))) });
         }
-        ended
     }
 }
 
@@ -129,33 +142,27 @@ fn is_passing(err: &io::Error) -> bool {
 impl BatchRead for Uring {
     fn read(&mut self, jobs: &mut dyn Iterator<Item = Job>, done: &mut dyn FnMut(Job, io::Result<usize>)) {
         let mut ended = Vec::new();
-        loop {
-            while !self.is_broken
-                && let Some(slot) = self.slots.iter().position(Option::is_none)
-                && let Some(job) = jobs.next()
-            {
-                // The disk begins with the first few while the others are looked up.
-                if self.ring.submission().len() >= TOGETHER {
-                    let _ = self.ring.submit();
-                }
-                if let Err(job) = self.begin(slot, job) {
-                    Caller::default().read(&mut std::iter::once(job), done);
-                }
+        self.fill(jobs, done);
+        while !self.is_broken && self.in_flight > 0 {
+            self.wait();
+            // Many end at the same time, and the disk has nothing to do until the first of their buffers is used again.
+            while let Some(it) = self.next_ended() {
+                ended.push(it);
+                self.fill(jobs, done);
             }
-            if !ended.is_empty() && !self.is_broken {
+            if !self.is_broken {
                 let _ = self.ring.submit();
             }
             // They are hashed while the disk reads others.
             ended.drain(..).for_each(|it: Ended| it.hand_back(done));
-            if self.is_broken || self.in_flight == 0 {
-                break;
-            }
-            ended = self.reap();
+            // More may have been given meanwhile.
+            self.fill(jobs, done);
         }
-        ended.into_iter().for_each(|it| it.hand_back(done));
-        // Of a ring that is broken: what it may still write goes to buffers, and nobody looks there.
-        let mut left = self.slots.iter_mut().filter_map(Option::take).map(|(job, _)| job).chain(jobs);
-        Caller::default().read(&mut left, done);
+        if self.is_broken {
+            // What it may still write goes to buffers, and nobody looks there.
+            let mut left = self.slots.iter_mut().filter_map(Option::take).map(|(job, _)| job).chain(jobs);
+            Caller::default().read(&mut left, done);
+        }
     }
 
     fn name(&self) -> &'static str {
