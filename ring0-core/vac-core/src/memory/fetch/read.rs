@@ -117,7 +117,7 @@ impl BatchRead for Threads {
         };
         let mut given = 0;
         loop {
-            while let Some(job) = jobs.next() {
+            for job in &mut *jobs {
                 match queue.send(job) {
                     Ok(()) => given += 1,
                     Err(mpsc::SendError(job)) => Caller::default().read(&mut std::iter::once(job), done),
