@@ -90,6 +90,72 @@ fn s3_keeps_what_is_put_and_rot_in_it_is_noticed() {
     assert_eq!(stranger.requests().attempts, 1, "what is forbidden is not asked again");
 }
 
+/// Another server of S3, where there is one: of `moto`, from the Python registry.
+#[test]
+fn a_second_server_keeps_what_is_put() {
+    let Some(server) = Moto::start() else {
+        // Nothing to compare, and it is said.
+        eprintln!("not tested: there is no `moto_server` in PATH");
+        return;
+    };
+    let at = bucket(server.endpoint());
+    let tier = ObjectTier::new(s3(&at).unwrap(), settings(), Arc::new(RealTime::new())).unwrap();
+    keeps_what_is_put(&tier);
+    tier.reach().unwrap();
+    let bytes = vec![9; 100_000];
+    let lens = tier.lens(&[Cid::of_raw(&bytes), Cid::of_raw(b"")]);
+    assert_eq!(lens.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [None, Some(0)]);
+}
+
+/// A `moto_server`, which ends with this.
+struct Moto {
+    child: std::process::Child,
+    at: std::net::SocketAddr,
+}
+
+impl Moto {
+    fn start() -> Option<Self> {
+        use std::process::{Command, Stdio};
+        // It does not say which port it has, so it is told one that was free a moment ago.
+        let at = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut command = Command::new("moto_server");
+        command.args(["-H", "127.0.0.1", "-p", &at.port().to_string()]);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
+        let server = Self { child, at };
+        let has_bucket = (0..600).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            server.make_bucket().is_ok()
+        });
+        assert!(has_bucket, "moto_server does not answer at {at}");
+        Some(server)
+    }
+
+    fn make_bucket(&self) -> std::io::Result<()> {
+        use std::io::{Read, Write};
+        let mut stream = std::net::TcpStream::connect(self.at)?;
+        write!(
+            stream,
+            "PUT /{BUCKET} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            self.at
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        Ok(())
+    }
+
+    fn endpoint(&self) -> String {
+        format!("http://{}", self.at)
+    }
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// What a server says is in errors; what it repeats of the key is not.
 #[test]
 fn a_server_that_repeats_the_key_is_not_repeated() {
