@@ -121,13 +121,18 @@ impl Moto {
         let mut command = Command::new("moto_server");
         command.args(["-H", "127.0.0.1", "-p", &at.port().to_string()]);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
-        let server = Self { child, at };
-        let has_bucket = (0..600).any(|_| {
+        let mut server = Self { child, at };
+        for _ in 0..600 {
             std::thread::sleep(std::time::Duration::from_millis(100));
-            server.make_bucket().is_ok()
-        });
-        assert!(has_bucket, "moto_server does not answer at {at}");
-        Some(server)
+            if server.make_bucket().is_ok() {
+                return Some(server);
+            }
+            // A name in PATH that leads nowhere is no server.
+            if server.child.try_wait().unwrap().is_some() {
+                return None;
+            }
+        }
+        panic!("moto_server does not answer at {at}");
     }
 
     fn make_bucket(&self) -> std::io::Result<()> {
