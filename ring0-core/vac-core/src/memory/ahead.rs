@@ -150,7 +150,8 @@ impl Patterns {
         }
         // What is left of it, if others like it had one length, and it is not longer already.
         let run = self.runs.iter().find(|run| (run.shard, run.stride) == (shard, stream.stride));
-        let rest = run.filter(|run| run.is_sure).and_then(|run| run.len.checked_sub(stream.len));
+        let run = run.filter(|run| run.is_sure && advice != Some(true));
+        let rest = run.and_then(|run| run.len.checked_sub(stream.len));
         if stream.steps < if rest.is_some() { 1 } else { STEPS_MIN } {
             return Vec::new();
         }
@@ -184,6 +185,11 @@ impl Patterns {
                 stream.steps = stream.steps.saturating_add(1);
                 stream.len = stream.len.saturating_add(steps);
                 stream.ahead = stream.ahead.saturating_sub(steps);
+                if std::mem::take(&mut stream.is_noted) {
+                    // It had not ended.
+                    let of = (stream.shard, stream.stride);
+                    self.runs.retain(|run| (run.shard, run.stride) != of);
+                }
                 return at;
             }
             let step = page.wrapping_sub(stream.last);
@@ -278,8 +284,9 @@ impl Pager {
             return Vec::new();
         }
         let (mut frames, mut wants) = (Vec::new(), Vec::new());
-        // Another batch may be on its way, and pages that are no object need frames too.
-        let most = self.frames.frames_max().saturating_sub(self.frames.counts().1) / 4;
+        // Pages that are no object need frames too, and another batch of a read may be on its way.
+        let part = if fresh == Fresh::Demand { 4 } else { 2 };
+        let most = self.frames.frames_max().saturating_sub(self.frames.counts().1) / part;
         for cid in absent {
             let source = Source::Object(cid);
             if frames.len() >= most {

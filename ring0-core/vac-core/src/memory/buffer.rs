@@ -67,7 +67,7 @@ impl Buffer {
         Self::parts(bytes, count, len, align.max(HUGE))
     }
 
-    /// What [`Self::in_one_piece`] takes.
+    /// What [`Self::in_one_piece`] takes of memory, beside what it passes over to begin at a multiple.
     pub(super) fn bytes_in_one_piece(count: usize, len: usize, align: usize) -> usize {
         piece_of(count * len).unwrap_or(count * len + align)
     }

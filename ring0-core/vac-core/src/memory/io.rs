@@ -76,22 +76,30 @@ impl Pager {
         done
     }
 
-    /// Reads ranges of which none is longer than a batch. While one batch is given out the next is on its way.
+    /// Reads ranges of which none is longer than a batch. While one batch is given out the next is on its way, unless a page of
+    /// this one was here already: that could have to leave for it.
     fn read_batches(&mut self, space: &mut Space, ranges: &mut [(La128, &mut [u8])]) -> Result<()> {
         let mut rest = ranges;
         let mut frames = self.fetch_batch(space, rest);
         while !rest.is_empty() {
             let (now, later) = rest.split_at_mut(self.ranges_of_a_batch(rest));
-            let next = self.fetch_batch(space, later);
+            let all_come = frames.len() == now.iter().map(|(at, to)| self.pages_of(*at, to.len())).sum();
+            let next = if all_come { self.fetch_batch(space, later) } else { Vec::new() };
             let done = now.iter_mut().try_for_each(|(at, to)| self.read_parts(space, *at, to));
             self.release(&frames);
             if done.is_err() {
                 self.release(&next);
                 return done;
             }
-            (frames, rest) = (next, later);
+            frames = if all_come { next } else { self.fetch_batch(space, later) };
+            rest = later;
         }
         Ok(())
+    }
+
+    /// How many pages `len` bytes from `at` are in.
+    fn pages_of(&self, at: La128, len: usize) -> usize {
+        ((at.offset % self.page_len as u64) as usize + len).div_ceil(self.page_len)
     }
 
     /// Begins to fetch the first batch of `ranges`.
@@ -105,8 +113,7 @@ impl Pager {
     fn ranges_of_a_batch(&self, ranges: &[(La128, &mut [u8])]) -> usize {
         let mut pages = 0;
         let fit = ranges.iter().take_while(|(at, to)| {
-            let skip = (at.offset % self.page_len as u64) as usize;
-            pages += (skip + to.len()).div_ceil(self.page_len);
+            pages += self.pages_of(*at, to.len());
             pages <= self.batch_max()
         });
         fit.count().max(1).min(ranges.len())

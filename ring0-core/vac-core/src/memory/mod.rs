@@ -102,7 +102,7 @@ impl Generator for Blake3Stream {
 pub struct Settings {
     /// Bytes of a page: a power of two.
     pub page_len: usize,
-    /// Bytes of all frames together, and of the buffers that pages are read through.
+    /// Bytes of all frames together, and of the buffers that pages are read through; of these one page in 32 at most counts.
     pub budget_bytes: usize,
     /// Bytes of the nodes of maps, changed and unchanged ones together.
     pub nodes_bytes: usize,

@@ -57,10 +57,10 @@ impl Pager {
     pub fn new(tier: Arc<dyn Tier>, settings: Settings) -> Result<Self> {
         let Settings { page_len, budget_bytes, nodes_bytes, policy, threads, io, direct, mut generators } =
             settings;
-        let frames_max = frames_within(budget_bytes, page_len);
         let is_page = page_len.is_power_of_two()
             && (crate::limits::MEMORY_PAGE_MIN_BYTES..=crate::limits::MEMORY_PAGE_MAX_BYTES)
                 .contains(&page_len);
+        let frames_max = if is_page { frames_within(budget_bytes, page_len) } else { 0 };
         if !is_page || frames_max < 2 || u32::try_from(frames_max).is_err() {
             let message = format!("a budget of {budget_bytes} bytes for pages of {page_len}");
             return Err(

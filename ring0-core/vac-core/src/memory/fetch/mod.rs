@@ -31,7 +31,8 @@ use direct::{Aligned, Window};
 use handover::Handover;
 use read::{BatchRead, Caller, Job, Threads, read_at};
 
-/// Bytes of all buffers of reads that are under way: what an unprivileged process may lock is little.
+/// Bytes of all buffers of reads that are under way, about: what an unprivileged process may lock is little, and of memory in one
+/// piece all counts. Who may lock no more reads by threads.
 const BUFFERS_MAX_BYTES: usize = 4 << 20;
 
 /// How pages of a batch are read.
@@ -134,12 +135,18 @@ impl Fetcher {
         Ok(Self { tier, page_len, io, direct, buffer, buffers, thread, done, next: 0, batches: 0 })
     }
 
-    /// Makes all buffers, when the first is needed.
+    /// Makes all buffers, when the first is needed. Only a ring has some of its own.
     fn make_buffers(&mut self) {
-        if self.buffer.is_none() {
-            self.buffers = buffers(self.page_len);
-            self.buffer = self.buffers.pop().map(Aligned::of);
+        if self.buffer.is_some() {
+            return;
         }
+        self.buffer = match self.io {
+            Io::Caller | Io::Threads => Some(Aligned::for_pages(self.page_len)),
+            Io::Auto | Io::Uring => {
+                self.buffers = buffers(self.page_len);
+                self.buffers.pop().map(Aligned::of)
+            }
+        };
     }
 
     /// How pages are read: by what, if that was decided yet.
@@ -160,7 +167,7 @@ impl Fetcher {
             None => {
                 let done = &mut self.done;
                 let finish = &mut |id, came| drop(done.insert(id, came));
-                fetch(&*self.tier, self.direct, &mut Caller::default(), &mut jobs.into_iter(), finish);
+                fetch(&*self.tier, self.direct, &mut Caller::default(), jobs, &mut Vec::new, finish);
             }
         }
         ids
@@ -204,6 +211,10 @@ impl Fetcher {
             self.io = Io::Caller;
             return;
         };
+        if self.io == Io::Auto && reader.name() != "io-uring" {
+            // There was none for the buffers: the caller's must not keep all of them.
+            (self.io, self.buffer) = (Io::Threads, None);
+        }
         let (shared, tier, name) = (Arc::new(Handover::default()), Arc::clone(&self.tier), reader.name());
         let direct = self.direct;
         let work = {
@@ -211,15 +222,9 @@ impl Fetcher {
             move || {
                 let left = Leave(&shared);
                 while let Some(jobs) = shared.take() {
-                    let mut queue = VecDeque::from(jobs);
-                    // The disk is not left idle between the end of one batch and the next.
-                    let mut jobs = std::iter::from_fn(|| {
-                        if queue.is_empty() {
-                            queue.extend(shared.take_more());
-                        }
-                        queue.pop_front()
-                    });
-                    fetch(&*tier, direct, &mut *reader, &mut jobs, &mut |id, came| shared.finish(id, came));
+                    let mut more = || shared.take_more().collect();
+                    let finish = &mut |id, came| shared.finish(id, came);
+                    fetch(&*tier, direct, &mut *reader, jobs, &mut more, finish);
                 }
                 drop(left);
             }
@@ -250,16 +255,24 @@ impl Drop for Thread {
     }
 }
 
-/// Fetches what `jobs` want: from its place in a file if it has one, else from the tier. More may come of them later, until
-/// all are done that came before: what is asked of the tier waits for that, and with it whoever would give more.
+/// Fetches what `jobs` want: from its place in a file if it has one, else from the tier. If all have places, so does it with `more`
+/// of them, so that the disk is not left idle between one batch and the next; what the tier is asked for does not wait for that.
 fn fetch(
     tier: &dyn Tier,
     direct: Direct,
     reader: &mut dyn BatchRead,
-    jobs: &mut dyn Iterator<Item = (u64, Want)>,
+    jobs: Vec<(u64, Want)>,
+    more: &mut dyn FnMut() -> Vec<(u64, Want)>,
     finish: &mut dyn FnMut(u64, Came),
 ) {
     let rest = RefCell::new(Vec::new());
+    let mut queue = VecDeque::from(jobs);
+    let jobs = std::iter::from_fn(|| {
+        if queue.is_empty() && rest.borrow().is_empty() {
+            queue.extend(more());
+        }
+        queue.pop_front()
+    });
     // Looked up one by one, while the first of them are read already.
     let mut placed = jobs.filter_map(|(id, Want { cid, to })| {
         match tier.locate(&cid).filter(|spot| spot.len == to.len() as u64) {

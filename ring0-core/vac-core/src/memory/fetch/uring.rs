@@ -145,8 +145,11 @@ impl BatchRead for Uring {
         self.fill(jobs, done);
         while !self.is_broken && self.in_flight > 0 {
             self.wait();
-            // Many end at the same time, and the disk has nothing to do until the first of their buffers is used again.
-            while let Some(it) = self.next_ended() {
+            // Many end at the same time, and the disk has nothing to do until the first of their buffers is used again. What the
+            // system's cache has ends as it begins, so there is no end of them: they are handed back a round at a time.
+            while ended.len() < self.slots.len()
+                && let Some(it) = self.next_ended()
+            {
                 ended.push(it);
                 self.fill(jobs, done);
             }

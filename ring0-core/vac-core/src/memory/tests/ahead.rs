@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::memory::policy::PolicyKind;
 use crate::storage::RealStorage;
 
 fn pager(dir: &std::path::Path, frames: usize, io: Io) -> Pager {
@@ -76,7 +77,8 @@ fn reading_in_order_comes_ahead_and_in_no_order_does_not() {
     assert_eq!(pager.stats().misses, misses + 1, "the second page is there already");
 }
 
-/// Some steps of a pattern, never twice as many, and then elsewhere: most of what is read ahead is not used, until nothing is any more.
+/// Three steps of a pattern or four, in turns, so that it has no length; then elsewhere. Most of what is read ahead is not used, until
+/// nothing is read ahead any more.
 #[test]
 fn bad_guesses_end_and_good_ones_begin_again() {
     let dir = tempfile::tempdir().unwrap();
@@ -134,11 +136,69 @@ fn pages_that_are_dear_stay_longer() {
 fn a_batch_leaves_room_between_pins() {
     let dir = tempfile::tempdir().unwrap();
     let root = written(dir.path(), 100);
-    let mut pager = pager(dir.path(), 8, Io::Auto);
+    let mut pager = pager(dir.path(), 32, Io::Auto);
     let mut space = pager.open(&root).unwrap();
-    pager.pin(&mut space, at(0, 0), 6 * PAGE as u64).unwrap();
-    let mut bytes = vec![0; 30 * PAGE];
-    pager.read(&mut space, at(0, 3 * PAGE as u64), &mut bytes).unwrap();
-    assert!(bytes.chunks(PAGE).zip(4_u8..).all(|(page, n)| page[0] == n));
-    assert_eq!(pager.stats().pinned, 6);
+    pager.pin(&mut space, at(0, 0), 20 * PAGE as u64).unwrap();
+    let batches = pager.stats().batches;
+    let mut bytes = vec![0; 60 * PAGE];
+    pager.read(&mut space, at(0, 10 * PAGE as u64), &mut bytes).unwrap();
+    assert!(bytes.chunks(PAGE).zip(11_u8..).all(|(page, n)| page[0] == n));
+    let stats = pager.stats();
+    assert!(stats.pinned == 20 && stats.batches >= batches + 10, "{stats:?}");
+}
+
+/// The batch after it could push out what a read finds in memory, and then be what its quota is used up by.
+#[test]
+fn what_is_here_is_read_before_more_is_fetched() {
+    for io in WAYS {
+        let dir = tempfile::tempdir().unwrap();
+        let root = written(dir.path(), 100);
+        let store = Store::open(Arc::new(RealStorage::new(dir.path().to_owned())), "store").unwrap();
+        let (page_len, budget_bytes, policy) = (PAGE, 16 * PAGE, PolicyKind::Lru);
+        let settings = Settings { page_len, budget_bytes, policy, io, ..Settings::default() };
+        let mut pager = Pager::new(Arc::new(store), settings).unwrap();
+        let mut space = pager.open(&root).unwrap();
+        pager.advise(&mut space, at(0, 0), u64::MAX, Advice::Random).unwrap();
+        [0, 1].into_iter().chain(50..64).for_each(|page| read(&mut pager, &mut space, page));
+        space.renew_io();
+        space.set_quota(Quota { io_max_bytes: Some(4 * PAGE as u64), ..Quota::default() });
+        let misses = pager.stats().misses;
+        let mut bytes = vec![0; 6 * PAGE];
+        pager.read(&mut space, at(0, 0), &mut bytes).unwrap();
+        assert!(bytes.chunks(PAGE).zip(1_u8..).all(|(page, n)| page[0] == n));
+        assert_eq!((pager.stats().misses - misses, space.used().io_bytes), (4, 4 * PAGE as u64));
+    }
+}
+
+/// A read that ends at its quota, in the midst of several batches, leaves nothing behind that could not leave.
+#[test]
+fn a_read_that_fails_between_batches_lets_go_of_what_was_on_its_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = written(dir.path(), 200);
+    let mut pager = pager(dir.path(), 32, Io::Auto);
+    let mut space = pager.open(&root).unwrap();
+    for quota in 0..40_u64 {
+        space.set_quota(Quota { io_max_bytes: Some(quota * PAGE as u64), ..Quota::default() });
+        space.renew_io();
+        let mut bytes = vec![0; 40 * PAGE];
+        let from = quota * 2 % 100;
+        let done = pager.read(&mut space, at(0, from * PAGE as u64), &mut bytes);
+        assert!(done.is_ok() || is_quota(&done));
+        space.set_quota(Quota::default());
+        // All of the frames, at once: none was lost.
+        let more = 100 + quota % 60;
+        (more..more + 32).for_each(|page| read(&mut pager, &mut space, page));
+    }
+}
+
+#[test]
+fn what_will_be_needed_is_fetched_up_to_half_of_the_frames() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = written(dir.path(), 100);
+    let mut pager = pager(dir.path(), 40, Io::Auto);
+    let mut space = pager.open(&root).unwrap();
+    let half = (40 - 40 / 32) / 2;
+    pager.advise(&mut space, at(0, 0), half * PAGE as u64, Advice::WillNeed).unwrap();
+    (0..half).for_each(|page| read(&mut pager, &mut space, page));
+    assert_eq!(pager.stats().misses, 0);
 }
