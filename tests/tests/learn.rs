@@ -112,6 +112,51 @@ fn input_and_variables_are_learned_if_they_were_read() {
     );
 }
 
+/// Story: a part that a stream of 0.3 gave did not count as read, so that with what was learned the input was at its end.
+#[test]
+fn input_is_learned_of_a_program_of_wasi_0_3() {
+    let sandbox = Sandbox::new();
+    let prebuilt = crate::support::repository().join("ring1-kernels/prebuilt/wasi3.wasm");
+    std::fs::copy(prebuilt, sandbox.path("tool.wasm")).unwrap();
+    let typed = |command: &str, case: &str| {
+        let args = [command, "tool.wasm", "--grant", "stdin", "--", case];
+        let yes = if command == "learn" { &["--yes"][..] } else { &[] };
+        let args = [&args[..2], yes, &args[2..]].concat();
+        variables(&sandbox, &args, b"typed").ok().out()
+    };
+    assert_eq!(typed("learn", "echo"), "typed");
+    assert_eq!(asks(&sandbox.read("tool.vac.toml")), ["stdin"]);
+    assert_eq!(typed("run", "echo"), "typed");
+    std::fs::remove_file(sandbox.path("tool.vac.toml")).unwrap();
+    typed("learn", "hello");
+    assert_eq!(asks(&sandbox.read("tool.vac.toml")), [""; 0], "what was not read");
+}
+
+/// A namespace that was only read is asked for to be read.
+#[test]
+fn a_namespace_is_learned_as_it_was_used() {
+    let sandbox = Sandbox::new();
+    let prebuilt = crate::support::repository().join("ring1-kernels/prebuilt/probe.wasm");
+    std::fs::copy(prebuilt, sandbox.path("tool.wasm")).unwrap();
+    let granted = ["--grant", "kv:rw=notes::mine", "--grant", "kv:rw=not-opened"];
+    for (call, asked, other) in [
+        ("kv-set(\"mine\", [(\"a\", \"1\")])", "kv:rw=mine", Some("kv:ro=notes::mine")),
+        ("kv-add(\"mine\", \"n\", 5)", "kv:rw=mine", Some("kv:ro=notes::mine")),
+        ("kv-keys(\"mine\")", "kv:ro=mine", None),
+        ("kv-get(\"mine\", \"a\")", "kv:ro=mine", None),
+    ] {
+        let learn = [&["learn", "tool.wasm", "--yes", "--call", call], &granted[..]].concat();
+        let told = sandbox.vac(&learn).ok();
+        assert_eq!(asks(&sandbox.read("tool.vac.toml")), [asked], "{call}");
+        let call = |grant| sandbox.vac(&["call", "tool.wasm", call, "--grant", grant]).out();
+        assert_eq!(call("kv:rw=notes::mine").starts_with("ok"), told.out().starts_with("ok"));
+        if let Some(less) = other {
+            assert!(!call(less).starts_with("ok"), "`{less}` is enough");
+        }
+        std::fs::remove_file(sandbox.path("tool.vac.toml")).unwrap();
+    }
+}
+
 /// Everything that has a name is inside of `.`, and what was granted beside it is not.
 #[test]
 fn what_is_no_path_is_in_no_directory() {

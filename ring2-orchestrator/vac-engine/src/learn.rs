@@ -36,6 +36,9 @@ const FLAG_WRITE: i128 = 2;
 const FILES: &str = "wasi:filesystem/types#[method]descriptor.";
 const KERNEL_FILES: &str = "vac:kernel/files#";
 const MEMORY: &str = "vac:memory/shards#";
+const KEY_VALUES: &str = "wasi:keyvalue/";
+/// A part of the input, as a stream of WASI 0.3 gives it.
+const STDIN_READ: &str = "wasi:cli/stdin#[read]";
 /// Functions that work on a handle, whose own making says all that is needed.
 const OF_HANDLES: &[&str] =
     &["wasi:filesystem/types#", "wasi:filesystem/preopens#", "wasi:io/", "wasi:cli/stdin#"];
@@ -137,9 +140,15 @@ impl<'a> Watcher<'a> {
             self.memory_call(function, grant, event.seq);
             return Ok(());
         }
+        if let Some(function) = event.name.strip_prefix(KEY_VALUES) {
+            self.values_call(function, grant, event.seq);
+            return Ok(());
+        }
         let is_known = OF_HANDLES.iter().any(|prefix| event.name.starts_with(prefix));
         match self.grants.get(grant) {
-            Some(Grant::Stdin) if event.name.starts_with("wasi:io/") => {
+            Some(Grant::Stdin)
+                if event.name.starts_with("wasi:io/") || event.name.starts_with(STDIN_READ) =>
+            {
                 self.whole(grant, "read", event.seq);
             }
             Some(_) if !is_known => {
@@ -354,6 +363,18 @@ impl<'a> Watcher<'a> {
         let (verb, rights) = match name {
             "write" | "fill" | "copy" | "restore" | "fork" => ("changed", Rights::READ.or(Rights::WRITE)),
             "commit" => ("committed", Rights::READ.or(Rights::WRITE)),
+            _ => ("read", Rights::READ),
+        };
+        self.add(grant, "", Use { verb, rights, is_dir: false, is_absent: false, event });
+    }
+
+    /// A function of one of the interfaces of `wasi:keyvalue`.
+    fn values_call(&mut self, function: &str, grant: usize, event: Seq) {
+        let name = function.rsplit_once(['#', '.']).map_or(function, |(_, name)| name);
+        let (verb, rights) = match name {
+            "set" | "delete" | "set-many" | "delete-many" | "increment" => {
+                ("changed", Rights::READ.or(Rights::WRITE))
+            }
             _ => ("read", Rights::READ),
         };
         self.add(grant, "", Use { verb, rights, is_dir: false, is_absent: false, event });
@@ -594,6 +615,7 @@ fn text_of(grant: &Grant, key: &str, need: &Need) -> String {
         Grant::Dir { .. } if need.is_dir => format!("dir:{access}={key}"),
         Grant::Dir { .. } | Grant::File { .. } => format!("file:{access}={key}"),
         Grant::Mem(mem) => format!("mem:{access}={}", mem.guest),
+        Grant::Kv { guest, .. } => format!("kv:{access}={guest}"),
         other => other.text(),
     }
 }

@@ -61,7 +61,7 @@ const VARIATIONS: [(How, &str, &str); 14] = [
     (How::Locale, "locale", "another language"),
     (How::Umask, "umask", "files are made for the owner alone"),
     (How::Home, "home", "a home with a long name"),
-    (How::Threads, "threads", "one thread for the host's own work"),
+    (How::Threads, "threads", "one processor, so one thread at a time, and no code is in the cache"),
     (How::Load, "load", "every core is busy with something else"),
     (How::AtOnce, "at-once-1", "three at once"),
     (How::AtOnce, "at-once-2", "three at once"),
@@ -87,6 +87,10 @@ fn inside(args: Probe, place: &Place, how: &Path) -> Result<u8> {
     let failed = |e: rustix::io::Errno| HostAbort::io("tie a run to", "its probe", &e.into());
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed)?;
     let how = VARIATIONS.iter().find(|(_, name, _)| Path::new(name) == how).map_or(How::First, |v| v.0);
+    if how == How::Threads {
+        // Before any thread or process is started, which get it from this one.
+        keep_to_one_processor().map_err(|e| HostAbort::io("keep a run to", "one processor", &e))?;
+    }
     let home = Home::open(&place.home())?;
     let from = host::working_folder()?;
     let mut request = request(&home, args.given, args.args)?;
@@ -111,6 +115,37 @@ fn inside(args: Probe, place: &Place, how: &Path) -> Result<u8> {
     };
     ui::print_json(&report(&finished));
     Ok(exit::OK)
+}
+
+/// From here on this thread, and what it starts, runs on one of the processors that it may use.
+#[cfg(target_os = "linux")]
+fn keep_to_one_processor() -> std::io::Result<()> {
+    let len = size_of::<libc::cpu_set_t>();
+    // SAFETY: 1. a set is numbers, and zeros are an empty one. 2. `len` is its length, and it outlives the call, which writes no
+    // more than that.
+    let (mut may, got) = unsafe {
+        let mut may: libc::cpu_set_t = std::mem::zeroed();
+        let got = libc::sched_getaffinity(0, len, &raw mut may);
+        (may, got)
+    };
+    if got != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: 1. all numbers are below the size of a set. 2. see above; this call only reads it.
+    let set = unsafe {
+        let is_in = |cpu: &usize| libc::CPU_ISSET(*cpu, &may);
+        let first = (0..libc::CPU_SETSIZE as usize).find(is_in).unwrap_or(0);
+        libc::CPU_ZERO(&mut may);
+        libc::CPU_SET(first, &mut may);
+        libc::sched_setaffinity(0, len, &raw const may)
+    };
+    if set == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+/// Where there is no such call the run is like the first.
+#[cfg(not(target_os = "linux"))]
+fn keep_to_one_processor() -> std::io::Result<()> {
+    Ok(())
 }
 
 fn report(finished: &Finished) -> Value {
@@ -206,8 +241,8 @@ fn run_all(home: &Home, scratch: &Scratch, request: &Request, stdin: &[u8]) -> R
         for (how, name, what) in group {
             let long = format!("{name} {}", "long ".repeat(20));
             let folder = if *how == How::Home { long.trim_end() } else { name };
-            let place =
-                scratch.place(home, folder, &request.grants, &request.folder, *how == How::ColdCode)?;
+            let is_cold = matches!(how, How::ColdCode | How::Threads);
+            let place = scratch.place(home, folder, &request.grants, &request.folder, is_cold)?;
             started.push((*how, *name, *what, start(*how, name, &place)?, place));
         }
         let load = (group.first().map(|v| v.0) == Some(How::Load)).then(Load::start);
@@ -235,7 +270,6 @@ fn start(how: How, name: &str, place: &Place) -> Result<Child> {
     match how {
         How::Zone => drop(command.env("TZ", "Pacific/Kiritimati")),
         How::Locale => drop(command.env("LANG", "tr_TR.UTF-8").env("LC_ALL", "tr_TR.UTF-8")),
-        How::Threads => drop(command.env("RAYON_NUM_THREADS", "1")),
         _ => {}
     }
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
