@@ -152,13 +152,12 @@ fn miss_many(disk: &Disk, together: usize) -> Result<Vec<Figure>> {
     let us = |ns: f64| ns / 1e3 / order.len() as f64;
     let name = format!("memory, miss of 64 KiB, depth 16, {together} a request");
     let note = format!("the pager reads by {}", reader.borrow());
-    let figure = |peer, theirs| Figure::new(name.clone(), "us", us(ns[0]), (peer, us(theirs)));
-    let goal = Goal::RatioAtMost(1.1);
-    let free = figure("16 threads, O_DIRECT", ns[1]).note(note);
-    Ok(match ns.get(2) {
-        None => vec![free.goal(goal)],
-        Some(waiting) => vec![free, figure("16 threads, each request together", *waiting).goal(goal)],
-    })
+    let peers = ["16 threads, O_DIRECT", "16 threads, each request together"];
+    let figure = |(peer, theirs): (&str, &f64)| {
+        let figure = Figure::new(name.clone(), "us", us(ns[0]), (peer, us(*theirs)));
+        figure.goal(Goal::RatioAtMost(1.1)).note(note.clone())
+    };
+    Ok(peers.into_iter().zip(ns.iter().skip(1)).map(figure).collect())
 }
 
 /// As many threads as are reads at a time, which begin each round of reads together if `they_wait`.
