@@ -89,7 +89,7 @@ fn inside(args: Probe, place: &Place, how: &Path) -> Result<u8> {
     let how = VARIATIONS.iter().find(|(_, name, _)| Path::new(name) == how).map_or(How::First, |v| v.0);
     if how == How::Threads {
         // Before any thread or process is started, which get it from this one.
-        keep_to_one_processor().map_err(|e| HostAbort::io("keep a run to", "one processor", &e))?;
+        keep_to_one_processor().map_err(|e| HostAbort::io("keep a run to", "one processor", &e.into()))?;
     }
     let home = Home::open(&place.home())?;
     let from = host::working_folder()?;
@@ -119,32 +119,17 @@ fn inside(args: Probe, place: &Place, how: &Path) -> Result<u8> {
 
 /// From here on this thread, and what it starts, runs on one of the processors that it may use.
 #[cfg(target_os = "linux")]
-fn keep_to_one_processor() -> std::io::Result<()> {
-    let len = size_of::<libc::cpu_set_t>();
-    // SAFETY: 1. a set is numbers, and zeros are an empty one. 2. `len` is its length, and it outlives the call, which writes no
-    // more than that.
-    let (mut may, got) = unsafe {
-        let mut may: libc::cpu_set_t = std::mem::zeroed();
-        let got = libc::sched_getaffinity(0, len, &raw mut may);
-        (may, got)
-    };
-    if got != 0 {
-        return Err(std::io::Error::last_os_error());
-    }
-    // SAFETY: 1. all numbers are below the size of a set. 2. see above; this call only reads it.
-    let set = unsafe {
-        let is_in = |cpu: &usize| libc::CPU_ISSET(*cpu, &may);
-        let first = (0..libc::CPU_SETSIZE as usize).find(is_in).unwrap_or(0);
-        libc::CPU_ZERO(&mut may);
-        libc::CPU_SET(first, &mut may);
-        libc::sched_setaffinity(0, len, &raw const may)
-    };
-    if set == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+fn keep_to_one_processor() -> rustix::io::Result<()> {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    let may = sched_getaffinity(None)?;
+    let mut one = CpuSet::new();
+    (0..CpuSet::MAX_CPU).find(|cpu| may.is_set(*cpu)).into_iter().for_each(|cpu| one.set(cpu));
+    sched_setaffinity(None, &one)
 }
 
 /// Where there is no such call the run is like the first.
 #[cfg(not(target_os = "linux"))]
-fn keep_to_one_processor() -> std::io::Result<()> {
+fn keep_to_one_processor() -> rustix::io::Result<()> {
     Ok(())
 }
 
