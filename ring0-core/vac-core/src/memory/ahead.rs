@@ -287,6 +287,7 @@ impl Pager {
         // Pages that are no object need frames too, and another batch of a read may be on its way.
         let part = if fresh == Fresh::Demand { 4 } else { 2 };
         let most = self.frames.frames_max().saturating_sub(self.frames.counts().1) / part;
+        let most = most.min(space.quota.resident_max.map_or(most, |max| max as usize / 2));
         for cid in absent {
             let source = Source::Object(cid);
             if frames.len() >= most {
@@ -347,8 +348,12 @@ impl Pager {
         if fresh == Fresh::Ahead {
             self.count_io(space, self.page_len)?;
         }
+        if fresh != Fresh::No {
+            self.keep_within(space)?;
+        }
         self.frames.set_fresh(frame, Fresh::No);
         if fresh != Fresh::No {
+            self.charge(space, frame);
             self.frames.set_credits(frame, credits);
         }
         if matches!(fresh, Fresh::Asked | Fresh::Ahead) {

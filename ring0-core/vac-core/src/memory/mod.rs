@@ -39,6 +39,7 @@ mod nodes;
 mod pager;
 pub mod policy;
 mod proof;
+mod resident;
 mod root;
 mod seal;
 #[cfg(test)]
@@ -142,6 +143,8 @@ pub struct Quota {
     pub dirty_max: Option<u64>,
     /// Pages that are pinned.
     pub pinned_max: Option<u64>,
+    /// Pages in memory of those that came for this space. One more makes its own oldest leave, and nobody else's.
+    pub resident_max: Option<u64>,
     /// Bytes from and to the tier; see [`Space::renew_io`].
     pub io_max_bytes: Option<u64>,
 }
@@ -201,6 +204,10 @@ pub struct Space {
     /// Where a pinned page is, unless it holds zeros, and how often it is pinned.
     pins: BTreeMap<(u64, u64), (Option<frames::Place>, u32)>,
     patterns: ahead::Patterns,
+    /// Where the pages are that came for it, while it has a quota of them: the oldest first.
+    resident: VecDeque<frames::Place>,
+    /// The quota of input and output refused something.
+    is_io_over: bool,
     quota: Quota,
     used: Used,
 }
@@ -244,7 +251,13 @@ impl Space {
 
     /// Begins another slice of input and output: its bytes count from zero again.
     pub fn renew_io(&mut self) {
-        self.used.io_bytes = 0;
+        (self.used.io_bytes, self.is_io_over) = (0, false);
+    }
+
+    /// Whether something was refused in this slice because of its bytes. Unlike the other quotas this one depends on
+    /// what is in memory.
+    pub fn is_io_over(&self) -> bool {
+        self.is_io_over
     }
 
     /// The shards that have a backing or a page, with their backing.

@@ -105,6 +105,8 @@ impl Pager {
             changed: Changed::new(0, &self.changed_bytes),
             pins: std::collections::BTreeMap::new(),
             patterns: Patterns::default(),
+            resident: VecDeque::new(),
+            is_io_over: false,
             quota: Quota::default(),
             used: Used::default(),
         }
@@ -249,6 +251,7 @@ impl Pager {
             Source::Made(..) => matches!(backing, Some(Backing::Object { .. })),
         };
         self.count_io(space, if is_read { self.page_len } else { 0 })?;
+        self.keep_within(space)?;
         let frame = self.make_room()?;
         let loaded = self.read_source(space, shard, &source, frame);
         if let Err(why) = loaded {
@@ -258,6 +261,7 @@ impl Pager {
         self.stats.misses += 1;
         self.frames.set_credits(frame, credits);
         self.frames.fill(frame, Holds::Clean(source), 0);
+        self.charge(space, frame);
         Ok(frame)
     }
 
@@ -287,6 +291,7 @@ impl Pager {
     pub(super) fn count_io(&self, space: &mut Space, bytes: usize) -> Result<()> {
         let after = space.used.io_bytes.saturating_add(bytes as u64);
         if let Some(max) = space.quota.io_max_bytes.filter(|max| after > *max) {
+            space.is_io_over = true;
             return Err(over("bytes from and to the store in this slice", max));
         }
         space.used.io_bytes = after;
@@ -364,6 +369,8 @@ impl Pager {
             true => Ok(()),
             false => self.copy_page(space, shard, page, frame),
         };
+        // After the page that it was copied from came, which counts as well.
+        let filled = filled.and_then(|()| self.keep_within(space));
         let version = Version::new(frame, space.epoch);
         let set = filled.and_then(|()| {
             let to = PageRef::Held(Arc::clone(&version));
@@ -381,6 +388,7 @@ impl Pager {
         space.used.dirty += more_dirty;
         self.frames.set_credits(frame, space.patterns.credits(shard, page));
         self.frames.fill(frame, Holds::Dirty(Arc::downgrade(&version)), fingerprint(shard, page));
+        self.charge(space, frame);
         self.move_pins(space, shard, page, frame);
         self.hint(space, shard, page, frame, space.epoch);
         Ok(frame)

@@ -5,6 +5,7 @@ mod backing;
 mod chain;
 mod model;
 mod parts;
+mod resident;
 
 use std::sync::Arc;
 
@@ -84,6 +85,7 @@ fn quotas_refuse_and_change_nothing() {
     space.set_quota(Quota {
         mapped_max: Some(2),
         dirty_max: Some(2),
+        resident_max: None,
         pinned_max: Some(1),
         io_max_bytes: None,
     });
