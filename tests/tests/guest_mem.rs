@@ -296,7 +296,7 @@ fn who_watches_sees_what_a_pager_does_until_its_run_ends() {
     running.wait().unwrap();
     let seen = seen.unwrap();
     assert_eq!((text(&seen, "memory"), seen["counters"]["resident"].as_u64()), ("m", Some(1)));
-    assert!(shown.contains(text(&seen, "run")) && shown.contains("HIT RATIO"), "{shown}");
+    assert!(shown.contains(text(&seen, "run")) && shown.contains("OF IT READ AGAIN"), "{shown}");
     for counter in ["again", "ahead", "ahead_used", "ahead_wasted", "below_found", "mended"] {
         assert_eq!(seen["counters"][counter], 0, "{counter}: one page is hit all the time");
     }

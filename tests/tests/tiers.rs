@@ -197,7 +197,18 @@ fn who_watches_a_run_sees_what_came_from_below() {
     let counters = &seen.unwrap()["counters"];
     assert_eq!(counters["mended"], counters["below_found"]);
     assert_eq!(counters["below_failed"], 0);
-    assert!(shown.contains("FROM BELOW") && shown.contains("OF IT READ AGAIN"), "{shown}");
+    let found = counters["below_found"].as_u64().unwrap();
+    let of_tier: Vec<u64> = counters
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(name, _)| name.starts_with("found in "))
+        .filter_map(|(_, value)| value.as_u64())
+        .collect();
+    assert_eq!(of_tier, [found]);
+    let header = shown.lines().next().unwrap_or_default();
+    assert!(header.contains("TIER") && header.contains("READ/S"), "{shown}");
+    assert!(shown.lines().filter(|line| line.contains(" store ")).count() == 1, "{shown}");
 }
 
 #[test]

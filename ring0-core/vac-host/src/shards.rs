@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vac_core::caps::Rights;
 use vac_core::cid::Cid;
-use vac_core::fault::{AbortKind, Error, Result};
-use vac_core::memory::{Advice, La128, Pager, Quota, Range, Space, Stats};
+use vac_core::fault::{AbortKind, Error, HostAbort, Result};
+use vac_core::memory::{Advice, La128, Pager, Quota, Range, Space, Stats, Used};
 
 use crate::limits::{READ_MAX_BYTES, SHARD_PAGES_MAX, WRITE_MAX_BYTES};
 
@@ -33,11 +33,65 @@ pub trait Keeper: Send {
         false
     }
 
-    /// What the pager did so far. Nothing that a guest sees may depend on it.
-    fn hear(&mut self, _stats: &Stats) {}
+    /// What the pager did so far, and what the run uses of the memory. Nothing that a guest sees may depend on it.
+    fn hear(&mut self, _stats: &Stats, _used: &Used) {}
 
     /// Which run it is that the memory is open in.
     fn is_of(&mut self, _run: &str) {}
+}
+
+/// What a run may use of a memory: the space of its name, and all forks and snapshots of it, together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Most {
+    /// Pages mapped beyond those that were there.
+    pub mapped: u64,
+    /// Pages written since the last commit, or since changed nodes were written to the store.
+    pub dirty: u64,
+    /// Bytes from and to the store. They depend on what is in memory, so this ends the run, and no guest is told.
+    pub io_bytes: u64,
+}
+
+/// What is used of it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Charged {
+    mapped: u64,
+    dirty: u64,
+    io_bytes: u64,
+}
+
+impl Charged {
+    /// What `space` uses. Less than there was gives nothing back: another space may have it still.
+    fn of(space: &Space, began_with: u64) -> Self {
+        let Used { mapped, dirty, io_bytes, .. } = space.used();
+        Self { mapped: mapped.saturating_sub(began_with), dirty, io_bytes }
+    }
+
+    /// Together with `after`, where `before` counted until now.
+    fn moved(self, before: Self, after: Self) -> Self {
+        let moved = |all: u64, before, after| all.saturating_add(after).saturating_sub(before);
+        Self {
+            mapped: moved(self.mapped, before.mapped, after.mapped),
+            dirty: moved(self.dirty, before.dirty, after.dirty),
+            io_bytes: moved(self.io_bytes, before.io_bytes, after.io_bytes),
+        }
+    }
+
+    /// Without a space that used `own`. What it moved was moved.
+    fn without(self, own: Self) -> Self {
+        self.moved(Self { io_bytes: 0, ..own }, Self::default())
+    }
+
+    /// What `space` may use of what is left, beside what it does.
+    fn quota(self, most: &Most, space: &Space, began_with: u64) -> Quota {
+        let Used { mapped, dirty, io_bytes, .. } = space.used();
+        let left = |most: u64, all: u64, own: u64| Some(own.saturating_add(most.saturating_sub(all)));
+        Quota {
+            mapped_max: left(most.mapped, self.mapped, began_with.max(mapped)),
+            dirty_max: left(most.dirty, self.dirty, dirty),
+            io_max_bytes: left(most.io_bytes, self.io_bytes, io_bytes),
+            ..Quota::default()
+        }
+    }
 }
 
 /// A memory that is open in a run.
@@ -46,18 +100,17 @@ pub struct Shared {
     space: Space,
     root: Cid,
     keeper: Box<dyn Keeper>,
-    /// Pages that all spaces may have mapped beyond what was there, and have.
-    pages_max: u64,
-    pages: u64,
-    /// What was there.
+    most: Most,
+    charged: Charged,
+    /// Pages that were mapped there.
     began_with: u64,
 }
 
 impl Shared {
-    /// The memory `root`, of which a run may map at most `pages_max` pages more.
-    pub fn new(pager: Pager, space: Space, root: Cid, keeper: Box<dyn Keeper>, pages_max: u64) -> Self {
+    /// The memory `root`, of which a run may use so much.
+    pub fn new(pager: Pager, space: Space, root: Cid, keeper: Box<dyn Keeper>, most: Most) -> Self {
         let began_with = space.used().mapped;
-        Self { pager, space, root, keeper, pages_max, pages: 0, began_with }
+        Self { pager, space, root, keeper, most, charged: Charged::default(), began_with }
     }
 
     /// Tells the keeper which run it is.
@@ -120,8 +173,8 @@ struct Own {
 }
 
 impl Own {
-    fn pages(&self) -> u64 {
-        self.space.used().mapped.saturating_sub(self.began_with)
+    fn charged(&self) -> Charged {
+        Charged::of(&self.space, self.began_with)
     }
 }
 
@@ -129,7 +182,7 @@ impl Drop for View {
     fn drop(&mut self) {
         let Some(own) = self.own.take() else { return };
         let mut shared = lock(&self.shared);
-        shared.pages = shared.pages.saturating_sub(own.pages());
+        shared.charged = shared.charged.without(own.charged());
         shared.pager.close(own.space);
     }
 }
@@ -154,18 +207,19 @@ impl View {
     /// Does something with the pager and the space, within what is left of the quota.
     fn with<T>(&mut self, act: impl FnOnce(&mut Pager, &mut Space) -> Result<T>) -> Answer<T> {
         let mut shared = lock(&self.shared);
-        let Shared { pager, space: named, keeper, pages_max, pages, began_with, .. } = &mut *shared;
+        let Shared { pager, space: named, keeper, most, charged, began_with, .. } = &mut *shared;
         let began_with = *began_with;
         let space = self.own.as_mut().map_or(named, |own| &mut own.space);
-        // Less than there was gives nothing back: another space may have it still.
-        let charge = |space: &Space| space.used().mapped.saturating_sub(began_with);
-        let (before, left) = (charge(space), pages_max.saturating_sub(*pages));
-        let mapped_max = began_with.max(space.used().mapped).saturating_add(left);
-        space.set_quota(Quota { mapped_max: Some(mapped_max), ..Quota::default() });
+        let before = Charged::of(space, began_with);
+        space.set_quota(charged.quota(most, space, began_with));
         let done = act(pager, space);
-        *pages = pages.saturating_add(charge(space)).saturating_sub(before);
+        *charged = charged.moved(before, Charged::of(space, began_with));
+        if space.is_io_over() {
+            return Err(io_is_over(most.io_bytes));
+        }
         if keeper.is_listening() {
-            keeper.hear(&pager.stats());
+            let Charged { mapped, dirty, io_bytes } = *charged;
+            keeper.hear(&pager.stats(), &Used { mapped, dirty, io_bytes, ..Used::default() });
         }
         told(done)
     }
@@ -267,12 +321,13 @@ impl View {
         };
         let mut shared = lock(&self.shared);
         let own = Own { began_with: shared.began_with, space };
-        if own.pages() > shared.pages_max.saturating_sub(shared.pages) {
+        // It keeps its pages when those of this go.
+        let charged = shared.charged.moved(Charged::default(), own.charged());
+        if charged.mapped > shared.most.mapped || charged.dirty > shared.most.dirty {
             shared.pager.close(own.space);
             return Ok(Err(Refused::Quota));
         }
-        // It keeps its pages when those of this go.
-        shared.pages = shared.pages.saturating_add(own.pages());
+        shared.charged = charged;
         drop(shared);
         let (first, last) = (self.first, self.last);
         Ok(Ok(Self { shared: Arc::clone(&self.shared), first, last, own: Some(own) }))
@@ -305,6 +360,9 @@ impl View {
     /// Lets pages hold what they hold in `own`.
     fn copy_ranges(&mut self, own: &mut Own, ranges: &[Range], look: &dyn Fn() -> Result<()>) -> Answer<()> {
         let page_len = lock(&self.shared).pager.page_len();
+        let before = own.charged();
+        // It is only read, and its quota is that of another time.
+        own.space.set_quota(Quota::default());
         let mut bytes = vec![0; page_len];
         let pages = ranges.iter().flat_map(|range| pages_of(range, page_len as u64));
         for (done, at) in (1..).zip(pages) {
@@ -320,6 +378,8 @@ impl View {
                 look()?;
             }
         }
+        let mut shared = lock(&self.shared);
+        shared.charged = shared.charged.moved(before, own.charged());
         Ok(Ok(()))
     }
 
@@ -373,6 +433,15 @@ fn told<T>(done: Result<T>) -> Answer<T> {
         Err(Error::Abort(abort)) if abort.kind == AbortKind::Quota => Ok(Err(Refused::Quota)),
         Err(other) => Err(other),
     }
+}
+
+/// The end of a run that moved more than its operator allows.
+fn io_is_over(most: u64) -> Error {
+    let message =
+        format!("a memory moved {most} bytes between its pages and the store, the most of this run");
+    HostAbort::new(AbortKind::Quota, message)
+        .hint("`--limit memory-io=SIZE` allows more, `--limit frames=SIZE` needs less")
+        .into()
 }
 
 /// Refuses more pages than one call may touch.

@@ -8,6 +8,7 @@
 use vac_core::canon::Node;
 use vac_core::fault::{Result, Usage};
 use vac_core::limits::HANDLES_MAX;
+use vac_core::memory::policy::PolicyKind;
 use vac_host::limits as host;
 
 /// Something that is limited.
@@ -31,6 +32,9 @@ pub enum Limit {
     CompileTime,
     CompileMemory,
     Pages,
+    DirtyPages,
+    Frames,
+    MemoryIo,
 }
 
 /// What a limit counts.
@@ -65,6 +69,8 @@ pub struct Rule {
     pub words: &'static str,
 }
 
+/// Pages in memory of commands that ask for nothing else, in bytes.
+pub(crate) const FRAMES_BYTES: u64 = 64 << 20;
 const GIB: u64 = 1 << 30;
 const S: u64 = 1_000_000_000;
 
@@ -151,6 +157,32 @@ pub const RULES: &[Rule] = &[
         .operators(),
     rule(Limit::Pages, "pages", Unit::Count, host::PAGES_DEFAULT, "pages mapped in each granted memory")
         .before(host::PAGES_DEFAULT),
+    rule(
+        Limit::DirtyPages,
+        "dirty-pages",
+        Unit::Count,
+        0,
+        "pages of each granted memory that were written and not committed",
+    )
+    .off(),
+    rule(
+        Limit::Frames,
+        "frames",
+        Unit::Bytes,
+        FRAMES_BYTES,
+        "pages of each granted memory that are in memory",
+    )
+    .range(1 << 20, 1 << 40)
+    .operators(),
+    rule(
+        Limit::MemoryIo,
+        "memory-io",
+        Unit::Bytes,
+        0,
+        "bytes between the pages of each granted memory and the store",
+    )
+    .off()
+    .operators(),
 ];
 
 impl Limit {
@@ -168,18 +200,23 @@ impl Limit {
 
 /// The limits of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits(Vec<Option<u64>>);
+pub struct Limits {
+    /// In the order of [`RULES`].
+    values: Vec<Option<u64>>,
+    /// Which page of a granted memory leaves, when there are more than `frames` allows.
+    pub policy: PolicyKind,
+}
 
 impl Default for Limits {
     fn default() -> Self {
-        Self(RULES.iter().map(|rule| rule.default).collect())
+        Self { values: RULES.iter().map(|rule| rule.default).collect(), policy: PolicyKind::default() }
     }
 }
 
 impl Limits {
     /// What is allowed of `limit`; `None` is no limit.
     pub fn get(&self, limit: Limit) -> Option<u64> {
-        self.0.get(limit as usize).copied().flatten()
+        self.values.get(limit as usize).copied().flatten()
     }
 
     /// What is allowed of `limit`, as a number.
@@ -210,16 +247,18 @@ impl Limits {
     }
 
     fn put(&mut self, limit: Limit, value: Option<u64>) {
-        if let Some(slot) = self.0.get_mut(limit as usize) {
+        if let Some(slot) = self.values.get_mut(limit as usize) {
             *slot = value;
         }
     }
 
     /// The limits that are in the header under their own names: all that a replay must know, but
-    /// for ticks and memory, which have fields from before there was this list. Pages are left out where they are
-    /// what a header without them means, so that such a run has the header it always had.
+    /// for ticks and memory, which have fields from before there was this list. Those that came later are left out where
+    /// they are what a header without them means, so that such a run has the header it always had.
     pub fn to_node(&self) -> Node {
-        let is_said = |rule: &&Rule| rule.limit != Limit::Pages || self.get(rule.limit) != rule.before;
+        let is_said = |rule: &&Rule| {
+            !matches!(rule.limit, Limit::Pages | Limit::DirtyPages) || self.get(rule.limit) != rule.before
+        };
         let mut fields: Vec<_> = listed()
             .filter(is_said)
             .map(|rule| (rule.name.to_owned(), number(self.get(rule.limit))))
@@ -281,7 +320,7 @@ mod tests {
                 limits.set(rule.limit, rule.before).unwrap();
             }
         }
-        assert_eq!(Limits::default().0.len(), RULES.len());
+        assert_eq!(Limits::default().values.len(), RULES.len());
     }
 
     #[test]

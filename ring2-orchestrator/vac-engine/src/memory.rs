@@ -7,13 +7,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use vac_core::canon::{self, Decode, Encode, Reader, Writer};
-use vac_core::cid::Cid;
+use vac_core::cid::{Cid, Codec};
 use vac_core::fault::{AbortKind, Corrupt, HostAbort, Result, Usage, quote};
+use vac_core::limits::MEMORY_BACKING_MAX_BYTES;
+use vac_core::memory::policy::{PolicyKind, Weight};
 use vac_core::memory::{self, Backing, La128, Mapping, Pager, Proof, Settings, Space, Tier};
 use vac_core::storage::{Lock, LockMode};
 use vac_host::NoWatch;
 
+use crate::clock::HostClock;
 use crate::home::Home;
+use crate::limits::FRAMES_BYTES;
 
 /// Before the name of a memory, in the names of pins.
 const PIN: &str = "memory/";
@@ -21,9 +25,19 @@ const PIN: &str = "memory/";
 pub(crate) const LOCKS: &str = "memory";
 /// The longest name.
 const NAME_MAX_BYTES: usize = 64;
-/// Pages of commands that say nothing else, in memory at a time.
-const BUDGET_BYTES: usize = 64 << 20;
 const PROOF: &str = "vac memory proof";
+
+/// What a pager has in memory, and which page leaves.
+pub(crate) struct Frames {
+    pub(crate) bytes: u64,
+    pub(crate) policy: PolicyKind,
+}
+
+impl Default for Frames {
+    fn default() -> Self {
+        Self { bytes: FRAMES_BYTES, policy: PolicyKind::default() }
+    }
+}
 
 /// A memory that is open.
 pub struct Memory {
@@ -72,7 +86,7 @@ pub fn create(home: &Home, name: &str, page_len: usize, backing: Backing) -> Res
         let message = format!("there is a memory `{name}` already");
         return Err(Usage::new(message).hint(format!("`vac mem rm {name}` forgets it")).into());
     }
-    let mut pager = pager(home.objects()?, page_len)?;
+    let mut pager = pager(home.objects()?, page_len, &Frames::default())?;
     let mut space = pager.space();
     space.set_backing(0, backing)?;
     let root = pager.commit(&mut space)?;
@@ -82,16 +96,70 @@ pub fn create(home: &Home, name: &str, page_len: usize, backing: Backing) -> Res
 
 /// Opens the memory `what`: a name, or the CID of a root.
 pub fn open(home: &Home, what: &str) -> Result<Memory> {
-    open_over(home, what, home.objects()?)
+    open_over(home, what, home.objects()?, &Frames::default())
 }
 
 /// Opens the memory `what`, whose objects are in `tier`.
-pub(crate) fn open_over(home: &Home, what: &str, tier: Arc<dyn Tier>) -> Result<Memory> {
+pub(crate) fn open_over(home: &Home, what: &str, tier: Arc<dyn Tier>, frames: &Frames) -> Result<Memory> {
     let root = resolve(home, what)?;
     let page_len = memory::page_len_of(&*tier, &root)?;
-    let mut pager = pager(tier, page_len)?;
+    let mut pager = pager(tier, page_len, frames)?;
     let space = pager.open(&root)?;
     Ok(Memory { pager, space, root })
+}
+
+/// Makes a memory whose shard 0 holds, where nothing was written, the bytes of a file, which is kept, or of an object that is
+/// here. What only it names may be garbage, so no collection runs meanwhile.
+pub fn create_over(home: &Home, name: &str, page_len: usize, what: &str) -> Result<Cid> {
+    let _hold = home.hold(&NoWatch)?;
+    create(home, name, page_len, object(home, what)?)
+}
+
+fn object(home: &Home, what: &str) -> Result<Backing> {
+    let found = match what.parse::<Cid>() {
+        Ok(cid) => home.store().len_of(&cid)?.map(|len| (cid, len)),
+        Err(_) => Some(keep_file(home, what)?),
+    };
+    let Some((cid, len)) = found else {
+        let hint = "`vac store ls` lists what is here; a file is named by its path";
+        return Err(Usage::new(format!("there is no object {what}")).hint(hint).into());
+    };
+    if len > MEMORY_BACKING_MAX_BYTES as u64 {
+        let message = format!("{len} bytes behind a shard: expected at most {MEMORY_BACKING_MAX_BYTES}");
+        return Err(Usage::new(message).hint("`vac mem write` takes files of any length").into());
+    }
+    Ok(Backing::Object { cid, first: 0, len })
+}
+
+fn keep_file(home: &Home, path: &str) -> Result<(Cid, u64)> {
+    let mut file = std::fs::File::open(path).map_err(|e| HostAbort::io("open", path, &e))?;
+    home.store().put_stream(Codec::Raw, &mut file, MEMORY_BACKING_MAX_BYTES as u64)
+}
+
+/// Lets the pages that are made, not read, be spared as often as they take longer to make than to read.
+///
+/// Making one is measured here, once; reading one was by `tier`, which the memory is in. What leaves is then a function of
+/// what is asked for, as without.
+pub(crate) fn weigh_made_pages(memory: &mut Memory, clock: &dyn HostClock) -> Result<()> {
+    let page_len = memory.pager.page_len();
+    let generated = |(shard, backing): (u64, &Backing)| match backing {
+        Backing::Generator { .. } => Some((shard, backing.clone())),
+        Backing::Zeros | Backing::Object { .. } => None,
+    };
+    let shards: Vec<(u64, Backing)> = memory.space.shards().filter_map(generated).collect();
+    for (shard, backing) in shards {
+        let cost_us = micros(clock, || memory::made_page(&backing, 0, page_len));
+        let weight = Weight { cost_us, bytes: page_len as u32 };
+        memory.pager.weigh(&mut memory.space, La128 { shard, offset: 0 }, u64::MAX, Some(weight))?;
+    }
+    Ok(())
+}
+
+/// How long something takes, in microseconds.
+pub(crate) fn micros<T>(clock: &dyn HostClock, act: impl FnOnce() -> T) -> u32 {
+    let begun = clock.monotonic_ns();
+    std::hint::black_box(act());
+    u32::try_from(clock.monotonic_ns().saturating_sub(begun) / 1000).unwrap_or(u32::MAX)
 }
 
 /// Two memories behind one pager, to be compared.
@@ -129,11 +197,12 @@ pub fn remove(home: &Home, name: &str) -> Result<bool> {
     home.store().unpin(&pin_of(name))
 }
 
-fn pager(tier: Arc<dyn Tier>, page_len: usize) -> Result<Pager> {
+fn pager(tier: Arc<dyn Tier>, page_len: usize, frames: &Frames) -> Result<Pager> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let settings = Settings {
         page_len,
-        budget_bytes: BUDGET_BYTES.max(16 * page_len),
+        budget_bytes: usize::try_from(frames.bytes).unwrap_or(usize::MAX).max(16 * page_len),
+        policy: frames.policy,
         threads,
         generators: BTreeMap::new(),
         ..Settings::default()

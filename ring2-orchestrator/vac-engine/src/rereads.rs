@@ -9,7 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use vac_core::cid::{Cid, Codec};
 use vac_core::fault::Result;
+use vac_core::limits::MEMORY_ROOT_MAX_BYTES;
 use vac_core::memory::{Spot, Tier};
+
+use crate::clock::HostClock;
+use crate::memory::micros;
 
 /// Pages that are remembered, 8 bytes each.
 const PAGES: usize = 1 << 15;
@@ -19,16 +23,39 @@ pub(crate) struct Rereads {
     tier: Arc<dyn Tier>,
     known: Vec<AtomicU64>,
     again: AtomicU64,
+    written: AtomicU64,
+    /// What it takes to have a page from here, in microseconds, if that was measured.
+    cost_us: Option<u32>,
 }
 
 impl Rereads {
     pub(crate) fn new(tier: Arc<dyn Tier>) -> Self {
-        Self { tier, known: (0..PAGES).map(|_| AtomicU64::new(0)).collect(), again: AtomicU64::new(0) }
+        let known = (0..PAGES).map(|_| AtomicU64::new(0)).collect();
+        Self { tier, known, again: AtomicU64::new(0), written: AtomicU64::new(0), cost_us: None }
+    }
+
+    /// Measures what a page costs that has to be read: as much as finding and reading `root`, which is short, and hashing the
+    /// bytes of a page.
+    pub(crate) fn measured(mut self, root: &Cid, page_len: usize, clock: &dyn HostClock) -> Self {
+        let page = vec![0; page_len];
+        let cost_us = micros(clock, || (self.tier.get(root, MEMORY_ROOT_MAX_BYTES), Cid::of_raw(&page)));
+        self.cost_us = Some(cost_us.max(1));
+        self
     }
 
     /// Pages that were read again.
     pub(crate) fn again(&self) -> u64 {
         self.again.load(Ordering::Relaxed)
+    }
+
+    /// Pages that were written.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    fn write(&self, cid: &Cid) {
+        self.know(cid);
+        self.written.fetch_add(u64::from(cid.codec() == Codec::Raw), Ordering::Relaxed);
     }
 
     /// Remembers a page. Whether it was known.
@@ -60,7 +87,7 @@ impl Tier for Rereads {
     }
 
     fn put(&self, cid: &Cid, bytes: &[u8]) -> Result<()> {
-        self.know(cid);
+        self.write(cid);
         self.tier.put(cid, bytes)
     }
 
@@ -77,7 +104,7 @@ impl Tier for Rereads {
     }
 
     fn cost(&self) -> u32 {
-        self.tier.cost()
+        self.cost_us.unwrap_or_else(|| self.tier.cost())
     }
 
     fn get_many(&self, wanted: &[(Cid, usize)]) -> Vec<Result<Option<Vec<u8>>>> {
@@ -86,7 +113,7 @@ impl Tier for Rereads {
     }
 
     fn put_many(&self, objects: &[(Cid, Vec<u8>)]) -> Vec<Result<()>> {
-        objects.iter().for_each(|(cid, _)| _ = self.know(cid));
+        objects.iter().for_each(|(cid, _)| self.write(cid));
         self.tier.put_many(objects)
     }
 

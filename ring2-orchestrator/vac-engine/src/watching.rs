@@ -11,17 +11,19 @@
 //! disk, by who drives the pager; a reader that finds half of a new one looks again. Nothing reads that but who watches,
 //! and a run goes on if it cannot be written.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use vac_core::canon::{self, Decode, Encode, Reader, Writer};
-use vac_core::cid::Cid;
+use vac_core::cid::{CID_LEN, Cid, Codec};
 use vac_core::fault::{AbortKind, Corrupt, HostAbort, Result, quote};
-use vac_core::memory::{Stats, TierStats};
+use vac_core::memory::{Stats, TierStats, Used};
 use vac_core::storage::{Lock, LockMode, OpenMode, Storage, StorageFile, read_file};
 
 use crate::home::Home;
 use crate::memory::LOCKS;
+use crate::verify::with_all_below;
 
 const WHAT: &str = "vac memory live";
 const FORMAT: u64 = 1;
@@ -32,6 +34,13 @@ const MAX_BYTES: u64 = 4096;
 const NUMBERS_MAX: u32 = 1000;
 /// How often one is read again that changes meanwhile.
 const TRIES: usize = 5;
+
+/// Before the name of a tier below the store, in the name of the counter of what was found there.
+const FOUND_IN: &str = "found in ";
+/// Tiers that are told apart.
+const TIERS_MAX: usize = 8;
+/// Pages whose places are looked up, so that nobody waits for it.
+const PLACES_MAX: usize = 1 << 20;
 
 fn folder() -> String {
     format!("{LOCKS}/live")
@@ -44,6 +53,8 @@ pub struct Watched {
     pub name: String,
     /// The run that it is open in.
     pub run: String,
+    /// What it was when it was opened.
+    pub root: Option<Cid>,
     /// Counters by name.
     pub counters: Vec<(String, u64)>,
 }
@@ -53,21 +64,51 @@ impl Watched {
     pub fn counter(&self, name: &str) -> Option<u64> {
         self.counters.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
     }
+
+    /// The tiers below the store, with what was found in each.
+    pub fn tiers(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.counters.iter().filter_map(|(name, found)| Some((name.strip_prefix(FOUND_IN)?, *found)))
+    }
+
+    /// The pages that the memory had when it was opened, each once: how many there are, and how many of them the store
+    /// has. What has no node in the store is not counted. `None` if there are too many to look up.
+    pub fn places(&self, home: &Home) -> Result<Option<(u64, u64)>> {
+        let Some(root) = self.root else { return Ok(None) };
+        let left = Cell::new(PLACES_MAX);
+        let get = |cid: &Cid| {
+            let bytes = home.store().get(cid)?;
+            left.set(left.get().saturating_sub(bytes.as_ref().map_or(0, |bytes| bytes.len() / CID_LEN)));
+            Ok(bytes.filter(|_| left.get() > 0))
+        };
+        let all = with_all_below(&get, BTreeSet::from([root]), &mut |_, why| why.map_or(Ok(()), Err))?;
+        if left.get() == 0 {
+            return Ok(None);
+        }
+        let pages = || all.iter().filter(|cid| cid.codec() == Codec::Raw);
+        let here = pages().filter(|cid| matches!(home.store().contains(cid), Ok(true))).count();
+        Ok(Some((pages().count() as u64, here as u64)))
+    }
 }
 
 /// What is said of a pager.
 pub(crate) struct Seen<'a> {
     /// What it counted itself.
     pub(crate) stats: &'a Stats,
+    /// What the run uses.
+    pub(crate) used: &'a Used,
+    /// Bytes of a page.
+    pub(crate) page_len: usize,
     /// Pages that it read again.
     pub(crate) again: u64,
+    /// Pages that it wrote.
+    pub(crate) written: u64,
     /// What happened in the tiers under it, the store first; none if there are none below the store.
     pub(crate) tiers: &'a [TierStats],
 }
 
 /// The counters of a pager, by name. Whoever shows them asks by name: another counter is one more line here.
 fn counters(seen: &Seen<'_>) -> Vec<(String, u64)> {
-    let Seen { stats, again, tiers } = seen;
+    let Seen { stats, used, page_len, again, written, tiers } = seen;
     let of_tiers = |count: fn(&TierStats) -> u64| tiers.iter().skip(1).map(count).sum();
     let all = [
         ("again", *again),
@@ -76,17 +117,23 @@ fn counters(seen: &Seen<'_>) -> Vec<(String, u64)> {
         ("ahead_wasted", stats.ahead_wasted),
         ("below_failed", of_tiers(|tier| tier.failed + tier.corrupt)),
         ("below_found", of_tiers(|tier| tier.found)),
+        ("dirty", used.dirty),
         ("evictions", stats.evictions),
         ("hits", stats.hits),
+        ("mapped", used.mapped),
         ("mended", tiers.first().map_or(0, |store| store.repaired)),
         ("misses", stats.misses),
         ("node_reads", stats.node_reads),
+        ("page_bytes", *page_len as u64),
         ("page_reads", stats.page_reads),
+        ("page_writes", *written),
         ("pinned", stats.pinned),
         ("resident", stats.resident),
         ("write_backs", stats.write_backs),
     ];
-    all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    let of_each =
+        tiers.iter().skip(1).take(TIERS_MAX).map(|tier| (format!("{FOUND_IN}{}", tier.name), tier.found));
+    all.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(of_each).collect()
 }
 
 impl Encode for Watched {
@@ -123,7 +170,7 @@ impl Decode for Watched {
             from.array_of(2)?;
             counters.push((from.text()?.to_owned(), from.uint()?));
         }
-        Ok(Self { name, run, counters })
+        Ok(Self { name, run, root: None, counters })
     }
 }
 
@@ -175,7 +222,8 @@ impl Published {
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
                 opened => opened.map_err(|e| failed(&path, e))?,
             };
-            let watched = Watched { name: name.to_owned(), run: String::new(), counters: Vec::new() };
+            let watched =
+                Watched { name: name.to_owned(), run: String::new(), root: None, counters: Vec::new() };
             return Ok(Self { root: *root, path, file, watched, _lock: lock, storage: Arc::clone(&storage) });
         }
         let message = format!("{NUMBERS_MAX} memories of this process are open at {root}");
@@ -209,7 +257,8 @@ impl Drop for Published {
 pub fn watched(home: &Home) -> Result<Vec<Watched>> {
     let mut all = Vec::new();
     for name in open(home, true)? {
-        all.extend(read(&**home.storage(), &format!("{}/{name}", folder()))?);
+        let said = read(&**home.storage(), &format!("{}/{name}", folder()))?;
+        all.extend(said.map(|said| Watched { root: root_in(&name), ..said }));
     }
     all.sort_by(|a, b| (&a.name, &a.run).cmp(&(&b.name, &b.run)));
     Ok(all)
@@ -218,7 +267,12 @@ pub fn watched(home: &Home) -> Result<Vec<Watched>> {
 /// The roots of all memories that are open in runs of this home.
 pub(crate) fn roots(home: &Home) -> Result<BTreeSet<Cid>> {
     let names = open(home, false)?;
-    Ok(names.iter().filter_map(|name| name.split('.').next()?.parse().ok()).collect())
+    Ok(names.iter().filter_map(|name| root_in(name)).collect())
+}
+
+/// The root that is in the name of a file.
+fn root_in(name: &str) -> Option<Cid> {
+    name.split('.').next()?.parse().ok()
 }
 
 /// The names of the files of processes that are alive; `clean` removes the others.
@@ -263,8 +317,12 @@ mod tests {
 
     fn watched() -> Watched {
         let stats = Stats { hits: 7, misses: 1 << 40, ..Stats::default() };
-        let seen = Seen { stats: &stats, again: 3, tiers: &[] };
-        Watched { name: "m".into(), run: "r".into(), counters: counters(&seen) }
+        Watched { name: "m".into(), run: "r".into(), root: None, counters: counters(&seen(&stats)) }
+    }
+
+    fn seen(stats: &Stats) -> Seen<'_> {
+        const USED: Used = Used { mapped: 9, dirty: 4, pinned: 0, io_bytes: 0 };
+        Seen { stats, used: &USED, page_len: 4096, again: 3, written: 5, tiers: &[] }
     }
 
     #[test]
@@ -294,8 +352,8 @@ mod tests {
         assert_eq!(super::watched(&home).unwrap(), [], "nothing was said yet");
         published.is_of("r");
         let stats = Stats { hits: 7, misses: 1 << 40, ..Stats::default() };
-        published.say(&Seen { stats: &stats, again: 3, tiers: &[] });
-        assert_eq!(super::watched(&home).unwrap(), [watched()]);
+        published.say(&seen(&stats));
+        assert_eq!(super::watched(&home).unwrap(), [Watched { root: Some(root), ..watched() }]);
         let second = Published::new(&home, "m", &root).unwrap();
         assert_ne!(second.path, published.path);
         assert_eq!(roots(&home).unwrap(), BTreeSet::from([root]));

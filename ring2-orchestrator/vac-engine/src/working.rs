@@ -9,17 +9,17 @@ use std::sync::{Arc, Mutex};
 use vac_core::caps::Rights;
 use vac_core::cid::Cid;
 use vac_core::fault::Result;
-use vac_core::memory::{Chain, Stats};
+use vac_core::memory::{Chain, Stats, Used, page_len_of};
 use vac_core::storage::Lock;
 use vac_core::store::Store;
 use vac_host::Watch;
-use vac_host::shards::{Keeper, Memory, Shared};
+use vac_host::shards::{Keeper, Memory, Most, Shared};
 
 use crate::clock::HostClock;
 use crate::grants::{Grant, Mem};
 use crate::home::Home;
 use crate::limits::{Limit, Limits};
-use crate::memory;
+use crate::memory::{self, Frames};
 use crate::rereads::Rereads;
 use crate::tiers::Below;
 use crate::watching::{Published, Seen};
@@ -31,7 +31,8 @@ const SAID_EVERY_NS: u64 = 200_000_000;
 pub(crate) struct Memories {
     /// Names that some grant may change.
     changed: BTreeSet<String>,
-    pages_max: u64,
+    most: Most,
+    frames: Frames,
     clock: Arc<dyn HostClock>,
     watch: Arc<dyn Watch>,
     open: BTreeMap<String, Arc<Mutex<Shared>>>,
@@ -50,7 +51,12 @@ impl Memories {
         });
         Self {
             changed: changed.collect(),
-            pages_max: limits.max(Limit::Pages),
+            most: Most {
+                mapped: limits.max(Limit::Pages),
+                dirty: limits.max(Limit::DirtyPages),
+                io_bytes: limits.max(Limit::MemoryIo),
+            },
+            frames: Frames { bytes: limits.max(Limit::Frames), policy: limits.policy },
             clock: Arc::clone(outside.0),
             watch: Arc::clone(outside.1),
             open: BTreeMap::new(),
@@ -76,24 +82,29 @@ impl Memories {
             true => Some(memory::lock(home, name)?),
             false => None,
         };
-        let rereads = Arc::new(Rereads::new(home.objects()?));
         // A collection comes before this, or finds the root among those that are open: its name may move on.
         let hold = home.hold(&*self.watch)?;
         let published = Published::new(home, name, &memory::resolve(home, name)?)?;
         drop(hold);
+        let (tier, clock) = (home.objects()?, &*self.clock);
+        let page_len = page_len_of(&*tier, &published.root)?;
+        let rereads = Arc::new(Rereads::new(tier).measured(&published.root, page_len, clock));
         let root = published.root.to_string();
-        let memory::Memory { pager, space, root } = memory::open_over(home, &root, rereads.clone())?;
+        let mut memory = memory::open_over(home, &root, rereads.clone(), &self.frames)?;
+        memory::weigh_made_pages(&mut memory, clock)?;
+        let memory::Memory { pager, space, root } = memory;
         let named = Named {
             store: Arc::clone(home.store()),
             chain: home.below()?.map(Below::chain),
             rereads,
+            page_len,
             name: name.to_owned(),
             published,
             clock: Arc::clone(&self.clock),
             said_ns: None,
             _alone: alone,
         };
-        Ok(Shared::new(pager, space, root, Box::new(named), self.pages_max))
+        Ok(Shared::new(pager, space, root, Box::new(named), self.most))
     }
 }
 
@@ -103,6 +114,7 @@ struct Named {
     /// The store with the tiers below it, if there are some.
     chain: Option<Arc<Chain>>,
     rereads: Arc<Rereads>,
+    page_len: usize,
     name: String,
     published: Published,
     clock: Arc<dyn HostClock>,
@@ -124,9 +136,10 @@ impl Keeper for Named {
         is_due
     }
 
-    fn hear(&mut self, stats: &Stats) {
+    fn hear(&mut self, stats: &Stats, used: &Used) {
         let tiers = self.chain.as_ref().map(|chain| chain.stats()).unwrap_or_default();
-        self.published.say(&Seen { stats, again: self.rereads.again(), tiers: &tiers });
+        let (again, written) = (self.rereads.again(), self.rereads.written());
+        self.published.say(&Seen { stats, used, page_len: self.page_len, again, written, tiers: &tiers });
     }
 
     fn is_of(&mut self, run: &str) {

@@ -152,6 +152,10 @@ pub(crate) struct Within {
     /// Any limit, for example files=64 or compile-time=30s; all are listed below.
     #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = limits::parse)]
     pub(crate) limits: Vec<limits::Asked>,
+    /// Which page of a granted memory leaves for another: s3-fifo, lru, sieve or w-tinylfu; `vac mem bench` compares them
+    /// [default: s3-fifo].
+    #[arg(long, value_name = "NAME", value_parser = limits::policy)]
+    pub(crate) memory_policy: Option<vac_core::memory::policy::PolicyKind>,
 }
 
 /// What the operator's own side may use up, for commands that record nothing.
@@ -208,6 +212,9 @@ pub(crate) struct Serve {
     /// Give the program all that is granted, whatever its manifest asks for.
     #[arg(long)]
     pub(crate) no_manifest: bool,
+    /// Hash so much of what the home keeps again each minute, and mend it from its tiers; 0 for nothing.
+    #[arg(long, value_name = "SIZE", value_parser = limits::size, default_value = "16MiB")]
+    pub(crate) scrub: u64,
     /// Arguments of the program.
     #[arg(last = true, value_name = "ARGS")]
     pub(crate) args: Vec<String>,
@@ -492,15 +499,26 @@ pub(crate) enum Store {
     /// Remove every object that no run names and that was not put here by hand.
     Gc,
     /// Hash every object again.
-    Fsck,
-    /// Hash objects again, a part at a time: each call goes on where the last one stopped.
+    Fsck {
+        /// Write anew what is bad or gone, if a tier of this home has it.
+        #[arg(long)]
+        mend: bool,
+        /// Mend with the objects of this tier, or of the home DIR; `./DIR` is never a tier.
+        #[arg(long, value_name = "TIER|DIR", requires = "mend")]
+        from: Option<PathBuf>,
+    },
+    /// Hash objects again, a part at a time: each call goes on where the last one stopped. What is bad or gone is written
+    /// anew, if a tier of this home has it.
     Scrub {
         /// How many bytes of objects to hash now.
         #[arg(long, value_name = "SIZE", value_parser = limits::size, default_value = "1GiB")]
         budget: u64,
-        /// Mend what is bad or gone with the objects of a tier, or of the home DIR; `./DIR` is never a tier.
+        /// Mend with the objects of this tier, or of the home DIR; `./DIR` is never a tier [default: all tiers].
         #[arg(long, value_name = "TIER|DIR")]
         from: Option<PathBuf>,
+        /// Go on until interrupted, a part each time that this passed.
+        #[arg(long, value_name = "DURATION", value_parser = limits::duration)]
+        every: Option<Duration>,
     },
 }
 
@@ -587,6 +605,9 @@ pub(crate) enum Mem {
         /// Let shard 0 hold pseudo-random bytes of this seed wherever nothing was written.
         #[arg(long, value_name = "SEED")]
         noise: Option<u64>,
+        /// Let shard 0 hold the bytes of this file, or object of the store, wherever nothing was written; 256 MiB at most.
+        #[arg(long, value_name = "FILE|CID", conflicts_with = "noise")]
+        object: Option<String>,
     },
     /// List the memories.
     Ls,

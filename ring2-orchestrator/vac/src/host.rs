@@ -75,7 +75,9 @@ pub(crate) fn working_folder() -> Result<PathBuf> {
 /// From here on this process leaves no core file behind: it is about to hold a secret.
 pub(crate) fn leave_no_core() -> Result<()> {
     use rustix::process::{Resource, Rlimit, setrlimit};
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    // No file is so short, and a program that gets what others would write is not started for a limit of one byte, unlike
+    // for none (core(5)).
+    let none = Rlimit { current: Some(1), maximum: Some(1) };
     let failed = |e: rustix::io::Errno| HostAbort::io("forbid", "core files", &e.into());
     Ok(setrlimit(Resource::Core, none).map_err(failed)?)
 }
@@ -121,7 +123,7 @@ impl Console for Patient {
 }
 
 /// Set by the first interrupt, so that the run ends in order; the second one ends the process.
-fn interrupt_flag() -> Arc<AtomicBool> {
+pub(crate) fn interrupt_flag() -> Arc<AtomicBool> {
     let flag = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&flag);
     let _ = ctrlc::set_handler(move || {
@@ -130,6 +132,16 @@ fn interrupt_flag() -> Arc<AtomicBool> {
         }
     });
     flag
+}
+
+/// Waits for `time`, or until the flag is set.
+pub(crate) fn sleep_unless(interrupted: &AtomicBool, time: Duration) {
+    const STEP: Duration = Duration::from_millis(100);
+    let mut left = time;
+    while !left.is_zero() && !interrupted.load(Ordering::Relaxed) {
+        std::thread::sleep(left.min(STEP));
+        left = left.saturating_sub(STEP);
+    }
 }
 
 /// The standard streams of this process.

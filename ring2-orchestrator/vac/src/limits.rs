@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use vac_core::memory::policy::PolicyKind;
 use vac_engine::grants_file::GrantsFile;
 use vac_engine::limits::{RULES, Rule, Unit};
 use vac_engine::{Limit, Limits};
@@ -47,6 +48,11 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|e| format!("{e}; expected a duration like 500ms, 30s or 2m"))
 }
 
+pub(crate) fn policy(text: &str) -> Result<PolicyKind, String> {
+    let names = || PolicyKind::ALL.map(PolicyKind::name).join(", ");
+    PolicyKind::by_name(text).ok_or_else(|| format!("expected one of {}", names()))
+}
+
 fn in_ns(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -63,6 +69,7 @@ pub(crate) fn of(within: &Within, file: &GrantsFile) -> vac_core::fault::Result<
     for asked in &within.limits {
         limits.set(asked.limit, asked.value)?;
     }
+    limits.policy = within.memory_policy.unwrap_or_default();
     if within.ticks.is_some() {
         limits.set(Limit::Ticks, within.ticks)?;
     }

@@ -17,6 +17,7 @@ mod host;
 #[cfg(target_os = "linux")]
 mod jail;
 mod limits;
+mod scrub;
 mod serve;
 mod show;
 mod streams;

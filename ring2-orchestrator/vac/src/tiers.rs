@@ -12,6 +12,7 @@ use vac_tier::{ObjectTier, RealTime, S3, Settings};
 use crate::{host, ui};
 
 /// Opens tiers, and says on the standard error what they gave.
+#[derive(Clone)]
 pub(crate) struct Opener {
     pub(crate) is_quiet: bool,
 }

@@ -299,6 +299,8 @@ impl Pager {
             let Ok(frame) = self.make_room() else { break };
             if fresh != Fresh::Ahead && self.count_io(space, self.page_len).is_err() {
                 self.frames.empty(frame);
+                // Refused is what is read, when it is.
+                space.is_io_over = false;
                 break;
             }
             let to = self.frames.expect(frame, source, fresh);

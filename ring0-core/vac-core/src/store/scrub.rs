@@ -92,6 +92,11 @@ impl Store {
         done.map(|_| report)
     }
 
+    /// Lets the next [`Self::scrub`] begin anew.
+    pub fn restart_scrub(&self) -> Result<()> {
+        self.write_cursor(Cursor::default())
+    }
+
     fn read_cursor(&self) -> Cursor {
         let bytes = read_file(&*self.home.storage, &self.home.scrub(), CURSOR_LEN as u64);
         bytes.ok().and_then(|bytes| Cursor::decode(&bytes)).unwrap_or_default()

@@ -40,13 +40,21 @@ impl Keeper for Kept {
     }
 }
 
+fn most(mapped: u64) -> Most {
+    Most { mapped, dirty: u64::MAX, io_bytes: u64::MAX }
+}
+
 fn memory(first: u64, last: u64, pages_max: u64, kept: &Kept, budget_pages: usize) -> Memory {
+    memory_of(first, last, most(pages_max), kept, budget_pages)
+}
+
+fn memory_of(first: u64, last: u64, most: Most, kept: &Kept, budget_pages: usize) -> Memory {
     let budget_bytes = budget_pages * PAGE as usize;
     let settings = Settings { page_len: PAGE as usize, budget_bytes, ..Settings::default() };
     let mut pager = Pager::new(Arc::new(Objects::default()), settings).unwrap();
     let mut space = pager.space();
     let root = pager.commit(&mut space).unwrap();
-    let shared = Shared::new(pager, space, root, Box::new(kept.clone()), pages_max);
+    let shared = Shared::new(pager, space, root, Box::new(kept.clone()), most);
     let rights = Rights::READ.or(Rights::WRITE);
     Memory { guest: "m".into(), first, last, rights, grant: 0, shared: Arc::new(Mutex::new(shared)) }
 }
@@ -221,6 +229,40 @@ fn no_way_through_forks_gives_more_pages() {
     assert_eq!(forks[0].fork().unwrap().err(), Some(Refused::Quota), "what there was room for was written");
 }
 
+#[test]
+fn pages_written_count_until_a_commit_or_the_end_of_their_fork() {
+    let most = Most { dirty: 3, ..most(u64::MAX) };
+    let memory = memory_of(0, u64::MAX, most, &Kept::default(), 8);
+    let mut view = View::new(&memory);
+    let write = |view: &mut View, page: u64| view.write((0, page * PAGE), &[1]).unwrap();
+    assert_eq!((0..4).map(|page| write(&mut view, page)).filter(Result::is_ok).count(), 3);
+    assert_eq!(write(&mut view, 0), Ok(()), "one that was written already");
+    assert_eq!(view.fork().unwrap().err(), Some(Refused::Quota), "it would have them as well");
+    view.commit(false).unwrap().unwrap();
+    let mut fork = view.fork().unwrap().unwrap();
+    assert_eq!((write(&mut fork, 0), write(&mut view, 1), write(&mut fork, 2)), (Ok(()), Ok(()), Ok(())));
+    assert_eq!((write(&mut fork, 5), write(&mut view, 5)), (Err(Refused::Quota), Err(Refused::Quota)));
+    drop(fork);
+    assert_eq!((write(&mut view, 5), write(&mut view, 6)), (Ok(()), Ok(())));
+    assert_eq!(write(&mut view, 7), Err(Refused::Quota));
+}
+
+/// What is moved depends on what is in memory: no guest may learn that.
+#[test]
+fn bytes_to_and_from_the_store_end_the_run() {
+    let most = Most { io_bytes: 12 * PAGE, ..most(u64::MAX) };
+    let memory = memory_of(0, u64::MAX, most, &Kept::default(), 4);
+    let mut view = View::new(&memory);
+    let write = |view: &mut View, page: u64| view.write((0, page * PAGE), &[1]);
+    (0..8).for_each(|page| write(&mut view, page).unwrap().unwrap());
+    let mut fork = view.fork().unwrap().unwrap();
+    (0..4).for_each(|page| write(&mut fork, 20 + page).unwrap().unwrap());
+    let over = write(&mut fork, 30);
+    assert!(matches!(&over, Err(Error::Abort(abort)) if abort.message.contains("49152 bytes")), "{over:?}");
+    drop(fork);
+    assert!(write(&mut view, 40).is_err(), "what was moved was moved");
+}
+
 /// Pages that a snapshot did not have were zeros that counted.
 #[test]
 fn what_is_restored_counts_no_more_than_it_did() {
@@ -253,7 +295,7 @@ fn opened(pages: u64) -> Memory {
     }
     let root = pager.commit(&mut space).unwrap();
     let space = pager.open(&root).unwrap();
-    let shared = Shared::new(pager, space, root, Box::new(Kept::default()), 1 << 20);
+    let shared = Shared::new(pager, space, root, Box::new(Kept::default()), most(1 << 20));
     let rights = Rights::READ.or(Rights::WRITE);
     let shared = Arc::new(Mutex::new(shared));
     Memory { guest: "m".into(), first: 0, last: u64::MAX, rights, grant: 0, shared }

@@ -28,7 +28,7 @@ const TRACE_MAX_BYTES: u64 = 1 << 30;
 
 pub(crate) fn mem(global: &Global, command: Mem) -> Result<u8> {
     match command {
-        Mem::Create { name, page, noise } => create(global, &name, page, noise),
+        Mem::Create { name, page, noise, object } => create(global, &name, page, noise, object.as_deref()),
         Mem::Ls => ls(global),
         Mem::Stat { memory } => stat(global, &memory),
         Mem::Read { memory, address, len, output } => {
@@ -56,8 +56,18 @@ fn done(global: &Global, name: &str, root: &Cid) -> Result<u8> {
     Ok(exit::OK)
 }
 
-fn create(global: &Global, name: &str, page: Option<usize>, noise: Option<u64>) -> Result<u8> {
+fn create(
+    global: &Global,
+    name: &str,
+    page: Option<usize>,
+    noise: Option<u64>,
+    object: Option<&str>,
+) -> Result<u8> {
     let home = super::home(global)?;
+    let (page_len, _alone) = (page.unwrap_or(MEMORY_PAGE_BYTES), memory::lock(&home, name)?);
+    if let Some(object) = object {
+        return done(global, name, &memory::create_over(&home, name, page_len, object)?);
+    }
     let backing = match noise {
         None => Backing::Zeros,
         Some(seed) => {
@@ -66,9 +76,7 @@ fn create(global: &Global, name: &str, page: Option<usize>, noise: Option<u64>) 
             Backing::Generator { name: BLAKE3_STREAM.to_owned(), seed: bytes }
         }
     };
-    let _alone = memory::lock(&home, name)?;
-    let root = memory::create(&home, name, page.unwrap_or(MEMORY_PAGE_BYTES), backing)?;
-    done(global, name, &root)
+    done(global, name, &memory::create(&home, name, page_len, backing)?)
 }
 
 fn ls(global: &Global) -> Result<u8> {

@@ -15,6 +15,7 @@ pub(crate) fn serve(global: &Global, args: Serve) -> Result<u8> {
     let mut request = super::run::request(&home, args.given, args.args)?;
     request.ignores_manifest = args.no_manifest;
     let target = Target::find_within(&home, &args.target, request.limits.max(Limit::Module))?;
+    crate::scrub::beside(global, args.scrub)?;
     super::run::with_console(
         global,
         &target.name,

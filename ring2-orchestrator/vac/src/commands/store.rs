@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
@@ -11,16 +11,16 @@ use vac_core::cid::{Cid, Codec};
 use vac_core::fault::{Error, HostAbort, Result, Usage};
 use vac_core::limits::STORE_OBJECT_MAX_BYTES;
 use vac_core::store::{Lease, Store as Objects};
-use vac_engine::tiers::{self, Open};
 use vac_engine::tree::{self, Keep};
 use vac_engine::verify::live_objects;
 use vac_engine::{Home, HostClock};
 
 use crate::cli::{Global, Store};
-use crate::exit;
 use crate::host::SystemClock;
+use crate::scrub::Scrubber;
 use crate::tiers::Opener;
 use crate::ui::{self, Progress};
+use crate::{exit, host};
 
 /// Objects that were put by hand are kept under this and their CID, until `rm`.
 const BY_HAND: &str = "put/";
@@ -37,8 +37,12 @@ pub(crate) fn store(global: &Global, command: Store) -> Result<u8> {
         Store::Ls => ls(global),
         Store::Rm { cid } => rm(global, &cid),
         Store::Gc => gc(global),
-        Store::Fsck => fsck(global),
-        Store::Scrub { budget, from } => scrub(global, budget, from.as_deref()),
+        Store::Fsck { mend: false, .. } => fsck(global),
+        Store::Fsck { mend: true, from } => mend(global, from.as_deref()),
+        Store::Scrub { budget, from, every: None } => scrub(global, budget, from.as_deref()),
+        Store::Scrub { budget, from, every: Some(every) } => {
+            scrub_every(global, budget, from.as_deref(), every)
+        }
     }
 }
 
@@ -253,61 +257,28 @@ fn fsck(global: &Global) -> Result<u8> {
     Ok(if problems.is_empty() { exit::OK } else { exit::INTEGRITY })
 }
 
+/// Hashes all there is, from the beginning, and writes anew what is bad or gone.
+fn mend(global: &Global, from: Option<&Path>) -> Result<u8> {
+    super::home(global)?.store().restart_scrub()?;
+    scrub(global, u64::MAX, from)
+}
+
 fn scrub(global: &Global, budget: u64, from: Option<&Path>) -> Result<u8> {
-    let home = super::home(global)?;
-    let other = from.map(|from| other(global, &home, from)).transpose()?;
-    let source = |cid: &Cid| match other.as_ref().map(|other| other.get(cid)) {
-        // What is damaged there too is of no use.
-        None | Some(Err(Error::Corrupt(_))) => Ok(None),
-        Some(found) => found,
-    };
+    let scrubber = Scrubber::new(super::home(global)?, Opener { is_quiet: global.quiet }, from)?;
     let progress = Progress::start("hashing", global.quiet || global.json);
-    let report = home.store().scrub(budget, &source);
+    let report = scrubber.slice(budget);
     progress.stop();
-    let report = report?;
-    let names = |cids: &[Cid]| cids.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let problems: Vec<String> = report.corrupt.iter().map(ToString::to_string).collect();
-    if global.json {
-        ui::print_json(&json!({
-            "objects": report.objects,
-            "bytes": report.bytes,
-            "done": report.is_done,
-            "problems": problems,
-            "mended": names(&report.mended),
-            "lost": names(&report.lost),
-        }));
-    } else {
-        let word = if problems.is_empty() { ui::bold("ok") } else { ui::red("damaged") };
-        let rest = if report.is_done { "all is done" } else { "there is more: the next `scrub` goes on" };
-        let (objects, bytes) = (ui::count(report.objects), ui::count(report.bytes));
-        ui::print(format_args!("{word}: {objects} objects, {bytes} bytes; {rest}\n"));
-        problems.iter().for_each(|p| ui::print(format_args!("  {}\n", ui::quote_lines(p))));
-        report.mended.iter().for_each(|cid| ui::print(format_args!("  mended {cid}\n")));
-        report.lost.iter().for_each(|cid| ui::print(format_args!("  lost {cid}\n")));
-    }
-    Ok(if problems.is_empty() && report.lost.is_empty() { exit::OK } else { exit::INTEGRITY })
+    scrubber.show(global, &report?)
 }
 
-/// Where a scrub mends from.
-enum Other {
-    Home(Home),
-    Tier(Arc<dyn vac_core::memory::Tier>),
-}
-
-impl Other {
-    fn get(&self, cid: &Cid) -> Result<Option<Vec<u8>>> {
-        match self {
-            Self::Home(home) => home.store().get(cid),
-            Self::Tier(tier) => tier.get(cid, tiers::OBJECT_MAX_BYTES),
-        }
+/// A part each time that `every` passed, until it is interrupted.
+fn scrub_every(global: &Global, budget: u64, from: Option<&Path>, every: Duration) -> Result<u8> {
+    let scrubber = Scrubber::new(super::home(global)?, Opener { is_quiet: global.quiet }, from)?;
+    let interrupted = host::interrupt_flag();
+    let mut code = exit::OK;
+    while !interrupted.load(Ordering::Relaxed) {
+        code = code.max(scrubber.show(global, &scrubber.slice(budget)?)?);
+        host::sleep_unless(&interrupted, every);
     }
-}
-
-/// What `from` names: a tier of this home before a folder.
-fn other(global: &Global, home: &Home, from: &Path) -> Result<Other> {
-    let is_it = |named: &tiers::Named| from.as_os_str() == named.name.as_str();
-    match tiers::list(home)?.iter().find(|named| is_it(named)) {
-        Some(named) => Ok(Other::Tier(Opener { is_quiet: global.quiet }.open(named)?.tier)),
-        None => Ok(Other::Home(Home::open_read_only(from)?)),
-    }
+    Ok(code)
 }

@@ -1,0 +1,163 @@
+//! Hashing what a home keeps, a part at a time, and mending it: by hand, every so often, or beside a service.
+
+use std::cell::OnceCell;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use vac_core::cid::Cid;
+use vac_core::fault::{Error, Result};
+use vac_core::memory::Tier;
+use vac_core::store::ScrubReport;
+use vac_engine::tiers::{self, Named, Open};
+use vac_engine::verify::live_objects;
+use vac_engine::{Home, HostClock};
+
+use crate::cli::Global;
+use crate::host::SystemClock;
+use crate::tiers::Opener;
+use crate::{exit, ui};
+
+/// How often a part is hashed beside a service.
+const BESIDE_EVERY: Duration = Duration::from_secs(60);
+
+/// A home, and where what is bad or gone in it may be had.
+pub(crate) struct Scrubber {
+    home: Home,
+    others: Vec<Other>,
+}
+
+/// Another place for objects.
+enum Other {
+    Home(Box<Home>),
+    /// A tier, which is opened when it is first asked.
+    Tier {
+        named: Named,
+        opener: Opener,
+        open: OnceCell<Arc<dyn Tier>>,
+    },
+}
+
+impl Other {
+    fn get(&self, cid: &Cid) -> Result<Option<Vec<u8>>> {
+        match self {
+            Self::Home(home) => home.store().get(cid),
+            Self::Tier { named, opener, open } => {
+                let tier = match open.get() {
+                    Some(tier) => tier,
+                    None => {
+                        let tier = opener.open(named)?.tier;
+                        open.get_or_init(|| tier)
+                    }
+                };
+                tier.get(cid, tiers::OBJECT_MAX_BYTES)
+            }
+        }
+    }
+}
+
+impl Scrubber {
+    /// Mends with what `from` names, a tier of this home before a folder; otherwise with all its tiers, in order.
+    pub(crate) fn new(home: Home, opener: Opener, from: Option<&Path>) -> Result<Self> {
+        let is_meant = |named: &Named| from.is_none_or(|from| from.as_os_str() == named.name.as_str());
+        let tiers = tiers::list(&home)?.into_iter().filter(is_meant);
+        let mut others: Vec<Other> =
+            tiers.map(|named| Other::Tier { named, opener: opener.clone(), open: OnceCell::new() }).collect();
+        if let (Some(from), true) = (from, others.is_empty()) {
+            others.push(Other::Home(Box::new(Home::open_read_only(from)?)));
+        }
+        Ok(Self { home, others })
+    }
+
+    /// Hashes so many bytes, from where the last one stopped.
+    pub(crate) fn slice(&self, budget: u64) -> Result<ScrubReport> {
+        self.home.store().scrub(budget, &|cid| self.find(cid))
+    }
+
+    /// The object from the first that has it. Why one could not be asked is said if nobody has it.
+    fn find(&self, cid: &Cid) -> Result<Option<Vec<u8>>> {
+        let mut failed = None;
+        for other in &self.others {
+            match other.get(cid) {
+                Ok(Some(bytes)) => return Ok(Some(bytes)),
+                // What is damaged there too is of no use.
+                Ok(None) | Err(Error::Corrupt(_)) => {}
+                Err(why) => failed = failed.or(Some(why)),
+            }
+        }
+        failed.map_or(Ok(None), Err)
+    }
+
+    pub(crate) fn show(&self, global: &Global, report: &ScrubReport) -> Result<u8> {
+        let names = |cids: &[Cid]| cids.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let problems: Vec<String> = report.corrupt.iter().map(ToString::to_string).collect();
+        let unnamed = self.unnamed(report)?;
+        if global.json {
+            ui::print_json(&json!({
+                "objects": report.objects,
+                "bytes": report.bytes,
+                "done": report.is_done,
+                "problems": problems,
+                "mended": names(&report.mended),
+                "lost": names(&report.lost),
+                "unnamed": names(&unnamed),
+            }));
+        } else {
+            let word = if problems.is_empty() { ui::bold("ok") } else { ui::red("damaged") };
+            let rest = if report.is_done { "all is done" } else { "there is more: the next `scrub` goes on" };
+            let (objects, bytes) = (ui::count(report.objects), ui::count(report.bytes));
+            ui::print(format_args!("{word}: {objects} objects, {bytes} bytes; {rest}\n"));
+            problems.iter().for_each(|p| ui::print(format_args!("  {}\n", ui::quote_lines(p))));
+            report.mended.iter().for_each(|cid| ui::print(format_args!("  mended {cid}\n")));
+            let why = |cid| {
+                if unnamed.contains(cid) { "; nothing names it: `vac store gc` forgets it" } else { "" }
+            };
+            report.lost.iter().for_each(|cid| ui::print(format_args!("  lost {cid}{}\n", why(cid))));
+        }
+        Ok(if problems.is_empty() && report.lost.is_empty() { exit::OK } else { exit::INTEGRITY })
+    }
+
+    /// The lost objects that nothing of this home needs. None are said to be if that cannot be found out, because what
+    /// names objects is damaged too.
+    fn unnamed(&self, report: &ScrubReport) -> Result<Vec<Cid>> {
+        if report.lost.is_empty() {
+            return Ok(Vec::new());
+        }
+        match live_objects(&self.home, SystemClock::new().unix_ms()) {
+            Ok(live) => Ok(report.lost.iter().filter(|cid| !live.contains(*cid)).copied().collect()),
+            Err(Error::Corrupt(_)) => Ok(Vec::new()),
+            Err(why) => Err(why),
+        }
+    }
+}
+
+/// Hashes `budget` bytes a minute of the home in another thread, until this process ends, and says on the standard error
+/// what was bad. The store is opened once more: nothing that the service does waits for this.
+pub(crate) fn beside(global: &Global, budget: u64) -> Result<()> {
+    if budget == 0 {
+        return Ok(());
+    }
+    let (home, opener) = (crate::commands::home(global)?, Opener { is_quiet: global.quiet });
+    let scrub = move || {
+        let Ok(scrubber) = Scrubber::new(home, opener, None) else { return };
+        loop {
+            std::thread::sleep(BESIDE_EVERY);
+            match scrubber.slice(budget) {
+                Ok(report) => note(&report),
+                Err(why) => ui::note(format_args!("scrub: {}", ui::quote_lines(&why.to_string()))),
+            }
+        }
+    };
+    let started = std::thread::Builder::new().name("scrub".to_owned()).spawn(scrub);
+    started.map(drop).map_err(|e| vac_core::fault::HostAbort::io("start", "a thread", &e).into())
+}
+
+fn note(report: &ScrubReport) {
+    report
+        .corrupt
+        .iter()
+        .for_each(|why| ui::note(format_args!("scrub: {}", ui::quote_lines(&why.to_string()))));
+    report.mended.iter().for_each(|cid| ui::note(format_args!("scrub: mended {cid}")));
+    report.lost.iter().for_each(|cid| ui::note(format_args!("scrub: lost {cid}")));
+}
