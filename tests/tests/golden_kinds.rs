@@ -1,28 +1,33 @@
-//! One recorded run of each kind, kept for ever under `tests/golden/det-1`: what replays these is what keeps the
+//! One recorded run of each kind, kept for ever under `tests/golden/det-1` and `det-2`: what replays these is what keeps the
 //! promise that a record outlives the version that made it.
 //!
 //! `golden` is about the bytes of a ledger; this is about what is in it: each kind of run, each way to end, each
-//! field of a header. `det-1` is the profile of determinism that they were recorded under. They are never made
+//! field of a header. Each folder is a profile of determinism that they were recorded under. They are never made
 //! again: a new profile gets a new folder, which `VAC_BLESS=1 cargo test -p vac-tests golden_kinds` makes if it
 //! is not there.
 
+use std::net::{Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use crate::calls::counters;
 use crate::guest::{Fd, Guest, ROOT};
-use crate::support::{Ran, Sandbox, copy_folder, run_with_input, text, wait};
+use crate::net3::{ask, interrupt, listener, serving};
+use crate::network::{ok, server};
+use crate::support::{Ran, Sandbox, copy_folder, repository, run_with_input, text, wait};
 
 /// Every profile that runs were recorded under, the newest last.
-const PROFILES: [&str; 1] = ["det-1"];
+const PROFILES: [&str; 2] = ["det-1", "det-2"];
+/// Kinds that there were when `det-1` was the newest.
+const KINDS_OF_DET_1: usize = 17;
 /// The file in each folder: a line for each run, its kind, identity, head and outcome.
 const HEADS: &str = "heads.txt";
 
 /// A kind of run, and how one is made.
 type Kind = (&'static str, fn(&Sandbox) -> Ran);
 
-const KINDS: [Kind; 17] = [
+const KINDS: [Kind; 25] = [
     ("module", module),
     ("numbers", numbers),
     ("ticks", ticks),
@@ -40,6 +45,14 @@ const KINDS: [Kind; 17] = [
     ("script that fails", script_that_fails),
     ("revoke", revoke),
     ("killed", killed),
+    ("http", http),
+    ("tcp", tcp),
+    ("datagrams", datagrams),
+    ("values", values),
+    ("shards", shards),
+    ("digest", digest),
+    ("fork", fork),
+    ("service", service),
 ];
 
 fn folder(profile: &str) -> PathBuf {
@@ -57,7 +70,8 @@ fn a_run_of_each_kind_replays_with_its_head() {
         let heads = sandbox.home().join(HEADS);
         let lines = std::fs::read_to_string(&heads).unwrap();
         std::fs::remove_file(heads).unwrap();
-        assert_eq!(lines.lines().count(), KINDS.len());
+        let kinds = if profile == "det-1" { KINDS_OF_DET_1 } else { KINDS.len() };
+        assert_eq!(lines.lines().count(), kinds);
         for line in lines.lines() {
             let [kind, run, head, outcome] = line.split('\t').collect::<Vec<_>>()[..] else {
                 panic!("{line}")
@@ -488,4 +502,89 @@ fn killed(sandbox: &Sandbox) -> Ran {
     let mut child = waiting(sandbox);
     child.kill().unwrap();
     ended(sandbox, child)
+}
+
+/// A kernel of ours, as it was when it was recorded.
+fn prebuilt(sandbox: &Sandbox, name: &str) {
+    let bytes = std::fs::read(repository().join("ring1-kernels/prebuilt").join(name)).unwrap();
+    sandbox.write(name, bytes);
+}
+
+fn probe(sandbox: &Sandbox, call: &str, options: &[&str]) -> Ran {
+    prebuilt(sandbox, "probe.wasm");
+    sandbox.vac(&[&["call", "probe.wasm", call], options].concat())
+}
+
+fn http(sandbox: &Sandbox) -> Ran {
+    let (port, served) = server(1, |_| ok("hello"));
+    let typed = format!(
+        "send({{method: \"POST\", is-https: false, authority: \"127.0.0.1:{port}\", path: \"/p?q=1\", \
+         headers: [(\"x-a\", \"b\")], body: some(\"the body\"), is-body-first: false}})"
+    );
+    let ran = probe(sandbox, &typed, &["--grant", &format!("http:POST=127.0.0.1:{port}")]);
+    served.join().unwrap();
+    ran
+}
+
+fn tcp(sandbox: &Sandbox) -> Ran {
+    let (listener, port) = listener();
+    let served =
+        std::thread::spawn(move || std::io::copy(&mut listener.accept().unwrap().0, &mut std::io::sink()));
+    let typed = format!("tcp((127, 0, 0, 1), {port}, \"over the wire\")");
+    let ran = probe(sandbox, &typed, &["--grant", &format!("tcp:127.0.0.1:{port}")]);
+    served.join().unwrap().unwrap();
+    ran
+}
+
+fn datagrams(sandbox: &Sandbox) -> Ran {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let served = std::thread::spawn(move || {
+        let mut buffer = [0; 64];
+        let (n, from) = socket.recv_from(&mut buffer).unwrap();
+        socket.send_to(&buffer[..n], from).unwrap();
+    });
+    let typed = format!("udp((127, 0, 0, 1), {port}, \"datagram\")");
+    let ran = probe(sandbox, &typed, &["--grant", &format!("udp:127.0.0.1:{port}")]);
+    served.join().unwrap();
+    ran
+}
+
+fn values(sandbox: &Sandbox) -> Ran {
+    let set = "kv-set(\"notes\", [(\"b\", \"2\"), (\"a\", \"1\")])";
+    probe(sandbox, set, &["--grant", "kv:rw=notes", "--config", "k=v"]).ok();
+    probe(sandbox, "kv-add(\"notes\", \"b\", 5)", &["--grant", "kv:rw=notes"])
+}
+
+/// Memory of 128-bit addresses, which no replay has.
+fn shards(sandbox: &Sandbox) -> Ran {
+    sandbox.write("shards.wasm", wat::parse_file(repository().join("tests/guests/shards.wat")).unwrap());
+    sandbox.vac(&["mem", "create", "m", "--page", "4096"]).ok();
+    let calls =
+        ["write(0, 100, 5000)", "read(0, 0, 6000)", "fork()", "fill(0, 0, 9000, 3)", "back()", "commit()"];
+    sandbox.vac(&[&["call", "shards.wasm"], &calls[..], &["--grant", "mem:rw=m"]].concat())
+}
+
+/// What was read is too short to be left out.
+fn digest(sandbox: &Sandbox) -> Ran {
+    sandbox.write("few/a", "text of a");
+    let guest = Guest::new().random().open(ROOT, "a", "r").read().say(&"a long line ".repeat(30));
+    sandbox.write("digest.wasm", guest.wasm());
+    sandbox.vac(&["run", "digest.wasm", "--grant", "dir:ro=few", "--record=digest"])
+}
+
+fn fork(sandbox: &Sandbox) -> Ran {
+    let of = sandbox.json(&["call", "recursion.wasm", "deep(3)", "deep(5)"]);
+    sandbox.vac(&["fork", text(&of, "run"), "--event", "1", "--", "deep(7)"])
+}
+
+/// A service of WASI 0.3.
+fn service(sandbox: &Sandbox) -> Ran {
+    let wasm = std::fs::read(repository().join("ring1-kernels/prebuilt/wasi3.wasm")).unwrap();
+    sandbox.write("k.wasm", wasm);
+    let (mut child, at) = serving(sandbox, &[]);
+    ask(at, "GET / HTTP/1.1\r\nhost: h\r\n\r\n");
+    ask(at, "POST /a HTTP/1.1\r\nhost: h\r\ncontent-length: 3\r\n\r\nabc");
+    assert_eq!(interrupt(&mut child), Some(0));
+    sandbox.vac(&["log", "last"])
 }

@@ -305,3 +305,37 @@ fn who_watches_sees_what_a_pager_does_until_its_run_ends() {
     assert_eq!(sandbox.json(&["mem", "watch"])["memories"], serde_json::json!([]));
     assert!(sandbox.home_files("memory/live").is_empty());
 }
+
+/// Written pages are the guest's to hear of, and what is moved ends the run: that depends on what is in memory.
+#[test]
+fn limits_of_a_memory_hold_and_are_recorded() {
+    let sandbox = sandbox();
+    let typed = |limits: &[&str], calls: &[&str]| {
+        sandbox.vac(&[&["call", "g.wasm"], calls, &["--grant", "mem:rw=m"], limits].concat())
+    };
+    let write = |page: u64| format!("fill(0, {}, 100, 7)", page * 4096);
+    let (a, b, c) = (write(0), write(1), write(2));
+    let out = typed(&["--limit", "dirty-pages=2"], &[&a, &b, &c, &a, "commit()", &c]).ok().out();
+    let answers: Vec<&str> = out.lines().collect();
+    assert_eq!(
+        [answers[0], answers[1], answers[2], answers[3], answers[5]],
+        ["0", "0", "4", "0", "0"],
+        "{out}"
+    );
+    replays(&sandbox);
+    let over = typed(&["--limit", "memory-io=8KiB"], &[&a, &b, &c]);
+    over.fails(4, &["8192 bytes between its pages and the store", "memory-io=SIZE"]);
+    sandbox.vac(&["replay", "last"]).ok();
+    // Whichever page leaves, and however early: the guest and the record are the same.
+    let frames = |options: &[&str]| {
+        let calls = ["fill(0, 0, 2000000, 3)", "byte(0, 5)", "byte(0, 1999999)", "byte(0, 2000000)"];
+        let ran =
+            sandbox.json(&[&["call", "g.wasm"], &calls[..], &["--grant", "mem:rw=m"], options].concat());
+        text(&ran, "head").to_owned()
+    };
+    let head = frames(&[]);
+    for policy in ["lru", "sieve", "w-tinylfu", "s3-fifo"] {
+        assert_eq!(frames(&["--limit", "frames=1MiB", "--memory-policy", policy]), head, "{policy}");
+    }
+    typed(&["--memory-policy", "mru"], &[&a]).fails(USAGE, &["s3-fifo, lru, sieve, w-tinylfu"]);
+}

@@ -120,3 +120,29 @@ fn a_trace_shows_what_each_policy_is_worth() {
     sandbox.write("trace", "1\n2\nx\n");
     sandbox.vac(&["mem", "bench", "trace"]).fails(USAGE, &["`x` is no number"]);
 }
+
+#[test]
+fn a_memory_may_stand_on_a_file() {
+    let sandbox = Sandbox::new();
+    let bytes: Vec<u8> = (0..300_000_u32).map(|i| (i / 7) as u8).collect();
+    sandbox.write("table.bin", &bytes);
+    let first = root(&sandbox, &["mem", "create", "m", "--page", "4096", "--object", "table.bin"]);
+    std::fs::remove_file(sandbox.path("table.bin")).unwrap();
+    let read = |name: &str, at: &str, len: &str| sandbox.vac(&["mem", "read", name, at, len]).ok().stdout;
+    assert!(read("m", "0", "300000") == bytes);
+    assert_eq!(read("m", "299999", "3"), [bytes[299_999], 0, 0], "zeros follow");
+    let stat = sandbox.json(&["mem", "stat", "m"]);
+    let cid = vac_core::cid::Cid::of_raw(&bytes).to_string();
+    assert_eq!((number(&stat, "pages"), text(&stat["shards"][0], "backing")), (0, &*format!("object {cid}")));
+    write(&sandbox, "m", "5000", b"written over");
+    assert_eq!(read("m", "4999", "13")[1..], *b"written over");
+    assert_eq!(read("m", "9000", "9")[..], bytes[9000..9009], "and nothing else");
+    // Nobody else names the object, and it stays.
+    sandbox.vac(&["store", "gc"]).ok();
+    assert_eq!(root(&sandbox, &["mem", "create", "again", "--page", "4096", "--object", &cid]), first);
+    assert!(read("again", "0", "300000") == bytes);
+    sandbox.vac(&["mem", "create", "x", "--object", "nowhere.bin"]).fails(FAILURE, &["open", "nowhere.bin"]);
+    let absent = vac_core::cid::Cid::of_raw(b"absent").to_string();
+    sandbox.vac(&["mem", "create", "x", "--object", &absent]).fails(USAGE, &["no object", &absent]);
+    sandbox.vac(&["mem", "create", "x", "--object", &cid, "--noise", "1"]).fails(USAGE, &["--noise"]);
+}

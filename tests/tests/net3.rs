@@ -39,7 +39,7 @@ fn denied(sandbox: &Sandbox) -> Vec<String> {
 }
 
 /// A port of this host and whoever listens on it.
-fn listener() -> (TcpListener, String) {
+pub(crate) fn listener() -> (TcpListener, String) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
     (listener, port)
@@ -227,7 +227,7 @@ fn a_redirect_is_an_answer_and_a_name_opens_no_private_address() {
 }
 
 /// A process that does not outlive its test, also if that fails.
-struct Serving(Child);
+pub(crate) struct Serving(Child);
 
 impl std::ops::Deref for Serving {
     type Target = Child;
@@ -250,7 +250,7 @@ impl Drop for Serving {
 }
 
 /// A service that was started, and where.
-fn serving(sandbox: &Sandbox, options: &[&str]) -> (Serving, SocketAddr) {
+pub(crate) fn serving(sandbox: &Sandbox, options: &[&str]) -> (Serving, SocketAddr) {
     let args = [&["--quiet", "serve", "k.wasm", "--addr", "127.0.0.1:0"], options].concat();
     let mut child = Serving(sandbox.command(&args).stderr(Stdio::piped()).spawn().unwrap());
     let mut line = String::new();
@@ -261,7 +261,7 @@ fn serving(sandbox: &Sandbox, options: &[&str]) -> (Serving, SocketAddr) {
 }
 
 /// What the service answers to these bytes.
-fn ask(at: SocketAddr, request: &str) -> String {
+pub(crate) fn ask(at: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(at).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
@@ -270,7 +270,7 @@ fn ask(at: SocketAddr, request: &str) -> String {
     answer
 }
 
-fn interrupt(child: &mut Child) -> Option<i32> {
+pub(crate) fn interrupt(child: &mut Child) -> Option<i32> {
     let id = child.id().to_string();
     assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
     child.wait().unwrap().code()

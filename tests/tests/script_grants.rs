@@ -262,3 +262,43 @@ fn what_a_script_would_not_see_is_refused() {
     }
     sandbox.vac(&["run", "a.star"]).ok();
 }
+
+/// What leads out of the script's folder is found below the grant of a directory around it.
+#[test]
+fn a_grant_of_a_directory_covers_what_is_below_it() {
+    let sandbox = Sandbox::new();
+    let probe = std::fs::read(repository().join("ring1-kernels/prebuilt/probe.wasm")).unwrap();
+    sandbox.write("tools/probe.wasm", probe);
+    sandbox.write("data/deep/a", "text of a");
+    sandbox.write("secret", "text of nobody");
+    let script = "k = kernel('../tools/probe.wasm')\nd = dir('../data')\nprint(read(d, 'deep/a'))\n";
+    sandbox.write("scripts/s.star", script);
+    let run = |grants: &[&str]| sandbox.vac(&[&["run", "scripts/s.star"], grants].concat());
+    run(&[]).fails(DENIED, &["not `../tools/probe.wasm`", "--grant dir:ro=../tools`"]);
+    let runs = sandbox.json(&["runs"]);
+    assert_eq!(runs["runs"][0]["denied"], 1, "{runs}");
+    run(&["--grant", "dir:ro=tools::../tools"]).fails(DENIED, &["not `../data`", "--grant dir:ro=../data`"]);
+    let ran = run(&["--grant", "dir:ro=tools::../tools", "--grant", "dir:ro=data::../data"]).ok();
+    assert_eq!(ran.out(), "text of a\n");
+    assert_eq!(run(&["--grant", "dir:ro=.::.."]).ok().out(), "text of a\n");
+    sandbox.vac(&["replay", "last"]).ok();
+    sandbox.write("scripts/s.star", "dir('../data/../secret')\n");
+    run(&["--grant", "dir:ro=data::../data"]).fails(DENIED, &["reads only below"]);
+    sandbox.write("scripts/s.star", "dir('../data', write = True)\n");
+    run(&["--grant", "dir:ro=.::.."]).fails(DENIED, &["may write only below"]);
+}
+
+#[test]
+fn a_script_is_inspected_without_running() {
+    let sandbox = Sandbox::new();
+    sandbox.write("s.star", "print('not printed')\n");
+    let shown = sandbox.vac(&["inspect", "s.star", "--grant", "stdin"]).ok().out();
+    assert!(
+        shown.contains("script") && shown.contains("vac run s.star") && !shown.contains("not printed"),
+        "{shown}"
+    );
+    assert_eq!(sandbox.json(&["inspect", "s.star"])["kind"], "script");
+    assert_eq!(sandbox.json(&["runs"])["runs"], serde_json::json!([]));
+    sandbox.write("s.star", "print(\n");
+    sandbox.vac(&["inspect", "s.star"]).fails(FAILURE, &["s.star:"]);
+}

@@ -365,3 +365,68 @@ fn tiers_are_named_listed_and_forgotten() {
     let piped = run_with_input(sandbox.command(&["store", "put", "-"]), b"x");
     piped.ok();
 }
+
+/// All that a home keeps, not only memories: named by the check, and whole after it.
+#[test]
+fn a_check_mends_what_is_bad_or_gone_from_the_tiers_of_the_home() {
+    let (sandbox, tier) = (Sandbox::new(), tempfile::tempdir().unwrap());
+    let url = format!("file://{}", tier.path().display());
+    sandbox
+        .vac(&["tier", "add", "lost", "file:///there/is/no/such/folder"])
+        .fails(USAGE, &["there is no folder"]);
+    sandbox.vac(&["tier", "add", "copy", &url]).ok();
+    let objects: Vec<Vec<u8>> = (0..40).map(|n| noise(3000 + n)).collect();
+    let put = |bytes: &Vec<u8>| {
+        sandbox.write("object", bytes);
+        sandbox.vac(&["store", "put", "object"]).ok().out().trim().to_owned()
+    };
+    let cids: Vec<String> = objects.iter().map(put).collect();
+    sandbox.vac(&["tier", "push"]).ok();
+    let garbage = put(&noise(5000));
+    sandbox.vac(&["store", "rm", &garbage]).ok();
+    lose_packs(&sandbox);
+    let mended = sandbox.vac(&["--json", "store", "fsck", "--mend"]);
+    assert_eq!(mended.code(), INTEGRITY, "{mended:?}");
+    let report = mended.json();
+    assert_eq!(report["mended"].as_array().unwrap().len(), cids.len(), "{report}");
+    assert_eq!(
+        (&report["lost"], &report["unnamed"]),
+        (&report["lost"], &report["lost"]),
+        "garbage was never there"
+    );
+    for (cid, bytes) in cids.iter().zip(&objects) {
+        assert!(sandbox.vac(&["store", "get", cid]).ok().stdout == *bytes);
+    }
+    sandbox.vac(&["store", "gc"]).ok();
+    assert_eq!(sandbox.json(&["store", "fsck", "--mend"])["lost"], serde_json::json!([]));
+    rot_packs(&sandbox);
+    let scrubbed = sandbox.vac(&["store", "scrub"]);
+    assert!(scrubbed.code() == INTEGRITY && scrubbed.out().contains("mended bafkr4"), "{scrubbed:?}");
+    assert_eq!(
+        sandbox.json(&["store", "scrub"])["problems"].as_array().map(Vec::len),
+        Some(1),
+        "until it is collected"
+    );
+}
+
+#[test]
+fn a_scrub_goes_on_until_it_is_interrupted() {
+    let sandbox = Sandbox::new();
+    for n in 0..6 {
+        sandbox.write("object", noise(10_000 + n));
+        sandbox.vac(&["store", "put", "object"]).ok();
+    }
+    let mut command = sandbox.command(&["--json", "store", "scrub", "--budget", "20kB", "--every", "50ms"]);
+    let mut running = command.stdout(Stdio::piped()).spawn().unwrap();
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(running.stdout.take().unwrap()));
+    let parts: Vec<serde_json::Value> =
+        lines.take(6).map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+    running.kill().unwrap();
+    running.wait().unwrap();
+    let done: Vec<bool> = parts.iter().map(|part| part["done"] == true).collect();
+    assert!(done.contains(&true) && done.contains(&false), "{parts:?}");
+    assert!(
+        parts.iter().all(|part| number(part, "bytes") > 0 && number(part, "bytes") <= 30_010),
+        "{parts:?}"
+    );
+}

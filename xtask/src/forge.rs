@@ -6,8 +6,8 @@ use vac_fuzz::forge::{Report, check, reason};
 
 use crate::repo::{self, Result};
 
-/// The home whose runs are edited.
-const GOLDEN: &str = "tests/golden/det-1";
+/// The homes whose runs are edited.
+const GOLDEN: [&str; 2] = ["tests/golden/det-1", "tests/golden/det-2"];
 
 /// Makes all edits, and says which of them nobody can notice, and why.
 ///
@@ -39,7 +39,10 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 }
 
 fn edited(first: usize, stride: usize) -> Result<Report> {
-    check(&repo::root()?.join(GOLDEN), first, stride)
+    let root = repo::root()?;
+    GOLDEN.iter().try_fold(Report::default(), |report, golden| {
+        Ok(report.and(check(&root.join(golden), first, stride)?))
+    })
 }
 
 #[cfg(test)]

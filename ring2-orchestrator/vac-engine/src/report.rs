@@ -144,7 +144,7 @@ impl RunInfo {
             Entry::Event(call, ret) => {
                 self.events += 1;
                 self.ticks = self.ticks.max(call.tick);
-                self.denied += u64::from(ret.denied.is_some());
+                self.denied += u64::from(denial(&ret).is_some());
             }
             Entry::Begin(call) => {
                 self.events += 1;
@@ -250,9 +250,17 @@ pub(crate) fn info(call: Call, ret: Option<Return>, names: &[String], depth: usi
         denied: None,
     };
     match ret {
-        Some(ret) => event.answered(ret),
+        Some(ret) => EventInfo { denied: denial(&ret), ..event.answered(ret) },
         None => event,
     }
+}
+
+/// What was refused: the grant that would have allowed it, or, where a script was ended by it, why.
+fn denial(ret: &Return) -> Option<String> {
+    ret.denied.clone().or_else(|| match &ret.answer {
+        Err(Outcome::Abort { kind: AbortKind::Denied, message }) => Some(message.clone()),
+        _ => None,
+    })
 }
 
 impl EventInfo {

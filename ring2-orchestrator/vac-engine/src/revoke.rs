@@ -47,6 +47,8 @@ pub struct Revocable {
     pub number: u32,
     /// What it is, in a few words.
     pub words: String,
+    /// Whether somebody asked for it back already.
+    pub is_wanted: bool,
     node: Node,
 }
 
@@ -64,9 +66,15 @@ pub fn revocable(home: &Home, run: RunId) -> Result<Vec<Revocable>> {
     };
     let all = (0..).zip(grants).map(|(number, node)| (number, words_of(&node), node));
     let is_possible = |words: &[String]| words.first().is_some_and(|kind| KINDS.contains(&kind.as_str()));
+    let wanted = wanted(&**home.storage(), run);
     let possible = all.filter(|(_, words, _)| is_possible(words));
     Ok(possible
-        .map(|(number, words, node)| Revocable { number, words: words.join(" ").trim().to_owned(), node })
+        .map(|(number, words, node)| Revocable {
+            number,
+            words: words.join(" ").trim().to_owned(),
+            is_wanted: wanted.contains(&number),
+            node,
+        })
         .collect())
 }
 
@@ -88,7 +96,7 @@ pub fn revoke(home: &Home, run: RunId, text: &str) -> Result<Vec<Revocable>> {
     // Its process forgets what it finds when it ends, so what comes after that is removed here.
     let remove = |_: &Error| paths.iter().for_each(|path| drop(storage.remove(path)));
     check_runs(storage, run).inspect_err(remove)?;
-    Ok(found)
+    Ok(found.into_iter().map(|grant| Revocable { is_wanted: true, ..grant }).collect())
 }
 
 fn check_runs(storage: &dyn Storage, run: RunId) -> Result<()> {

@@ -103,7 +103,7 @@ pub(crate) enum Command {
 pub(crate) struct Allowed {
     /// Allow something: dir:ro=DIR, dir:rw=DIR, file:ro=FILE, file:rw=FILE, tree:ro=CID, tree:rw=CID,
     /// env:NAME, stdin, kv:ro=NAME, kv:rw=NAME, mem:ro=NAME[@SHARD], mem:rw=NAME[@SHARD], http:HOST, http:METHOD=HOST:PORT,
-    /// tcp:HOST:PORT, udp:HOST:PORT, tcp:listen=ADDRESS:PORT, net:ADDRESS. DIR::NAME shows the directory to the guest under another name.
+    /// tcp:HOST:PORT, udp:HOST:PORT, tcp:listen=ADDRESS:PORT, udp:listen=ADDRESS:PORT, net:ADDRESS. DIR::NAME shows the directory to the guest under another name.
     #[arg(long = "grant", value_name = "KIND:SPEC")]
     pub(crate) grants: Vec<String>,
     /// Allow what a TOML file says, with its limits; paths in it are seen from its folder.
@@ -242,7 +242,7 @@ pub(crate) struct Call {
 
 #[derive(Debug, Args)]
 pub(crate) struct Inspect {
-    /// A `.wasm` file, a CID or builtin:NAME.
+    /// A `.wasm` file, a script, a CID or builtin:NAME.
     pub(crate) target: String,
     /// Show the program with its imports outside of WASI satisfied by another component.
     #[arg(long = "link", value_name = "TARGET")]

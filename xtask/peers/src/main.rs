@@ -9,6 +9,7 @@
 //! peers fill FOLDER PAGES                 the same pages into a cache of foyer's, on disk
 //! peers foyer FOLDER BUDGET TRACE FILE    and through that; what it lost comes from the plain file
 //! peers hits CAPACITY TRACE               how often foyer's policies hit, in memory
+//! peers ingest FILE BYTES                 a large file, hashed by all processors, written and synced
 //! peers put FOLDER OBJECTS LEN GROUP      objects into fjall, and every group durable
 //! peers get FOLDER OBJECTS LEN            and out of it, hashed
 //! ```
@@ -18,6 +19,7 @@
 mod fjall_store;
 mod foyer_cache;
 mod huge;
+mod ingest;
 mod mapped;
 mod pager;
 
@@ -38,6 +40,7 @@ fn main() {
         ["foyer", folder, budget, trace, file] => foyer_cache::run(folder, budget, trace, file),
         ["put", folder, objects, len, group] => fjall_store::put(folder, objects, len, group),
         ["get", folder, objects, len] => fjall_store::get(folder, objects, len),
+        ["ingest", file, bytes] => ingest::run(file, bytes),
         ["hits", capacity, trace] => foyer_cache::hits(capacity, trace),
         _ => Err("expected a command; see the head of its main.rs".to_owned()),
     };

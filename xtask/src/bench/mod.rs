@@ -40,7 +40,7 @@ use figure::Figure;
 type Bench = fn() -> Result<Vec<Figure>>;
 
 /// What is measured, by name.
-const BENCHES: [(&str, Bench); 20] = [
+const BENCHES: [(&str, Bench); 19] = [
     ("compute", compute::run),
     ("compile", compile::run),
     ("call", calls::run),
@@ -54,7 +54,6 @@ const BENCHES: [(&str, Bench); 20] = [
     ("store-ingest", store_open::ingest),
     ("store-chunked", store_open::chunked),
     ("store-open", store_open::run),
-    ("huge-store-open", store_open::huge),
     ("ledger", ledger::run),
     ("memory", memory::run),
     ("memory-policies", memory::policies),
@@ -84,9 +83,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         println!("{}", figure::machine());
     }
     let mut all = Vec::new();
-    // What takes minutes is measured only for who asks for it.
-    let by_default = |name: &str| names.is_empty() && !is_named(name, "huge");
-    let is_wanted = |name: &str| by_default(name) || names.iter().any(|asked| is_named(name, asked));
+    let is_wanted = |name: &str| names.is_empty() || names.iter().any(|asked| is_named(name, asked));
     for (name, bench) in BENCHES.iter().filter(|(name, _)| is_wanted(name)) {
         let figures = bench().unwrap_or_else(|why| vec![Figure::unavailable(name, why)]);
         if !is_json {

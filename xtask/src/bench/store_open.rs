@@ -15,23 +15,20 @@ use vac_fuzz::mutate::Random;
 
 use super::figure::{Figure, Goal};
 use super::timing::{Side, medians, time};
-use super::{Result, scratch, text};
+use super::{Result, peers, scratch, text};
 
 const ROUNDS: usize = 5;
+/// Objects that are read of a large store.
+const GETS: u64 = 10_000;
 /// Twice as much must be free on the disk.
 const INGEST_BYTES: u64 = 4 << 30;
 /// A file of which another version differs in its middle.
 const VERSION_BYTES: usize = 256 << 20;
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// 10^4 and 10^6 objects.
+/// 10^4, 10^6 and 10^7 objects; the last take a minute or two to put.
 pub(super) fn run() -> Result<Vec<Figure>> {
-    Ok([open_of(10_000)?, open_of(1_000_000)?].concat())
-}
-
-/// 10^7 objects, which take minutes to put.
-pub(super) fn huge() -> Result<Vec<Figure>> {
-    open_of(10_000_000)
+    Ok([open_of(10_000)?, open_of(1_000_000)?, open_of(10_000_000)?].concat())
 }
 
 fn open(folder: &Path) -> Result<Store> {
@@ -44,6 +41,7 @@ fn open_of(objects: u64) -> Result<Vec<Figure>> {
     let put_ns = time(|| put_tiny(folder.path(), objects))?;
     let grown_kib = peak_kib()? - before_kib;
     let with_ns = medians(ROUNDS, &mut [Box::new(|| time(|| ask(folder.path())))])?;
+    let get_ns = medians(ROUNDS, &mut [Box::new(|| time(|| get_some(folder.path(), objects)))])?;
     let index = folder.path().join("store/index");
     // Few objects are in none.
     if index.exists() {
@@ -58,6 +56,12 @@ fn open_of(objects: u64) -> Result<Vec<Figure>> {
         Figure::new(name("open"), "s", with_s, ("without the index", without_ns / 1e9))
             .goal(Goal::AtMost(2.0)),
         Figure::new(name("put"), "/s", rate, ("", f64::NAN)),
+        Figure::new(
+            name("get of 10,000, verified,"),
+            "/s",
+            GETS as f64 / get_ns.first().unwrap_or(&f64::NAN) * 1e9,
+            ("", f64::NAN),
+        ),
         Figure::new(name("put, peak memory more"), "KiB", grown_kib, ("", f64::NAN))
             .note("nothing if an earlier benchmark of this process needed more"),
     ])
@@ -76,6 +80,18 @@ fn ask(folder: &Path) -> Result<()> {
     }
 }
 
+/// Some of the objects, from all over the store.
+fn get_some(folder: &Path, objects: u64) -> Result<()> {
+    let (store, mut random) = (open(folder)?, Random::new(objects));
+    (0..GETS).try_for_each(|_| {
+        let bytes = (random.next_u64() % objects).to_le_bytes();
+        match store.get(&Cid::of_raw(&bytes)).map_err(text)? {
+            Some(got) if got == bytes => Ok(()),
+            _ => Err("an object that was put is not here".to_owned()),
+        }
+    })
+}
+
 /// The most memory that this process ever had.
 fn peak_kib() -> Result<f64> {
     let status = std::fs::read_to_string("/proc/self/status").map_err(text)?;
@@ -90,7 +106,7 @@ pub(super) fn ingest() -> Result<Vec<Figure>> {
     let folder = scratch()?;
     let mut random = Random::new(4);
     let chunk: Vec<u8> = (0..CHUNK_BYTES / 8).flat_map(|_| random.next_u64().to_le_bytes()).collect();
-    let mut sides: [Side<'_>; 2] = [
+    let mut sides: [Side<'_>; 3] = [
         Box::new(|| {
             let _ = std::fs::remove_dir_all(folder.path().join("store"));
             let mut from = Repeat { chunk: &chunk, left: INGEST_BYTES };
@@ -101,12 +117,21 @@ pub(super) fn ingest() -> Result<Vec<Figure>> {
             let _ = std::fs::remove_file(&path);
             time(|| write_raw(&path, &chunk))
         }),
+        // In a process of its own: its BLAKE3 is built with threads.
+        Box::new(|| {
+            let path = folder.path().join("b3sum");
+            let said = peers::ask(&["ingest", &path.display().to_string(), &INGEST_BYTES.to_string()])?;
+            std::fs::remove_file(&path).map_err(text)?;
+            said.get("all")
+        }),
     ];
     let ns = medians(3, &mut sides)?;
     let rate = |at: usize| ns.get(at).map_or(f64::NAN, |ns| INGEST_BYTES as f64 / ns);
     let name = format!("store, put of {} MiB", INGEST_BYTES >> 20);
-    let baseline = ("BLAKE3, write, fsync", rate(1));
-    Ok(vec![Figure::new(name, "GB/s", rate(0), baseline).goal(Goal::RatioAtLeast(0.9))])
+    let figure = |baseline: &str, at| {
+        Figure::new(name.clone(), "GB/s", rate(0), (baseline, rate(at))).goal(Goal::RatioAtLeast(0.9))
+    };
+    Ok(vec![figure("BLAKE3, write, fsync", 1), figure("BLAKE3 of all processors, then write, fsync", 2)])
 }
 
 /// Two versions of a file in chunks, against the same in one piece.

@@ -3,8 +3,11 @@
 //! Invariant: a file under its final name was synced before it got that name. Its name may not be
 //! durable yet if another process gave it, so finding one is not enough: its folder is synced too.
 
+use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use crate::cid::{Cid, Codec};
 use crate::fault::{AbortKind, HostAbort, Result};
@@ -13,6 +16,22 @@ use crate::storage::OpenMode;
 
 use super::Store;
 use super::home::Temp;
+
+/// Parts of a stream in memory: one that is written, one that is hashed, one that waits for it, and one that is read.
+const BUFFERS: usize = 4;
+
+/// Some bytes of a stream, for whoever hashes them and whoever writes them.
+#[derive(Clone)]
+struct Part {
+    buffer: Arc<Vec<u8>>,
+    len: usize,
+}
+
+impl Part {
+    fn bytes(&self) -> &[u8] {
+        self.buffer.get(..self.len).unwrap_or_default()
+    }
+}
 
 impl Store {
     /// Puts all of a stream that is small: its CID and length. Of another one gives what was read: its first bytes.
@@ -67,23 +86,53 @@ impl Store {
         kept
     }
 
-    /// Copies the stream to the file and hashes it.
+    /// Copies the stream to the file, and hashes it beside that.
     fn fill(&self, temp: &Temp, codec: Codec, from: &mut dyn Read, max_bytes: u64) -> Result<(Cid, u64)> {
-        let mut hasher = blake3::Hasher::new();
-        let mut chunk = vec![0; STORE_CHUNK_BYTES];
+        let failed = |err| HostAbort::io("start", "a thread that hashes", &err);
+        std::thread::scope(|scope| {
+            let (give, parts) = sync_channel::<Part>(1);
+            let hash = move || {
+                let mut hasher = blake3::Hasher::new();
+                parts.into_iter().for_each(|part| _ = hasher.update(part.bytes()));
+                hasher.finalize()
+            };
+            let hashing = std::thread::Builder::new().spawn_scoped(scope, hash).map_err(failed)?;
+            let len = self.copy_parts(temp, from, max_bytes, &give);
+            drop(give);
+            let fell = |_| HostAbort::new(AbortKind::Machine, "the thread that hashes fell");
+            let digest = hashing.join().map_err(fell)?;
+            Ok((Cid::new(codec, *digest.as_bytes()), len?))
+        })
+    }
+
+    /// Copies the stream to the file, and gives each part away when it is there. Returns its length.
+    fn copy_parts(
+        &self,
+        temp: &Temp,
+        from: &mut dyn Read,
+        max_bytes: u64,
+        give: &SyncSender<Part>,
+    ) -> Result<u64> {
+        let mut buffers: VecDeque<Arc<Vec<u8>>> = (0..BUFFERS).map(|_| Arc::default()).collect();
         let mut len = 0;
         loop {
-            let read = match from.read(&mut chunk) {
-                Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
+            // Of those that were given away the oldest is free: all but two after it were taken.
+            let mut buffer = buffers.pop_front().unwrap_or_default();
+            let bytes = Arc::make_mut(&mut buffer);
+            bytes.resize(STORE_CHUNK_BYTES, 0);
+            let read = match from.read(bytes) {
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => 0,
+                Ok(0) => return Ok(len),
                 read => read.map_err(|err| HostAbort::io("read", "the input", &err))?,
             };
-            let Some(part) = chunk.get(..read).filter(|part| !part.is_empty()) else { break };
             check_len(len + read as u64, max_bytes)?;
-            hasher.update(part);
-            self.home.named("write", &temp.path, temp.file.write_at(part, len))?;
+            let part = Part { buffer: Arc::clone(&buffer), len: read };
+            // Its thread says itself that it fell.
+            let _ = give.send(part.clone());
+            self.home.named("write", &temp.path, temp.file.write_at(part.bytes(), len))?;
             len += read as u64;
+            buffers.push_back(buffer);
         }
-        Ok((Cid::new(codec, *hasher.finalize().as_bytes()), len))
     }
 
     /// Gives a written file the name of its object, unless that is there and whole.

@@ -225,6 +225,11 @@ fn open_folder(path: &Path) -> Result<Dir> {
     Dir::open_ambient_dir(path, ambient_authority()).map_err(|e| failed_io("open", path.display(), &e).into())
 }
 
+/// Whether `target` can be read as a script; nothing of it runs.
+pub fn check(target: &Target) -> Result<()> {
+    parse(target).map(drop)
+}
+
 fn parse(target: &Target) -> Result<AstModule> {
     if target.bytes.len() > SCRIPT_MAX_BYTES {
         let message = format!(
@@ -400,6 +405,23 @@ impl<'h> Shared<'h> {
     }
 }
 
+/// The grant of a directory at or around a path.
+struct Granted {
+    number: u32,
+    rights: Rights,
+    /// What of the path is below it.
+    rest: String,
+}
+
+/// The directory in which a file is looked up.
+struct Around {
+    dir: Dir,
+    /// Its path from there.
+    rest: String,
+    /// The grant that it is read by.
+    grant: u32,
+}
+
 impl Context<'_> {
     fn event(
         &self,
@@ -424,7 +446,10 @@ impl Context<'_> {
             let target = match (text.starts_with("builtin:") || text.parse::<Cid>().is_ok(), &self.folder) {
                 (true, _) => Target::find(home, text)?,
                 (false, None) => return Err(no_folder()),
-                (false, Some(folder)) => return Ok((read_below(folder, text)?, Some(self.own_grant(1)))),
+                (false, Some(_)) => {
+                    let around = self.around(text)?;
+                    return Ok((read_below(&around.dir, &around.rest)?, Some(around.grant)));
+                }
             };
             Ok((target.bytes, None))
         })?;
@@ -446,17 +471,38 @@ impl Context<'_> {
         (self.grants.len().saturating_sub(1 + from_last)) as u32
     }
 
-    /// `dir(path, write)`.
-    fn dir(&mut self, path: &str, write: bool) -> Result<usize> {
-        let granted = self.operators().find_map(|(number, grant)| match grant {
-            Grant::Dir { guest, rights, .. } | Grant::Tree { guest, rights, .. } if guest == path => {
-                Some((number, *rights))
+    /// The grant of the directory `path`, or of the nearest one around a path that leads out of the script's folder, with what
+    /// of the path is below it.
+    fn granted(&self, path: &str) -> Option<Granted> {
+        let dirs = self.operators().filter_map(|(number, grant)| match grant {
+            Grant::Dir { guest, rights, .. } | Grant::Tree { guest, rights, .. } => {
+                let rest = Path::new(path).strip_prefix(guest).ok()?.to_str()?.to_owned();
+                let is_below = rest.is_empty() || leads_out(path) && !leads_out(&rest);
+                is_below.then_some(Granted { number, rights: *rights, rest })
             }
             _ => None,
         });
+        dirs.min_by_key(|granted| granted.rest.len())
+    }
+
+    /// The directory in which a file is looked up.
+    fn around(&self, path: &str) -> Result<Around> {
+        if let Some(Granted { number, rest, .. }) =
+            self.granted(path).filter(|granted| !granted.rest.is_empty())
+        {
+            return Ok(Around { dir: self.open_granted(number)?, rest, grant: number });
+        }
+        let folder = self.folder.as_ref().ok_or_else(no_folder)?;
+        let dir = folder.try_clone().map_err(|e| failed_io("open", path, &e))?;
+        Ok(Around { dir, rest: path.to_owned(), grant: self.own_grant(1) })
+    }
+
+    /// `dir(path, write)`.
+    fn dir(&mut self, path: &str, write: bool) -> Result<usize> {
+        let granted = self.granted(path);
         let own = path == OUT_DIR || path.starts_with("out/");
         let (grant, rights) = match &granted {
-            Some((number, rights)) => (*number, *rights),
+            Some(granted) => (granted.number, granted.rights),
             None if own => (self.own_grant(0), Rights::ALL),
             None => (self.own_grant(1), Rights::READ),
         };
@@ -469,7 +515,7 @@ impl Context<'_> {
         let mut opened = None;
         self.event("vac:script/dir", Class::Read, &encode(&(path, write)), || {
             opened = Some(match &granted {
-                Some((number, _)) => self.open_granted(*number)?,
+                Some(granted) => self.open_below(granted, path)?,
                 None if own => self.open_out(path)?,
                 None => self.open_own(path)?,
             });
@@ -477,6 +523,14 @@ impl Context<'_> {
         })?;
         self.dirs.push(Held { guest: path.to_owned(), rights, grant, dir: opened });
         Ok(self.dirs.len() - 1)
+    }
+
+    fn open_below(&self, granted: &Granted, path: &str) -> Result<Dir> {
+        let dir = self.open_granted(granted.number)?;
+        match granted.rest.as_str() {
+            "" => Ok(dir),
+            rest => dir.open_dir(rest).map_err(|e| outside_folder(path, path, &e)),
+        }
     }
 
     /// A directory or the copy of a tree that the operator granted.
@@ -516,7 +570,7 @@ impl Context<'_> {
 
     fn open_own(&self, path: &str) -> Result<Dir> {
         let folder = self.folder.as_ref().ok_or_else(no_folder)?;
-        folder.open_dir(path).map_err(|e| outside_folder(path, &e))
+        folder.open_dir(path).map_err(|e| outside_folder(path, path, &e))
     }
 
     /// `read(dir, name)`.
@@ -690,11 +744,12 @@ fn leads_out(path: &str) -> bool {
     Path::new(path).is_absolute() || Path::new(path).components().any(|part| part == Component::ParentDir)
 }
 
-fn outside_folder(path: &str, error: &std::io::Error) -> Error {
+/// Why `path` cannot be opened; a grant of the directory `grant` would allow it.
+fn outside_folder(path: &str, grant: &str, error: &std::io::Error) -> Error {
     if leads_out(path) || error.kind() == std::io::ErrorKind::PermissionDenied {
         let message = format!("a script reads only below its own folder, not `{}`", quote(path));
         return HostAbort::new(AbortKind::Denied, message)
-            .hint(format!("grant it: `--grant dir:ro={path}`"))
+            .hint(format!("grant it: `--grant dir:ro={}`", quote(grant)))
             .into();
     }
     match error.kind() {
@@ -705,11 +760,19 @@ fn outside_folder(path: &str, error: &std::io::Error) -> Error {
     }
 }
 
+/// The directory that a file is in, as it would be granted.
+fn parent_of(path: &str) -> String {
+    match Path::new(path).parent().map(|parent| parent.display().to_string()) {
+        Some(parent) if !parent.is_empty() => parent,
+        _ => ".".to_owned(),
+    }
+}
+
 /// The file `path` below `dir`, whole.
 fn read_below(dir: &Dir, path: &str) -> Result<Vec<u8>> {
     // Opening a pipe would wait for its other end.
     let file = dir.open_with(path, OpenOptions::new().read(true).nonblock(true));
-    let file = file.map_err(|e| outside_folder(path, &e))?;
+    let file = file.map_err(|e| outside_folder(path, &parent_of(path), &e))?;
     if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
         return Err(Usage::new(format!("`{}` is not a file", quote(path))).into());
     }

@@ -10,7 +10,7 @@ use vac_core::fault::{AbortKind, Error, HostAbort, Result, Usage, quote};
 use vac_core::ledger::Class;
 use vac_host::{Bucket, Preopen, inspect};
 
-use super::{Context, Held, Kernel, OWN_GRANTS, failed_io, outside_folder, read_below};
+use super::{Context, Held, Kernel, OWN_GRANTS, failed_io, outside_folder, parent_of, read_below};
 use crate::grants::{Grant, Part, clean, open_below};
 use crate::journal::MANIFEST_EVENT;
 use crate::manifest::{self, Ask, Manifest};
@@ -98,12 +98,13 @@ impl Context<'_> {
     /// The bytes of a kernel's manifest, beside it or in it, and where that is.
     fn find_manifest(&self, text: &str, target: &Target) -> Result<Option<(Vec<u8>, String)>> {
         let is_file = !text.starts_with("builtin:") && text.parse::<vac_core::cid::Cid>().is_err();
-        if let Some(folder) = self.folder.as_ref().filter(|_| is_file) {
+        if is_file && self.folder.is_some() {
             let path = std::path::Path::new(text).with_extension(manifest::SUFFIX).display().to_string();
-            match folder.metadata(&path) {
+            let around = self.around(&path)?;
+            match around.dir.metadata(&around.rest) {
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-                Err(e) => return Err(outside_folder(&path, &e)),
-                Ok(_) => return Ok(Some((read_below(folder, &path)?, path))),
+                Err(e) => return Err(outside_folder(&path, &parent_of(&path), &e)),
+                Ok(_) => return Ok(Some((read_below(&around.dir, &around.rest)?, path))),
             }
         }
         let place = format!("section `{}` of {}", manifest::SECTION, target.place);

@@ -19,6 +19,9 @@ pub(crate) fn inspect(global: &Global, args: &Inspect) -> Result<u8> {
     let home = super::home(global)?;
     let limits = limits::of_patience(&args.patience)?;
     let target = Target::find_within(&home, &args.target, limits.max(Limit::Module))?;
+    if target.is_script() {
+        return inspect_script(global, &target, &super::run::allowed(&args.allowed)?.grants);
+    }
     let progress = Progress::start(&format!("compiling {}", target.name), global.quiet || global.json);
     let find = |text: &String| Target::find_within(&home, text, limits.max(Limit::Module));
     let links = args.links.iter().map(find).collect::<Result<Vec<_>>>()?;
@@ -76,6 +79,26 @@ pub(crate) fn inspect(global: &Global, args: &Inspect) -> Result<u8> {
         hint.for_each(|hint| ui::print(format_args!("{}    {}\n", ui::bold("hint"), quote_line(hint))));
     }
     show_keys(manifest.as_ref(), met.as_deref(), &granted);
+    Ok(exit::OK)
+}
+
+/// A script imports nothing, and says while it runs which kernel gets what of what it was granted.
+fn inspect_script(global: &Global, target: &Target, granted: &[Grant]) -> Result<u8> {
+    vac_engine::script::check(target)?;
+    if global.json {
+        ui::print_json(&json!({
+            "cid": target.cid.to_string(),
+            "kind": "script",
+            "size_bytes": target.bytes.len(),
+            "is_command": true,
+            "granted": texts(granted),
+        }));
+        return Ok(exit::OK);
+    }
+    ui::print(format_args!("{}  {}\n", ui::bold("cid"), target.cid));
+    ui::print(format_args!("{} script, {} bytes\n", ui::bold("kind"), ui::count(target.bytes.len() as u64)));
+    ui::print(format_args!("{}  vac run {} -- ARGS\n", ui::bold("run"), quote(&target.place)));
+    show_keys(None, None, granted);
     Ok(exit::OK)
 }
 

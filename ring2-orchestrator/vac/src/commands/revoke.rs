@@ -29,12 +29,18 @@ fn list(global: &Global, home: &Home, run: RunId) -> Result<u8> {
     if global.json {
         ui::print_json(&json!({ "run": run.to_string(), "grants": as_json(&grants) }));
     } else {
-        let rows = grants.iter().map(|grant| vec![grant.number.to_string(), grant.words.clone()]);
-        ui::print(ui::table(&[">GRANT", "IS"], rows.collect()));
+        let state = |is_wanted| if is_wanted { "taken back" } else { "held" };
+        let row = |grant: &revoke::Revocable| {
+            vec![grant.number.to_string(), state(grant.is_wanted).to_owned(), grant.words.clone()]
+        };
+        ui::print(ui::table(&[">GRANT", "STATE", "IS"], grants.iter().map(row).collect()));
     }
     Ok(exit::OK)
 }
 
 fn as_json(grants: &[revoke::Revocable]) -> Vec<Value> {
-    grants.iter().map(|grant| json!({ "grant": grant.number, "is": grant.words })).collect()
+    grants
+        .iter()
+        .map(|grant| json!({ "grant": grant.number, "is": grant.words, "taken_back": grant.is_wanted }))
+        .collect()
 }

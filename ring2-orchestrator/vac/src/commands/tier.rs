@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 use vac_core::cid::Cid;
-use vac_core::fault::Result;
+use vac_core::fault::{Result, Usage, quote};
 use vac_engine::Home;
-use vac_engine::tiers::{self, Checked, Existing, Named, Open, Pushed, Spec};
+use vac_engine::tiers::{self, Checked, Existing, Named, Open, Place, Pushed, Spec};
 
 use crate::cli::{Global, Tier, TierAt};
 use crate::tiers::Opener;
@@ -39,6 +39,12 @@ fn add(global: &Global, at: TierAt) -> Result<u8> {
         attempts,
         timeout,
     };
+    if let Place::Folder(path) = spec.check()?.place
+        && !path.is_dir()
+    {
+        let message = format!("there is no folder `{}`", quote(&path.display().to_string()));
+        return Err(Usage::new(message).hint("a tier in a folder needs one that is there").into());
+    }
     let named = tiers::add(&super::home(global)?, &spec)?;
     match global.json {
         true => ui::print_json(&as_json(&named)),
@@ -136,7 +142,7 @@ fn push(global: &Global, name: Option<&str>, memories: &[String], existing: Exis
     };
     if to.is_empty() {
         let hint = "`vac tier add NAME URL` names one";
-        return Err(vac_core::fault::Usage::new("this home has no tier").hint(hint).into());
+        return Err(Usage::new("this home has no tier").hint(hint).into());
     }
     let progress = Progress::start("copying", global.quiet || global.json);
     let pushed: Result<Vec<_>> =
