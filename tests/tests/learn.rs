@@ -291,6 +291,30 @@ fn a_range_that_a_name_leads_into_is_learned_with_it() {
     served.join().unwrap();
 }
 
+/// Of a wide grant only what was used is asked for, and that is enough.
+#[test]
+fn hosts_ports_and_methods_are_learned() {
+    let sandbox = Sandbox::new();
+    let (port, served) = crate::network::server(2, |_| crate::network::ok("hello"));
+    let probe = crate::support::repository().join("ring1-kernels/prebuilt/probe.wasm");
+    std::fs::copy(probe, sandbox.path("probe.wasm")).unwrap();
+    let call = format!(
+        "send({{method: \"GET\", is-https: false, authority: \"127.0.0.1:{port}\", path: \"/\", headers: [], \
+         body: none, is-body-first: false}})"
+    );
+    let wide = ["--grant", "http:127.0.0.0/8:*", "--grant", "tcp:127.0.0.1", "--grant", "http:*"];
+    let learn = ["learn", "probe.wasm", "--yes", "--call", &call, "-o", "probe.vac.toml"];
+    let told = sandbox.vac(&[&learn[..], &wide].concat()).ok();
+    assert!(told.out().contains("status: 200"), "{}", told.out());
+    assert_eq!(asks(&sandbox.read("probe.vac.toml")), [format!("http:GET=127.0.0.1:{port}")]);
+    assert_eq!(sandbox.vac(&[&["call", "probe.wasm", &call][..], &wide].concat()).ok().out(), told.out());
+    served.join().unwrap();
+    // The manifest holds the program to it.
+    let post = call.replace("GET", "POST");
+    let ran = sandbox.json(&[&["call", "probe.wasm", &post][..], &wide].concat());
+    assert!(ran["result"].as_str().unwrap().contains("HttpRequestDenied"), "{ran}");
+}
+
 /// Story: what was needed of a directory inside of another was asked of the outer one, with more than was granted of it, or
 /// found in it.
 #[test]

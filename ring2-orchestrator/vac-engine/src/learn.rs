@@ -2,11 +2,14 @@
 //!
 //! A file that was opened is asked for as that file; a directory only if it was listed, if names in it
 //! changed, or if it was opened itself. What was looked for and was not there is asked for as optional.
-//! What was refused is not asked for: the run did without. Where an event cannot be traced to one file, the
+//! What was refused is not asked for: the run did without. Of the network, hosts, ports and methods are asked for as they were used
+//! (see [`net`]). Where an event cannot be traced to one file, the
 //! whole grant that allowed it is asked for, so the manifest may be wider than the least, never too narrow.
 //!
 //! "Enough" holds for programs that find a file by the longest name of a directory they were given, as
 //! wasi-libc does. One that counts its directories finds others than it had while this was learned.
+
+mod net;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -63,6 +66,7 @@ pub fn learn(home: &Home, run: RunId, grants: &[Grant]) -> Result<Learned> {
         }
     }
     watcher.add_seen();
+    watcher.add_places();
     watcher.look_at_host();
     Ok(Learned { asks: watcher.asks()?, refused: refused.into_iter().collect() })
 }
@@ -99,6 +103,8 @@ struct Watcher<'a> {
     paths: BTreeMap<String, Need>,
     /// What is no path, by the text of the grant.
     others: BTreeMap<String, Need>,
+    /// With whom it spoke.
+    net: net::Seen,
     /// Granted directories that were looked at themselves, by number. Of one that is given for the sake of
     /// a file in it, a guest sees as much.
     seen: BTreeMap<usize, Use>,
@@ -117,7 +123,8 @@ struct Use {
 impl<'a> Watcher<'a> {
     fn new(home: &'a Home, grants: &'a [Grant]) -> Self {
         let (paths, others) = (BTreeMap::new(), BTreeMap::new());
-        Self { home, grants, handles: BTreeMap::new(), paths, others, seen: BTreeMap::new() }
+        let (net, seen) = (net::Seen::default(), BTreeMap::new());
+        Self { home, grants, handles: BTreeMap::new(), paths, others, net, seen }
     }
 
     fn see(&mut self, event: &EventInfo) -> Result<()> {
@@ -151,10 +158,15 @@ impl<'a> Watcher<'a> {
             {
                 self.whole(grant, "read", event.seq);
             }
-            Some(_) if !is_known => {
-                self.whole(grant, "used", event.seq);
+            Some(Grant::Net(net)) if !is_known => {
+                let (request, answer) = (self.node(&event.request)?, self.answer(event)?);
+                let place = (event.name.as_str(), event.seq);
+                if !self.net.see((grant, net), place, request.as_ref(), Some(&answer)) {
+                    self.whole(grant, "used", event.seq);
+                }
                 self.ranges_behind(grant, event.seq);
             }
+            Some(_) if !is_known => self.whole(grant, "used", event.seq),
             _ => {}
         }
         Ok(())
@@ -405,6 +417,23 @@ impl<'a> Watcher<'a> {
         }
     }
 
+    /// Of a grant of the network only the places that were used are needed.
+    fn add_places(&mut self) {
+        let net = |grant| match self.grants.get(grant) {
+            Some(Grant::Net(net)) => Some(net),
+            _ => None,
+        };
+        for net::Needed { grant, text, events } in std::mem::take(&mut self.net).needed(net) {
+            let whole = self.grants.get(grant).map(Grant::text).unwrap_or_default();
+            if self.others.contains_key(&whole) {
+                continue;
+            }
+            let need = Need { is_absent: false, rights: Rights::READ, ..Need::new(grant, "") };
+            let verbs = BTreeSet::from(["used"]);
+            self.others.insert(text.unwrap_or(whole), Need { verbs, events, ..need });
+        }
+    }
+
     /// What no event says: that a file is a link, which is not followed where one file is granted; that
     /// what was opened is a directory; and that a directory is gone.
     fn look_at_host(&mut self) {
@@ -616,6 +645,8 @@ fn text_of(grant: &Grant, key: &str, need: &Need) -> String {
         Grant::Dir { .. } | Grant::File { .. } => format!("file:{access}={key}"),
         Grant::Mem(mem) => format!("mem:{access}={}", mem.guest),
         Grant::Kv { guest, .. } => format!("kv:{access}={guest}"),
+        // A part of it, as it is called.
+        Grant::Net(_) => key.to_owned(),
         other => other.text(),
     }
 }

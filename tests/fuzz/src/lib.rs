@@ -11,7 +11,7 @@
 //! - `texts`: grants, hosts, CIDs, arguments of calls (feature `loader`)
 //! - `host`, `net`, `shards`: the host's functions, called in any order with any values (feature `loader`)
 //! - `link`: programs that are joined (feature `loader`)
-//! - `nan`: what is made of a module before it is compiled (feature `loader`)
+//! - `nan`, `legacy`, `rewrite`, `rewrite-component`: what is made of a program before it is compiled (feature `loader`)
 //!
 //! Beside the targets, `guests` and `seeds`: random programs, each run, replayed and compared in several ways; and
 //! `forge`: ledgers that somebody edited (feature `loader`).
@@ -63,6 +63,10 @@ pub const TARGETS: &[Target] = &[
     Target { name: "link", run: loader::link, seeds: loader::link_seeds },
     #[cfg(feature = "loader")]
     Target { name: "nan", run: rewrite::nan, seeds: rewrite::seeds },
+    #[cfg(feature = "loader")]
+    Target { name: "rewrite", run: rewrite::module, seeds: rewrite::seeds },
+    #[cfg(feature = "loader")]
+    Target { name: "rewrite-component", run: rewrite::component, seeds: rewrite::component_seeds },
     #[cfg(feature = "loader")]
     Target { name: "legacy", run: rewrite::legacy, seeds: rewrite::legacy_seeds },
     #[cfg(feature = "loader")]

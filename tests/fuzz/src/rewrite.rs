@@ -1,7 +1,7 @@
 //! Promises: a pass from module to module ends with a module or an error, whatever the bytes; and of a valid
 //! module it makes a valid one, or says for what it had no room.
 
-use vac_host::rewrite::{legacy, nan};
+use vac_host::rewrite::{self, legacy, nan};
 use wasmparser::{Validator, WasmFeatures};
 
 /// Longer inputs only take longer.
@@ -40,6 +40,40 @@ pub fn legacy(data: &[u8]) {
     assert!(checked.is_ok() || is_full, "a valid module became an invalid one: {checked:?}");
 }
 
+/// All passes over the module in `data`: what is compiled in its place.
+pub fn module(data: &[u8]) {
+    let data = data.get(..INPUT_MAX_BYTES).unwrap_or(data);
+    if wasmparser::Parser::is_core_wasm(data) || data.len() < 8 {
+        becomes_valid(data, rewrite::module);
+    }
+}
+
+/// The same of a component, with all that is in it.
+pub fn component(data: &[u8]) {
+    let data = data.get(..INPUT_MAX_BYTES).unwrap_or(data);
+    becomes_valid(data, rewrite::program);
+}
+
+/// `pass` ends with bytes or an error; bytes that it makes of valid ones are valid.
+fn becomes_valid(data: &[u8], pass: fn(&[u8]) -> vac_core::fault::Result<Vec<u8>>) {
+    let rewritten = pass(data);
+    if let (Ok(bytes), Ok(_)) = (rewritten, Validator::new().validate_all(data)) {
+        let checked = Validator::new().validate_all(&bytes).map(drop);
+        assert!(checked.is_ok(), "what was valid became invalid: {checked:?}");
+    }
+}
+
+/// Components that have modules, and each other.
+pub fn component_seeds() -> Vec<Vec<u8>> {
+    let nested = |text: &str| {
+        let module = text.replacen("(module", "(core module $m", 1);
+        let inner = format!("{module} (core instance (instantiate $m))");
+        let outer = format!("(component (component $c {inner}) {inner} (instance (instantiate $c)))");
+        wat::parse_str(&outer).expect("the seed is well formed")
+    };
+    [LOCALS, CONTROL, LOOPS].map(nested).to_vec()
+}
+
 /// Modules that throw and catch in every way.
 pub fn legacy_seeds() -> Vec<Vec<u8>> {
     vec![wat::parse_str(THROWING).expect("the seed is well formed")]
@@ -47,7 +81,9 @@ pub fn legacy_seeds() -> Vec<Vec<u8>> {
 
 /// Modules with floats that go everywhere.
 pub fn seeds() -> Vec<Vec<u8>> {
-    [LOCALS, CONTROL, VECTORS].map(|text| wat::parse_str(text).expect("the seed is well formed")).to_vec()
+    [LOCALS, CONTROL, VECTORS, LOOPS]
+        .map(|text| wat::parse_str(text).expect("the seed is well formed"))
+        .to_vec()
 }
 
 const THROWING: &str = r#"(module
@@ -79,6 +115,25 @@ const THROWING: &str = r#"(module
       end
       rethrow $out
     end))"#;
+
+/// Loops whose turns are known before, and calls of all kinds.
+const LOOPS: &str = r#"(module
+  (memory 1 4) (table 4 funcref) (global $g (mut i32) (i32.const 0))
+  (type $t (func (param i32) (result i32)))
+  (elem (i32.const 0) $count $call)
+  (func $count (type $t) (local i32)
+    (loop $next
+      (global.set $g (i32.add (global.get $g) (local.get 1)))
+      (br_if $next (i32.lt_u (local.tee 1 (i32.add (local.get 1) (i32.const 1))) (i32.const 100))))
+    (memory.fill (i32.const 0) (i32.const 7) (local.get 0))
+    (memory.grow (local.get 1)))
+  (func $call (type $t)
+    (if (result i32) (local.get 0)
+      (then (return_call_indirect (type $t) (i32.sub (local.get 0) (i32.const 1)) (i32.const 1)))
+      (else (call $count (i32.const 3)))))
+  (func $start (drop (call $call (i32.const 5))))
+  (export "call" (func $call))
+  (start $start))"#;
 
 const LOCALS: &str = r#"(module
   (memory 1)

@@ -1,0 +1,246 @@
+//! What a run needed of a grant of the network: with whom it spoke, on which port and by which method.
+//!
+//! The events of a run have addresses, not the names that led to them. So a grant of a name stays one of that name, and one
+//! of many hosts of which some name was looked up stays one of them all; what is known then are the ports.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use vac_core::canon::Node;
+use vac_core::ledger::Seq;
+use vac_host::net::{HostPattern, NetKind};
+
+use super::{item, text};
+use crate::net_grants::Net;
+
+/// Places of one grant. A run that needs more needs all of it.
+const PLACES_MAX: usize = 64;
+
+/// What was seen of the grants of one run.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    grants: BTreeMap<usize, OfGrant>,
+}
+
+/// What was seen of one grant.
+#[derive(Debug, Default)]
+struct OfGrant {
+    /// The methods and the events of each host and port.
+    places: BTreeMap<(String, u16), (BTreeSet<String>, BTreeSet<Seq>)>,
+    /// Events that say nothing of a place: a name that was looked up, a request that did not leave.
+    others: BTreeSet<Seq>,
+    /// A name was looked up.
+    has_names: bool,
+    /// Requests that were begun and of which nothing was seen yet.
+    begun: u32,
+}
+
+/// A part of a grant, and the events that needed it.
+pub(super) struct Needed {
+    pub(super) grant: usize,
+    /// As `--grant` takes it; `None` is all of the grant.
+    pub(super) text: Option<String>,
+    pub(super) events: BTreeSet<Seq>,
+}
+
+impl Seen {
+    /// Takes note of an event that grant number `grant`, which is `net`, allowed; `None` stands for a body that is not kept.
+    /// `false` if nothing can be said of it: then all of the grant is needed.
+    pub(super) fn see(
+        &mut self,
+        (grant, net): (usize, &Net),
+        (name, seq): (&str, Seq),
+        request: Option<&Node>,
+        answer: Option<&Node>,
+    ) -> bool {
+        let of = self.grants.entry(grant).or_default();
+        let (Some(request), Some(answer)) = (request, answer) else { return false };
+        match net.kind {
+            NetKind::Http => of.http(name, seq, request),
+            NetKind::Tcp | NetKind::Udp => of.address(name, seq, request, answer),
+            NetKind::TcpListen | NetKind::UdpListen | NetKind::Range => return false,
+        }
+        true
+    }
+
+    /// What was needed of each grant of `nets`, by number.
+    pub(super) fn needed<'a>(self, nets: impl Fn(usize) -> Option<&'a Net>) -> Vec<Needed> {
+        self.grants.into_iter().flat_map(|(grant, of)| of.needed(grant, nets(grant))).collect()
+    }
+}
+
+impl OfGrant {
+    /// `[…, [method, URL, headers]]`: a request that is sent.
+    fn http(&mut self, name: &str, seq: Seq, request: &Node) {
+        if name.ends_with("client#send") {
+            self.begun += 1;
+            self.others.insert(seq);
+            return;
+        }
+        let sent = item(request, 1);
+        let (method, url) = (sent.and_then(|sent| item(sent, 0)), sent.and_then(|sent| item(sent, 1)));
+        let place = url.and_then(text).and_then(place_of);
+        match (method.and_then(text), place) {
+            (Some(method), Some(place)) => {
+                self.begun = self.begun.saturating_sub(u32::from(name.contains("[end]")));
+                let (methods, events) = self.places.entry(place).or_default();
+                methods.insert(method.to_ascii_uppercase());
+                events.insert(seq);
+            }
+            _ => self.begun += 1,
+        }
+    }
+
+    /// Whom a socket is connected to, sends to or hears from. An address is `["ADDRESS:PORT", scope]`.
+    fn address(&mut self, name: &str, seq: Seq, request: &Node, answer: &Node) {
+        let function = name.rsplit_once(['#', '.']).map_or(name, |(_, function)| function);
+        let mut found = BTreeSet::new();
+        match function {
+            "start-connect" | "connect" | "stream" | "send" => addresses(request, &mut found),
+            "receive" => addresses(answer, &mut found),
+            "resolve-addresses" => self.has_names = true,
+            _ => {}
+        }
+        if found.is_empty() {
+            self.others.insert(seq);
+        }
+        for address in found {
+            let place = (address.ip().to_string(), address.port());
+            self.places.entry(place).or_default().1.insert(seq);
+        }
+    }
+
+    fn needed(self, grant: usize, net: Option<&Net>) -> Vec<Needed> {
+        let all = |events| vec![Needed { grant, text: None, events }];
+        let Some(net) = net.filter(|_| self.begun == 0 && !self.places.is_empty()) else {
+            let events = self.places.into_values().flat_map(|(_, events)| events).chain(self.others);
+            return all(events.collect());
+        };
+        let mut parts: BTreeMap<String, BTreeSet<Seq>> = BTreeMap::new();
+        for ((host, port), (methods, events)) in &self.places {
+            let Some(part) = part_of(net, (host, *port), methods, self.has_names) else {
+                return all(events.clone());
+            };
+            parts.entry(part).or_default().extend(events);
+        }
+        if parts.len() > PLACES_MAX {
+            return all(parts.into_values().flatten().collect());
+        }
+        parts.into_iter().map(|(text, events)| Needed { grant, text: Some(text), events }).collect()
+    }
+}
+
+/// What of `net` allows one place; `None` if it says it in a way in which no part can be named.
+fn part_of(
+    net: &Net,
+    (host, port): (&str, u16),
+    methods: &BTreeSet<String>,
+    has_names: bool,
+) -> Option<String> {
+    let hosts = match (net.kind, &net.hosts) {
+        (NetKind::Http, _) | (_, HostPattern::Net(_)) => bracketed(host).parse().ok()?,
+        (_, HostPattern::Any) if !has_names => bracketed(host).parse().ok()?,
+        (_, hosts) => hosts.clone(),
+    };
+    let asked = Net { kind: net.kind, hosts, ports: vec![port], methods: methods.iter().cloned().collect() };
+    net.meet(&asked).map(|part| part.text())
+}
+
+/// An address of six has brackets where a port may follow.
+fn bracketed(host: &str) -> String {
+    match host.contains(':') && !host.starts_with('[') {
+        true => format!("[{host}]"),
+        false => host.to_owned(),
+    }
+}
+
+/// The host and the port of `http[s]://HOST[:PORT]/…`.
+fn place_of(url: &str) -> Option<(String, u16)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let otherwise = if scheme.eq_ignore_ascii_case("https") { 443 } else { 80 };
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
+        _ => (authority, otherwise),
+    };
+    Some((host.to_ascii_lowercase(), port))
+}
+
+/// Every address in `node`.
+fn addresses(node: &Node, to: &mut BTreeSet<SocketAddr>) {
+    let Node::List(items) = node else { return };
+    if let [Node::Text(address), Node::Int(_)] = items.as_slice()
+        && let Ok(address) = address.parse()
+    {
+        to.insert(address);
+    }
+    items.iter().for_each(|item| addresses(item, to));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(grant: &str, events: &[(&str, Node)]) -> Vec<Option<String>> {
+        let net = Net::parse(grant).unwrap().unwrap();
+        let mut seen = Seen::default();
+        for (seq, (name, request)) in (0..).zip(events) {
+            assert!(seen.see((0, &net), (name, seq), Some(request), Some(&Node::Null)));
+        }
+        seen.needed(|_| Some(&net)).into_iter().map(|needed| needed.text).collect()
+    }
+
+    fn list(items: impl IntoIterator<Item = Node>) -> Node {
+        Node::List(items.into_iter().collect())
+    }
+
+    fn sent(method: &str, url: &str) -> Node {
+        list([Node::Int(1), list([Node::Text(method.into()), Node::Text(url.into()), list([])])])
+    }
+
+    fn to(address: &str) -> Node {
+        list([Node::Int(1), Node::Int(2), list([Node::Text(address.into()), Node::Int(0)])])
+    }
+
+    const HANDLE: &str = "wasi:http/outgoing-handler#handle";
+    const CONNECT: &str = "wasi:sockets/tcp#[method]tcp-socket.start-connect";
+
+    #[test]
+    fn requests_say_host_port_and_methods() {
+        let events = [
+            (HANDLE, sent("GET", "https://a.example/x?y=http://z/")),
+            (HANDLE, sent("POST", "https://A.example:443/")),
+            (HANDLE, sent("GET", "http://b.example:8080")),
+        ];
+        let wide = ["http:a.example:443", "http:GET,POST=a.example:443,80", "http:GET=b.example:8080"];
+        assert_eq!(
+            texts("http:*:*", &events),
+            [Some("http:GET,POST=a.example:443".into()), Some("http:GET=b.example:8080".into())]
+        );
+        for grant in wide {
+            assert!(
+                texts(grant, &events).iter().all(|part| part.as_ref().is_none_or(|part| !part.contains('*')))
+            );
+        }
+        let six = [(HANDLE, sent("GET", "http://[::1]:81/"))];
+        assert_eq!(texts("http:[::1]:*", &six), [Some("http:GET=[::1]:81".into())]);
+        let begun = [("wasi:http/client#send", list([Node::Int(1)])), (HANDLE, sent("GET", "http://b/"))];
+        assert_eq!(texts("http:*", &begun), [None], "what was begun may have gone anywhere");
+    }
+
+    #[test]
+    fn addresses_are_parts_of_ranges_and_names_stay_names() {
+        let events = [(CONNECT, to("10.0.0.7:5432")), (CONNECT, to("10.0.0.8:5432"))];
+        let parts = ["tcp:10.0.0.7:5432", "tcp:10.0.0.8:5432"].map(|part| Some(part.to_owned()));
+        assert_eq!(texts("tcp:10.0.0.0/8", &events), parts);
+        assert_eq!(texts("tcp:db.example", &events), [Some("tcp:db.example:5432".into())]);
+        let looked_up = [("wasi:sockets/ip-name-lookup#resolve-addresses", list([Node::Text("db".into())]))];
+        let both = [&looked_up[..], &[(CONNECT, to("1.2.3.4:80"))]].concat();
+        assert_eq!(texts("tcp:*", &both), [Some("tcp:*:80".into())]);
+        assert_eq!(texts("tcp:*", &looked_up), [None]);
+        assert_eq!(texts("tcp:*", &both[1..]), [Some("tcp:1.2.3.4:80".into())]);
+        let many: Vec<_> = (0..100).map(|n| (CONNECT, to(&format!("10.0.0.{n}:1")))).collect();
+        assert_eq!(texts("tcp:10.0.0.0/8", &many), [None]);
+    }
+}
