@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use vac_core::canon::{self, Node};
-use vac_core::fault::{Result, quote};
+use vac_core::fault::{AbortKind, Result, quote};
 use vac_core::ledger::{
     self, Body, Call, Class, Entry, Head, NameId, Outcome, Reader, Return, RunId, Seq, Tail,
 };

@@ -56,7 +56,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<u8> {
 }
 
 /// The home, for commands that write to it.
-fn home(global: &Global) -> Result<Home> {
+pub(crate) fn home(global: &Global) -> Result<Home> {
     Ok(Home::open(&host::home_path(global.home.clone())?)?.with_tiers(opener(global)))
 }
 
