@@ -23,3 +23,4 @@ pub mod limits;
 pub mod memory;
 pub mod storage;
 pub mod store;
+mod sync;

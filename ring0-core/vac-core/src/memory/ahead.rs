@@ -13,7 +13,7 @@ use crate::cid::Cid;
 use crate::fault::Result;
 
 use super::fetch::Want;
-use super::frames::{Fresh, Source};
+use super::frames::{Fresh, Place, Source};
 use super::node::PageRef;
 use super::{Pager, Space};
 
@@ -274,23 +274,23 @@ impl Pager {
         self.frames.find(&Source::Object(cid)).is_none().then_some(cid)
     }
 
-    /// Begins to fetch those of `pages` that are in no frame, as one batch, and returns their frames. Whatever is
+    /// Begins to fetch those of `pages` that are in no frame, as one batch, and returns where they will be. Whatever is
     /// in the way of that is reported to whoever reads the page.
-    pub(super) fn fetch(&mut self, space: &mut Space, pages: &[(u64, u64)], fresh: Fresh) -> Vec<u32> {
+    pub(super) fn fetch(&mut self, space: &mut Space, pages: &[(u64, u64)], fresh: Fresh) -> Vec<Place> {
         let absent: Vec<Cid> =
             pages.iter().filter_map(|(shard, page)| self.absent(space, *shard, *page)).collect();
         if fresh == Fresh::Demand && absent.len() < 2 {
             // One page is read by the caller: handing it over would take longer.
             return Vec::new();
         }
-        let (mut frames, mut wants) = (Vec::new(), Vec::new());
+        let (mut places, mut wants) = (Vec::new(), Vec::new());
         // Pages that are no object need frames too, and another batch of a read may be on its way.
         let part = if fresh == Fresh::Demand { 4 } else { 2 };
         let most = self.frames.frames_max().saturating_sub(self.frames.counts().1) / part;
         let most = most.min(space.quota.resident_max.map_or(most, |max| max as usize / 2));
         for cid in absent {
             let source = Source::Object(cid);
-            if frames.len() >= most {
+            if places.len() >= most {
                 break;
             }
             if self.frames.find(&source).is_some() {
@@ -304,18 +304,18 @@ impl Pager {
                 break;
             }
             let to = self.frames.expect(frame, source, fresh);
-            frames.push(frame);
+            places.push(self.frames.place(frame));
             wants.push(Want { cid, to });
         }
         if wants.is_empty() {
-            return frames;
+            return places;
         }
         let ids = self.fetcher.give(wants);
-        for (frame, id) in frames.iter().zip(ids) {
-            self.frames.is_on_its_way(*frame, id);
+        for (&Place { frame, .. }, id) in places.iter().zip(ids) {
+            self.frames.is_on_its_way(frame, id);
             // A page is in no queue of the policy until it is used: it would be the first to leave.
             if fresh != Fresh::Demand {
-                self.waiting.push_back(*frame);
+                self.waiting.push_back(frame);
             }
         }
         while self.waiting.len() > self.frames.frames_max() / 2 {
@@ -323,7 +323,7 @@ impl Pager {
                 self.frames.admit(frame);
             }
         }
-        frames
+        places
     }
 
     /// A frame is used or leaves: it waits no more.
@@ -334,12 +334,13 @@ impl Pager {
         }
     }
 
-    /// Lets go of pages that were fetched for a range and then not read.
-    pub(super) fn release(&mut self, frames: &[u32]) {
-        for frame in frames {
-            if self.frames.fresh(*frame) == Fresh::Demand {
-                self.frames.set_fresh(*frame, Fresh::No);
-                self.frames.admit(*frame);
+    /// Lets go of pages that were fetched for a range and then not read. A frame that has another page by now is somebody else's.
+    pub(super) fn release(&mut self, places: &[Place]) {
+        for &place in places {
+            let Place { frame, .. } = place;
+            if self.frames.place(frame) == place && self.frames.fresh(frame) == Fresh::Demand {
+                self.frames.set_fresh(frame, Fresh::No);
+                self.frames.admit(frame);
             }
         }
     }
@@ -412,8 +413,8 @@ impl Pager {
             return;
         }
         if !self.accuracy.is_off {
-            let frames = self.fetch(space, &pages, Fresh::Ahead);
-            self.stats.ahead += frames.len() as u64;
+            let places = self.fetch(space, &pages, Fresh::Ahead);
+            self.stats.ahead += places.len() as u64;
             return;
         }
         for guess in pages {

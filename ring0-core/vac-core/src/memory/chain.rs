@@ -15,11 +15,12 @@
 //! - An error of one tier is the caller's only if no other tier had the object.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use crate::cid::Cid;
 use crate::fault::{AbortKind, Corrupt, Error, HostAbort, Result};
 use crate::limits::{MEMORY_BEHIND_MAX, MEMORY_COPY_BYTES, MEMORY_EVENTS_MAX, STORE_LARGE_MIN_BYTES};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::tier::{Spot, Tier, wrong_len};
 

@@ -6,7 +6,7 @@ use crate::cid::Cid;
 use crate::fault::Result;
 use crate::limits::MEMORY_PAGE_MAX_BYTES;
 
-use super::frames::Fresh;
+use super::frames::{Fresh, Place};
 use super::node::{PageRef, VERSION_BYTES, Version};
 use super::pager::{Found, Range, check_room};
 use super::policy::Weight;
@@ -70,9 +70,9 @@ impl Pager {
         if to.len() > batch {
             return self.read_batches(space, &mut cut(at, to, batch).collect::<Vec<_>>());
         }
-        let frames = self.fetch_parts(space, &[(at, to.len())]);
+        let places = self.fetch_parts(space, &[(at, to.len())]);
         let done = self.read_parts(space, at, to);
-        self.release(&frames);
+        self.release(&places);
         done
     }
 
@@ -80,18 +80,18 @@ impl Pager {
     /// this one was here already: that could have to leave for it.
     fn read_batches(&mut self, space: &mut Space, ranges: &mut [(La128, &mut [u8])]) -> Result<()> {
         let mut rest = ranges;
-        let mut frames = self.fetch_batch(space, rest);
+        let mut places = self.fetch_batch(space, rest);
         while !rest.is_empty() {
             let (now, later) = rest.split_at_mut(self.ranges_of_a_batch(rest));
-            let all_come = frames.len() == now.iter().map(|(at, to)| self.pages_of(*at, to.len())).sum();
+            let all_come = places.len() == now.iter().map(|(at, to)| self.pages_of(*at, to.len())).sum();
             let next = if all_come { self.fetch_batch(space, later) } else { Vec::new() };
             let done = now.iter_mut().try_for_each(|(at, to)| self.read_parts(space, *at, to));
-            self.release(&frames);
+            self.release(&places);
             if done.is_err() {
                 self.release(&next);
                 return done;
             }
-            frames = if all_come { next } else { self.fetch_batch(space, later) };
+            places = if all_come { next } else { self.fetch_batch(space, later) };
             rest = later;
         }
         Ok(())
@@ -103,7 +103,7 @@ impl Pager {
     }
 
     /// Begins to fetch the first batch of `ranges`.
-    fn fetch_batch(&mut self, space: &mut Space, ranges: &[(La128, &mut [u8])]) -> Vec<u32> {
+    fn fetch_batch(&mut self, space: &mut Space, ranges: &[(La128, &mut [u8])]) -> Vec<Place> {
         let first = ranges.iter().take(self.ranges_of_a_batch(ranges));
         let places: Vec<(La128, usize)> = first.map(|(at, to)| (*at, to.len())).collect();
         self.fetch_parts(space, &places)
@@ -120,7 +120,7 @@ impl Pager {
     }
 
     /// Begins to fetch what is missing of some ranges.
-    fn fetch_parts(&mut self, space: &mut Space, ranges: &[(La128, usize)]) -> Vec<u32> {
+    fn fetch_parts(&mut self, space: &mut Space, ranges: &[(La128, usize)]) -> Vec<Place> {
         if let [(at, len)] = ranges
             && at.offset % self.page_len as u64 + *len as u64 <= self.page_len as u64
         {

@@ -28,11 +28,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use crate::cid::Cid;
 use crate::fault::{AbortKind, Corrupt, Error, HostAbort, Result};
 use crate::storage::{Lock, LockMode, OpenMode, StorageFile};
+use crate::sync::PoisonError;
 
 use super::Store;
 use super::catalog::View;

@@ -20,8 +20,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use crate::cid::Cid;
 use crate::fault::{AbortKind, HostAbort, Result};
@@ -31,6 +30,7 @@ use crate::limits::{
     STORE_REWRITE_MAX_BYTES,
 };
 use crate::storage::{Lock, LockMode, OpenMode, Storage, StorageFile};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, PoisonError};
 
 /// Sizes that tests make small.
 #[derive(Debug, Clone, Copy)]

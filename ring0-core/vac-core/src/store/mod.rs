@@ -20,11 +20,12 @@
 //! is left is rare: an index that turns out to be damaged while it is used, and another process that put more than
 //! fits in memory since the last look. Then the index is written there and then.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 
 use crate::cid::{Cid, Codec};
 use crate::fault::Result;
 use crate::storage::{LockMode, Storage};
+use crate::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 mod catalog;
 mod chunks;

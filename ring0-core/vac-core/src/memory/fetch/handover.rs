@@ -6,12 +6,11 @@
 //! ```
 //!
 //! Every id that was given is finished or lost with the worker: a `wait` always ends. What stands in this file is
-//! tested in every order of the threads that a seed draws (`vac-tier/tests/handover.rs`), so its locks come from
-//! `super::sync`.
+//! tested in every order of the threads that a seed draws (`tests/shuttle/tests/handover.rs`).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// What both threads share.
 pub(super) struct Handover<J, D> {

@@ -11,7 +11,6 @@
 mod direct;
 mod handover;
 mod read;
-mod sync;
 #[cfg(test)]
 mod tests;
 #[cfg(target_os = "linux")]

@@ -1,6 +1,7 @@
 //! Many reads at places in files, by whoever does them.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
@@ -28,6 +29,13 @@ impl Job {
     /// Reads as many bytes as there are. `buffer` is made when it is first needed.
     fn read(&mut self, buffer: &mut Option<Aligned>) -> io::Result<usize> {
         read_at(&*self.file, &mut self.to, self.offset, self.is_direct.then_some(buffer))
+    }
+
+    /// [`Self::read`] by a thread that others wait for: a panic is an error, so that the job goes back to them. What is in the
+    /// buffers by then is nobody's page before it was hashed.
+    fn try_read(&mut self, buffer: &mut Option<Aligned>) -> io::Result<usize> {
+        let read = catch_unwind(AssertUnwindSafe(|| self.read(buffer)));
+        read.unwrap_or_else(|_| Err(io::Error::other("the read panicked")))
     }
 }
 
@@ -97,7 +105,7 @@ impl Threads {
                 loop {
                     let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok(mut job) = next else { break };
-                    let read = job.read(&mut buffer);
+                    let read = job.try_read(&mut buffer);
                     if ends.send((job, read)).is_err() {
                         break;
                     }
@@ -126,7 +134,7 @@ impl BatchRead for Threads {
             if given == 0 {
                 break;
             }
-            // Those that read do not panic, so each job comes back.
+            // A thread ends only when nothing more is given, so each job comes back.
             let Ok((job, read)) = self.ended.recv() else { break };
             given -= 1;
             done(job, read);

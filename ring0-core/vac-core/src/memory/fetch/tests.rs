@@ -103,7 +103,11 @@ fn a_thread_that_fell_keeps_nobody_waiting() {
 }
 
 /// Pages that lie in one file, 100 bytes from where a disk would like them.
-struct InFile(Arc<dyn StorageFile>);
+struct InFile {
+    file: Arc<dyn StorageFile>,
+    /// The one that the tier has elsewhere too.
+    elsewhere: Option<u64>,
+}
 
 const PLACED: u64 = 20;
 
@@ -117,7 +121,8 @@ impl Tier for InFile {
     }
 
     fn get(&self, cid: &Cid, _: usize) -> Result<Option<Vec<u8>>> {
-        panic!("{cid} is in the file")
+        let elsewhere = self.elsewhere.map(|n| page(n as u32)).filter(|page| Cid::of_raw(page) == *cid);
+        Ok(Some(elsewhere.unwrap_or_else(|| panic!("{cid} is in the file"))))
     }
 
     fn put(&self, _: &Cid, _: &[u8]) -> Result<()> {
@@ -130,8 +135,56 @@ impl Tier for InFile {
 
     fn locate(&self, cid: &Cid) -> Option<Spot> {
         let n = (0..PLACED).find(|n| Cid::of_raw(&page(*n as u32)) == *cid)?;
-        Some(Spot { file: Arc::clone(&self.0), offset: place(n), len: PAGE as u64 })
+        Some(Spot { file: Arc::clone(&self.file), offset: place(n), len: PAGE as u64 })
     }
+}
+
+/// A file of which one page is not read: whoever tries panics.
+struct Panics(Box<dyn StorageFile>);
+
+const BAD: u64 = 7;
+
+impl StorageFile for Panics {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<usize> {
+        assert_ne!(offset, place(BAD), "it panics, as it is meant to");
+        self.0.read_at(buf, offset)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> std::io::Result<()> {
+        self.0.write_at(buf, offset)
+    }
+
+    fn sync_data(&self) -> std::io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn set_len(&self, len: u64) -> std::io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn len(&self) -> std::io::Result<u64> {
+        self.0.len()
+    }
+}
+
+/// The thread that read it took its job with it, and the batch never ended: the other threads that could have handed back
+/// more were there still.
+#[test]
+fn a_read_that_panics_loses_no_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = RealStorage::new(dir.path().to_owned()).open("f", OpenMode::CreateNew).unwrap();
+    (0..PLACED).for_each(|n| file.write_at(&page(n as u32), place(n)).unwrap());
+    let tier = InFile { file: Arc::new(Panics(file)), elsewhere: Some(BAD) };
+    let mut fetcher = Fetcher::new(Arc::new(tier), PAGE, Io::Threads, Direct::Never).unwrap();
+    // More often than there are threads: none of them is lost either.
+    for _ in 0..2 * read::DEPTH {
+        let wants = (0..PLACED).map(|n| Want { cid: Cid::of_raw(&page(n as u32)), to: Buffer::new(PAGE) });
+        for (n, id) in fetcher.give(wants.collect()).into_iter().enumerate() {
+            let came = fetcher.wait(id);
+            assert!(came.found.unwrap() && *came.to == *page(n as u32), "{n}");
+        }
+    }
+    assert_eq!(fetcher.reader(), "threads");
 }
 
 /// A file whose reads around the cache are refused when they are made.
@@ -181,7 +234,8 @@ fn read_all(
     (0..PLACED).for_each(|n| opened.write_at(&page(n as u32), place(n)).unwrap());
     cool(&dir.path().join("f"));
     let file = file(opened);
-    let mut fetcher = Fetcher::new(Arc::new(InFile(Arc::clone(&file))), PAGE, io, direct).unwrap();
+    let tier = InFile { file: Arc::clone(&file), elsewhere: None };
+    let mut fetcher = Fetcher::new(Arc::new(tier), PAGE, io, direct).unwrap();
     let cid = |n: u64| Cid::of_raw(&page(n as u32));
     for n in (0..PLACED).step_by(5) {
         let mut to = vec![0; PAGE];

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::memory::frames::Fresh;
 use crate::memory::policy::PolicyKind;
 use crate::storage::RealStorage;
 
@@ -189,6 +190,28 @@ fn a_read_that_fails_between_batches_lets_go_of_what_was_on_its_way() {
         let more = 100 + quota % 60;
         (more..more + 32).for_each(|page| read(&mut pager, &mut space, page));
     }
+}
+
+/// A frame was let go of by its number alone, also if another batch had it by then: its page counted as one that was in memory.
+#[test]
+fn a_batch_lets_go_of_its_own_pages_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = written(dir.path(), 100);
+    let mut pager = pager(dir.path(), 16, Io::Caller);
+    let mut space = pager.open(&root).unwrap();
+    pager.advise(&mut space, at(0, 0), u64::MAX, Advice::Random).unwrap();
+    let pages = |from: u64| (from..from + 4).map(|page| (0, page)).collect::<Vec<_>>();
+    let first = pager.fetch(&mut space, &pages(0), Fresh::Demand);
+    pager.release(&first);
+    // All frames.
+    let from = [20, 30, 40, 50];
+    let later = from.map(|from| pager.fetch(&mut space, &pages(from), Fresh::Demand)).concat();
+    assert!(first.iter().all(|first| later.iter().any(|place| place.frame == first.frame)));
+    pager.release(&first);
+    let misses = pager.stats().misses;
+    from.iter().flat_map(|from| pages(*from)).for_each(|(_, page)| read(&mut pager, &mut space, page));
+    assert_eq!(pager.stats().misses - misses, 16);
+    pager.release(&later);
 }
 
 #[test]

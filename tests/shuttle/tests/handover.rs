@@ -1,19 +1,15 @@
 //! The hand-over between a pager and its thread, in every order of the two that a seed draws.
 
-#[path = "../../vac-core/src/memory/fetch/handover.rs"]
-mod handover;
-
-/// What the file above takes for the system's locks.
-mod sync {
-    pub(super) use shuttle::sync::{Condvar, Mutex, MutexGuard};
-    pub(super) use std::sync::PoisonError;
-}
+#[path = "../../../ring0-core/vac-core/src/memory/fetch/handover.rs"]
+mod given;
 
 use std::collections::VecDeque;
 
-use handover::Handover;
+use given::Handover;
 use shuttle::sync::Arc;
-use shuttle::{check_pct, check_random, thread};
+use shuttle::thread;
+
+use crate::in_orders;
 
 /// Two callers give and wait in different orders; the worker doubles, and falls at its `falls`-th piece of work.
 fn work(falls: Option<u64>) {
@@ -62,13 +58,12 @@ fn work(falls: Option<u64>) {
 
 #[test]
 fn nothing_is_lost_and_nobody_waits_for_ever() {
-    check_random(|| work(None), 2000);
-    check_pct(|| work(None), 2000, 3);
+    in_orders(2000, || work(None));
 }
 
 #[test]
 fn a_worker_that_falls_lets_go_of_all_that_wait() {
     for falls in 0..4 {
-        check_random(move || work(Some(falls)), 500);
+        in_orders(250, move || work(Some(falls)));
     }
 }
