@@ -26,6 +26,7 @@ use crate::cid::{Cid, Codec};
 use crate::fault::Result;
 use crate::storage::{LockMode, Storage};
 
+mod body;
 mod catalog;
 mod chunks;
 mod claims;
@@ -49,7 +50,8 @@ mod state;
 mod tests;
 mod writer;
 
-pub use format::{IndexEntry, Lease, ParsedIndex, parse_index};
+pub use body::Body;
+pub use format::{IndexEntry, Lease, ParsedIndex, Stretch, parse_index};
 pub use fsck::FsckReport;
 pub use gc::{Collection, GcReport, Hold};
 pub use scrub::{ScrubReport, Source};

@@ -199,13 +199,9 @@ impl State {
             self.flush(home)?;
         }
         if let Some(writer) = &mut self.writer {
-            let entry = writer.push(cid, bytes);
-            let at = Location {
-                pack: writer.number,
-                start: entry.start,
-                len: entry.len,
-                standing: Standing::Mine,
-            };
+            let body = home.tuning.body(bytes.len());
+            let entry = writer.push(cid, body, bytes);
+            let at = Location { pack: writer.number, start: entry.start, body, standing: Standing::Mine };
             // Also when there is another place, which a collection is about to remove.
             self.catalog.index.repoint(cid, at);
         }

@@ -20,8 +20,9 @@ use crate::fault::Result;
 use crate::limits::STORE_CHUNK_BYTES;
 use crate::storage::{Lock, LockMode, OpenMode, StorageFile};
 
+use super::body::Body;
 use super::catalog::{Catalog, Pack};
-use super::format::{self, FILE_HEAD_LEN, IndexEntry, Kind, RECORD_HEAD_LEN, Record};
+use super::format::{self, FILE_HEAD_LEN, IndexEntry, Kind, Record, VERSION};
 use super::home::Home;
 use super::index::{Location, Standing};
 use super::scan::scan;
@@ -160,7 +161,8 @@ impl Writer {
     fn note(&self, catalog: &mut Catalog) {
         let Idx { len: idx_len, end: idx_end, .. } = self.idx;
         if let Some(pack) = catalog.packs.get_mut(&self.number) {
-            *pack = Pack { len: self.written, has_head: true, idx_len, idx_end, seen_end: self.written };
+            *pack =
+                Pack { len: self.written, version: Some(VERSION), idx_len, idx_end, seen_end: self.written };
         }
     }
 
@@ -186,11 +188,13 @@ impl Writer {
     }
 
     /// Adds an object that is shorter than a large one to a pack that is not full.
-    pub(super) fn push(&mut self, cid: Cid, bytes: &[u8]) -> IndexEntry {
+    pub(super) fn push(&mut self, cid: Cid, body: Body, bytes: &[u8]) -> IndexEntry {
+        debug_assert_eq!(body.len() as usize, bytes.len());
         // A pack that is not full ends below `STORE_PACK_MAX_BYTES`, which fits (see `limits`).
-        let (start, len) = (self.end() as u32, bytes.len() as u32);
-        let record = Record { start, len, durable_end: self.durable_end as u32, cid };
+        let start = self.end() as u32;
+        let record = Record { start, body, durable_end: self.durable_end as u32, cid };
         self.buf.extend_from_slice(&record.encode(self.number));
+        self.buf.resize((body.start(start) - self.written) as usize, 0);
         self.buf.extend_from_slice(bytes);
         let entry = IndexEntry::from(&record);
         self.pending.push(entry);
@@ -243,9 +247,9 @@ impl Writer {
 
     /// The bytes of an object that is not in the file yet.
     pub(super) fn buffered(&self, location: &Location) -> Option<&[u8]> {
-        let skip = u64::from(location.start).checked_sub(self.written)? as usize;
-        let body = skip + RECORD_HEAD_LEN;
-        self.buf.get(body..body + location.len as usize)
+        u64::from(location.start).checked_sub(self.written)?;
+        let body = (location.body_start() - self.written) as usize;
+        self.buf.get(body..body + location.body.len() as usize)
     }
 
     fn debug_check_consistency(&self) {
@@ -331,8 +335,9 @@ fn settle(home: &Home, number: u32, pack: &Pack, file: &dyn StorageFile) -> Resu
 }
 
 fn settle_file(number: u32, pack: &Pack, file: &dyn StorageFile, end: u64) -> io::Result<()> {
-    // Nothing proves that a header without an indexed record was ever synced, though it can be read.
-    if !pack.has_head || pack.idx_end <= FILE_HEAD_LEN as u64 {
+    // Nothing proves that a header without an indexed record was ever synced, though it can be read. One of an older
+    // version promises less than what is about to be written.
+    if pack.version != Some(VERSION) || pack.idx_end <= FILE_HEAD_LEN as u64 {
         file.write_at(&format::encode_head(Kind::Pack, number), 0)?;
     }
     if pack.len > end {
