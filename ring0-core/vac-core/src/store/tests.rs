@@ -381,5 +381,6 @@ pub(super) use damage::copy;
 mod index;
 mod model;
 mod races;
+mod room;
 mod scrub;
 mod stepped;
