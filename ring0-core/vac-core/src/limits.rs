@@ -20,6 +20,12 @@ pub const FRAME_PAYLOAD_MAX_BYTES: usize = 1 << 20;
 /// Objects below this are packed; from here on each has a file of its own.
 pub const STORE_LARGE_MIN_BYTES: usize = 1 << 20;
 
+/// What a disk reads at once. Objects of at least the second length that are whole blocks begin at one in their pack: a page of
+/// 64 KiB is then 16 blocks and not 17, at the price of at most one block of the disk.
+pub const STORE_BLOCK_BYTES: usize = 4096;
+/// See [`STORE_BLOCK_BYTES`].
+pub const STORE_ALIGNED_MIN_BYTES: usize = 16 << 10;
+
 /// A pack is closed to new objects once it is this long.
 pub const STORE_PACK_MAX_BYTES: u64 = 256 << 20;
 
@@ -28,6 +34,12 @@ pub const STORE_OBJECT_MAX_BYTES: u64 = 64 << 30;
 
 /// Packed objects wait in memory until this many bytes are worth one write.
 pub const STORE_BUFFER_BYTES: usize = 1 << 20;
+
+/// Room on the disk that is asked for ahead of the end of a pack: at first, and at most. It doubles in between. Who writes less than the
+/// first to a pack asks for none.
+pub const STORE_RESERVE_MIN_BYTES: u64 = 1 << 20;
+/// See [`STORE_RESERVE_MIN_BYTES`].
+pub const STORE_RESERVE_MAX_BYTES: u64 = 16 << 20;
 
 /// Objects whose places are in memory before they are written to a run of the index. With those that wait for a commit
 /// (below) they are a little less than what the table takes without growing: 14,336 of 16,384 places of some 56 bytes.
@@ -134,6 +146,7 @@ pub const LEDGER_BLOCK_MAX_BYTES: usize = LEDGER_BLOCK_BYTES + FRAME_PAYLOAD_MAX
 
 /// Events that may be open inside each other: calls of kernels by kernels.
 pub const EVENT_OPEN_MAX: usize = 256;
-// A record's place in its pack is kept as a u32.
+// A record's place in its pack is kept as a u32, and the last one may be an object with its header and a block of filler longer.
+const _: () = assert!(STORE_BLOCK_BYTES < STORE_LARGE_MIN_BYTES);
 const _: () = assert!(STORE_PACK_MAX_BYTES + (STORE_LARGE_MIN_BYTES as u64) * 2 < u32::MAX as u64);
 const _: () = assert!(STORE_CHUNK_BYTES <= STORE_LARGE_MIN_BYTES);

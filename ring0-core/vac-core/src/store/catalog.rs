@@ -29,8 +29,8 @@ const ENTRIES_AT_ONCE: usize = 2048;
 pub(super) struct Pack {
     /// Its length in bytes.
     pub(super) len: u64,
-    /// Whether its first bytes are whole.
-    pub(super) has_head: bool,
+    /// The version that its first bytes say, if they are whole.
+    pub(super) version: Option<u8>,
     /// How many bytes of its index are good.
     pub(super) idx_len: u64,
     /// Where the part that its index covers ends.
@@ -380,8 +380,8 @@ fn look(
 ) -> Result<(Vec<Found>, bool)> {
     let path = home.pack(number);
     pack.len = home.named("read", &path, file.len())?.min(u32::MAX.into());
-    if !pack.has_head {
-        pack.has_head = check_head(home, number, file)?;
+    if pack.version.is_none() {
+        pack.version = read_version(home, number, file)?;
     }
     let entries_max = if let Part::Entries(max) = part { max } else { usize::MAX };
     if !read_idx(home, number, pack, sink, entries_max)? {
@@ -396,15 +396,15 @@ fn look(
     Ok((scan.found, true))
 }
 
-/// Whether the pack's header is whole. A header of another version is an error: that pack was
-/// written by rules this program does not know.
-fn check_head(home: &Home, number: u32, file: &dyn StorageFile) -> Result<bool> {
+/// What version the pack's header says, or `None` if it is not whole. A header of another version than those
+/// known is an error: that pack was written by rules this program does not know.
+fn read_version(home: &Home, number: u32, file: &dyn StorageFile) -> Result<Option<u8>> {
     let path = home.pack(number);
     let mut head = [0; FILE_HEAD_LEN];
     home.named("read", &path, file.read_at(&mut head, 0))?;
     match format::decode_head(Kind::Pack, number, &head) {
-        Head::Good => Ok(true),
-        Head::Bad => Ok(false),
+        Head::Good(version) => Ok(Some(version)),
+        Head::Bad => Ok(None),
         Head::OtherVersion(version) => Err(Corrupt::new(
             "pack version",
             format!("`{}`", home.show(&path)),
@@ -429,7 +429,8 @@ fn read_idx(home: &Home, number: u32, pack: &mut Pack, sink: &mut dyn Sink, max:
     let mut chunk = vec![0; ENTRIES_AT_ONCE * ENTRY_LEN];
     if pack.idx_len == 0 {
         let read = home.named("read", &path, file.read_at(&mut chunk, 0))?;
-        if format::decode_head(Kind::Index, number, chunk.get(..read).unwrap_or_default()) != Head::Good {
+        let head = format::decode_head(Kind::Index, number, chunk.get(..read).unwrap_or_default());
+        if !matches!(head, Head::Good(_)) {
             return Ok(true);
         }
         pack.idx_len = FILE_HEAD_LEN as u64;

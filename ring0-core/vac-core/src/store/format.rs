@@ -6,13 +6,18 @@
 //! number, and for a record its place), so bytes that ended up elsewhere do not pass.
 
 use crate::cid::{CID_LEN, Cid};
-use crate::limits::{STORE_LARGE_MIN_BYTES, STORE_PIN_NAME_MAX_BYTES};
+use crate::limits::STORE_PIN_NAME_MAX_BYTES;
 
-/// Version of packs, indexes and pins that this program writes and reads.
-pub(super) const VERSION: u8 = 1;
+use super::body::Body;
+
+/// Version of packs and indexes that this program writes. It reads all from 1 on, which are the same without some bits of
+/// [`Body`].
+pub(super) const VERSION: u8 = 2;
+/// Version of pins and leases.
+const PIN_VERSION: u8 = 1;
 /// Length of the header of a pack or an index in bytes.
 pub(super) const FILE_HEAD_LEN: usize = 16;
-/// Length of a record's header in bytes; the object's bytes follow.
+/// Length of a record's header in bytes. [`Body`] says where the object's bytes are.
 pub(super) const RECORD_HEAD_LEN: usize = 56;
 /// Length of an entry of an index in bytes.
 pub(super) const ENTRY_LEN: usize = 48;
@@ -29,8 +34,8 @@ const RECORD_MARK: [u8; 4] = [RECORD_MARK_FIRST, 0xc3, 0xa9, 0x0e];
 /// What a file header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Head {
-    /// Written by this version for this pack.
-    Good,
+    /// Written for this pack, in a version that this program knows.
+    Good(u8),
     /// Whole, but of another version: must not be touched.
     OtherVersion(u8),
     /// Torn, rotten, or of another pack.
@@ -71,7 +76,7 @@ fn decode_head_parts(kind: Kind, pack: u32, bytes: &[u8]) -> Option<Head> {
     let [version] = take::<1>(&mut rest)?;
     let good = good && u32::from_le_bytes(take(&mut rest)?) == pack;
     Some(match (good, version) {
-        (true, VERSION) => Head::Good,
+        (true, 1..=VERSION) => Head::Good(version),
         (true, other) => Head::OtherVersion(other),
         (false, _) => Head::Bad,
     })
@@ -82,8 +87,8 @@ fn decode_head_parts(kind: Kind, pack: u32, bytes: &[u8]) -> Option<Head> {
 pub(super) struct Record {
     /// Where its header starts in the pack.
     pub(super) start: u32,
-    /// Length of the object in bytes.
-    pub(super) len: u32,
+    /// How the object lies in it.
+    pub(super) body: Body,
     /// All bytes of the pack before this place were durable when the record was made.
     pub(super) durable_end: u32,
     /// The object's name.
@@ -91,20 +96,15 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Where the object's bytes start.
-    pub(super) fn body(&self) -> u64 {
-        u64::from(self.start) + RECORD_HEAD_LEN as u64
-    }
-
     /// Where the next record starts.
     pub(super) fn end(&self) -> u64 {
-        self.body() + u64::from(self.len)
+        self.body.end(self.start)
     }
 
     /// The header.
     pub(super) fn encode(&self, pack: u32) -> [u8; RECORD_HEAD_LEN] {
         let mut head = Bytes::<RECORD_HEAD_LEN>::new();
-        head.put(&RECORD_MARK).put(&self.len.to_le_bytes());
+        head.put(&RECORD_MARK).put(&self.body.field().to_le_bytes());
         head.put(&u64::from(self.durable_end).to_le_bytes()).put(&self.cid.to_bytes());
         head.seal(pack, self.start)
     }
@@ -117,11 +117,10 @@ impl Record {
         }
         let start = u32::try_from(start).ok()?;
         let mut rest = unseal(bytes.get(..RECORD_HEAD_LEN)?, pack, start)?.get(RECORD_MARK.len()..)?;
-        let len = u32::from_le_bytes(take(&mut rest)?);
+        let body = Body::from_field(u32::from_le_bytes(take(&mut rest)?))?;
         let durable_end = u32::try_from(u64::from_le_bytes(take(&mut rest)?)).ok()?;
         let cid = Cid::try_from_bytes(rest)?;
-        let sane = (len as usize) < STORE_LARGE_MIN_BYTES && durable_end <= start;
-        sane.then_some(Self { start, len, durable_end, cid })
+        (durable_end <= start).then_some(Self { start, body, durable_end, cid })
     }
 }
 
@@ -130,39 +129,66 @@ impl Record {
 pub struct IndexEntry {
     /// Where the stretch starts in the pack.
     pub start: u32,
-    /// Length of the object in bytes; of the stretch if it is a hole.
-    pub len: u32,
-    /// The object, or `None` for a hole: bytes that are no readable record.
-    pub cid: Option<Cid>,
+    /// What is there.
+    pub what: Stretch,
+}
+
+/// What is at a stretch of a pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stretch {
+    /// The record of an object.
+    Object(Cid, Body),
+    /// So many bytes that are no readable record.
+    Hole(u32),
 }
 
 impl IndexEntry {
     /// Where the stretch ends in the pack.
     pub fn end(&self) -> u64 {
-        let head = if self.cid.is_some() { RECORD_HEAD_LEN } else { 0 };
-        u64::from(self.start) + head as u64 + u64::from(self.len)
+        match self.what {
+            Stretch::Object(_, body) => body.end(self.start),
+            Stretch::Hole(len) => u64::from(self.start) + u64::from(len),
+        }
+    }
+
+    /// The object that is there, and how it lies.
+    pub(super) fn object(&self) -> Option<(Cid, Body)> {
+        match self.what {
+            Stretch::Object(cid, body) => Some((cid, body)),
+            Stretch::Hole(_) => None,
+        }
+    }
+
+    /// The object that is there.
+    pub(super) fn cid(&self) -> Option<Cid> {
+        self.object().map(|(cid, _)| cid)
     }
 
     pub(super) fn encode(&self, pack: u32) -> [u8; ENTRY_LEN] {
-        let cid = self.cid.map_or([0; CID_LEN], Cid::to_bytes);
+        let (field, cid) = match self.what {
+            Stretch::Object(cid, body) => (body.field(), cid.to_bytes()),
+            Stretch::Hole(len) => (len, [0; CID_LEN]),
+        };
         let mut entry = Bytes::<ENTRY_LEN>::new();
-        entry.put(&self.start.to_le_bytes()).put(&self.len.to_le_bytes()).put(&cid);
+        entry.put(&self.start.to_le_bytes()).put(&field.to_le_bytes()).put(&cid);
         entry.seal(pack, 0)
     }
 
     pub(super) fn decode(pack: u32, bytes: &[u8]) -> Option<Self> {
         let mut rest = unseal(bytes, pack, 0)?;
         let start = u32::from_le_bytes(take(&mut rest)?);
-        let len = u32::from_le_bytes(take(&mut rest)?);
-        let cid = if rest == [0; CID_LEN] { None } else { Some(Cid::try_from_bytes(rest)?) };
-        let sane = if cid.is_some() { (len as usize) < STORE_LARGE_MIN_BYTES } else { len > 0 };
-        sane.then_some(Self { start, len, cid })
+        let field = u32::from_le_bytes(take(&mut rest)?);
+        let what = match rest == [0; CID_LEN] {
+            true => Stretch::Hole(Some(field).filter(|len| *len > 0)?),
+            false => Stretch::Object(Cid::try_from_bytes(rest)?, Body::from_field(field)?),
+        };
+        Some(Self { start, what })
     }
 }
 
 impl From<&Record> for IndexEntry {
     fn from(record: &Record) -> Self {
-        Self { start: record.start, len: record.len, cid: Some(record.cid) }
+        Self { start: record.start, what: Stretch::Object(record.cid, record.body) }
     }
 }
 
@@ -181,7 +207,7 @@ pub struct ParsedIndex {
 /// does not pass is left out, for the pack itself is the truth.
 pub fn parse_index(bytes: &[u8], pack: u32, pack_len: u64) -> ParsedIndex {
     let start = FILE_HEAD_LEN as u64;
-    if decode_head(Kind::Index, pack, bytes) != Head::Good {
+    if !matches!(decode_head(Kind::Index, pack, bytes), Head::Good(_)) {
         return ParsedIndex { entries: Vec::new(), good_bytes: 0, end: start };
     }
     let mut parsed = parse_entries(bytes.get(FILE_HEAD_LEN..).unwrap_or_default(), pack, start, pack_len);
@@ -230,7 +256,7 @@ pub struct Lease {
 pub(super) fn encode_pin(name: &str, cid: &Cid) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(FILE_HEAD_LEN + CID_LEN + name.len());
     bytes.extend_from_slice(&PIN_MAGIC);
-    bytes.push(VERSION);
+    bytes.push(PIN_VERSION);
     bytes.extend_from_slice(&(name.len() as u32).to_le_bytes());
     bytes.extend_from_slice(&cid.to_bytes());
     bytes.extend_from_slice(name.as_bytes());
@@ -242,7 +268,7 @@ pub(super) fn encode_pin(name: &str, cid: &Cid) -> Vec<u8> {
 /// Reads a pin.
 pub(super) fn decode_pin(bytes: &[u8]) -> Option<(String, Cid)> {
     let mut rest = unseal(bytes, 0, 0)?;
-    if take::<7>(&mut rest)? != PIN_MAGIC || take::<1>(&mut rest)? != [VERSION] {
+    if take::<7>(&mut rest)? != PIN_MAGIC || take::<1>(&mut rest)? != [PIN_VERSION] {
         return None;
     }
     let len = u32::from_le_bytes(take(&mut rest)?) as usize;
@@ -255,7 +281,7 @@ pub(super) fn decode_pin(bytes: &[u8]) -> Option<(String, Cid)> {
 
 /// The bytes of a lease.
 pub(super) fn encode_lease(name: &str, lease: &Lease) -> Vec<u8> {
-    let mut bytes = [&LEASE_MAGIC[..], &[VERSION], &(name.len() as u32).to_le_bytes()].concat();
+    let mut bytes = [&LEASE_MAGIC[..], &[PIN_VERSION], &(name.len() as u32).to_le_bytes()].concat();
     bytes.extend_from_slice(&lease.ends.to_le_bytes());
     bytes.extend_from_slice(&lease.cid.to_bytes());
     bytes.extend_from_slice(name.as_bytes());
@@ -267,7 +293,7 @@ pub(super) fn encode_lease(name: &str, lease: &Lease) -> Vec<u8> {
 /// Reads a lease.
 pub(super) fn decode_lease(bytes: &[u8]) -> Option<(String, Lease)> {
     let mut rest = unseal(bytes, 0, 0)?;
-    if take::<7>(&mut rest)? != LEASE_MAGIC || take::<1>(&mut rest)? != [VERSION] {
+    if take::<7>(&mut rest)? != LEASE_MAGIC || take::<1>(&mut rest)? != [PIN_VERSION] {
         return None;
     }
     let len = u32::from_le_bytes(take(&mut rest)?) as usize;
@@ -333,8 +359,12 @@ mod tests {
     fn entries(lens: &[u32]) -> Vec<IndexEntry> {
         let mut at = FILE_HEAD_LEN as u64;
         let entry = |(i, len): (usize, &u32)| {
-            let cid = (i % 3 != 2).then(|| Cid::of_raw(&i.to_le_bytes()));
-            let entry = IndexEntry { start: at as u32, len: len % 1000 + 1, cid };
+            let body = Body::new(*len as usize % 1000 + 1, len % 2 == 0);
+            let what = match i % 3 {
+                2 => Stretch::Hole(len % 1000 + 1),
+                _ => Stretch::Object(Cid::of_raw(&i.to_le_bytes()), body),
+            };
+            let entry = IndexEntry { start: at as u32, what };
             at = entry.end();
             entry
         };
@@ -350,18 +380,23 @@ mod tests {
     #[test]
     fn heads_name_their_pack_and_version() {
         let head = encode_head(Kind::Pack, 7);
-        assert_eq!(decode_head(Kind::Pack, 7, &head), Head::Good);
+        assert_eq!(decode_head(Kind::Pack, 7, &head), Head::Good(VERSION));
         assert_eq!(decode_head(Kind::Pack, 8, &head), Head::Bad);
         assert_eq!(decode_head(Kind::Index, 7, &head), Head::Bad);
         assert_eq!(decode_head(Kind::Pack, 7, &head[..15]), Head::Bad);
-        let mut newer = Bytes::<FILE_HEAD_LEN>::new();
-        newer.put(&PACK_MAGIC).put(&[9]).put(&7u32.to_le_bytes());
-        assert_eq!(decode_head(Kind::Pack, 7, &newer.seal(7, 0)), Head::OtherVersion(9));
+        for (version, expected) in
+            [(1, Head::Good(1)), (0, Head::OtherVersion(0)), (9, Head::OtherVersion(9))]
+        {
+            let mut other = Bytes::<FILE_HEAD_LEN>::new();
+            other.put(&PACK_MAGIC).put(&[version]).put(&7u32.to_le_bytes());
+            assert_eq!(decode_head(Kind::Pack, 7, &other.seal(7, 0)), expected);
+        }
     }
 
     #[test]
     fn a_record_passes_only_at_its_own_place() {
-        let record = Record { start: 500, len: 3, durable_end: 16, cid: Cid::of_raw(b"abc") };
+        let record =
+            Record { start: 500, body: Body::new(3, false), durable_end: 16, cid: Cid::of_raw(b"abc") };
         let bytes = record.encode(1);
         assert_eq!(Record::decode(1, 500, &bytes), Some(record));
         assert_eq!(Record::decode(1, 501, &bytes), None);

@@ -8,7 +8,7 @@ use crate::storage::{OpenMode, StorageFile};
 use super::Store;
 use super::catalog::View;
 use super::chunks;
-use super::format::{FILE_HEAD_LEN, IndexEntry, RECORD_HEAD_LEN};
+use super::format::{FILE_HEAD_LEN, IndexEntry};
 use super::read::corrupt_packed;
 use super::scan::{Found, scan};
 
@@ -76,7 +76,7 @@ impl Store {
             missing: view.indexed.iter().filter(is_missing).copied().collect(),
             found: scan.found,
             torn_bytes: len.saturating_sub(scan.end),
-            has_bad_head: !view.pack.has_head && scan.durable > FILE_HEAD_LEN as u64,
+            has_bad_head: view.pack.version.is_none() && scan.durable > FILE_HEAD_LEN as u64,
         })
     }
 
@@ -101,7 +101,7 @@ impl Store {
             self.note_found(number, found, report);
         }
         for entry in &checked.missing {
-            let expected = entry.cid.map_or("a hole".to_owned(), |cid| cid.to_string());
+            let expected = entry.cid().map_or("a hole".to_owned(), |cid| cid.to_string());
             report.note("record header", at(entry.start.into()), &expected, "other bytes");
             self.mark_bad(number, entry);
         }
@@ -109,14 +109,14 @@ impl Store {
     }
 
     fn note_found(&self, number: u32, found: &Found, report: &mut FsckReport) {
-        match (found.entry.cid, found.got) {
-            (Some(_), None) => {
+        match (found.entry.object(), found.got) {
+            (Some((_, body)), None) => {
                 report.objects += 1;
-                report.bytes += u64::from(found.entry.len);
+                report.bytes += u64::from(body.len());
             }
-            (Some(cid), Some(got)) => {
-                let body = u64::from(found.entry.start) + RECORD_HEAD_LEN as u64;
-                report.corrupt.push(corrupt_packed(&self.home, &cid, number, body, &got));
+            (Some((cid, body)), Some(got)) => {
+                let start = body.start(found.entry.start);
+                report.corrupt.push(corrupt_packed(&self.home, &cid, number, start, &got));
                 self.mark_bad(number, &found.entry);
             }
             (None, _) => {
@@ -185,7 +185,7 @@ impl Checked {
 }
 
 fn is_bad(found: &Found) -> bool {
-    found.got.is_some() || found.entry.cid.is_none()
+    found.got.is_some() || found.entry.cid().is_none()
 }
 
 /// Puts a finding in the report; any other error goes on.

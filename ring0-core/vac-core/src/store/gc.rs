@@ -39,7 +39,6 @@ use super::Store;
 use super::catalog::View;
 use super::chunks;
 use super::claims::{self, Sweep};
-use super::format::IndexEntry;
 use super::home::Home;
 use super::index::{Location, Standing};
 use super::read::{corrupt_packed, read_body};
@@ -190,7 +189,7 @@ struct Plan {
     _lock: Box<dyn Lock>,
     len: u64,
     file: Arc<dyn StorageFile>,
-    kept: Vec<IndexEntry>,
+    kept: Vec<(Cid, Location)>,
     /// Objects that are gone when this pack is.
     removed: u64,
     /// Whether there are bytes that the kept objects do not need.
@@ -206,15 +205,14 @@ impl Plan {
     }
 
     fn kept_bytes(&self) -> u64 {
-        self.kept.iter().map(|entry| entry.end() - u64::from(entry.start)).sum()
+        self.kept.iter().map(|(_, at)| at.end() - u64::from(at.start)).sum()
     }
 }
 
 /// An object in a pack.
 struct Copy {
     cid: Cid,
-    pack: u32,
-    entry: IndexEntry,
+    at: Location,
     /// What was only found behind the index may not be on the disk yet, whoever reads it.
     is_indexed: bool,
 }
@@ -253,8 +251,8 @@ fn lock_packs(home: &Home) -> Result<BTreeMap<u32, Option<Box<dyn Lock>>>> {
 fn count_objects(home: &Home, number: u32) -> Result<u64> {
     let Some(file) = home.try_open(&home.pack(number), OpenMode::Read)? else { return Ok(0) };
     let (view, _) = View::read_most(home, number, &*file)?;
-    let indexed = view.indexed.iter().filter(|entry| entry.cid.is_some()).count();
-    Ok((indexed + view.scanned.iter().filter(|found| found.entry.cid.is_some()).count()) as u64)
+    let indexed = view.indexed.iter().filter(|entry| entry.cid().is_some()).count();
+    Ok((indexed + view.scanned.iter().filter(|found| found.entry.cid().is_some()).count()) as u64)
 }
 
 fn collect_packs(
@@ -266,7 +264,7 @@ fn collect_packs(
 ) -> Result<()> {
     let (mut plans, mut copies) = read_packs(home, locks)?;
     // The first whole copy stays, so those that survive a power cut come first.
-    copies.sort_unstable_by_key(|copy| (copy.cid, !copy.is_indexed, copy.pack, copy.entry.start));
+    copies.sort_unstable_by_key(|copy| (copy.cid, !copy.is_indexed, copy.at.place()));
     for same in copies.chunk_by(|a, b| a.cid == b.cid) {
         plan_object(home, &mut plans, live, same, report)?;
     }
@@ -351,10 +349,12 @@ fn read_packs(
         let scanned = view.scanned.iter().map(|found| (&found.entry, false));
         let mut hole = None;
         for (entry, is_indexed) in indexed.chain(scanned) {
-            match entry.cid {
-                Some(cid) => copies.push(Copy { cid, pack: number, entry: *entry, is_indexed }),
-                None => hole = Some(entry.start),
-            }
+            let Some((cid, body)) = entry.object() else {
+                hole = Some(entry.start);
+                continue;
+            };
+            let at = Location { pack: number, start: entry.start, body, standing: Standing::Unsure };
+            copies.push(Copy { cid, at, is_indexed });
         }
         let unreadable = unreadable.map(|why| {
             let place = format!("`{}`", home.show(&path));
@@ -384,8 +384,8 @@ fn plan_object(
 ) -> Result<()> {
     let Some(first) = same.first() else { return Ok(()) };
     if !live.contains(&first.cid) {
-        plans.entry(first.pack).and_modify(|plan| plan.removed += 1);
-        same.iter().for_each(|copy| mark_garbage(plans, copy.pack));
+        plans.entry(first.at.pack).and_modify(|plan| plan.removed += 1);
+        same.iter().for_each(|copy| mark_garbage(plans, copy.at.pack));
         return Ok(());
     }
     report.kept += 1;
@@ -396,9 +396,9 @@ fn plan_object(
     for (i, copy) in same.iter().enumerate() {
         // Without a whole copy all are kept, for one may still help whoever repairs it.
         if whole.is_none_or(|whole| whole == i) {
-            plans.entry(copy.pack).and_modify(|plan| plan.kept.push(copy.entry));
+            plans.entry(copy.at.pack).and_modify(|plan| plan.kept.push((copy.cid, copy.at)));
         } else {
-            mark_garbage(plans, copy.pack);
+            mark_garbage(plans, copy.at.pack);
         }
     }
     Ok(())
@@ -411,8 +411,8 @@ fn mark_garbage(plans: &mut BTreeMap<u32, Plan>, pack: u32) {
 /// Which of several copies can be read.
 fn first_whole(home: &Home, plans: &BTreeMap<u32, Plan>, same: &[Copy]) -> Option<usize> {
     for (i, copy) in same.iter().enumerate() {
-        let Some(plan) = plans.get(&copy.pack) else { continue };
-        if read_kept(home, plan, &copy.entry, &copy.cid).is_ok() {
+        let Some(plan) = plans.get(&copy.at.pack) else { continue };
+        if read_kept(home, plan, &copy.cid, &copy.at).is_ok() {
             return Some(i);
         }
     }
@@ -421,9 +421,8 @@ fn first_whole(home: &Home, plans: &BTreeMap<u32, Plan>, same: &[Copy]) -> Optio
 
 /// The first kept object of a pack that cannot be read.
 fn find_unreadable(home: &Home, plan: &Plan) -> Option<Corrupt> {
-    for entry in &plan.kept {
-        let Some(cid) = entry.cid else { continue };
-        if let Err(corrupt) = read_kept(home, plan, entry, &cid) {
+    for (cid, at) in &plan.kept {
+        if let Err(corrupt) = read_kept(home, plan, cid, at) {
             return Some(corrupt);
         }
     }
@@ -431,28 +430,25 @@ fn find_unreadable(home: &Home, plan: &Plan) -> Option<Corrupt> {
 }
 
 /// A disk that does not give the bytes is damage like other bytes: it ends the collection of its pack, not of all.
-fn read_kept(home: &Home, plan: &Plan, entry: &IndexEntry, cid: &Cid) -> Result<Vec<u8>, Corrupt> {
-    let (pack, standing) = (plan.number, Standing::Unsure);
-    let location = Location { pack, start: entry.start, len: entry.len, standing };
-    let bytes = read_body(home, &*plan.file, &location).map_err(|why| {
-        let place = format!("`{}` at byte {}", home.show(&home.pack(pack)), location.body());
+fn read_kept(home: &Home, plan: &Plan, cid: &Cid, at: &Location) -> Result<Vec<u8>, Corrupt> {
+    let bytes = read_body(home, &*plan.file, at).map_err(|why| {
+        let place = format!("`{}` at byte {}", home.show(&home.pack(at.pack)), at.body_start());
         Corrupt::new("object", place, cid, why)
     })?;
     let got = Cid::of(cid.codec(), &bytes);
     if got == *cid {
         return Ok(bytes);
     }
-    Err(corrupt_packed(home, cid, pack, location.body(), &got))
+    Err(corrupt_packed(home, cid, at.pack, at.body_start(), &got))
 }
 
 /// Copies what is kept of the doomed packs to new ones, durably. Returns the new packs' length.
 fn copy_kept(home: &Home, state: &mut State, doomed: &[Plan]) -> Result<u64> {
     let mut copied_bytes = 0;
     for plan in doomed {
-        for entry in &plan.kept {
-            let Some(cid) = entry.cid else { continue };
-            let bytes = read_kept(home, plan, entry, &cid)?;
-            while state.push(home, cid, &bytes)? == Added::PackIsFull {
+        for (cid, at) in &plan.kept {
+            let bytes = read_kept(home, plan, cid, at)?;
+            while state.push(home, *cid, &bytes)? == Added::PackIsFull {
                 copied_bytes += finish_pack(home, state)?;
                 state.writer = Some(Writer::create(home, &mut state.catalog)?);
             }

@@ -25,12 +25,14 @@ use std::sync::Arc;
 use crate::cid::Cid;
 use crate::fault::{AbortKind, HostAbort, Result};
 use crate::limits::{
-    STORE_BUFFER_BYTES, STORE_CDC_AVERAGE_BYTES, STORE_CDC_MAX_BYTES, STORE_CDC_MIN_BYTES, STORE_GROUP_BYTES,
-    STORE_INDEX_TABLE_ENTRIES, STORE_LARGE_MIN_BYTES, STORE_PACK_MAX_BYTES, STORE_PENDING_ENTRIES,
-    STORE_REWRITE_MAX_BYTES,
+    STORE_ALIGNED_MIN_BYTES, STORE_BLOCK_BYTES, STORE_BUFFER_BYTES, STORE_CDC_AVERAGE_BYTES,
+    STORE_CDC_MAX_BYTES, STORE_CDC_MIN_BYTES, STORE_GROUP_BYTES, STORE_INDEX_TABLE_ENTRIES,
+    STORE_LARGE_MIN_BYTES, STORE_PACK_MAX_BYTES, STORE_PENDING_ENTRIES, STORE_REWRITE_MAX_BYTES,
 };
 use crate::storage::{Lock, LockMode, OpenMode, Storage, StorageFile};
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, PoisonError};
+
+use super::body::Body;
 
 /// Sizes that tests make small.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +47,16 @@ pub(super) struct Tuning {
     /// The shortest, the average and the longest chunk.
     pub(super) chunk: [usize; 3],
     pub(super) group_len: usize,
+    /// Bodies of at least so many bytes are aligned, if they are a multiple of the second.
+    pub(super) aligned: (usize, usize),
+}
+
+impl Tuning {
+    /// How a new record of an object of `len` bytes lies.
+    pub(super) fn body(&self, len: usize) -> Body {
+        let (min, multiple) = self.aligned;
+        Body::new(len, len >= min && len.is_multiple_of(multiple))
+    }
 }
 
 impl Default for Tuning {
@@ -58,6 +70,7 @@ impl Default for Tuning {
             rewrite_max: STORE_REWRITE_MAX_BYTES,
             chunk: [STORE_CDC_MIN_BYTES, STORE_CDC_AVERAGE_BYTES, STORE_CDC_MAX_BYTES],
             group_len: STORE_GROUP_BYTES,
+            aligned: (STORE_ALIGNED_MIN_BYTES, STORE_BLOCK_BYTES),
         }
     }
 }

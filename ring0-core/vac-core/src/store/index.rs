@@ -12,8 +12,9 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use crate::cid::Cid;
 
+use super::body::Body;
 use super::catalog::Pack;
-use super::format::{IndexEntry, RECORD_HEAD_LEN};
+use super::format::IndexEntry;
 use super::run::{Damaged, Entry};
 use super::runs::Runs;
 
@@ -33,13 +34,19 @@ pub(super) enum Standing {
 pub(super) struct Location {
     pub(super) pack: u32,
     pub(super) start: u32,
-    pub(super) len: u32,
+    pub(super) body: Body,
     pub(super) standing: Standing,
 }
 
 impl Location {
-    pub(super) fn body(&self) -> u64 {
-        u64::from(self.start) + RECORD_HEAD_LEN as u64
+    /// Where its bytes start.
+    pub(super) fn body_start(&self) -> u64 {
+        self.body.start(self.start)
+    }
+
+    /// Where its bytes end.
+    pub(super) fn end(&self) -> u64 {
+        self.body.end(self.start)
     }
 
     /// The pack, and where in it.
@@ -51,7 +58,7 @@ impl Location {
 impl From<Entry> for Location {
     /// Runs name nothing that was not synced.
     fn from(entry: Entry) -> Self {
-        Self { pack: entry.pack, start: entry.start, len: entry.len, standing: Standing::Durable }
+        Self { pack: entry.pack, start: entry.start, body: entry.body, standing: Standing::Durable }
     }
 }
 
@@ -76,8 +83,7 @@ impl Index {
             return Ok(new);
         }
         let is_there = |entry: &Entry| {
-            let end = Location::from(*entry).body() + u64::from(entry.len);
-            packs.get(&entry.pack).is_some_and(|pack| end <= pack.len)
+            packs.get(&entry.pack).is_some_and(|pack| Location::from(*entry).end() <= pack.len)
         };
         let is_good = |entry: &Entry| is_there(entry) && !self.bad.contains(&(entry.pack, entry.start));
         let old = self.runs.find(cid, is_good)?.filter(is_there).map(Location::from);
@@ -111,8 +117,8 @@ impl Index {
 
     /// Learns a location.
     pub(super) fn insert(&mut self, pack: u32, entry: &IndexEntry, standing: Standing) {
-        let Some(cid) = entry.cid else { return };
-        let new = Location { pack, start: entry.start, len: entry.len, standing };
+        let Some((cid, body)) = entry.object() else { return };
+        let new = Location { pack, start: entry.start, body, standing };
         match self.table.get(&cid).copied() {
             Some(old) if old.place() == new.place() => {
                 self.repoint(cid, Location { standing: old.standing.max(standing), ..old });
@@ -168,7 +174,7 @@ impl Index {
         let all = self.table.iter().chain(&self.passed_over);
         let settled = all.filter(|(_, at)| at.standing == Standing::Durable && is_covered(at));
         let entry =
-            |(cid, at): (&Cid, &Location)| Entry { cid: *cid, pack: at.pack, start: at.start, len: at.len };
+            |(cid, at): (&Cid, &Location)| Entry { cid: *cid, pack: at.pack, start: at.start, body: at.body };
         let mut entries: Vec<Entry> = settled.map(entry).collect();
         entries.sort_unstable_by_key(Entry::key);
         entries
@@ -189,11 +195,10 @@ impl Index {
 
     /// Every object with its length, sorted.
     pub(super) fn sorted(&self, packs: &BTreeMap<u32, Pack>) -> Result<Vec<(Cid, u64)>, Damaged> {
-        let mut all: Vec<_> = self.table.iter().map(|(cid, at)| (*cid, u64::from(at.len))).collect();
+        let mut all: Vec<_> = self.table.iter().map(|(cid, at)| (*cid, u64::from(at.body.len()))).collect();
         self.runs.each(|entry| {
-            let end = Location::from(entry).body() + u64::from(entry.len);
-            if packs.get(&entry.pack).is_some_and(|pack| end <= pack.len) {
-                all.push((entry.cid, entry.len.into()));
+            if packs.get(&entry.pack).is_some_and(|pack| Location::from(entry).end() <= pack.len) {
+                all.push((entry.cid, entry.body.len().into()));
             }
         })?;
         all.sort_unstable();

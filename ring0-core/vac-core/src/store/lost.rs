@@ -9,7 +9,7 @@ use crate::fault::{Corrupt, Result};
 use crate::storage::OpenMode;
 
 use super::Store;
-use super::format::{self, ENTRY_LEN, FILE_HEAD_LEN, Head, IndexEntry, Kind, RECORD_HEAD_LEN};
+use super::format::{self, ENTRY_LEN, FILE_HEAD_LEN, Head, IndexEntry, Kind};
 use super::runs::Runs;
 
 const ENTRIES_AT_ONCE: usize = 1024;
@@ -29,7 +29,7 @@ impl Store {
         // A store that is written to replaces an index that does not fit its packs, so this one comes first.
         let runs = Runs::load(&self.home);
         let _ = runs.each(|entry| {
-            let end = u64::from(entry.start) + RECORD_HEAD_LEN as u64 + u64::from(entry.len);
+            let end = entry.body.end(entry.start);
             if lens.get(&entry.pack).is_none_or(|len| end > *len) {
                 named.insert(entry.cid, Named { pack: entry.pack, end });
             }
@@ -65,7 +65,7 @@ impl Store {
         let Some(file) = self.home.try_open(&path, OpenMode::Read)? else { return Ok(()) };
         let mut head = [0; FILE_HEAD_LEN];
         self.home.named("read", &path, file.read_at(&mut head, 0))?;
-        if format::decode_head(Kind::Index, number, &head) != Head::Good {
+        if !matches!(format::decode_head(Kind::Index, number, &head), Head::Good(_)) {
             return Ok(());
         }
         let mut chunk = vec![0; ENTRIES_AT_ONCE * ENTRY_LEN];
@@ -74,7 +74,7 @@ impl Store {
             let read = self.home.named("read", &path, file.read_at(&mut chunk, at))?;
             let part = chunk.get(..read).unwrap_or_default();
             let learn = |entry: IndexEntry| {
-                if let Some(cid) = entry.cid.filter(|_| entry.end() > len) {
+                if let Some(cid) = entry.cid().filter(|_| entry.end() > len) {
                     named.insert(cid, Named { pack: number, end: entry.end() });
                 }
             };

@@ -27,6 +27,7 @@ use crate::fault::Result;
 use crate::storage::{LockMode, Storage};
 use crate::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
+mod body;
 mod catalog;
 mod chunks;
 mod claims;
@@ -50,7 +51,8 @@ mod state;
 mod tests;
 mod writer;
 
-pub use format::{IndexEntry, Lease, ParsedIndex, parse_index};
+pub use body::Body;
+pub use format::{IndexEntry, Lease, ParsedIndex, Stretch, parse_index};
 pub use fsck::FsckReport;
 pub use gc::{Collection, GcReport, Hold};
 pub use scrub::{ScrubReport, Source};

@@ -81,7 +81,7 @@ impl Store {
 
     fn len_at(&self, cid: &Cid, place: &Place) -> Result<u64> {
         match place {
-            Place::Packed(Source::File(_, at) | Source::Buffer(_, at)) => Ok(at.len.into()),
+            Place::Packed(Source::File(_, at) | Source::Buffer(_, at)) => Ok(at.body.len().into()),
             Place::Large(file) => self.home.named("read", &self.home.large(cid), file.len()),
             Place::Chunked(list) => Ok(list.len()),
         }
@@ -183,7 +183,7 @@ impl Store {
         let (Source::File(_, tried) | Source::Buffer(_, tried)) = source;
         let why = match read_source(&self.home, cid, source) {
             Ok(Ok(bytes)) => return Ok(Some(bytes)),
-            Ok(Err(got)) => corrupt_packed(&self.home, cid, tried.pack, tried.body(), &got).into(),
+            Ok(Err(got)) => corrupt_packed(&self.home, cid, tried.pack, tried.body_start(), &got).into(),
             Err(why) => why,
         };
         // Before the search, which may fail.
@@ -254,9 +254,9 @@ fn read_source(home: &Home, cid: &Cid, source: Source) -> Result<Result<Vec<u8>,
 
 /// The bytes at `location`; fewer if the pack ends before.
 pub(super) fn read_body(home: &Home, file: &dyn StorageFile, location: &Location) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; location.len as usize];
+    let mut bytes = vec![0; location.body.len() as usize];
     let path = home.pack(location.pack);
-    let read = home.named("read", &path, file.read_at(&mut bytes, location.body()))?;
+    let read = home.named("read", &path, file.read_at(&mut bytes, location.body_start()))?;
     bytes.truncate(read);
     Ok(bytes)
 }
@@ -270,8 +270,9 @@ pub(super) fn good_copy(home: &Home, cid: &Cid, tried: &Location) -> Result<Opti
         let Ok((view, _)) = View::read_most(home, pack, &*file) else { continue };
         let indexed = view.indexed.iter().map(|entry| (entry, Standing::Durable));
         let scanned = view.scanned.iter().map(|found| (&found.entry, Standing::Unsure));
-        for (entry, standing) in indexed.chain(scanned).filter(|(entry, _)| entry.cid == Some(*cid)) {
-            let location = Location { pack, start: entry.start, len: entry.len, standing };
+        for (entry, standing) in indexed.chain(scanned) {
+            let Some((_, body)) = entry.object().filter(|(found, _)| found == cid) else { continue };
+            let location = Location { pack, start: entry.start, body, standing };
             if location.place() == tried.place() {
                 continue;
             }

@@ -17,13 +17,14 @@
 use std::io;
 
 use crate::cid::{CID_LEN, Cid};
-use crate::limits::STORE_LARGE_MIN_BYTES;
 use crate::storage::StorageFile;
 
+use super::body::Body;
 use super::format::{checksum, take, unseal};
 
 const MAGIC: [u8; 7] = *b"VACRUNS";
-const VERSION: u8 = 1;
+/// The version that is written. Version 1 has no aligned bodies, and is read like it.
+const VERSION: u8 = 2;
 const HEAD_LEN: usize = 64;
 const LINE_LEN: usize = 64;
 /// Length of an entry in bytes.
@@ -54,7 +55,7 @@ pub(super) struct Entry {
     pub(super) cid: Cid,
     pub(super) pack: u32,
     pub(super) start: u32,
-    pub(super) len: u32,
+    pub(super) body: Body,
 }
 
 impl Entry {
@@ -69,7 +70,7 @@ impl Entry {
         bytes.extend_from_slice(&self.pack.to_le_bytes());
         bytes.extend_from_slice(&self.start.to_le_bytes());
         let kind = u32::from(self.cid.codec() as u8) << 24;
-        bytes.extend_from_slice(&(self.len | kind).to_le_bytes());
+        bytes.extend_from_slice(&(self.body.field() | kind).to_le_bytes());
         sealed(&bytes, run, at as u32)
     }
 
@@ -79,13 +80,12 @@ impl Entry {
         let pack = u32::from_le_bytes(take(&mut rest)?);
         let start = u32::from_le_bytes(take(&mut rest)?);
         let [low, mid, high, codec] = take::<4>(&mut rest)?;
-        let len = u32::from_le_bytes([low, mid, high, 0]);
+        let body = Body::from_field(u32::from_le_bytes([low, mid, high, 0]))?;
         let mut cid = [0; CID_LEN];
         let (head, tail) = cid.split_at_mut(4);
         head.copy_from_slice(&[1, codec, 0x1e, 32]);
         tail.copy_from_slice(&digest);
-        let cid = Cid::try_from_bytes(&cid)?;
-        ((len as usize) < STORE_LARGE_MIN_BYTES).then_some(Self { cid, pack, start, len })
+        Some(Self { cid: Cid::try_from_bytes(&cid)?, pack, start, body })
     }
 }
 
@@ -276,7 +276,7 @@ fn encode_head(number: u32, entries: u64, buckets: u64) -> [u8; HEAD_LEN] {
 
 fn decode_head(number: u32, bytes: &[u8]) -> Option<(u64, u64)> {
     let mut rest = unseal(bytes, number, 0)?;
-    let is_ours = take::<7>(&mut rest)? == MAGIC && take::<1>(&mut rest)? == [VERSION];
+    let is_ours = take::<7>(&mut rest)? == MAGIC && matches!(take::<1>(&mut rest)?, [1..=VERSION]);
     let is_ours = is_ours && u32::from_le_bytes(take(&mut rest)?) == number;
     take::<4>(&mut rest)?;
     let entries = u64::from_le_bytes(take(&mut rest)?);
@@ -375,7 +375,12 @@ mod tests {
 
     fn entry(i: u64) -> Entry {
         let cid = Cid::of_raw(&i.to_le_bytes());
-        Entry { cid, pack: i as u32 % 7, start: i as u32 * 3, len: i as u32 % 1000 }
+        Entry {
+            cid,
+            pack: i as u32 % 7,
+            start: i as u32 * 3,
+            body: Body::new(i as usize % 1000, i.is_multiple_of(2)),
+        }
     }
 
     fn sorted(count: u64) -> Vec<Entry> {

@@ -17,7 +17,7 @@ use std::io;
 use crate::cid::Cid;
 use crate::storage::StorageFile;
 
-use super::format::{FILE_HEAD_LEN, IndexEntry, RECORD_HEAD_LEN, RECORD_MARK_FIRST, Record};
+use super::format::{FILE_HEAD_LEN, IndexEntry, RECORD_HEAD_LEN, RECORD_MARK_FIRST, Record, Stretch};
 
 const WINDOW_BYTES: usize = 1 << 20;
 
@@ -86,7 +86,7 @@ impl Scanner<'_> {
         }
         let end = self.next_good(at)?;
         let hole = u32::try_from(at).ok().zip(u32::try_from(end - at).ok());
-        let entry = hole.map(|(start, len)| IndexEntry { start, len, cid: None });
+        let entry = hole.map(|(start, len)| IndexEntry { start, what: Stretch::Hole(len) });
         Ok(entry.map(|entry| Found { entry, got: None }))
     }
 
@@ -96,7 +96,7 @@ impl Scanner<'_> {
         if record.end() > self.len {
             return Ok(Step::Unreadable);
         }
-        let body = self.window.at(record.body(), record.len as usize)?;
+        let body = self.window.at(record.body.start(record.start), record.body.len() as usize)?;
         let got = Cid::of(record.cid.codec(), body);
         Ok(if got == record.cid { Step::Good(record) } else { Step::BadBody(record, got) })
     }

@@ -118,17 +118,17 @@ impl Store {
     /// What is wrong with one stretch of a pack.
     fn check_entry(&self, pack: u32, file: &dyn StorageFile, entry: &IndexEntry) -> Option<Corrupt> {
         let path = self.home.show(&self.home.pack(pack));
-        let Some(cid) = entry.cid else {
+        let Some((cid, body)) = entry.object() else {
             let place = format!("`{path}` at byte {}", entry.start);
             return Some(Corrupt::new("record", place, "a record with its checksum", "other bytes"));
         };
-        let at = Location { pack, start: entry.start, len: entry.len, standing: Standing::Durable };
+        let at = Location { pack, start: entry.start, body, standing: Standing::Durable };
         let bytes = match read_body(&self.home, file, &at) {
             Ok(bytes) => bytes,
-            Err(why) => return Some(named(&cid, format!("`{path}` at byte {}", at.body()), why)),
+            Err(why) => return Some(named(&cid, format!("`{path}` at byte {}", at.body_start()), why)),
         };
         let got = Cid::of(cid.codec(), &bytes);
-        (got != cid).then(|| corrupt_packed(&self.home, &cid, pack, at.body(), &got))
+        (got != cid).then(|| corrupt_packed(&self.home, &cid, pack, at.body_start(), &got))
     }
 
     /// [`Self::check_entry`] of a stretch that no index names: another process may have been writing it just then, or
@@ -136,7 +136,7 @@ impl Store {
     fn look_again(&self, pack: u32, file: &dyn StorageFile, entry: &IndexEntry) -> Result<Option<Corrupt>> {
         let (view, _) = View::read_most(&self.home, pack, file)?;
         let mut all = view.indexed.iter().chain(view.scanned.iter().map(|found| &found.entry));
-        let is_there = all.any(|now| now.start == entry.start && now.cid == entry.cid);
+        let is_there = all.any(|now| now.start == entry.start && now.cid() == entry.cid());
         Ok(if is_there { self.check_entry(pack, file, entry) } else { None })
     }
 }
@@ -200,8 +200,8 @@ impl Scrub<'_> {
         is_indexed: bool,
     ) -> Result<()> {
         let store = self.store;
-        if entry.cid.is_some() {
-            self.count(entry.len.into());
+        if let Some((_, body)) = entry.object() {
+            self.count(body.len().into());
         }
         let Some(mut corrupt) = store.check_entry(pack, file, entry) else { return Ok(()) };
         if !is_indexed {
@@ -209,7 +209,7 @@ impl Scrub<'_> {
             corrupt = again;
         }
         self.report.corrupt.push(corrupt);
-        let Some(cid) = entry.cid else { return self.mend_all(store.indexed_in(pack, entry)) };
+        let Some(cid) = entry.cid() else { return self.mend_all(store.indexed_in(pack, entry)) };
         store.state().catalog.index.mark_bad((pack, entry.start));
         self.mend(&cid)
     }

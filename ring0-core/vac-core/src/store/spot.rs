@@ -19,7 +19,7 @@ impl Store {
             state.load(&self.home).ok()?;
             match state.locate(&self.home, cid).ok()? {
                 Some(Source::File(file, at)) => {
-                    return Some(Spot { file, offset: at.body(), len: at.len.into() });
+                    return Some(Spot { file, offset: at.body_start(), len: at.body.len().into() });
                 }
                 Some(Source::Buffer(..)) => return None,
                 None => {}

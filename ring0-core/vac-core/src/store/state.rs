@@ -199,13 +199,9 @@ impl State {
             self.flush(home)?;
         }
         if let Some(writer) = &mut self.writer {
-            let entry = writer.push(cid, bytes);
-            let at = Location {
-                pack: writer.number,
-                start: entry.start,
-                len: entry.len,
-                standing: Standing::Mine,
-            };
+            let body = home.tuning.body(bytes.len());
+            let entry = writer.push(cid, body, bytes);
+            let at = Location { pack: writer.number, start: entry.start, body, standing: Standing::Mine };
             // Also when there is another place, which a collection is about to remove.
             self.catalog.index.repoint(cid, at);
         }
@@ -216,7 +212,7 @@ impl State {
     fn flush(&mut self, home: &Home) -> Result<()> {
         let Some(writer) = &mut self.writer else { return Ok(()) };
         let path = home.pack(writer.number);
-        let Err(err) = writer.flush() else { return Ok(()) };
+        let Err(err) = writer.flush(home) else { return Ok(()) };
         let is_full = matches!(err.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
         let failed = home.named("write", &path, Err(err));
         if let (false, Err(why)) = (is_full, &failed) {

@@ -19,6 +19,7 @@ pub(super) const SMALL: Tuning = Tuning {
     rewrite_max: u64::MAX,
     chunk: [64, 256, 1024],
     group_len: 1024,
+    aligned: (usize::MAX, 1),
 };
 
 pub(super) fn open(sim: &SimStorage) -> Store {
@@ -361,7 +362,7 @@ fn a_newer_format_is_left_alone() {
     drop(store);
     let pack = "store/packs/00000001.pack";
     let mut bytes = sim.peek(pack).unwrap();
-    bytes[7] = 2;
+    bytes[7] = 3;
     let mut sum = crc32fast::Hasher::new();
     sum.update(&bytes[..12]);
     sum.update(&1u64.to_le_bytes());
@@ -373,11 +374,13 @@ fn a_newer_format_is_left_alone() {
     assert_eq!(sim.peek(pack).unwrap(), bytes);
 }
 
+mod aligned;
 mod beside;
 mod damage;
 pub(super) use damage::copy;
 mod index;
 mod model;
 mod races;
+mod room;
 mod scrub;
 mod stepped;

@@ -17,11 +17,12 @@ use std::sync::Arc;
 
 use crate::cid::Cid;
 use crate::fault::Result;
-use crate::limits::STORE_CHUNK_BYTES;
+use crate::limits::{STORE_CHUNK_BYTES, STORE_RESERVE_MAX_BYTES, STORE_RESERVE_MIN_BYTES};
 use crate::storage::{Lock, LockMode, OpenMode, StorageFile};
 
+use super::body::Body;
 use super::catalog::{Catalog, Pack};
-use super::format::{self, FILE_HEAD_LEN, IndexEntry, Kind, RECORD_HEAD_LEN, Record};
+use super::format::{self, FILE_HEAD_LEN, IndexEntry, Kind, Record, VERSION};
 use super::home::Home;
 use super::index::{Location, Standing};
 use super::scan::scan;
@@ -35,6 +36,7 @@ pub(super) struct Writer {
     buf: Vec<u8>,
     written: u64,
     durable_end: u64,
+    room: Room,
     /// Objects since the last batch was taken.
     pending: Vec<IndexEntry>,
     idx: Idx,
@@ -47,6 +49,33 @@ struct Idx {
     file: Option<Box<dyn StorageFile>>,
     len: u64,
     end: u64,
+}
+
+/// What is reserved of the disk ahead of the end of a pack, so that it lies in few pieces there.
+///
+/// Only a help: without room, the write that needs it fails, and says so.
+struct Room {
+    /// Up to here nothing more is asked for.
+    end: u64,
+    /// How much is asked for next. Zero after a failure: then no more is.
+    step: u64,
+}
+
+impl Room {
+    /// Of a pack that ends at `end`. The first bytes ask for nothing: most writers put little.
+    fn after(end: u64) -> Self {
+        Self { end: end + STORE_RESERVE_MIN_BYTES, step: STORE_RESERVE_MIN_BYTES }
+    }
+
+    /// Makes sure that there is room up to `end` of the file, and some more; but no more than a full pack takes.
+    fn make(&mut self, file: &dyn StorageFile, end: u64, pack_max: u64) {
+        if end <= self.end || self.step == 0 || end >= pack_max {
+            return;
+        }
+        self.end = (end + self.step).min(pack_max);
+        let made = file.reserve(self.end);
+        self.step = if made.is_ok() { (self.step * 2).min(STORE_RESERVE_MAX_BYTES) } else { 0 };
+    }
 }
 
 /// What one commit makes durable.
@@ -144,6 +173,7 @@ impl Writer {
             buf: Vec::new(),
             written: end,
             durable_end: end,
+            room: Room::after(end),
             pending: Vec::new(),
             idx,
             is_name_durable: false,
@@ -160,7 +190,8 @@ impl Writer {
     fn note(&self, catalog: &mut Catalog) {
         let Idx { len: idx_len, end: idx_end, .. } = self.idx;
         if let Some(pack) = catalog.packs.get_mut(&self.number) {
-            *pack = Pack { len: self.written, has_head: true, idx_len, idx_end, seen_end: self.written };
+            *pack =
+                Pack { len: self.written, version: Some(VERSION), idx_len, idx_end, seen_end: self.written };
         }
     }
 
@@ -186,11 +217,13 @@ impl Writer {
     }
 
     /// Adds an object that is shorter than a large one to a pack that is not full.
-    pub(super) fn push(&mut self, cid: Cid, bytes: &[u8]) -> IndexEntry {
+    pub(super) fn push(&mut self, cid: Cid, body: Body, bytes: &[u8]) -> IndexEntry {
+        debug_assert_eq!(body.len() as usize, bytes.len());
         // A pack that is not full ends below `STORE_PACK_MAX_BYTES`, which fits (see `limits`).
-        let (start, len) = (self.end() as u32, bytes.len() as u32);
-        let record = Record { start, len, durable_end: self.durable_end as u32, cid };
+        let start = self.end() as u32;
+        let record = Record { start, body, durable_end: self.durable_end as u32, cid };
         self.buf.extend_from_slice(&record.encode(self.number));
+        self.buf.resize((body.start(start) - self.written) as usize, 0);
         self.buf.extend_from_slice(bytes);
         let entry = IndexEntry::from(&record);
         self.pending.push(entry);
@@ -199,10 +232,11 @@ impl Writer {
     }
 
     /// Writes the buffer to the file. After a failure the buffer is as it was.
-    pub(super) fn flush(&mut self) -> io::Result<()> {
+    pub(super) fn flush(&mut self, home: &Home) -> io::Result<()> {
         if self.buf.is_empty() {
             return Ok(());
         }
+        self.room.make(&*self.file, self.end(), home.tuning.pack_max);
         self.file.write_at(&self.buf, self.written)?;
         self.written += self.buf.len() as u64;
         self.buf.clear();
@@ -243,9 +277,9 @@ impl Writer {
 
     /// The bytes of an object that is not in the file yet.
     pub(super) fn buffered(&self, location: &Location) -> Option<&[u8]> {
-        let skip = u64::from(location.start).checked_sub(self.written)? as usize;
-        let body = skip + RECORD_HEAD_LEN;
-        self.buf.get(body..body + location.len as usize)
+        u64::from(location.start).checked_sub(self.written)?;
+        let body = (location.body_start() - self.written) as usize;
+        self.buf.get(body..body + location.body.len() as usize)
     }
 
     fn debug_check_consistency(&self) {
@@ -254,6 +288,13 @@ impl Writer {
         if let Some(last) = self.pending.last() {
             debug_assert_eq!(last.end(), self.end(), "the last object ends where the pack does");
         }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Should this fail, the next writer of the pack does it. It still has the lock: that goes after this.
+        let _ = self.file.give_back();
     }
 }
 
@@ -331,8 +372,9 @@ fn settle(home: &Home, number: u32, pack: &Pack, file: &dyn StorageFile) -> Resu
 }
 
 fn settle_file(number: u32, pack: &Pack, file: &dyn StorageFile, end: u64) -> io::Result<()> {
-    // Nothing proves that a header without an indexed record was ever synced, though it can be read.
-    if !pack.has_head || pack.idx_end <= FILE_HEAD_LEN as u64 {
+    // Nothing proves that a header without an indexed record was ever synced, though it can be read. One of an older
+    // version promises less than what is about to be written.
+    if pack.version != Some(VERSION) || pack.idx_end <= FILE_HEAD_LEN as u64 {
         file.write_at(&format::encode_head(Kind::Pack, number), 0)?;
     }
     if pack.len > end {

@@ -68,6 +68,21 @@ fn every_way_to_read_gives_the_same() {
     }
 }
 
+/// Around the system's cache a page of the usual size is read from as many blocks as it has.
+#[test]
+fn a_page_is_on_whole_blocks() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(Arc::new(RealStorage::new(dir.path().to_owned())), "store").unwrap();
+    for n in 0..3 {
+        let page: Vec<u8> = page(n).repeat(16);
+        let cid = Cid::of_raw(&page);
+        Tier::put(&store, &cid, &page).unwrap();
+        Tier::commit(&store).unwrap();
+        let window = Window::around(store.spot(&cid).unwrap().offset, page.len());
+        assert_eq!((window.len, window.skip), (page.len(), 0));
+    }
+}
+
 /// A tier that falls while it is asked takes its thread with it, and nobody waits for ever.
 struct Falls;
 

@@ -246,7 +246,7 @@ impl Store {
             state.refresh(&self.home)?;
             at = state.locate_good(&self.home, &chunk.entry.cid)?;
         }
-        Ok(at.is_some_and(|at| Some(at.len as usize) == len))
+        Ok(at.is_some_and(|at| Some(at.body.len() as usize) == len))
     }
 
     /// Copies an object in chunks to `to`, and fails in the end if it was none of that name. Returns its length, or

@@ -12,8 +12,8 @@ struct Process {
 }
 
 impl Process {
-    fn try_open(sim: &SimStorage) -> Result<Self> {
-        let store = Store::open_tuned(Arc::new(sim.clone()), "store", SMALL)?;
+    fn try_open(sim: &SimStorage, tuning: Tuning) -> Result<Self> {
+        let store = Store::open_tuned(Arc::new(sim.clone()), "store", tuning)?;
         Ok(Self { store, pending: BTreeMap::new() })
     }
 }
@@ -21,6 +21,7 @@ impl Process {
 /// What must be true of the store.
 struct Model {
     sim: SimStorage,
+    tuning: Tuning,
     random: Random,
     processes: Vec<Process>,
     /// Must be there.
@@ -35,9 +36,11 @@ struct Model {
 impl Model {
     fn new(seed: u64) -> Self {
         let sim = SimStorage::new(seed);
-        let processes = vec![Process::try_open(&sim).unwrap()];
+        let tuning = if seed.is_multiple_of(2) { SMALL } else { aligned::ALIGNING };
+        let processes = vec![Process::try_open(&sim, tuning).unwrap()];
         Self {
             sim,
+            tuning,
             random: Random::new(seed ^ 0xfeed),
             processes,
             committed: BTreeMap::new(),
@@ -153,7 +156,7 @@ impl Model {
         if self.processes.len() == 3 {
             return;
         }
-        match Process::try_open(&self.sim) {
+        match Process::try_open(&self.sim, self.tuning) {
             Ok(process) => self.processes.push(process),
             Err(err) => self.assert_failed(&err),
         }
@@ -204,7 +207,7 @@ impl Model {
         self.sim.crash();
         self.mend();
         self.may_fail = false;
-        self.processes = vec![Process::try_open(&self.sim).unwrap()];
+        self.processes = vec![Process::try_open(&self.sim, self.tuning).unwrap()];
         let store = &self.processes[0].store;
         let report = store.fsck().unwrap();
         assert_eq!(report.corrupt, [], "a power cut is not corruption");
