@@ -274,10 +274,11 @@ fn a_grant_of_a_directory_covers_what_is_below_it() {
     let script = "k = kernel('../tools/probe.wasm')\nd = dir('../data')\nprint(read(d, 'deep/a'))\n";
     sandbox.write("scripts/s.star", script);
     let run = |grants: &[&str]| sandbox.vac(&[&["run", "scripts/s.star"], grants].concat());
-    run(&[]).fails(DENIED, &["not `../tools/probe.wasm`", "--grant dir:ro=../tools`"]);
+    let denied = run(&[]).fails(DENIED, &["not `../tools/probe.wasm`"]);
+    assert!(denied.stderr.contains("`--grant dir:ro=../tools`"), "{}", denied.stderr);
     let runs = sandbox.json(&["runs"]);
     assert_eq!(runs["runs"][0]["denied"], 1, "{runs}");
-    run(&["--grant", "dir:ro=tools::../tools"]).fails(DENIED, &["not `../data`", "--grant dir:ro=../data`"]);
+    run(&["--grant", "dir:ro=tools::../tools"]).fails(DENIED, &["not `../data`"]);
     let ran = run(&["--grant", "dir:ro=tools::../tools", "--grant", "dir:ro=data::../data"]).ok();
     assert_eq!(ran.out(), "text of a\n");
     assert_eq!(run(&["--grant", "dir:ro=.::.."]).ok().out(), "text of a\n");
@@ -300,5 +301,5 @@ fn a_script_is_inspected_without_running() {
     assert_eq!(sandbox.json(&["inspect", "s.star"])["kind"], "script");
     assert_eq!(sandbox.json(&["runs"])["runs"], serde_json::json!([]));
     sandbox.write("s.star", "print(\n");
-    sandbox.vac(&["inspect", "s.star"]).fails(FAILURE, &["s.star:"]);
+    sandbox.vac(&["inspect", "s.star"]).fails(FAILURE, &["Parse error"]);
 }

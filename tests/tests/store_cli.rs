@@ -212,6 +212,26 @@ fn a_scrub_goes_on_and_mends_from_another_home() {
     assert!(sandbox.vac(&["store", "get", &cids[3]]).ok().stdout == objects[3]);
 }
 
+#[test]
+fn what_is_lost_and_named_by_nothing_is_said_to_be_garbage() {
+    let sandbox = Sandbox::new();
+    let bytes = noise(50_000, 1);
+    let cid = put(&sandbox, &bytes);
+    sandbox.vac(&["store", "rm", &cid]).ok();
+    let file = largest(&sandbox);
+    let mut pack = std::fs::read(&file).unwrap();
+    let at = pack.windows(32).position(|part| part == &bytes[100..132]).unwrap();
+    pack[at] ^= 1;
+    std::fs::write(&file, &pack).unwrap();
+    let shown = sandbox.vac(&["store", "scrub"]);
+    assert!(
+        shown.code() == INTEGRITY && shown.out().contains(&format!("lost {cid}; nothing names it")),
+        "{shown:?}"
+    );
+    sandbox.vac(&["store", "gc"]).ok();
+    assert!(sandbox.vac(&["store", "scrub"]).ok().out().starts_with("ok"));
+}
+
 /// All files of the store together.
 fn disk_bytes(sandbox: &Sandbox) -> u64 {
     sandbox.home_files("store").iter().map(|file| file.metadata().unwrap().len()).sum()

@@ -382,18 +382,14 @@ fn a_check_mends_what_is_bad_or_gone_from_the_tiers_of_the_home() {
     };
     let cids: Vec<String> = objects.iter().map(put).collect();
     sandbox.vac(&["tier", "push"]).ok();
-    let garbage = put(&noise(5000));
+    let garbage = put(&noise(50_000));
     sandbox.vac(&["store", "rm", &garbage]).ok();
     lose_packs(&sandbox);
     let mended = sandbox.vac(&["--json", "store", "fsck", "--mend"]);
     assert_eq!(mended.code(), INTEGRITY, "{mended:?}");
     let report = mended.json();
     assert_eq!(report["mended"].as_array().unwrap().len(), cids.len(), "{report}");
-    assert_eq!(
-        (&report["lost"], &report["unnamed"]),
-        (&report["lost"], &report["lost"]),
-        "garbage was never there"
-    );
+    assert_eq!(report["lost"], serde_json::json!([]), "garbage is nobody's");
     for (cid, bytes) in cids.iter().zip(&objects) {
         assert!(sandbox.vac(&["store", "get", cid]).ok().stdout == *bytes);
     }
@@ -418,9 +414,8 @@ fn a_scrub_goes_on_until_it_is_interrupted() {
     }
     let mut command = sandbox.command(&["--json", "store", "scrub", "--budget", "20kB", "--every", "50ms"]);
     let mut running = command.stdout(Stdio::piped()).spawn().unwrap();
-    let lines = std::io::BufRead::lines(std::io::BufReader::new(running.stdout.take().unwrap()));
-    let parts: Vec<serde_json::Value> =
-        lines.take(6).map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+    let said = serde_json::Deserializer::from_reader(running.stdout.take().unwrap());
+    let parts: Vec<serde_json::Value> = said.into_iter().take(6).map(Result::unwrap).collect();
     running.kill().unwrap();
     running.wait().unwrap();
     let done: Vec<bool> = parts.iter().map(|part| part["done"] == true).collect();

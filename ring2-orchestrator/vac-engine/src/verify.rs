@@ -1,5 +1,6 @@
 //! Checking that everything a ledger names is there and is itself.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -90,6 +91,36 @@ pub fn live_objects(home: &Home, unix_ms: u64) -> Result<BTreeSet<Cid>> {
     // Looked up after the names: one that moved on since is among those that are open.
     live.extend(as_far_as_there(home, watching::roots(home)?)?);
     Ok(live)
+}
+
+/// Writes what the runs and pins of this home need and its store does not have, as far as `find` gives it. Returns what came
+/// and what nobody has. A scrub knows of what its indexes know of; if they are gone too, this is who knows.
+pub fn complete(home: &Home, find: &dyn Fn(&Cid) -> Result<Option<Vec<u8>>>) -> Result<(Vec<Cid>, Vec<Cid>)> {
+    let (came, lost) = (RefCell::default(), RefCell::new(Vec::new()));
+    let get = |cid: &Cid| match home.store().get(cid) {
+        Ok(Some(bytes)) => Ok(Some(bytes)),
+        Ok(None) | Err(Error::Corrupt(_)) => {
+            let found = find(cid)?.filter(|bytes| Cid::of(cid.codec(), bytes) == *cid);
+            if let Some(bytes) = &found {
+                home.store().put(cid.codec(), bytes)?;
+                came.borrow_mut().push(*cid);
+            }
+            Ok(found)
+        }
+        Err(why) => Err(why),
+    };
+    let all = with_all_below(&get, kept_roots(home)?, &mut |cid, why| {
+        lost.borrow_mut().push(*cid);
+        why.map_or(Ok(()), Err)
+    })?;
+    // What is no structure was not looked at.
+    for cid in all.iter().filter(|cid| cid.codec() != Codec::DagCbor) {
+        if !home.store().contains(cid)? && get(cid)?.is_none() {
+            lost.borrow_mut().push(*cid);
+        }
+    }
+    home.store().commit()?;
+    Ok((came.into_inner(), lost.into_inner()))
 }
 
 /// Every object that the runs and pins of this home name.

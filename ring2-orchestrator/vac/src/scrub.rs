@@ -1,6 +1,7 @@
 //! Hashing what a home keeps, a part at a time, and mending it: by hand, every so often, or beside a service.
 
 use std::cell::OnceCell;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use vac_core::fault::{Error, Result};
 use vac_core::memory::Tier;
 use vac_core::store::ScrubReport;
 use vac_engine::tiers::{self, Named, Open};
-use vac_engine::verify::live_objects;
+use vac_engine::verify::{complete, live_objects};
 use vac_engine::{Home, HostClock};
 
 use crate::cli::Global;
@@ -75,6 +76,20 @@ impl Scrubber {
         self.home.store().scrub(budget, &|cid| self.find(cid))
     }
 
+    /// Hashes everything from the beginning, and finds what is gone without a trace in the store.
+    pub(crate) fn all(&self) -> Result<ScrubReport> {
+        self.home.store().restart_scrub()?;
+        let mut report = self.slice(u64::MAX)?;
+        let (came, lost) = complete(&self.home, &|cid| self.find(cid))?;
+        let add = |to: &mut Vec<Cid>, more: Vec<Cid>| {
+            let known: BTreeSet<Cid> = to.iter().copied().collect();
+            to.extend(more.into_iter().filter(|cid| !known.contains(cid)));
+        };
+        add(&mut report.mended, came);
+        add(&mut report.lost, lost);
+        Ok(report)
+    }
+
     /// The object from the first that has it. Why one could not be asked is said if nobody has it.
     fn find(&self, cid: &Cid) -> Result<Option<Vec<u8>>> {
         let mut failed = None;
@@ -93,6 +108,7 @@ impl Scrubber {
         let names = |cids: &[Cid]| cids.iter().map(ToString::to_string).collect::<Vec<_>>();
         let problems: Vec<String> = report.corrupt.iter().map(ToString::to_string).collect();
         let unnamed = self.unnamed(report)?;
+        let is_whole = problems.is_empty() && report.lost.is_empty() && report.mended.is_empty();
         if global.json {
             ui::print_json(&json!({
                 "objects": report.objects,
@@ -104,7 +120,7 @@ impl Scrubber {
                 "unnamed": names(&unnamed),
             }));
         } else {
-            let word = if problems.is_empty() { ui::bold("ok") } else { ui::red("damaged") };
+            let word = if is_whole { ui::bold("ok") } else { ui::red("damaged") };
             let rest = if report.is_done { "all is done" } else { "there is more: the next `scrub` goes on" };
             let (objects, bytes) = (ui::count(report.objects), ui::count(report.bytes));
             ui::print(format_args!("{word}: {objects} objects, {bytes} bytes; {rest}\n"));
@@ -115,7 +131,7 @@ impl Scrubber {
             };
             report.lost.iter().for_each(|cid| ui::print(format_args!("  lost {cid}{}\n", why(cid))));
         }
-        Ok(if problems.is_empty() && report.lost.is_empty() { exit::OK } else { exit::INTEGRITY })
+        Ok(if is_whole { exit::OK } else { exit::INTEGRITY })
     }
 
     /// The lost objects that nothing of this home needs. None are said to be if that cannot be found out, because what

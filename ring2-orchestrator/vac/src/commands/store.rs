@@ -259,8 +259,11 @@ fn fsck(global: &Global) -> Result<u8> {
 
 /// Hashes all there is, from the beginning, and writes anew what is bad or gone.
 fn mend(global: &Global, from: Option<&Path>) -> Result<u8> {
-    super::home(global)?.store().restart_scrub()?;
-    scrub(global, u64::MAX, from)
+    let scrubber = Scrubber::new(super::home(global)?, Opener { is_quiet: global.quiet }, from)?;
+    let progress = Progress::start("hashing", global.quiet || global.json);
+    let report = scrubber.all();
+    progress.stop();
+    scrubber.show(global, &report?)
 }
 
 fn scrub(global: &Global, budget: u64, from: Option<&Path>) -> Result<u8> {
