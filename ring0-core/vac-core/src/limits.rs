@@ -32,6 +32,11 @@ pub const STORE_PACK_MAX_BYTES: u64 = 256 << 20;
 /// The largest object the store keeps.
 pub const STORE_OBJECT_MAX_BYTES: u64 = 64 << 30;
 
+/// Shorter objects are not compressed: their frame would be most of it.
+pub const STORE_COMPRESS_MIN_BYTES: usize = 128;
+/// The highest level of zstd. Further ones take far more memory, for objects that are larger than any that is compressed.
+pub const STORE_COMPRESS_LEVEL_MAX: i32 = 19;
+
 /// Packed objects wait in memory until this many bytes are worth one write.
 pub const STORE_BUFFER_BYTES: usize = 1 << 20;
 

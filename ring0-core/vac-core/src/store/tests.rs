@@ -376,6 +376,7 @@ fn a_newer_format_is_left_alone() {
 
 mod aligned;
 mod beside;
+mod compression;
 mod damage;
 pub(super) use damage::copy;
 mod index;

@@ -216,15 +216,15 @@ impl Writer {
         self.pending.len()
     }
 
-    /// Adds an object that is shorter than a large one to a pack that is not full.
-    pub(super) fn push(&mut self, cid: Cid, body: Body, bytes: &[u8]) -> IndexEntry {
-        debug_assert_eq!(body.len() as usize, bytes.len());
+    /// Adds an object that is shorter than a large one, and whose body is `stored`, to a pack that is not full.
+    pub(super) fn push(&mut self, cid: Cid, body: Body, stored: &[u8]) -> IndexEntry {
+        debug_assert_eq!(body.len() as usize, stored.len());
         // A pack that is not full ends below `STORE_PACK_MAX_BYTES`, which fits (see `limits`).
         let start = self.end() as u32;
         let record = Record { start, body, durable_end: self.durable_end as u32, cid };
         self.buf.extend_from_slice(&record.encode(self.number));
         self.buf.resize((body.start(start) - self.written) as usize, 0);
-        self.buf.extend_from_slice(bytes);
+        self.buf.extend_from_slice(stored);
         let entry = IndexEntry::from(&record);
         self.pending.push(entry);
         self.debug_check_consistency();
@@ -275,7 +275,7 @@ impl Writer {
         }
     }
 
-    /// The bytes of an object that is not in the file yet.
+    /// The body of an object that is not in the file yet.
     pub(super) fn buffered(&self, location: &Location) -> Option<&[u8]> {
         u64::from(location.start).checked_sub(self.written)?;
         let body = (location.body_start() - self.written) as usize;
