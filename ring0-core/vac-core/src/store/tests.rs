@@ -382,6 +382,5 @@ pub(super) use damage::copy;
 mod index;
 mod model;
 mod races;
-mod room;
 mod scrub;
 mod stepped;
