@@ -32,14 +32,13 @@ pub const STORE_PACK_MAX_BYTES: u64 = 256 << 20;
 /// The largest object the store keeps.
 pub const STORE_OBJECT_MAX_BYTES: u64 = 64 << 30;
 
+/// Shorter objects are not compressed: their frame would be most of it.
+pub const STORE_COMPRESS_MIN_BYTES: usize = 128;
+/// The highest level of zstd. Further ones take far more memory, for objects that are larger than any that is compressed.
+pub const STORE_COMPRESS_LEVEL_MAX: i32 = 19;
+
 /// Packed objects wait in memory until this many bytes are worth one write.
 pub const STORE_BUFFER_BYTES: usize = 1 << 20;
-
-/// Room on the disk that is asked for ahead of the end of a pack: at first, and at most. It doubles in between. Who writes less than the
-/// first to a pack asks for none.
-pub const STORE_RESERVE_MIN_BYTES: u64 = 1 << 20;
-/// See [`STORE_RESERVE_MIN_BYTES`].
-pub const STORE_RESERVE_MAX_BYTES: u64 = 16 << 20;
 
 /// Objects whose places are in memory before they are written to a run of the index. With those that wait for a commit
 /// (below) they are a little less than what the table takes without growing: 14,336 of 16,384 places of some 56 bytes.

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use vac_core::cid::{Cid, Codec};
-use vac_core::storage::SimStorage;
+use vac_core::storage::{SimStorage, Storage};
 use vac_core::store::{Store, parse_index};
 
 /// Header of an index, and the length of each entry, in bytes.
@@ -45,6 +45,8 @@ fn parse(index: &[u8], pack_len: u64) {
 
 fn read(index: &[u8], pack: &[u8]) {
     let storage = SimStorage::new(0);
+    // A file without its folder is not listed, and a pack that is not listed is not read.
+    storage.create_dir("store/packs").expect("a folder in memory");
     storage.plant(&path("idx"), index);
     storage.plant(&path("pack"), pack);
     let Ok(store) = Store::open_read_only(Arc::new(storage), "store") else { return };
@@ -78,17 +80,27 @@ fn seal(part: &mut [u8]) {
     *sum = crc.finalize().to_le_bytes();
 }
 
-/// A store of three objects.
+/// Stores of three objects and of a page, as they are and compressed.
 pub fn seeds() -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    for compression in [None, Some(1)] {
+        seeds.extend(seeds_of(compression, &[b"", b"object", &[7; 300]]));
+        seeds.extend(seeds_of(compression, &[&[7; 16 << 10]]));
+    }
+    seeds
+}
+
+fn seeds_of(compression: Option<i32>, objects: &[&[u8]]) -> Vec<Vec<u8>> {
     let storage = SimStorage::new(0);
     let put = || -> vac_core::fault::Result<()> {
         let store = Store::open(Arc::new(storage.clone()), "store")?;
-        for object in [&b""[..], b"object", &[7; 300]] {
+        store.set_compression(compression)?;
+        for object in objects {
             store.put(Codec::Raw, object)?;
         }
         store.commit()
     };
-    put().expect("a disk in memory takes three objects");
+    put().expect("a disk in memory takes a few objects");
     let (index, pack) = (storage.peek(&path("idx")), storage.peek(&path("pack")));
     let (index, pack) = (index.expect("the index of the first pack"), pack.expect("the first pack"));
     let input = |kind: u8| [&[kind], &index[..], SPLIT, &pack].concat();

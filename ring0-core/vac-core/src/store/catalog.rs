@@ -16,6 +16,7 @@ use crate::fault::{Corrupt, Error, HostAbort, Result};
 use crate::limits::STORE_OPEN_PACKS_MAX;
 use crate::storage::{OpenMode, StorageFile};
 
+use super::body::Body;
 use super::format::{self, ENTRY_LEN, FILE_HEAD_LEN, Head, IndexEntry, Kind, RECORD_HEAD_LEN};
 use super::home::Home;
 use super::index::{Index, Location, Standing};
@@ -160,8 +161,8 @@ impl Catalog {
         Ok(self.index.get(cid, &self.packs).unwrap_or_default())
     }
 
-    /// Every object with its length, sorted.
-    pub(super) fn sorted(&mut self, home: &Home, own: Option<u32>) -> Result<Vec<(Cid, u64)>> {
+    /// Every object with how it lies, sorted.
+    pub(super) fn sorted(&mut self, home: &Home, own: Option<u32>) -> Result<Vec<(Cid, Body)>> {
         if let Ok(all) = self.index.sorted(&self.packs) {
             return Ok(all);
         }

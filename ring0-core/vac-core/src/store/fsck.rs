@@ -17,7 +17,7 @@ use super::scan::{Found, scan};
 pub struct FsckReport {
     /// Copies of objects that are whole.
     pub objects: u64,
-    /// Their length in bytes.
+    /// Their length in bytes, as they are stored.
     pub bytes: u64,
     /// Packs that were read.
     pub packs: u64,
@@ -59,6 +59,7 @@ impl Store {
         self.check_large(&mut report)?;
         self.check_chunked(&mut report)?;
         self.check_pins(&mut report)?;
+        report.corrupt.extend(self.check_settings());
         Ok(report)
     }
 

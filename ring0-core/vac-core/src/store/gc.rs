@@ -26,6 +26,7 @@
 //! crash between any two steps leaves an object twice, never not at all. A pack with a live object that
 //! cannot be read is left alone, with its garbage, and reported: removing it would destroy evidence.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
@@ -429,17 +430,16 @@ fn find_unreadable(home: &Home, plan: &Plan) -> Option<Corrupt> {
     None
 }
 
-/// A disk that does not give the bytes is damage like other bytes: it ends the collection of its pack, not of all.
+/// The body of an object, which was verified. A disk that does not give the bytes is damage like other bytes: it ends the collection of its pack, not of all.
 fn read_kept(home: &Home, plan: &Plan, cid: &Cid, at: &Location) -> Result<Vec<u8>, Corrupt> {
-    let bytes = read_body(home, &*plan.file, at).map_err(|why| {
+    let stored = read_body(home, &*plan.file, at).map_err(|why| {
         let place = format!("`{}` at byte {}", home.show(&home.pack(at.pack)), at.body_start());
         Corrupt::new("object", place, cid, why)
     })?;
-    let got = Cid::of(cid.codec(), &bytes);
-    if got == *cid {
-        return Ok(bytes);
+    match at.body.object(cid, Cow::Borrowed(&stored)) {
+        Ok(_) => Ok(stored),
+        Err(got) => Err(corrupt_packed(home, cid, at.pack, at.body_start(), &got)),
     }
-    Err(corrupt_packed(home, cid, at.pack, at.body_start(), &got))
 }
 
 /// Copies what is kept of the doomed packs to new ones, durably. Returns the new packs' length.
@@ -447,8 +447,9 @@ fn copy_kept(home: &Home, state: &mut State, doomed: &[Plan]) -> Result<u64> {
     let mut copied_bytes = 0;
     for plan in doomed {
         for (cid, at) in &plan.kept {
-            let bytes = read_kept(home, plan, cid, at)?;
-            while state.push(home, *cid, &bytes)? == Added::PackIsFull {
+            let stored = read_kept(home, plan, cid, at)?;
+            let body = if at.body.is_compressed() { at.body } else { home.tuning.body(stored.len()) };
+            while state.push(home, *cid, body, &stored)? == Added::PackIsFull {
                 copied_bytes += finish_pack(home, state)?;
                 state.writer = Some(Writer::create(home, &mut state.catalog)?);
             }

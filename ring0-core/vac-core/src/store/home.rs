@@ -13,6 +13,7 @@
 //! store/pins/<cid of the name>  a named root
 //! store/index/list              which runs there are; can be lost
 //! store/index/00000001.run      where packed objects are, of all packs, sorted; can be rebuilt
+//! store/settings                how objects are written; can be lost
 //! store/scrub                   where the last scrub stopped; can be lost
 //! store/leases/<cid of the name> a root that ends at a moment
 //! store/tmp/<number>            being written
@@ -111,6 +112,10 @@ impl Home {
 
     pub(super) fn sweep(&self) -> String {
         format!("{}/sweep", self.dir)
+    }
+
+    pub(super) fn settings(&self) -> String {
+        format!("{}/settings", self.dir)
     }
 
     pub(super) fn scrub(&self) -> String {

@@ -193,12 +193,12 @@ impl Index {
         }
     }
 
-    /// Every object with its length, sorted.
-    pub(super) fn sorted(&self, packs: &BTreeMap<u32, Pack>) -> Result<Vec<(Cid, u64)>, Damaged> {
-        let mut all: Vec<_> = self.table.iter().map(|(cid, at)| (*cid, u64::from(at.body.len()))).collect();
+    /// Every object with how it lies, sorted.
+    pub(super) fn sorted(&self, packs: &BTreeMap<u32, Pack>) -> Result<Vec<(Cid, Body)>, Damaged> {
+        let mut all: Vec<_> = self.table.iter().map(|(cid, at)| (*cid, at.body)).collect();
         self.runs.each(|entry| {
             if packs.get(&entry.pack).is_some_and(|pack| Location::from(entry).end() <= pack.len) {
-                all.push((entry.cid, entry.body.len().into()));
+                all.push((entry.cid, entry.body));
             }
         })?;
         all.sort_unstable();

@@ -61,9 +61,13 @@ impl Store {
             ControlFlow::Continue(start) => start,
         };
         let _open = self.gate();
+        let mut all = start.as_slice().chain(from);
+        if self.state().settings(&self.home).compression.is_some() {
+            return self.put_listed(codec, &mut all, max_bytes);
+        }
         self.state().check_writable(&self.home)?;
         let temp = self.home.temp()?;
-        let filled = self.fill(&temp, codec, &mut start.as_slice().chain(from), max_bytes);
+        let filled = self.fill(&temp, codec, &mut all, max_bytes);
         let kept = filled.and_then(|(cid, len)| self.keep(&temp, &cid, len).map(|()| (cid, len)));
         if kept.is_err() {
             self.discard(&temp);
@@ -77,6 +81,9 @@ impl Store {
         if self.is_large_settled(cid, bytes.len() as u64)? {
             return Ok(());
         }
+        if self.wants_chunks(cid) {
+            return self.put_listed(cid.codec(), &mut &bytes[..], bytes.len() as u64).map(|_| ());
+        }
         let temp = self.home.temp()?;
         let written = self.home.named("write", &temp.path, temp.file.write_at(bytes, 0));
         let kept = written.and_then(|()| self.keep(&temp, cid, bytes.len() as u64));
@@ -84,6 +91,12 @@ impl Store {
             self.discard(&temp);
         }
         kept
+    }
+
+    /// Whether a large object is to be written in chunks: only those are compressed. A bad file is replaced by a file.
+    fn wants_chunks(&self, cid: &Cid) -> bool {
+        let mut state = self.state();
+        state.settings(&self.home).compression.is_some() && !state.bad_large.contains(cid)
     }
 
     /// Copies the stream to the file, and hashes it beside that.

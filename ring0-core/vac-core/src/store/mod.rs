@@ -2,7 +2,8 @@
 //!
 //! Small objects are appended to packs, each with an index file that can be rebuilt; a large
 //! object is a file of its own, or [a list of small ones](Store::put_chunked). [`Store::put`] only buffers: [`Store::commit`] makes all that was
-//! put before it durable with one sync. Several processes may use one store at once.
+//! put before it durable with one sync. Several processes may use one store at once. Objects can be [compressed](Store::set_compression),
+//! which is below their CIDs.
 //!
 //! Not a cache (nothing expires), not a database (no order, no transactions over names other
 //! than [pins](Store::pin)), and not a judge of what is garbage: [`Store::gc`] is told what lives.
@@ -24,6 +25,7 @@ use std::sync::Arc;
 
 use crate::cid::{Cid, Codec};
 use crate::fault::Result;
+use crate::limits::STORE_COMPRESS_MIN_BYTES;
 use crate::storage::{LockMode, Storage};
 use crate::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
@@ -31,6 +33,7 @@ mod body;
 mod catalog;
 mod chunks;
 mod claims;
+mod compress;
 mod format;
 mod forms;
 mod fsck;
@@ -45,6 +48,7 @@ mod run;
 mod runs;
 mod scan;
 mod scrub;
+mod settings;
 mod spot;
 mod state;
 #[cfg(test)]
@@ -57,6 +61,7 @@ pub use fsck::FsckReport;
 pub use gc::{Collection, GcReport, Hold};
 pub use scrub::{ScrubReport, Source};
 
+use compress::compress;
 use home::{Home, Tuning};
 use state::{Added, State};
 
@@ -126,13 +131,34 @@ impl Store {
 
     fn put_small(&self, cid: Cid, bytes: &[u8]) -> Result<()> {
         self.write_first_index()?;
-        while self.state().add(&self.home, cid, bytes)? == Added::PackIsFull {
+        let compressed = self.compressed(&cid, bytes)?;
+        let (body, stored) = match &compressed {
+            Some(stored) => (Body::compressed(stored.len()), &stored[..]),
+            None => (self.home.tuning.body(bytes.len()), bytes),
+        };
+        while self.state().add(&self.home, cid, body, stored)? == Added::PackIsFull {
             self.commit_batch()?;
             self.state().retire_writer(&self.home);
         }
         // What waits for a commit is in memory; a caller that makes none must not fill it.
         let wants_commit = self.state().wants_commit(&self.home);
         if wants_commit { self.commit_batch() } else { Ok(()) }
+    }
+
+    /// The compressed form of an object that is to be put and is not here, if the settings and its length want one. Nobody
+    /// waits for zstd.
+    fn compressed(&self, cid: &Cid, bytes: &[u8]) -> Result<Option<Vec<u8>>> {
+        if bytes.len() < STORE_COMPRESS_MIN_BYTES {
+            return Ok(None);
+        }
+        let level = {
+            let mut state = self.state();
+            match state.settings(&self.home).compression {
+                Some(level) if !state.has(&self.home, cid)? => level,
+                _ => return Ok(None),
+            }
+        };
+        Ok(compress(bytes, level))
     }
 
     /// Makes all that was put before durable. Does nothing if nothing is new.
@@ -157,15 +183,18 @@ impl Store {
         Ok(())
     }
 
-    /// Every object with its length in bytes, sorted by CID; also chunks of large ones. Nothing is verified.
+    /// Every object with its length in bytes, sorted by CID; also chunks of large ones. Nothing is verified. One that was
+    /// compressed is asked for its length; should it be damaged, that of its bytes in the pack is given.
     pub fn list(&self) -> Result<Vec<(Cid, u64)>> {
         self.write_first_index()?;
-        let mut all = {
+        let packed = {
             let mut state = self.state();
             state.refresh(&self.home)?;
             let own = state.own();
             state.catalog.sorted(&self.home, own)?
         };
+        let len = |(cid, body)| (cid, self.listed_len(&cid, body));
+        let mut all: Vec<(Cid, u64)> = packed.into_iter().map(len).collect();
         all.extend(self.list_large()?);
         all.extend(self.list_chunked()?);
         all.sort_unstable();

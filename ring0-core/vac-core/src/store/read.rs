@@ -3,6 +3,7 @@
 //! A mismatch is not reported at once: another process may have collected the pack since this one
 //! looked, or another pack may hold a good copy. Only when all of that fails is it `Corrupt`.
 
+use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
 
@@ -12,8 +13,10 @@ use crate::limits::STORE_CHUNK_BYTES;
 use crate::storage::{OpenMode, StorageFile};
 
 use super::Store;
+use super::body::{Body, Instead};
 use super::catalog::View;
 use super::chunks::List;
+use super::compress::{self, OWN_LEN_BYTES};
 use super::home::Home;
 use super::index::{Location, Standing};
 use super::state::Source;
@@ -81,10 +84,36 @@ impl Store {
 
     fn len_at(&self, cid: &Cid, place: &Place) -> Result<u64> {
         match place {
-            Place::Packed(Source::File(_, at) | Source::Buffer(_, at)) => Ok(at.body.len().into()),
+            Place::Packed(source) => self.own_len(cid, source),
             Place::Large(file) => self.home.named("read", &self.home.large(cid), file.len()),
             Place::Chunked(list) => Ok(list.len()),
         }
+    }
+
+    /// The length of a packed object. One that was compressed says it in its first bytes.
+    fn own_len(&self, cid: &Cid, source: &Source) -> Result<u64> {
+        let (Source::File(_, at) | Source::Buffer(_, at)) = source;
+        if !at.body.is_compressed() {
+            return Ok(at.body.len().into());
+        }
+        let mut start = [0; OWN_LEN_BYTES];
+        let own = match source {
+            Source::Buffer(stored, _) => compress::own_len(stored),
+            Source::File(file, _) => {
+                let path = self.home.pack(at.pack);
+                let read = self.home.named("read", &path, file.read_at(&mut start, at.body_start()))?;
+                compress::own_len(start.get(..read).unwrap_or_default())
+            }
+        };
+        let place = || format!("`{}` at byte {}", self.home.show(&self.home.pack(at.pack)), at.body_start());
+        let bad = || Corrupt::new("object", place(), format!("{cid}, and its length"), "other bytes");
+        Ok(own.ok_or_else(bad)? as u64)
+    }
+
+    /// The length of an object in a list.
+    pub(super) fn listed_len(&self, cid: &Cid, body: Body) -> u64 {
+        let own = if body.is_compressed() { self.len_of(cid).ok().flatten() } else { None };
+        own.unwrap_or(body.len().into())
     }
 
     /// Whether the object `cid` is here. It is not read.
@@ -237,22 +266,21 @@ impl Store {
 }
 
 /// The error for a packed object that does not match.
-pub(super) fn corrupt_packed(home: &Home, cid: &Cid, pack: u32, body: u64, got: &Cid) -> Corrupt {
+pub(super) fn corrupt_packed(home: &Home, cid: &Cid, pack: u32, body: u64, got: &Instead) -> Corrupt {
     let place = format!("`{}` at byte {body}", home.show(&home.pack(pack)));
     Corrupt::new("object", place, cid, got)
 }
 
-/// The object's bytes, or what they hash to instead.
-fn read_source(home: &Home, cid: &Cid, source: Source) -> Result<Result<Vec<u8>, Cid>> {
-    let bytes = match source {
-        Source::Buffer(bytes, _) => bytes,
-        Source::File(file, at) => read_body(home, &*file, &at)?,
+/// The object's bytes, or what is there instead.
+fn read_source(home: &Home, cid: &Cid, source: Source) -> Result<Result<Vec<u8>, Instead>> {
+    let (body, stored) = match source {
+        Source::Buffer(stored, at) => (at.body, stored),
+        Source::File(file, at) => (at.body, read_body(home, &*file, &at)?),
     };
-    let got = Cid::of(cid.codec(), &bytes);
-    Ok(if got == *cid { Ok(bytes) } else { Err(got) })
+    Ok(body.object(cid, Cow::Owned(stored)).map(Cow::into_owned))
 }
 
-/// The bytes at `location`; fewer if the pack ends before.
+/// The body at `location`, as it is stored; fewer bytes if the pack ends before.
 pub(super) fn read_body(home: &Home, file: &dyn StorageFile, location: &Location) -> Result<Vec<u8>> {
     let mut bytes = vec![0; location.body.len() as usize];
     let path = home.pack(location.pack);

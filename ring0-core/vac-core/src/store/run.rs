@@ -23,7 +23,7 @@ use super::body::Body;
 use super::format::{checksum, take, unseal};
 
 const MAGIC: [u8; 7] = *b"VACRUNS";
-/// The version that is written. Version 1 has no aligned bodies, and is read like it.
+/// The version that is written. Version 1 has only bodies that are as they are, and is read like it.
 const VERSION: u8 = 2;
 const HEAD_LEN: usize = 64;
 const LINE_LEN: usize = 64;

@@ -12,11 +12,12 @@
 //!
 //! Invariant: whatever the bytes, a scan ends, and every object it returns as good was hashed.
 
+use std::borrow::Cow;
 use std::io;
 
-use crate::cid::Cid;
 use crate::storage::StorageFile;
 
+use super::body::Instead;
 use super::format::{FILE_HEAD_LEN, IndexEntry, RECORD_HEAD_LEN, RECORD_MARK_FIRST, Record, Stretch};
 
 const WINDOW_BYTES: usize = 1 << 20;
@@ -36,8 +37,8 @@ pub(super) struct Scan {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Found {
     pub(super) entry: IndexEntry,
-    /// What the bytes hash to, if that is not what the entry says. Always `None` for a hole.
-    pub(super) got: Option<Cid>,
+    /// What is there, if that is not what the entry says. Always `None` for a hole.
+    pub(super) got: Option<Instead>,
 }
 
 /// Scans pack `pack`, `len` bytes long, from `from` on; all before `durable` is known to have
@@ -66,7 +67,7 @@ struct Scanner<'a> {
 
 enum Step {
     Good(Record),
-    BadBody(Record, Cid),
+    BadBody(Record, Instead),
     Unreadable,
 }
 
@@ -97,8 +98,10 @@ impl Scanner<'_> {
             return Ok(Step::Unreadable);
         }
         let body = self.window.at(record.body.start(record.start), record.body.len() as usize)?;
-        let got = Cid::of(record.cid.codec(), body);
-        Ok(if got == record.cid { Step::Good(record) } else { Step::BadBody(record, got) })
+        Ok(match record.body.object(&record.cid, Cow::Borrowed(body)) {
+            Ok(_) => Step::Good(record),
+            Err(got) => Step::BadBody(record, got),
+        })
     }
 
     /// Whether the bytes at `at` had been synced. Looks through the rest of the pack once for

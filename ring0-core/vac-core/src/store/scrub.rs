@@ -5,6 +5,7 @@
 //! by at least one object; nothing is mended with bytes that are not those of the object, nor said to be before
 //! it was read; the place where it stopped can be lost, which costs time only.
 
+use std::borrow::Cow;
 use std::io;
 
 use crate::cid::{CID_LEN, Cid};
@@ -29,7 +30,7 @@ pub type Source<'a> = &'a dyn Fn(&Cid) -> Result<Option<Vec<u8>>>;
 pub struct ScrubReport {
     /// Copies of objects that were hashed.
     pub objects: u64,
-    /// Their length in bytes.
+    /// Their length in bytes, as they are stored.
     pub bytes: u64,
     /// All that fails its check.
     pub corrupt: Vec<Corrupt>,
@@ -123,12 +124,12 @@ impl Store {
             return Some(Corrupt::new("record", place, "a record with its checksum", "other bytes"));
         };
         let at = Location { pack, start: entry.start, body, standing: Standing::Durable };
-        let bytes = match read_body(&self.home, file, &at) {
-            Ok(bytes) => bytes,
+        let stored = match read_body(&self.home, file, &at) {
+            Ok(stored) => stored,
             Err(why) => return Some(named(&cid, format!("`{path}` at byte {}", at.body_start()), why)),
         };
-        let got = Cid::of(cid.codec(), &bytes);
-        (got != cid).then(|| corrupt_packed(&self.home, &cid, pack, at.body_start(), &got))
+        let got = body.object(&cid, Cow::Owned(stored)).err()?;
+        Some(corrupt_packed(&self.home, &cid, pack, at.body_start(), &got))
     }
 
     /// [`Self::check_entry`] of a stretch that no index names: another process may have been writing it just then, or

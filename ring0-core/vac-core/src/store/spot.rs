@@ -10,7 +10,7 @@ use super::Store;
 use super::state::Source;
 
 impl Store {
-    /// The place in a file of the object `cid`; `None` if it is not here, or not in a file yet. Nothing is
+    /// The place in a file of the object `cid`; `None` if it is not here, not in a file yet, or compressed. Nothing is
     /// verified, and a collector may move it: who reads there hashes, and asks [`Store::get`] if in doubt.
     pub fn spot(&self, cid: &Cid) -> Option<Spot> {
         self.write_first_index().ok()?;
@@ -18,6 +18,7 @@ impl Store {
             let mut state = self.state();
             state.load(&self.home).ok()?;
             match state.locate(&self.home, cid).ok()? {
+                Some(Source::File(_, at)) if at.body.is_compressed() => return None,
                 Some(Source::File(file, at)) => {
                     return Some(Spot { file, offset: at.body_start(), len: at.body.len().into() });
                 }

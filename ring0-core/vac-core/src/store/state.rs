@@ -12,11 +12,13 @@ use crate::cid::Cid;
 use crate::fault::{AbortKind, Error, HostAbort, Result, Usage};
 use crate::storage::{Lock, LockMode, StorageFile};
 
+use super::body::Body;
 use super::catalog::{Catalog, Pending};
 use super::claims::Claims;
 use super::home::Home;
 use super::index::{Location, Standing};
 use super::runs::Published;
+use super::settings::Settings;
 use super::writer::{Batch, Writer};
 
 /// Whether an object found a place.
@@ -49,6 +51,8 @@ pub(super) struct State {
     pub(super) bad_lists: BTreeSet<Cid>,
     /// What a collection must leave to this store. None before the first write.
     pub(super) claims: Option<Claims>,
+    /// Read before the first write.
+    pub(super) settings: Option<Settings>,
     /// Whether this store collects: then what it puts goes to new packs, for old ones are what it collects.
     pub(super) is_collecting: bool,
     /// The sweep after which the catalog was read.
@@ -128,11 +132,21 @@ impl State {
         self.claims.as_mut().map_or(Ok(()), |claims| claims.object(home, cid))
     }
 
-    /// Adds a small object, unless it is there and whole.
-    pub(super) fn add(&mut self, home: &Home, cid: Cid, bytes: &[u8]) -> Result<Added> {
+    /// How objects are written.
+    pub(super) fn settings(&mut self, home: &Home) -> Settings {
+        *self.settings.get_or_insert_with(|| Settings::read(home))
+    }
+
+    /// Whether a small object that is to be put is there and whole. Then it is kept for this store.
+    pub(super) fn has(&mut self, home: &Home, cid: &Cid) -> Result<bool> {
         self.check_writable(home)?;
         self.load(home)?;
-        if self.keep(home, &cid)? {
+        self.keep(home, cid)
+    }
+
+    /// Adds a small object, whose body is `stored`, unless it is there and whole.
+    pub(super) fn add(&mut self, home: &Home, cid: Cid, body: Body, stored: &[u8]) -> Result<Added> {
+        if self.has(home, &cid)? {
             return Ok(Added::Done);
         }
         if self.writer.is_none() {
@@ -149,7 +163,7 @@ impl State {
                 return Ok(Added::Done);
             }
         }
-        self.push(home, cid, bytes)
+        self.push(home, cid, body, stored)
     }
 
     /// Whether `cid` need not be written again; then it is kept for this store.
@@ -190,7 +204,7 @@ impl State {
     }
 
     /// Adds a small object to the writer's pack.
-    pub(super) fn push(&mut self, home: &Home, cid: Cid, bytes: &[u8]) -> Result<Added> {
+    pub(super) fn push(&mut self, home: &Home, cid: Cid, body: Body, stored: &[u8]) -> Result<Added> {
         let Some(writer) = &self.writer else { return Ok(Added::PackIsFull) };
         if writer.is_full(home) {
             return Ok(Added::PackIsFull);
@@ -199,8 +213,7 @@ impl State {
             self.flush(home)?;
         }
         if let Some(writer) = &mut self.writer {
-            let body = home.tuning.body(bytes.len());
-            let entry = writer.push(cid, body, bytes);
+            let entry = writer.push(cid, body, stored);
             let at = Location { pack: writer.number, start: entry.start, body, standing: Standing::Mine };
             // Also when there is another place, which a collection is about to remove.
             self.catalog.index.repoint(cid, at);
@@ -212,7 +225,7 @@ impl State {
     fn flush(&mut self, home: &Home) -> Result<()> {
         let Some(writer) = &mut self.writer else { return Ok(()) };
         let path = home.pack(writer.number);
-        let Err(err) = writer.flush(home) else { return Ok(()) };
+        let Err(err) = writer.flush() else { return Ok(()) };
         let is_full = matches!(err.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
         let failed = home.named("write", &path, Err(err));
         if let (false, Err(why)) = (is_full, &failed) {

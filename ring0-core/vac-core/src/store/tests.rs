@@ -376,11 +376,11 @@ fn a_newer_format_is_left_alone() {
 
 mod aligned;
 mod beside;
+mod compression;
 mod damage;
 pub(super) use damage::copy;
 mod index;
 mod model;
 mod races;
-mod room;
 mod scrub;
 mod stepped;

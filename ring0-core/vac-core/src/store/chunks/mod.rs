@@ -162,9 +162,13 @@ impl Store {
             ControlFlow::Continue(start) => start,
         };
         let _open = self.gate();
+        self.put_listed(codec, &mut start.as_slice().chain(from), max_bytes)
+    }
+
+    /// [`Self::put_chunked`] of a large object. The gate is open.
+    pub(super) fn put_listed(&self, codec: Codec, from: &mut dyn Read, max_bytes: u64) -> Result<(Cid, u64)> {
         self.state().check_writable(&self.home)?;
-        let mut all = start.as_slice().chain(from);
-        let (entries, tree) = self.put_chunks(&mut all, max_bytes)?;
+        let (entries, tree) = self.put_chunks(from, max_bytes)?;
         let cid = Cid::new(codec, tree.root);
         // A list names nothing that is not durable.
         self.commit_batch()?;
@@ -246,7 +250,8 @@ impl Store {
             state.refresh(&self.home)?;
             at = state.locate_good(&self.home, &chunk.entry.cid)?;
         }
-        Ok(at.is_some_and(|at| Some(at.body.len() as usize) == len))
+        drop(state);
+        Ok(at.is_some_and(|at| Some(self.listed_len(&chunk.entry.cid, at.body) as usize) == len))
     }
 
     /// Copies an object in chunks to `to`, and fails in the end if it was none of that name. Returns its length, or

@@ -53,7 +53,7 @@ impl Model {
     fn run(&mut self, steps: u32) {
         for _ in 0..steps {
             let which = self.random.below(self.processes.len() as u64) as usize;
-            match self.random.below(83) {
+            match self.random.below(86) {
                 0..=37 => self.put(which),
                 38..=49 => self.commit(which),
                 50..=57 => self.get(which),
@@ -64,6 +64,7 @@ impl Model {
                 69..=72 => self.inject(),
                 73..=75 => self.mend(),
                 76..=78 => self.spoil_index(),
+                79..=81 => self.set_compression(which),
                 _ => self.crash(),
             }
         }
@@ -77,7 +78,11 @@ impl Model {
             _ => self.random.below(300),
         };
         // Few contents, so that the same object is put again and again.
-        let bytes = bytes_of(self.random.below(9), len as usize / 50 * 50);
+        let mut bytes = bytes_of(self.random.below(9), len as usize / 50 * 50);
+        // Half of them get shorter when they are compressed.
+        if bytes.len().is_multiple_of(100) {
+            bytes.iter_mut().skip(60).for_each(|byte| *byte &= 3);
+        }
         let process = &mut self.processes[which];
         let put = match self.random.below(2) {
             0 => process.store.put(Codec::Raw, &bytes),
@@ -108,6 +113,13 @@ impl Model {
         match self.processes[which].store.get(&cid) {
             Ok(got) => assert_eq!(got, bytes, "{cid}"),
             Err(err) => self.assert_failed_read(&err),
+        }
+    }
+
+    fn set_compression(&mut self, which: usize) {
+        let level = [None, Some(1), Some(3)][self.random.below(3) as usize];
+        if let Err(err) = self.processes[which].store.set_compression(level) {
+            self.assert_failed(&err);
         }
     }
 
