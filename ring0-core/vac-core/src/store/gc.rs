@@ -418,30 +418,32 @@ fn first_whole(home: &Home, plans: &BTreeMap<u32, Plan>, same: &[Copy]) -> Optio
     None
 }
 
-/// The first kept object of a pack that cannot be read.
+/// The first kept object of a pack that cannot be read. A disk that does not give the bytes is damage like other bytes: it
+/// ends the collection of its pack, not of all.
 fn find_unreadable(home: &Home, plan: &Plan) -> Option<Corrupt> {
     for entry in &plan.kept {
         let Some(cid) = entry.cid else { continue };
-        if let Err(corrupt) = read_kept(home, plan, entry, &cid) {
-            return Some(corrupt);
+        match read_kept(home, plan, entry, &cid) {
+            Ok(_) => {}
+            Err(Error::Corrupt(corrupt)) => return Some(corrupt),
+            Err(why) => {
+                let place = format!("`{}` at byte {}", home.show(&home.pack(plan.number)), entry.start);
+                return Some(Corrupt::new("object", place, cid, why));
+            }
         }
     }
     None
 }
 
-/// A disk that does not give the bytes is damage like other bytes: it ends the collection of its pack, not of all.
-fn read_kept(home: &Home, plan: &Plan, entry: &IndexEntry, cid: &Cid) -> Result<Vec<u8>, Corrupt> {
+fn read_kept(home: &Home, plan: &Plan, entry: &IndexEntry, cid: &Cid) -> Result<Vec<u8>> {
     let (pack, standing) = (plan.number, Standing::Unsure);
     let location = Location { pack, start: entry.start, len: entry.len, standing };
-    let bytes = read_body(home, &*plan.file, &location).map_err(|why| {
-        let place = format!("`{}` at byte {}", home.show(&home.pack(pack)), location.body());
-        Corrupt::new("object", place, cid, why)
-    })?;
+    let bytes = read_body(home, &*plan.file, &location)?;
     let got = Cid::of(cid.codec(), &bytes);
     if got == *cid {
         return Ok(bytes);
     }
-    Err(corrupt_packed(home, cid, pack, location.body(), &got))
+    Err(corrupt_packed(home, cid, pack, location.body(), &got).into())
 }
 
 /// Copies what is kept of the doomed packs to new ones, durably. Returns the new packs' length.

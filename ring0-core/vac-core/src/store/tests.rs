@@ -374,9 +374,12 @@ fn a_newer_format_is_left_alone() {
 }
 
 mod beside;
+mod cuts;
 mod damage;
+mod exhaustive;
 pub(super) use damage::copy;
 mod index;
+mod liar;
 mod model;
 mod races;
 mod scrub;

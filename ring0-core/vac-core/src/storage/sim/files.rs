@@ -45,11 +45,13 @@ impl Storage for SimStorage {
 
     fn create_dir(&self, path: &str) -> io::Result<()> {
         let mut disk = self.disk();
-        let mut dir = path;
-        while !dir.is_empty() && !disk.dirs.contains(dir) {
-            disk.op_changing()?;
-            disk.dirs.insert(dir.to_owned());
-            dir = parent(dir);
+        let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+        // Those above come first, for one of them may fail.
+        for dir in ends.filter_map(|end| path.get(..end)) {
+            if !disk.dirs.contains(dir) {
+                disk.op_changing()?;
+                disk.dirs.insert(dir.to_owned());
+            }
         }
         Ok(())
     }

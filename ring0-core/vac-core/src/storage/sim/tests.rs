@@ -165,3 +165,17 @@ fn a_write_that_goes_to_another_file_is_missing_in_its_own() {
     }
     assert_eq!(seen.len(), 4);
 }
+
+/// The deepest came first: it was there without those above, and no list led to it.
+#[test]
+fn a_folder_is_in_the_one_above_wherever_its_making_fails() {
+    for n in 0..3 {
+        let sim = SimStorage::new(0);
+        sim.fail_op(n);
+        assert!(sim.create_dir("a/b/c").is_err());
+        let found = ["", "a", "a/b"].map(|dir| sim.list(dir).is_ok_and(|names| !names.is_empty()));
+        assert_eq!(found, [n > 0, n > 1, false]);
+        sim.create_dir("a/b/c").unwrap();
+        assert_eq!(sim.list("a/b").unwrap(), ["c"]);
+    }
+}

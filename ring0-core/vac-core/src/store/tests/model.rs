@@ -50,7 +50,7 @@ impl Model {
     fn run(&mut self, steps: u32) {
         for _ in 0..steps {
             let which = self.random.below(self.processes.len() as u64) as usize;
-            match self.random.below(83) {
+            match self.random.below(86) {
                 0..=37 => self.put(which),
                 38..=49 => self.commit(which),
                 50..=57 => self.get(which),
@@ -61,6 +61,7 @@ impl Model {
                 69..=72 => self.inject(),
                 73..=75 => self.mend(),
                 76..=78 => self.spoil_index(),
+                79..=81 => self.scrub(which),
                 _ => self.crash(),
             }
         }
@@ -144,6 +145,19 @@ impl Model {
         match done {
             // A pack that the disk does not give now is left as it is.
             Ok(report) => assert!(report.corrupt.is_empty() || self.may_fail_to_read, "{report:?}"),
+            Err(err) => self.assert_failed(&err),
+        }
+    }
+
+    /// Nothing rots here but the index, so nothing is found.
+    fn scrub(&mut self, which: usize) {
+        let budget = 1 + self.random.below(20_000);
+        match self.processes[which].store.scrub(budget, &|_| Ok(None)) {
+            // What the disk does not give now counts as bad.
+            Ok(report) => {
+                let is_good = report.corrupt.is_empty() && report.lost.is_empty();
+                assert!(is_good || self.may_fail_to_read, "{report:?}");
+            }
             Err(err) => self.assert_failed(&err),
         }
     }
