@@ -219,7 +219,7 @@ impl ObjectTier {
             let outcomes = self.round(&open, left.min(self.settings.attempt_timeout), &thing);
             let is_last = attempt == self.settings.attempts_max.max(1);
             let mut again = Vec::new();
-            let answered = outcomes.iter().any(|(_, outcome)| !matches!(outcome, Outcome::Again(_)));
+            let answered = outcomes.iter().any(|(_, outcome)| is_answer(Some(outcome)));
             for (at, outcome) in outcomes {
                 match outcome {
                     Outcome::Done(it) => put(&mut done, at, Ok(it)),

@@ -96,7 +96,7 @@ pub fn live_objects(home: &Home, unix_ms: u64) -> Result<BTreeSet<Cid>> {
 /// Writes what the runs and pins of this home need and its store does not have, as far as `find` gives it. Returns what came
 /// and what nobody has. A scrub knows of what its indexes know of; if they are gone too, this is who knows.
 pub fn complete(home: &Home, find: &dyn Fn(&Cid) -> Result<Option<Vec<u8>>>) -> Result<(Vec<Cid>, Vec<Cid>)> {
-    let (came, lost) = (RefCell::default(), RefCell::new(Vec::new()));
+    let (came, lost) = (RefCell::<Vec<Cid>>::default(), RefCell::<Vec<Cid>>::default());
     let get = |cid: &Cid| match home.store().get(cid) {
         Ok(Some(bytes)) => Ok(Some(bytes)),
         Ok(None) | Err(Error::Corrupt(_)) => {

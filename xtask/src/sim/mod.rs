@@ -40,11 +40,13 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let start = Instant::now();
     let tally = check_all(&plan, start)?;
     let seconds = start.elapsed().as_secs_f64();
-    let Tally { seeds, steps, reads, commits, crashes, faults, rotten, repaired, lost } = tally;
+    let Tally { seeds, steps, reads, commits, crashes, faults, rotten, repaired, lost, collections, scrubs } =
+        tally;
     println!(
         "sim: {seeds} seeds from {} in {seconds:.1} s: {steps} steps, {reads} reads compared, {commits} commits, \
-         {crashes} times the power went, {faults} faults; {rotten} times bytes on the disk changed, {repaired} objects \
-         came back from the remote tier, {lost} reads said what was lost; no wrong byte",
+         {collections} collections, {scrubs} scrubs, {crashes} times the power went, {faults} faults; {rotten} times \
+         bytes on the disk changed or it lied, {repaired} objects came back from the remote tier, {lost} reads said \
+         what was lost; no wrong byte",
         plan.from
     );
     Ok(())
@@ -97,6 +99,7 @@ mod tests {
         // Seeds in which nothing happens would hold for ever.
         assert!(tally.reads > 1000 && tally.commits > 100 && tally.crashes > 50, "{tally:?}");
         assert!(tally.faults > 50 && tally.rotten > 20 && tally.repaired > 4, "{tally:?}");
+        assert!(tally.collections > 50 && tally.scrubs > 50, "{tally:?}");
     }
 
     #[test]

@@ -1,18 +1,20 @@
-//! One seed: a pager over a store on a simulated disk, over a remote tier, against maps of pages.
+//! One seed: a pager over a store on a simulated disk, over a remote tier, against maps of pages; and objects in the same
+//! store beside it, small, large and in chunks, while it is collected and scrubbed.
 //!
 //! What is checked:
 //! - a read gives the bytes of the map, or an error; never others;
 //! - without a fault there is no error;
-//! - a memory that was committed is all there after the power went, if nothing on the disk rotted;
+//! - a memory or an object that was committed is all there after the power went, if nothing on the disk rotted and the
+//!   disk did not lie;
 //! - if the remote tier keeps everything, it is all there whatever happened to the disk;
 //! - equal contents have equal roots.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 
-use vac_core::cid::Cid;
+use vac_core::cid::{Cid, Codec};
 use vac_core::fault::{Error, Result as CoreResult};
-use vac_core::limits::MEMORY_PAGE_MIN_BYTES as PAGE;
+use vac_core::limits::{MEMORY_PAGE_MIN_BYTES as PAGE, STORE_LARGE_MIN_BYTES};
 use vac_core::memory::policy::PolicyKind;
 use vac_core::memory::{
     Advice, BLAKE3_STREAM, Backing, Chain, Io, Keeps, La128, Pager, Settings, Space, Tier, made_page,
@@ -48,6 +50,8 @@ pub(super) struct Tally {
     pub(super) rotten: u64,
     pub(super) repaired: u64,
     pub(super) lost: u64,
+    pub(super) collections: u64,
+    pub(super) scrubs: u64,
 }
 
 impl Tally {
@@ -62,6 +66,8 @@ impl Tally {
             rotten: self.rotten + other.rotten,
             repaired: self.repaired + other.repaired,
             lost: self.lost + other.lost,
+            collections: self.collections + other.collections,
+            scrubs: self.scrubs + other.scrubs,
         }
     }
 }
@@ -71,15 +77,18 @@ pub(super) struct World {
     disk: SimStorage,
     remote: Arc<Remote>,
     keeps: Keeps,
+    store: Arc<Store>,
     chain: Arc<Chain>,
     pager: Pager,
     spaces: Vec<(Space, Contents)>,
     /// Roots that were acknowledged.
     committed: BTreeMap<Cid, Contents>,
+    /// Objects in the store alone that were acknowledged, and not collected since.
+    objects: BTreeMap<Cid, Vec<u8>>,
     policy: PolicyKind,
     /// Whether an error would be no surprise.
     may_fail: bool,
-    /// Whether bytes on the disk changed by themselves.
+    /// Whether bytes on the disk changed by themselves, or it lied about them.
     is_rotten: bool,
     tally: Tally,
 }
@@ -91,6 +100,12 @@ fn backing() -> Backing {
 /// Not whole pages.
 static OBJECT_BYTES: LazyLock<Vec<u8>> =
     LazyLock::new(|| (0..3 * PAGE + 99).map(|i| (i / 3) as u8).collect());
+
+/// So many that the store keeps them in a file of their own, or in chunks.
+static LARGE_BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut random = Random::new(1);
+    (0..STORE_LARGE_MIN_BYTES + 5000).map(|_| random.below(256) as u8).collect()
+});
 
 fn unmapped(shard: u64, page: u64) -> Vec<u8> {
     if shard == OBJECT {
@@ -141,7 +156,7 @@ impl World {
         let remote = Arc::new(Remote::new(!seed, [0, 0, 3, 10][random.below(4) as usize]));
         let keeps = [Keeps::Always, Keeps::WhenItCan, Keeps::Never][random.below(3) as usize];
         let policy = PolicyKind::ALL[random.below(4) as usize];
-        let (chain, pager) = open(&disk, &remote, keeps, policy, 2 + random.below(30) as usize)
+        let (store, chain, pager) = open(&disk, &remote, keeps, policy, 2 + random.below(30) as usize)
             .unwrap_or_else(|why| panic!("an empty disk can be used: {why}"));
         let (spaces, committed) = (Vec::new(), BTreeMap::new());
         let tally = Tally { seeds: 1, ..Tally::default() };
@@ -152,10 +167,12 @@ impl World {
             disk,
             remote,
             keeps,
+            store,
             chain,
             pager,
             spaces,
             committed,
+            objects: BTreeMap::new(),
             policy,
             may_fail,
             is_rotten: false,
@@ -180,6 +197,7 @@ impl World {
         self.cut_power()?;
         self.remote.heal();
         self.check_committed()?;
+        self.check_objects()?;
         self.note_repairs();
         self.tally.faults += self.remote.faults();
         Ok(self.tally)
@@ -198,7 +216,7 @@ impl World {
 
     /// The outer error is a wrong answer, the inner one a refused request.
     fn step(&mut self, which: usize) -> Result<CoreResult<()>> {
-        match self.random.below(25) {
+        match self.random.below(32) {
             0..=6 => Ok(self.write(which)),
             7..=10 => self.read(which),
             11 => self.read_in_order(which),
@@ -212,6 +230,11 @@ impl World {
             21 => self.fail_something().map(Ok),
             22 => self.rot().map(Ok),
             23 if self.random.is_one_in(4) => self.cut_power().map(Ok),
+            25 | 26 => Ok(self.put_object()),
+            27 => self.get_object(),
+            28 => Ok(self.collect()),
+            29 => self.scrub(),
+            30 => self.lie().map(Ok),
             _ => self.read(which),
         }
     }
@@ -376,6 +399,83 @@ impl World {
         Ok(())
     }
 
+    /// An object beside the memories, in the form that the draw says.
+    fn put_object(&mut self) -> CoreResult<()> {
+        let mut bytes: Vec<u8> = if self.random.is_one_in(6) {
+            LARGE_BYTES.clone()
+        } else {
+            (0..1 + self.random.below(3000)).map(|_| self.random.below(256) as u8).collect()
+        };
+        // Another version of it, so that chunks are shared.
+        let at = self.random.below(bytes.len() as u64) as usize;
+        bytes.insert(at, self.random.below(4) as u8);
+        let (mut from, len) = (bytes.as_slice(), bytes.len() as u64);
+        let cid = match self.random.below(3) {
+            0 => self.store.put(Codec::Raw, &bytes)?,
+            1 => self.store.put_stream(Codec::Raw, &mut from, len)?.0,
+            _ => self.store.put_chunked(Codec::Raw, &mut from, len)?.0,
+        };
+        self.store.commit()?;
+        self.objects.insert(cid, bytes);
+        Ok(())
+    }
+
+    fn get_object(&mut self) -> Result<CoreResult<()>> {
+        let nth = self.random.below(self.objects.len() as u64) as usize;
+        let Some((cid, bytes)) = self.objects.iter().nth(nth) else { return Ok(Ok(())) };
+        match self.store.get(cid) {
+            Ok(Some(got)) if got == *bytes => self.tally.reads += 1,
+            Ok(Some(_)) => return Err(format!("wrong bytes of the object {cid}")),
+            Ok(None) if self.is_rotten => self.tally.lost += 1,
+            Ok(None) => return Err(format!("the object {cid} is gone")),
+            Err(why) => return Ok(Err(why)),
+        }
+        Ok(Ok(()))
+    }
+
+    /// Some of the objects are garbage; all else that is in the store lives.
+    fn collect(&mut self) -> CoreResult<()> {
+        let collection = self.store.begin_gc()?;
+        let mut live: BTreeSet<Cid> = self.store.list()?.into_iter().map(|(cid, _)| cid).collect();
+        self.objects.retain(|cid, _| {
+            let lives = !self.random.is_one_in(2);
+            lives || !live.remove(cid)
+        });
+        collection.collect(&live)?;
+        self.tally.collections += 1;
+        Ok(())
+    }
+
+    /// What is bad is named, and mended from the remote tier if that has it.
+    fn scrub(&mut self) -> Result<CoreResult<()>> {
+        let (store, remote) = (Arc::clone(&self.store), Arc::clone(&self.remote));
+        let report = match store.scrub(1 + self.random.below(200_000), &|cid| remote.get(cid, usize::MAX)) {
+            Ok(report) => report,
+            Err(why) => return Ok(Err(why)),
+        };
+        self.tally.scrubs += 1;
+        self.tally.repaired += report.mended.len() as u64;
+        // What cannot be read just then is named as well.
+        match report.corrupt.first() {
+            Some(why) if !self.is_rotten && !self.may_fail => Err(format!("nothing rotted: {why}")),
+            _ => Ok(Ok(())),
+        }
+    }
+
+    /// The disk says that things are durable which are not, or writes to another file.
+    fn lie(&mut self) -> Result<()> {
+        // As in [`Self::rot`].
+        if !self.is_rotten && self.random.is_one_in(2) {
+            return Ok(());
+        }
+        (self.is_rotten, self.tally.rotten) = (true, self.tally.rotten + 1);
+        match self.random.is_one_in(2) {
+            true => self.disk.lie_about_syncs(1 + self.random.below(3)),
+            false => self.disk.misdirect_write(self.random.below(30)),
+        }
+        Ok(())
+    }
+
     /// Bytes on the disk change: a bit, or a sector that was written to another place.
     fn rot(&mut self) -> Result<()> {
         let paths = self.disk.paths();
@@ -413,7 +513,7 @@ impl World {
         self.may_fail = self.keeps == Keeps::Always;
         self.spaces.clear();
         let frames = 2 + self.random.below(30) as usize;
-        (self.chain, self.pager) =
+        (self.store, self.chain, self.pager) =
             open(&self.disk, &self.remote, self.keeps, self.policy, frames).map_err(text)?;
         let committed: Vec<(Cid, Contents)> = self.committed.iter().map(|(a, b)| (*a, b.clone())).collect();
         let first = self.random.below(committed.len() as u64) as usize;
@@ -465,6 +565,20 @@ impl World {
         Ok(())
     }
 
+    /// The same of the objects beside them, which the remote tier does not have.
+    fn check_objects(&mut self) -> Result<()> {
+        for (cid, bytes) in &self.objects {
+            match self.store.get(cid) {
+                Ok(Some(got)) if got == *bytes => self.tally.reads += 1,
+                Ok(Some(_)) => return Err(format!("wrong bytes of the object {cid} after all")),
+                Ok(None) | Err(Error::Corrupt(_)) if self.is_rotten => self.tally.lost += 1,
+                Ok(None) => return Err(format!("a committed object is gone: {cid}")),
+                Err(why) => return Err(format!("a committed object is lost: {why}")),
+            }
+        }
+        Ok(())
+    }
+
     fn note_repairs(&mut self) {
         self.tally.repaired += self.chain.stats().first().map_or(0, |stats| stats.repaired);
     }
@@ -476,9 +590,9 @@ fn open(
     keeps: Keeps,
     policy: PolicyKind,
     frames: usize,
-) -> CoreResult<(Arc<Chain>, Pager)> {
+) -> CoreResult<(Arc<Store>, Arc<Chain>, Pager)> {
     let store = Arc::new(Store::open(Arc::new(disk.clone()), "store")?);
-    let chain = Arc::new(Chain::new(store).and(Arc::clone(remote) as Arc<_>, keeps));
+    let chain = Arc::new(Chain::new(Arc::clone(&store) as Arc<_>).and(Arc::clone(remote) as Arc<_>, keeps));
     let settings = Settings {
         page_len: PAGE,
         budget_bytes: PAGE * frames,
@@ -490,5 +604,5 @@ fn open(
         ..Settings::default()
     };
     let pager = Pager::new(Arc::clone(&chain) as Arc<_>, settings)?;
-    Ok((chain, pager))
+    Ok((store, chain, pager))
 }

@@ -3,6 +3,7 @@
 mod ahead;
 mod backing;
 mod chain;
+mod cuts;
 mod model;
 mod parts;
 mod resident;

@@ -6,11 +6,12 @@
 //! - Unsynced names (create, rename, remove) are kept or lost each on its own.
 //! - A failed sync drops the unsynced writes for good, and the next sync succeeds, as on Linux;
 //!   what reads then return is either the lost bytes or the old ones.
+//! - A sync may lie: it says that it worked, and what it was for stays unsynced, or is lost for good.
+//! - A write may go to sectors of another file, which then has them instead of its own.
 //! - Bytes that a test chose cannot be read.
 //! - A full disk writes a part and fails. Locks end at a crash, and so does every open file.
 //!
-//! Not modelled: a disk that lies about a sync, and rot, which a test makes with
-//! [`SimStorage::flip_bit`].
+//! Not modelled: rot, which a test makes with [`SimStorage::flip_bit`].
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -42,6 +43,7 @@ struct Disk {
     life: u64,
     ops: u64,
     syncs: u64,
+    writes: u64,
 }
 
 #[derive(Default)]
@@ -78,8 +80,20 @@ struct Faults {
     fail_op: Option<u64>,
     halt_at: Option<u64>,
     fail_sync: Option<u64>,
+    /// One sync in so many lies; none if 0.
+    lies: u64,
+    misdirect: Option<u64>,
     capacity: Option<u64>,
     read_only: bool,
+}
+
+/// What comes of a sync.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sync {
+    Done,
+    Failed,
+    /// It says that it is done.
+    Lied,
 }
 
 /// splitmix64 (Steele, Lea, Flood 2014): small, seeded, and good enough to choose faults.
@@ -123,6 +137,7 @@ impl SimStorage {
             life: 0,
             ops: 0,
             syncs: 0,
+            writes: 0,
         };
         Self { disk: Arc::new(Mutex::new(disk)) }
     }
@@ -156,12 +171,22 @@ impl SimStorage {
         disk.faults.fail_sync = Some(disk.syncs + n);
     }
 
-    /// Ends what `fail_op`, `halt_at` and `fail_sync` set up.
-    pub fn clear_faults(&self) {
+    /// One sync in `one_in` says from now on that it worked and makes nothing durable; none if 0.
+    pub fn lie_about_syncs(&self, one_in: u64) {
+        self.disk().faults.lies = one_in;
+    }
+
+    /// The `n`-th write from now goes to another file; 0 is the next one. Until a crash, who reads where it should be
+    /// finds it there.
+    pub fn misdirect_write(&self, n: u64) {
         let mut disk = self.disk();
-        disk.faults.fail_op = None;
-        disk.faults.halt_at = None;
-        disk.faults.fail_sync = None;
+        disk.faults.misdirect = Some(disk.writes + n);
+    }
+
+    /// Ends what `fail_op`, `halt_at`, `fail_sync`, `lie_about_syncs` and `misdirect_write` set up.
+    pub fn clear_faults(&self) {
+        let faults = &mut self.disk().faults;
+        *faults = Faults { read_only: faults.read_only, capacity: faults.capacity, ..Faults::default() };
     }
 
     /// The disk holds at most this many bytes in all files together.
@@ -257,11 +282,43 @@ impl Disk {
         Ok(())
     }
 
-    fn op_sync(&mut self) -> io::Result<bool> {
+    fn op_sync(&mut self) -> io::Result<Sync> {
         self.op()?;
         let now = self.syncs;
         self.syncs += 1;
-        Ok(self.faults.fail_sync != Some(now))
+        if self.faults.fail_sync == Some(now) {
+            return Ok(Sync::Failed);
+        }
+        let lies = self.faults.lies;
+        Ok(if lies > 0 && self.random.below(lies) == 0 { Sync::Lied } else { Sync::Done })
+    }
+
+    /// Counts a write. `true` if it is to go to another file.
+    fn is_misdirected(&mut self) -> bool {
+        let now = self.writes;
+        self.writes += 1;
+        self.faults.misdirect == Some(now)
+    }
+
+    /// Puts the sectors that a write to `node` touched on another file's, and not on its own, which grows all the same.
+    fn misdirect(&mut self, node: u64, touched: Range<u64>) {
+        let Some(own) = self.nodes.get_mut(&node) else { return };
+        let len = own.seen.len() as u64;
+        let start = touched.start - touched.start % SECTOR_BYTES;
+        let end = touched.end.next_multiple_of(SECTOR_BYTES).min(len);
+        let sectors = own.seen.get(start as usize..end as usize).unwrap_or_default().to_vec();
+        own.unsynced.push(Change::SetLen(len));
+        let others = self.names.values().copied().filter(|other| *other != node);
+        let others: Vec<u64> =
+            others.filter(|id| self.nodes.get(id).is_some_and(|node| !node.durable.is_empty())).collect();
+        let nth = self.random.below(others.len() as u64) as usize;
+        let Some(other) = others.get(nth).and_then(|id| self.nodes.get_mut(id)) else { return };
+        let place = self.random.below((other.durable.len() as u64).div_ceil(SECTOR_BYTES)) * SECTOR_BYTES;
+        overwrite_within(&mut other.durable, place, &sectors);
+        // Else it is in the system's cache as it was.
+        if self.random.coin() {
+            overwrite_within(&mut other.seen, place, &sectors);
+        }
     }
 
     fn used(&self) -> u64 {
@@ -296,17 +353,15 @@ impl Disk {
         self.names.get(path).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    fn sync_names(&mut self, dir: &str) {
-        let Self { unsynced_names, durable_names, .. } = self;
-        unsynced_names.retain(|change| {
-            // A rename is durable with its new name's folder.
+    /// Takes the changes of names in a folder that are not synced. A rename is durable with its new name's folder.
+    fn take_names(&mut self, dir: &str) -> Vec<NameChange> {
+        let is_here = |change: &NameChange| {
             let name = change.to.as_ref().or(change.from.as_ref());
-            let here = name.is_some_and(|name| parent(name) == dir);
-            if here {
-                change.apply(durable_names);
-            }
-            !here
-        });
+            name.is_some_and(|name| parent(name) == dir)
+        };
+        let (here, others) = std::mem::take(&mut self.unsynced_names).into_iter().partition(is_here);
+        self.unsynced_names = others;
+        here
     }
 
     fn crash(&mut self) {
@@ -403,6 +458,12 @@ fn overwrite(bytes: &mut Vec<u8>, offset: u64, written: &[u8]) {
     if let Some(place) = bytes.get_mut(start..end) {
         place.copy_from_slice(written);
     }
+}
+
+/// [`overwrite`], as far as there are bytes.
+fn overwrite_within(bytes: &mut [u8], offset: u64, written: &[u8]) {
+    let place = bytes.get_mut(offset as usize..).unwrap_or_default();
+    place.iter_mut().zip(written).for_each(|(to, from)| *to = *from);
 }
 
 fn parent(path: &str) -> &str {

@@ -130,11 +130,18 @@ impl Catalog {
     fn has_all(&mut self, home: &Home, runs: &Runs) -> Result<bool> {
         for (number, covered) in &runs.list.packs {
             let Some(file) = self.file(home, *number)? else { return Ok(false) };
-            if home.named("read", &home.pack(*number), file.len())? < covered.idx_end {
+            let len = home.named("read", &home.pack(*number), file.len())?;
+            // A pack that lost its end, or its index, may be cut, and then grow into what is not there any more.
+            if len < covered.idx_end || !is_as_covered(home, *number, *covered)? {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Whether the index on disk may say that a pack is longer than `end`.
+    pub(super) fn may_be_indexed_beyond(&self, number: u32, end: u64) -> bool {
+        self.is_distrusted || self.index.runs.list.covered(number).idx_end > end
     }
 
     /// Forgets everything but the pack this store writes to, for a collector may have moved it.
@@ -332,6 +339,12 @@ fn first_look(home: &Home, number: u32, covered: Covered) -> Result<Pack> {
     home.named("read", &path, file.read_at(&mut last, at))?;
     let is_same = IndexEntry::decode(number, &last).is_some_and(|entry| entry.end() == covered.idx_end);
     Ok(if is_same { Pack { idx_len: covered.idx_len, idx_end: covered.idx_end, ..fresh } } else { fresh })
+}
+
+/// Whether a pack's own index file still has all that the index on disk has of it.
+fn is_as_covered(home: &Home, number: u32, covered: Covered) -> Result<bool> {
+    let has_entries = covered.idx_end > FILE_HEAD_LEN as u64;
+    Ok(!has_entries || first_look(home, number, covered)?.idx_len == covered.idx_len)
 }
 
 /// All that one pack holds.

@@ -420,25 +420,28 @@ fn first_whole(home: &Home, plans: &BTreeMap<u32, Plan>, same: &[Copy]) -> Optio
     None
 }
 
-/// The first kept object of a pack that cannot be read.
+/// The first kept object of a pack that cannot be read. A disk that does not give the bytes is damage like other bytes: it
+/// ends the collection of its pack, not of all.
 fn find_unreadable(home: &Home, plan: &Plan) -> Option<Corrupt> {
     for (cid, at) in &plan.kept {
-        if let Err(corrupt) = read_kept(home, plan, cid, at) {
-            return Some(corrupt);
+        match read_kept(home, plan, cid, at) {
+            Ok(_) => {}
+            Err(Error::Corrupt(corrupt)) => return Some(corrupt),
+            Err(why) => {
+                let place = format!("`{}` at byte {}", home.show(&home.pack(at.pack)), at.body_start());
+                return Some(Corrupt::new("object", place, cid, why));
+            }
         }
     }
     None
 }
 
-/// The body of an object, which was verified. A disk that does not give the bytes is damage like other bytes: it ends the collection of its pack, not of all.
-fn read_kept(home: &Home, plan: &Plan, cid: &Cid, at: &Location) -> Result<Vec<u8>, Corrupt> {
-    let stored = read_body(home, &*plan.file, at).map_err(|why| {
-        let place = format!("`{}` at byte {}", home.show(&home.pack(at.pack)), at.body_start());
-        Corrupt::new("object", place, cid, why)
-    })?;
+/// The body of an object, which was verified.
+fn read_kept(home: &Home, plan: &Plan, cid: &Cid, at: &Location) -> Result<Vec<u8>> {
+    let stored = read_body(home, &*plan.file, at)?;
     match at.body.object(cid, Cow::Borrowed(&stored)) {
         Ok(_) => Ok(stored),
-        Err(got) => Err(corrupt_packed(home, cid, at.pack, at.body_start(), &got)),
+        Err(got) => Err(corrupt_packed(home, cid, at.pack, at.body_start(), &got).into()),
     }
 }
 

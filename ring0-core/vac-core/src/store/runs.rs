@@ -330,6 +330,13 @@ fn remove_unlisted(home: &Home, files: &[u32], list: &List) -> Result<()> {
     unlisted.try_for_each(|number| home.remove(&home.run(number)))
 }
 
+/// Before a pack is written to from `end` on: an index that says it is longer goes, durably. Else, when the pack has grown
+/// again, who reads that index believes what it says. `false` if somebody is just writing another.
+pub(super) fn forget_beyond(home: &Home, pack: u32, end: u64) -> Result<bool> {
+    let covered = Runs::load(home).list.covered(pack);
+    Ok(covered.idx_end <= end || remove_all(home)?.is_some())
+}
+
 /// Removes the list, durably, so that nobody believes its runs any more; then the runs. Until what is
 /// returned is dropped, nobody writes another. `None` if somebody is just doing that.
 pub(super) fn remove_all(home: &Home) -> Result<Option<Box<dyn Lock>>> {

@@ -377,9 +377,12 @@ fn a_newer_format_is_left_alone() {
 mod aligned;
 mod beside;
 mod compression;
+mod cuts;
 mod damage;
+mod exhaustive;
 pub(super) use damage::copy;
 mod index;
+mod liar;
 mod model;
 mod races;
 mod scrub;

@@ -25,6 +25,7 @@ use super::catalog::{Catalog, Pack};
 use super::format::{self, FILE_HEAD_LEN, IndexEntry, Kind, Record, VERSION};
 use super::home::Home;
 use super::index::{Location, Standing};
+use super::runs::forget_beyond;
 use super::scan::scan;
 
 /// The pack that this store appends to.
@@ -131,6 +132,10 @@ impl Writer {
         catalog.refresh_pack(home, number, None)?;
         let Some(pack) = catalog.packs.get(&number).copied() else { return Ok(None) };
         let Some(file) = home.try_open(&path, OpenMode::Write)? else { return Ok(None) };
+        if catalog.may_be_indexed_beyond(number, pack.idx_end) && !forget_beyond(home, number, pack.idx_end)?
+        {
+            return Ok(None);
+        }
         cut_idx(home, number, &pack)?;
         let (entries, end) = settle(home, number, &pack, &*file)?;
         for entry in &entries {

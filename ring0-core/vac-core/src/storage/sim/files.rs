@@ -3,7 +3,7 @@
 use std::io;
 
 use super::super::{Lock, LockMode, OpenMode, Storage, StorageFile};
-use super::{Change, NameChange, SimStorage, eio, parent};
+use super::{Change, NameChange, SimStorage, Sync, eio, parent};
 
 impl Storage for SimStorage {
     fn open(&self, path: &str, mode: OpenMode) -> io::Result<Box<dyn StorageFile>> {
@@ -45,11 +45,13 @@ impl Storage for SimStorage {
 
     fn create_dir(&self, path: &str) -> io::Result<()> {
         let mut disk = self.disk();
-        let mut dir = path;
-        while !dir.is_empty() && !disk.dirs.contains(dir) {
-            disk.op_changing()?;
-            disk.dirs.insert(dir.to_owned());
-            dir = parent(dir);
+        let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+        // Those above come first, for one of them may fail.
+        for dir in ends.filter_map(|end| path.get(..end)) {
+            if !disk.dirs.contains(dir) {
+                disk.op_changing()?;
+                disk.dirs.insert(dir.to_owned());
+            }
         }
         Ok(())
     }
@@ -79,10 +81,16 @@ impl Storage for SimStorage {
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
         let mut disk = self.disk();
-        if !disk.op_sync()? {
-            return Err(eio());
+        match disk.op_sync()? {
+            Sync::Failed => return Err(eio()),
+            // The disk may have them later.
+            Sync::Lied if disk.random.coin() => {}
+            Sync::Lied => drop(disk.take_names(path)),
+            Sync::Done => {
+                let names = disk.take_names(path);
+                names.iter().for_each(|change| change.apply(&mut disk.durable_names));
+            }
         }
-        disk.sync_names(path);
         Ok(())
     }
 
@@ -159,7 +167,12 @@ impl SimFile {
         let fits = free.is_none_or(|free| growth <= free);
         let change = if fits { change } else { change.cut(growth - free.unwrap_or(0)) };
         change.apply(&mut node.seen);
-        node.unsynced.push(change);
+        match &change {
+            Change::Write { offset, bytes } if disk.is_misdirected() => {
+                disk.misdirect(self.node, *offset..offset + bytes.len() as u64);
+            }
+            _ => disk.node(self.node, self.life)?.unsynced.push(change),
+        }
         if fits { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
     }
 }
@@ -187,18 +200,25 @@ impl StorageFile for SimFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut disk = self.disk.disk();
-        let good = disk.op_sync()?;
+        let sync = disk.op_sync()?;
         let forgets = disk.random.coin();
         let node = disk.node(self.node, self.life)?;
-        let unsynced = std::mem::take(&mut node.unsynced);
-        if good {
-            unsynced.iter().for_each(|change| change.apply(&mut node.durable));
+        if sync == Sync::Lied && !forgets {
+            // The disk may have them later.
             return Ok(());
         }
-        if forgets {
-            node.seen.clone_from(&node.durable);
+        let unsynced = std::mem::take(&mut node.unsynced);
+        match sync {
+            Sync::Done => unsynced.iter().for_each(|change| change.apply(&mut node.durable)),
+            Sync::Lied => {}
+            Sync::Failed => {
+                if forgets {
+                    node.seen.clone_from(&node.durable);
+                }
+                return Err(eio());
+            }
         }
-        Err(eio())
+        Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

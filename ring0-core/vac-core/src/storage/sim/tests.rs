@@ -110,3 +110,72 @@ fn a_power_cut_ends_locks() {
     drop(alone);
     assert!(sim.try_lock("l", LockMode::Shared).unwrap().is_some());
 }
+
+/// The bytes are read back until the power goes; then they are as if nobody had asked for them to be synced.
+#[test]
+fn a_sync_that_lies_may_lose_the_bytes_and_the_name() {
+    let lied = outcomes(|sim| {
+        let file = create(sim);
+        sim.lie_about_syncs(1);
+        file.write_at(b"a", 0).unwrap();
+        file.sync_data().unwrap();
+        assert_eq!(sim.peek("f").unwrap(), b"a");
+    });
+    assert_eq!(lied, BTreeSet::from(["", "a"].map(|text| Some(text.as_bytes().to_vec()))));
+    let unnamed = outcomes(|sim| {
+        sim.lie_about_syncs(1);
+        create(sim);
+    });
+    assert_eq!(unnamed, BTreeSet::from([None, Some(Vec::new())]));
+    let sometimes = outcomes(|sim| {
+        sim.lie_about_syncs(2);
+        create(sim);
+    });
+    assert_eq!(sometimes, unnamed);
+}
+
+#[test]
+fn a_write_that_goes_to_another_file_is_missing_in_its_own() {
+    let mut seen = BTreeSet::new();
+    for seed in 0..40 {
+        let sim = SimStorage::new(seed);
+        sim.plant("g", &[7; 1024]);
+        let file = create(&sim);
+        file.write_at(&[1; 100], 0).unwrap();
+        file.sync_data().unwrap();
+        sim.misdirect_write(1);
+        file.write_at(&[2; 100], 100).unwrap();
+        file.write_at(&[3; 100], 200).unwrap();
+        file.write_at(&[4; 100], 300).unwrap();
+        file.sync_data().unwrap();
+        let own = [[1; 100], [2; 100], [3; 100], [4; 100]].concat();
+        assert_eq!(sim.peek("f").unwrap(), own);
+        let is_cached = sim.peek("g").unwrap() == [7; 1024];
+        sim.crash();
+        assert_eq!(sim.peek("f").unwrap(), [[1; 100], [2; 100], [0; 100], [4; 100]].concat());
+        let (other, sector) = (sim.peek("g").unwrap(), own[..300].to_vec());
+        let place = if other[0] == 7 { 512 } else { 0 };
+        assert_eq!(
+            other[place..place + 300],
+            sector,
+            "the whole sector came, as far as it was written by then"
+        );
+        assert!(other[place + 300..].iter().chain(&other[..place]).all(|byte| *byte == 7));
+        seen.insert((is_cached, place));
+    }
+    assert_eq!(seen.len(), 4);
+}
+
+/// The deepest came first: it was there without those above, and no list led to it.
+#[test]
+fn a_folder_is_in_the_one_above_wherever_its_making_fails() {
+    for n in 0..3 {
+        let sim = SimStorage::new(0);
+        sim.fail_op(n);
+        assert!(sim.create_dir("a/b/c").is_err());
+        let found = ["", "a", "a/b"].map(|dir| sim.list(dir).is_ok_and(|names| !names.is_empty()));
+        assert_eq!(found, [n > 0, n > 1, false]);
+        sim.create_dir("a/b/c").unwrap();
+        assert_eq!(sim.list("a/b").unwrap(), ["c"]);
+    }
+}

@@ -53,7 +53,7 @@ impl Model {
     fn run(&mut self, steps: u32) {
         for _ in 0..steps {
             let which = self.random.below(self.processes.len() as u64) as usize;
-            match self.random.below(86) {
+            match self.random.below(88) {
                 0..=37 => self.put(which),
                 38..=49 => self.commit(which),
                 50..=57 => self.get(which),
@@ -65,6 +65,7 @@ impl Model {
                 73..=75 => self.mend(),
                 76..=78 => self.spoil_index(),
                 79..=81 => self.set_compression(which),
+                82..=84 => self.scrub(which),
                 _ => self.crash(),
             }
         }
@@ -159,6 +160,19 @@ impl Model {
         match done {
             // A pack that the disk does not give now is left as it is.
             Ok(report) => assert!(report.corrupt.is_empty() || self.may_fail_to_read, "{report:?}"),
+            Err(err) => self.assert_failed(&err),
+        }
+    }
+
+    /// Nothing rots here but the index, so nothing is found.
+    fn scrub(&mut self, which: usize) {
+        let budget = 1 + self.random.below(20_000);
+        match self.processes[which].store.scrub(budget, &|_| Ok(None)) {
+            // What the disk does not give now counts as bad.
+            Ok(report) => {
+                let is_good = report.corrupt.is_empty() && report.lost.is_empty();
+                assert!(is_good || self.may_fail_to_read, "{report:?}");
+            }
             Err(err) => self.assert_failed(&err),
         }
     }
