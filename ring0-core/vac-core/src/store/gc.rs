@@ -429,7 +429,8 @@ fn find_unreadable(home: &Home, plan: &Plan) -> Option<Corrupt> {
     None
 }
 
-/// The body of an object, which was verified. A disk that does not give the bytes is damage like other bytes: it ends the collection of its pack, not of all.
+/// The body of an object, which was verified. A disk that does not give the bytes is damage like other bytes: it ends the
+/// collection of its pack, not of all.
 fn read_kept(home: &Home, plan: &Plan, cid: &Cid, at: &Location) -> Result<Vec<u8>, Corrupt> {
     let stored = read_body(home, &*plan.file, at).map_err(|why| {
         let place = format!("`{}` at byte {}", home.show(&home.pack(at.pack)), at.body_start());
