@@ -433,8 +433,12 @@ impl World {
         Ok(Ok(()))
     }
 
-    /// Some of the objects are garbage; all else that is in the store lives.
+    /// Some of the objects are garbage; all else that is in the store lives. What rotted may not be listed, and would be
+    /// taken for garbage before the remote tier has it.
     fn collect(&mut self) -> CoreResult<()> {
+        if self.is_rotten {
+            return Ok(());
+        }
         let collection = self.store.begin_gc()?;
         let mut live: BTreeSet<Cid> = self.store.list()?.into_iter().map(|(cid, _)| cid).collect();
         self.objects.retain(|cid, _| {
