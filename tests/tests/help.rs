@@ -36,6 +36,7 @@ const COMMANDS: &[&[&str]] = &[
     &["store", "ls"],
     &["store", "rm"],
     &["store", "gc"],
+    &["store", "compress"],
     &["store", "fsck"],
     &["store", "scrub"],
     &["tier"],

@@ -289,3 +289,35 @@ fn what_is_put_for_a_time_goes_after_it() {
     sandbox.vac(&["store", "rm", &tree]).ok();
     assert_eq!(number(&sandbox.json(&["store", "gc"]), "kept"), 0);
 }
+
+#[test]
+fn objects_are_compressed_below_their_names() {
+    let sandbox = Sandbox::new();
+    let text = "a line that comes again and again\n".repeat(30_000);
+    let small = &text[..50_000];
+    sandbox.write("small", small);
+    sandbox.write("large", &text);
+    assert_eq!(sandbox.vac(&["store", "compress"]).ok().out(), "off\n");
+    assert_eq!(sandbox.json(&["store", "compress", "3"])["level"], 3);
+    let out = sandbox.vac(&["store", "put", "small", "large"]).ok().out();
+    let cids: Vec<&str> = out.lines().collect();
+    assert_eq!(cids[0], vac_core::cid::Cid::of_raw(small.as_bytes()).to_string());
+    assert!(disk_bytes(&sandbox) < 60_000, "{} bytes", disk_bytes(&sandbox));
+    assert_eq!(sandbox.vac(&["store", "compress", "off"]).ok().out(), "off\n");
+    sandbox.write("other", &text[1..40_000]);
+    let other = sandbox.vac(&["store", "put", "other"]).ok().out();
+    assert!(sandbox.vac(&["store", "get", cids[0]]).ok().stdout == small.as_bytes());
+    assert!(sandbox.vac(&["store", "get", cids[1]]).ok().stdout == text.as_bytes());
+    assert!(sandbox.vac(&["store", "get", other.trim()]).ok().stdout == text.as_bytes()[1..40_000]);
+    let listed = sandbox.json(&["store", "ls"]);
+    let len = |cid: &str| {
+        let all = listed["objects"].as_array().unwrap();
+        all.iter().find(|object| object["cid"] == cid).map(|object| number(object, "bytes"))
+    };
+    assert_eq!((len(cids[0]), len(cids[1])), (Some(50_000), Some(text.len() as u64)));
+    sandbox.vac(&["store", "gc"]).ok();
+    assert_eq!(sandbox.json(&["store", "fsck"])["ok"], true);
+    for bad in ["0", "20", "many", "-3"] {
+        sandbox.vac(&["store", "compress", bad]).fails(USAGE, &["1 to 19"]);
+    }
+}

@@ -498,6 +498,11 @@ pub(crate) enum Store {
     Rm { cid: String },
     /// Remove every object that no run names and that was not put here by hand.
     Gc,
+    /// Compress what is put from now on, below its CIDs: with zstd of a level from 1 to 19, or `off`. Without a level, say which.
+    Compress {
+        #[arg(value_name = "LEVEL|off")]
+        level: Option<String>,
+    },
     /// Hash every object again.
     Fsck {
         /// Write anew what is bad or gone, if a tier of this home has it.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use vac_core::cid::{Cid, Codec};
-use vac_core::fault::{Error, HostAbort, Result, Usage};
+use vac_core::fault::{Error, HostAbort, Result, Usage, quote};
 use vac_core::limits::STORE_OBJECT_MAX_BYTES;
 use vac_core::store::{Lease, Store as Objects};
 use vac_engine::tree::{self, Keep};
@@ -37,6 +37,7 @@ pub(crate) fn store(global: &Global, command: Store) -> Result<u8> {
         Store::Ls => ls(global),
         Store::Rm { cid } => rm(global, &cid),
         Store::Gc => gc(global),
+        Store::Compress { level } => compress(global, level.as_deref()),
         Store::Fsck { mend: false, .. } => fsck(global),
         Store::Fsck { mend: true, from } => mend(global, from.as_deref()),
         Store::Scrub { budget, from, every: None } => scrub(global, budget, from.as_deref()),
@@ -255,6 +256,32 @@ fn fsck(global: &Global) -> Result<u8> {
         problems.iter().for_each(|p| ui::print(format_args!("  {}\n", ui::quote_lines(&p.to_string()))));
     }
     Ok(if problems.is_empty() { exit::OK } else { exit::INTEGRITY })
+}
+
+fn compress(global: &Global, level: Option<&str>) -> Result<u8> {
+    let home = if level.is_some() { super::home(global)? } else { super::home_to_read(global)? };
+    match level {
+        None => {}
+        Some("off") => home.store().set_compression(None)?,
+        Some(level) => {
+            let number = level.parse().map_err(|_| {
+                Usage::new(format!(
+                    "`{}` is no level of compression: expected 1 to 19, or `off`",
+                    quote(level)
+                ))
+            })?;
+            home.store().set_compression(Some(number))?;
+        }
+    }
+    let set = home.store().compression();
+    match global.json {
+        true => ui::print_json(&json!({ "level": set })),
+        false => ui::print(format_args!(
+            "{}\n",
+            set.map_or("off".to_owned(), |level| format!("zstd, level {level}"))
+        )),
+    }
+    Ok(exit::OK)
 }
 
 /// Hashes all there is, from the beginning, and writes anew what is bad or gone.
