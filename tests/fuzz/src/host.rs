@@ -22,7 +22,7 @@ use vac_engine::grants::{self, Grant};
 use vac_host::http::{Http, HttpFailure, HttpRequest, HttpResponse, MayConnect, Secret};
 use vac_host::inspect::{self, Export};
 use vac_host::instance::Callee;
-use vac_host::shards::{Keeper, Memory, Shared};
+use vac_host::shards::{Keeper, Memory, Most, Shared};
 use vac_host::{
     Answered, Bucket, Budget, Compiled, Console, Crossing, Engine, Instance, KeyValue, Out, Recorder,
     ResourceAny, Setup, Type, Val, load,
@@ -433,7 +433,7 @@ fn memories() -> Vec<Memory> {
     let mut pager = Pager::new(Arc::new(Objects::default()), settings).expect("a pager");
     let mut space = pager.space();
     let root = pager.commit(&mut space).expect("nothing fails");
-    let shared = Arc::new(Mutex::new(Shared::new(pager, space, root, Box::new(Nobody), PAGES_MAX)));
+    let shared = Arc::new(Mutex::new(Shared::new(pager, space, root, Box::new(Nobody), MOST)));
     let of = |guest: &str, (first, last), rights| Memory {
         guest: guest.to_owned(),
         first,
@@ -447,7 +447,7 @@ fn memories() -> Vec<Memory> {
 }
 
 /// Pages that one input may map.
-const PAGES_MAX: u64 = 500;
+const MOST: Most = Most { mapped: 500, dirty: 3, io_bytes: 1 << 20 };
 
 /// Pages and nodes, in memory.
 #[derive(Default)]
