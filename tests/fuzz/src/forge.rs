@@ -30,6 +30,7 @@ pub const UNSEEN: &[(&str, &str)] = &[
     ("event.answer.bytes", "what the world answered, and the guest did nothing with"),
     ("end.answer.bytes", "what the world answered, and the guest did nothing with"),
     ("header.engine", "ticks are not compared then, and the replay says so"),
+    ("header.fork", "where a fork came from: its own record has all of its past"),
     ("header.grants", "a replay evaluates no grant"),
     ("header.config", "what the guest was told of it is in its events"),
     ("header.secrets", "what the guest was told of it is in its events"),

@@ -64,7 +64,7 @@ pub const TARGETS: &[Target] = &[
     #[cfg(feature = "loader")]
     Target { name: "nan", run: rewrite::nan, seeds: rewrite::seeds },
     #[cfg(feature = "loader")]
-    Target { name: "rewrite", run: rewrite::module, seeds: rewrite::seeds },
+    Target { name: "rewrite", run: rewrite::module, seeds: rewrite::module_seeds },
     #[cfg(feature = "loader")]
     Target { name: "rewrite-component", run: rewrite::component, seeds: rewrite::component_seeds },
     #[cfg(feature = "loader")]

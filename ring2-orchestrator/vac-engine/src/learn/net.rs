@@ -1,7 +1,7 @@
 //! What a run needed of a grant of the network: with whom it spoke, on which port and by which method.
 //!
-//! The events of a run have addresses, not the names that led to them. So a grant of a name stays one of that name, and one
-//! of many hosts of which some name was looked up stays one of them all; what is known then are the ports.
+//! The events of a run have addresses, not the names that led to them. So a grant of names stays one of those names, and what
+//! is known of it are the ports. No address is a part of `*`, either: that is whatever is public when it is asked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -29,8 +29,6 @@ struct OfGrant {
     places: BTreeMap<(String, u16), (BTreeSet<String>, BTreeSet<Seq>)>,
     /// Events that say nothing of a place: a name that was looked up, a request that did not leave.
     others: BTreeSet<Seq>,
-    /// A name was looked up.
-    has_names: bool,
     /// Requests that were begun and of which nothing was seen yet.
     begun: u32,
 }
@@ -98,7 +96,6 @@ impl OfGrant {
         match function {
             "start-connect" | "connect" | "stream" | "send" => addresses(request, &mut found),
             "receive" => addresses(answer, &mut found),
-            "resolve-addresses" => self.has_names = true,
             _ => {}
         }
         if found.is_empty() {
@@ -118,7 +115,7 @@ impl OfGrant {
         };
         let mut parts: BTreeMap<String, BTreeSet<Seq>> = BTreeMap::new();
         for ((host, port), (methods, events)) in &self.places {
-            let Some(part) = part_of(net, (host, *port), methods, self.has_names) else {
+            let Some(part) = part_of(net, (host, *port), methods) else {
                 return all(events.clone());
             };
             parts.entry(part).or_default().extend(events);
@@ -131,16 +128,12 @@ impl OfGrant {
 }
 
 /// What of `net` allows one place; `None` if it says it in a way in which no part can be named.
-fn part_of(
-    net: &Net,
-    (host, port): (&str, u16),
-    methods: &BTreeSet<String>,
-    has_names: bool,
-) -> Option<String> {
-    let hosts = match (net.kind, &net.hosts) {
-        (NetKind::Http, _) | (_, HostPattern::Net(_)) => bracketed(host).parse().ok()?,
-        (_, HostPattern::Any) if !has_names => bracketed(host).parse().ok()?,
-        (_, hosts) => hosts.clone(),
+fn part_of(net: &Net, (host, port): (&str, u16), methods: &BTreeSet<String>) -> Option<String> {
+    let used: HostPattern = bracketed(host).parse().ok()?;
+    let hosts = match (net.kind, &net.hosts, &used) {
+        (NetKind::Http, HostPattern::Any, HostPattern::Name(_)) | (_, HostPattern::Net(_), _) => used,
+        (NetKind::Http, HostPattern::Below(_), _) => used,
+        (_, hosts, _) => hosts.clone(),
     };
     let asked = Net { kind: net.kind, hosts, ports: vec![port], methods: methods.iter().cloned().collect() };
     net.meet(&asked).map(|part| part.text())
@@ -239,7 +232,10 @@ mod tests {
         let both = [&looked_up[..], &[(CONNECT, to("1.2.3.4:80"))]].concat();
         assert_eq!(texts("tcp:*", &both), [Some("tcp:*:80".into())]);
         assert_eq!(texts("tcp:*", &looked_up), [None]);
-        assert_eq!(texts("tcp:*", &both[1..]), [Some("tcp:1.2.3.4:80".into())]);
+        assert_eq!(
+            texts("http:*:*", &[(HANDLE, sent("GET", "http://1.2.3.4/"))]),
+            [Some("http:GET=*:80".into())]
+        );
         let many: Vec<_> = (0..100).map(|n| (CONNECT, to(&format!("10.0.0.{n}:1")))).collect();
         assert_eq!(texts("tcp:10.0.0.0/8", &many), [None]);
     }
