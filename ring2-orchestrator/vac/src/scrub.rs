@@ -34,7 +34,7 @@ enum Other {
     Home(Box<Home>),
     /// A tier, which is opened when it is first asked.
     Tier {
-        named: Named,
+        named: Box<Named>,
         opener: Opener,
         open: OnceCell<Arc<dyn Tier>>,
     },
@@ -63,8 +63,13 @@ impl Scrubber {
     pub(crate) fn new(home: Home, opener: Opener, from: Option<&Path>) -> Result<Self> {
         let is_meant = |named: &Named| from.is_none_or(|from| from.as_os_str() == named.name.as_str());
         let tiers = tiers::list(&home)?.into_iter().filter(is_meant);
-        let mut others: Vec<Other> =
-            tiers.map(|named| Other::Tier { named, opener: opener.clone(), open: OnceCell::new() }).collect();
+        let mut others: Vec<Other> = tiers
+            .map(|named| Other::Tier {
+                named: Box::new(named),
+                opener: opener.clone(),
+                open: OnceCell::new(),
+            })
+            .collect();
         if let (Some(from), true) = (from, others.is_empty()) {
             others.push(Other::Home(Box::new(Home::open_read_only(from)?)));
         }
