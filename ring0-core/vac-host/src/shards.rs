@@ -360,17 +360,20 @@ impl View {
     /// Lets pages hold what they hold in `own`.
     fn copy_ranges(&mut self, own: &mut Own, ranges: &[Range], look: &dyn Fn() -> Result<()>) -> Answer<()> {
         let page_len = lock(&self.shared).pager.page_len();
-        let before = own.charged();
         // It is only read, and its quota is that of another time.
         own.space.set_quota(Quota::default());
         let mut bytes = vec![0; page_len];
         let pages = ranges.iter().flat_map(|range| pages_of(range, page_len as u64));
         for (done, at) in (1..).zip(pages) {
+            let before = own.charged();
             let copied = self.with(|pager, space| {
                 pager.read(&mut own.space, at, &mut bytes)?;
                 // Pages of zeros are unmapped, and cost nothing again.
                 pager.write_through(space, at, &bytes).map(drop)
             })?;
+            let mut shared = lock(&self.shared);
+            shared.charged = shared.charged.moved(before, own.charged());
+            drop(shared);
             if copied.is_err() {
                 return Ok(copied);
             }
@@ -378,8 +381,6 @@ impl View {
                 look()?;
             }
         }
-        let mut shared = lock(&self.shared);
-        shared.charged = shared.charged.moved(before, own.charged());
         Ok(Ok(()))
     }
 

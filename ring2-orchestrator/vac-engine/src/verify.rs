@@ -154,7 +154,7 @@ fn as_far_as_there(home: &Home, roots: BTreeSet<Cid>) -> Result<BTreeSet<Cid>> {
         }
     })?;
     // A page that is gone is no structure, and was not looked at.
-    all.retain(|cid| !lost.contains(cid) && matches!(home.store().len_of(cid), Ok(Some(_))));
+    all.retain(|cid| !lost.contains(cid) && !matches!(home.store().len_of(cid), Ok(None)));
     Ok(all)
 }
 

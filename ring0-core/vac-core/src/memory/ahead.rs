@@ -297,10 +297,11 @@ impl Pager {
                 continue;
             }
             let Ok(frame) = self.make_room() else { break };
+            let was_over = space.is_io_over;
             if fresh != Fresh::Ahead && self.count_io(space, self.page_len).is_err() {
                 self.frames.empty(frame);
                 // Refused is what is read, when it is.
-                space.is_io_over = false;
+                space.is_io_over = was_over;
                 break;
             }
             let to = self.frames.expect(frame, source, fresh);
@@ -348,11 +349,11 @@ impl Pager {
     /// The page that `frame` is for, found by its CID, is to be used.
     pub(super) fn arrive(&mut self, space: &mut Space, frame: u32, credits: u8) -> Result<Arrived> {
         let fresh = self.frames.fresh(frame);
-        if fresh == Fresh::Ahead {
-            self.count_io(space, self.page_len)?;
-        }
         if fresh != Fresh::No {
             self.keep_within(space)?;
+        }
+        if fresh == Fresh::Ahead {
+            self.count_io(space, self.page_len)?;
         }
         self.frames.set_fresh(frame, Fresh::No);
         if fresh != Fresh::No {

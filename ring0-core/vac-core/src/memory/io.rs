@@ -311,7 +311,7 @@ impl Pager {
         let (more_mapped, more_dirty) = (u64::from(was.is_none()), u64::from(!is_held(&was)));
         check_room(space, more_mapped, more_dirty)?;
         let grown = space.shard_mut(shard)?.map.set(page, contents, &mut self.nodes)?;
-        space.changed.add(grown + VERSION_BYTES);
+        space.changed.add(grown + if more_dirty > 0 { VERSION_BYTES } else { 0 });
         self.hints.forget(space.of(shard, page));
         space.used.mapped += more_mapped;
         space.used.dirty += more_dirty;

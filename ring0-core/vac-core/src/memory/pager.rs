@@ -364,6 +364,7 @@ impl Pager {
         check_room(space, more_mapped, more_dirty)?;
         // It will be written to the tier once, whoever does it and when.
         self.count_io(space, self.page_len)?;
+        self.keep_within(space)?;
         let frame = self.make_room()?;
         let filled = match is_whole {
             true => Ok(()),
@@ -378,7 +379,8 @@ impl Pager {
             map.set(page, to, &mut self.nodes)
         });
         match set {
-            Ok(grown) => space.changed.add(grown + VERSION_BYTES),
+            // One that was evicted meanwhile has a version already: what is changed does not depend on what is in memory.
+            Ok(grown) => space.changed.add(grown + if more_dirty > 0 { VERSION_BYTES } else { 0 }),
             Err(why) => {
                 self.frames.empty(frame);
                 return Err(why);

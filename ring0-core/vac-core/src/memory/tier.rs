@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::cid::Cid;
 use crate::fault::{Corrupt, Error, Result};
+use crate::limits::STORE_LARGE_MIN_BYTES;
 use crate::storage::StorageFile;
 use crate::store::Store;
 
@@ -81,9 +82,14 @@ impl Tier for Store {
     }
 
     fn get(&self, cid: &Cid, max: usize) -> Result<Option<Vec<u8>>> {
+        let too_long = |len: u64| wrong_len(cid, format!("at most {max} bytes"), len);
+        // A small object is read first: not every length of one is verified.
         match self.len_of(cid)? {
-            Some(len) if len > max as u64 => Err(wrong_len(cid, format!("at most {max} bytes"), len)),
-            Some(_) => Store::get(self, cid),
+            Some(len) if len > max.max(STORE_LARGE_MIN_BYTES) as u64 => Err(too_long(len)),
+            Some(_) => match Store::get(self, cid)? {
+                Some(bytes) if bytes.len() > max => Err(too_long(bytes.len() as u64)),
+                found => Ok(found),
+            },
             None => Ok(None),
         }
     }

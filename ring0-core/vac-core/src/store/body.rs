@@ -5,7 +5,7 @@
 //!                                            ^ a multiple of a block of the file
 //! ```
 //!
-//! A page lies on whole blocks, so that a read around the system's cache takes no block more than the page has. What it
+//! A page of some length lies on whole blocks, so that a read around the system's cache takes no block more than the page has. What it
 //! costs is at most a block, which is why short bodies follow their headers directly.
 //!
 //! Invariant: where a body starts and ends follows from where its record starts and from this value alone. It is in the

@@ -51,7 +51,8 @@ impl Store {
         Ok(ControlFlow::Continue(start))
     }
 
-    /// Adds an object from a stream and returns its CID and length, in constant memory. Fails
+    /// Adds an object from a stream and returns its CID and length, in constant memory, but
+    /// for the list of its chunks if the store compresses. Fails
     /// with `Quota` if the stream is longer than `max_bytes`. A large object is durable when this
     /// returns, a small one after the next [`Store::commit`].
     pub fn put_stream(&self, codec: Codec, from: &mut dyn Read, max_bytes: u64) -> Result<(Cid, u64)> {
@@ -93,7 +94,8 @@ impl Store {
         kept
     }
 
-    /// Whether a large object is to be written in chunks: only those are compressed. A bad file is replaced by a file.
+    /// Whether a large object is to be written in chunks: only those are compressed. Bytes at hand whose file is bad
+    /// replace that file.
     fn wants_chunks(&self, cid: &Cid) -> bool {
         let mut state = self.state();
         state.settings(&self.home).compression.is_some() && !state.bad_large.contains(cid)

@@ -5,7 +5,8 @@
 //! file, without a sync of its own.
 //!
 //! Invariants:
-//! - Bytes before `durable_end` are synced and never written again, except to the same values.
+//! - Bytes before `durable_end` are synced and never written again, except to the same values; but for the header of a pack of
+//!   an older version, which nobody needs to find what is in the pack.
 //! - The index file never names a byte that was not synced, and never skips one: after a failed
 //!   append to it, nothing more is appended.
 //! - A torn tail is cut only by the holder of the lock, and what is kept of it is written once more
@@ -350,6 +351,8 @@ fn settle_file(number: u32, pack: &Pack, file: &dyn StorageFile, end: u64) -> io
     }
     if pack.len > pack.idx_end {
         rewrite(file, pack.idx_end, end)?;
+    }
+    if pack.len > pack.idx_end || pack.version.is_some_and(|version| version != VERSION) {
         file.sync_data()?;
     }
     Ok(())

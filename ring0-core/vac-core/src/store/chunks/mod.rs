@@ -251,7 +251,13 @@ impl Store {
             at = state.locate_good(&self.home, &chunk.entry.cid)?;
         }
         drop(state);
-        Ok(at.is_some_and(|at| Some(self.listed_len(&chunk.entry.cid, at.body) as usize) == len))
+        let Some(at) = at else { return Ok(false) };
+        if !at.body.is_compressed() {
+            return Ok(Some(at.body.len() as usize) == len);
+        }
+        // Its length is verified with its bytes alone.
+        let bytes = self.get_packed(&chunk.entry.cid);
+        Ok(matches!(bytes, Ok(Some(bytes)) if Some(bytes.len()) == len))
     }
 
     /// Copies an object in chunks to `to`, and fails in the end if it was none of that name. Returns its length, or
