@@ -14,7 +14,7 @@ use super::{item, text};
 use crate::net_grants::Net;
 
 /// Places of one grant. A run that needs more needs all of it.
-const PLACES_MAX: usize = 64;
+const PLACES_MAX: usize = 16;
 
 /// What was seen of the grants of one run.
 #[derive(Debug, Default)]
