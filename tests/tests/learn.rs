@@ -299,19 +299,19 @@ fn hosts_ports_and_methods_are_learned() {
     let probe = crate::support::repository().join("ring1-kernels/prebuilt/probe.wasm");
     std::fs::copy(probe, sandbox.path("probe.wasm")).unwrap();
     let call = format!(
-        "send({{method: \"GET\", is-https: false, authority: \"127.0.0.1:{port}\", path: \"/\", headers: [], \
-         body: none, is-body-first: false}})"
+        "send({{method: \"POST\", is-https: false, authority: \"127.0.0.1:{port}\", path: \"/\", headers: [], \
+         body: some(\"the body\"), is-body-first: false}})"
     );
     let wide = ["--grant", "http:127.0.0.0/8:*", "--grant", "tcp:127.0.0.1", "--grant", "http:*"];
     let learn = ["learn", "probe.wasm", "--yes", "--call", &call, "-o", "probe.vac.toml"];
     let told = sandbox.vac(&[&learn[..], &wide].concat()).ok();
     assert!(told.out().contains("status: 200"), "{}", told.out());
-    assert_eq!(asks(&sandbox.read("probe.vac.toml")), [format!("http:GET=127.0.0.1:{port}")]);
+    assert_eq!(asks(&sandbox.read("probe.vac.toml")), [format!("http:POST=127.0.0.1:{port}")]);
     assert_eq!(sandbox.vac(&[&["call", "probe.wasm", &call][..], &wide].concat()).ok().out(), told.out());
     served.join().unwrap();
     // The manifest holds the program to it.
-    let post = call.replace("GET", "POST");
-    let ran = sandbox.json(&[&["call", "probe.wasm", &post][..], &wide].concat());
+    let put = call.replace("POST", "PUT");
+    let ran = sandbox.json(&[&["call", "probe.wasm", &put][..], &wide].concat());
     assert!(ran["result"].as_str().unwrap().contains("HttpRequestDenied"), "{ran}");
 }
 

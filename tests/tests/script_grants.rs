@@ -275,7 +275,7 @@ fn a_grant_of_a_directory_covers_what_is_below_it() {
     sandbox.write("scripts/s.star", script);
     let run = |grants: &[&str]| sandbox.vac(&[&["run", "scripts/s.star"], grants].concat());
     let denied = run(&[]).fails(DENIED, &["not `../tools/probe.wasm`"]);
-    assert!(denied.stderr.contains("`--grant dir:ro=../tools`"), "{}", denied.stderr);
+    assert!(denied.stderr.contains("`--grant dir:ro=DIR::../tools`"), "{}", denied.stderr);
     let runs = sandbox.json(&["runs"]);
     assert_eq!(runs["runs"][0]["denied"], 1, "{runs}");
     run(&["--grant", "dir:ro=tools::../tools"]).fails(DENIED, &["not `../data`"]);

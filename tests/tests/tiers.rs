@@ -425,8 +425,9 @@ fn a_scrub_goes_on_until_it_is_interrupted() {
     let mut running = command.stdout(Stdio::piped()).spawn().unwrap();
     let said = serde_json::Deserializer::from_reader(running.stdout.take().unwrap());
     let parts: Vec<serde_json::Value> = said.into_iter().take(6).map(Result::unwrap).collect();
-    running.kill().unwrap();
-    running.wait().unwrap();
+    let id = running.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    assert_eq!(running.wait().unwrap().code(), Some(0));
     let done: Vec<bool> = parts.iter().map(|part| part["done"] == true).collect();
     assert!(done.contains(&true) && done.contains(&false), "{parts:?}");
     assert!(

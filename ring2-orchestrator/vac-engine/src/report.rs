@@ -99,7 +99,7 @@ impl Filter {
     fn takes(&self, event: &EventInfo) -> bool {
         self.name.as_ref().is_none_or(|part| event.name.contains(part.as_str()))
             && self.class.is_none_or(|class| class == event.class)
-            && (!self.denied || event.denied.is_some())
+            && (!self.denied || event.is_denied())
             && self.from.is_none_or(|from| event.seq >= from)
             && self.to.is_none_or(|to| event.seq <= to)
     }
@@ -144,7 +144,7 @@ impl RunInfo {
             Entry::Event(call, ret) => {
                 self.events += 1;
                 self.ticks = self.ticks.max(call.tick);
-                self.denied += u64::from(denial(&ret).is_some());
+                self.denied += u64::from(ret.denied.is_some() || is_denial(&ret.answer));
             }
             Entry::Begin(call) => {
                 self.events += 1;
@@ -250,20 +250,22 @@ pub(crate) fn info(call: Call, ret: Option<Return>, names: &[String], depth: usi
         denied: None,
     };
     match ret {
-        Some(ret) => EventInfo { denied: denial(&ret), ..event.answered(ret) },
+        Some(ret) => event.answered(ret),
         None => event,
     }
 }
 
-/// What was refused: the grant that would have allowed it, or, where a script was ended by it, why.
-fn denial(ret: &Return) -> Option<String> {
-    ret.denied.clone().or_else(|| match &ret.answer {
-        Err(Outcome::Abort { kind: AbortKind::Denied, message }) => Some(message.clone()),
-        _ => None,
-    })
+/// Whether a call ended because no grant allows it.
+fn is_denial(answer: &std::result::Result<Body, Outcome>) -> bool {
+    matches!(answer, Err(Outcome::Abort { kind: AbortKind::Denied, .. }))
 }
 
 impl EventInfo {
+    /// Whether something was refused: a part of it, or all.
+    fn is_denied(&self) -> bool {
+        self.denied.is_some() || self.answer.as_ref().is_some_and(is_denial)
+    }
+
     pub(crate) fn answered(mut self, ret: Return) -> Self {
         (self.answer, self.grant, self.denied) = (Some(ret.answer), ret.grant, ret.denied);
         self

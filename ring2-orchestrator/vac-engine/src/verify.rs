@@ -93,9 +93,33 @@ pub fn live_objects(home: &Home, unix_ms: u64) -> Result<BTreeSet<Cid>> {
     Ok(live)
 }
 
-/// Writes what the runs and pins of this home need and its store does not have, as far as `find` gives it. Returns what came
-/// and what nobody has. A scrub knows of what its indexes know of; if they are gone too, this is who knows.
-pub fn complete(home: &Home, find: &dyn Fn(&Cid) -> Result<Option<Vec<u8>>>) -> Result<(Vec<Cid>, Vec<Cid>)> {
+/// What [`complete`] did.
+#[derive(Debug, Default)]
+pub struct Completed {
+    /// Objects that came.
+    pub came: Vec<Cid>,
+    /// Objects that nobody has, or gives now.
+    pub lost: Vec<Cid>,
+    /// Why somebody who may have one could not be asked.
+    pub failed: Vec<Corrupt>,
+}
+
+/// Writes what the runs, pins and leases of this home need and its store does not have, as far as `find` gives it. A scrub knows of what its indexes know of; if they are gone too, this is who knows.
+pub fn complete(
+    home: &Home,
+    unix_ms: u64,
+    find: &dyn Fn(&Cid) -> Result<Option<Vec<u8>>>,
+) -> Result<Completed> {
+    let failed = RefCell::<Vec<Corrupt>>::default();
+    let find = |cid: &Cid| {
+        find(cid).or_else(|why| {
+            failed.borrow_mut().push(Corrupt::new("object", "a tier below the store".to_owned(), cid, why));
+            Ok::<_, Error>(None)
+        })
+    };
+    let mut roots = kept_roots(home)?;
+    let leases = home.store().leases()?.into_values();
+    roots.extend(leases.filter(|lease| lease.ends > unix_ms).map(|lease| lease.cid));
     let (came, lost) = (RefCell::<Vec<Cid>>::default(), RefCell::<Vec<Cid>>::default());
     let get = |cid: &Cid| match home.store().get(cid) {
         Ok(Some(bytes)) => Ok(Some(bytes)),
@@ -109,7 +133,7 @@ pub fn complete(home: &Home, find: &dyn Fn(&Cid) -> Result<Option<Vec<u8>>>) -> 
         }
         Err(why) => Err(why),
     };
-    let all = with_all_below(&get, kept_roots(home)?, &mut |cid, why| {
+    let all = with_all_below(&get, roots, &mut |cid, why| {
         lost.borrow_mut().push(*cid);
         why.map_or(Ok(()), Err)
     })?;
@@ -120,7 +144,7 @@ pub fn complete(home: &Home, find: &dyn Fn(&Cid) -> Result<Option<Vec<u8>>>) -> 
         }
     }
     home.store().commit()?;
-    Ok((came.into_inner(), lost.into_inner()))
+    Ok(Completed { came: came.into_inner(), lost: lost.into_inner(), failed: failed.into_inner() })
 }
 
 /// Every object that the runs and pins of this home name.

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use vac_core::canon::{self, Decode, Encode, Reader, Writer};
 use vac_core::cid::{CID_LEN, Cid, Codec};
-use vac_core::fault::{AbortKind, Corrupt, HostAbort, Result, quote};
+use vac_core::fault::{AbortKind, Corrupt, Error, HostAbort, Result, quote};
 use vac_core::memory::{Stats, TierStats, Used};
 use vac_core::storage::{Lock, LockMode, OpenMode, Storage, StorageFile, read_file};
 
@@ -80,7 +80,11 @@ impl Watched {
             left.set(left.get().saturating_sub(bytes.as_ref().map_or(0, |bytes| bytes.len() / CID_LEN)));
             Ok(bytes.filter(|_| left.get() > 0))
         };
-        let all = with_all_below(&get, BTreeSet::from([root]), &mut |_, why| why.map_or(Ok(()), Err))?;
+        let all = with_all_below(&get, BTreeSet::from([root]), &mut |_, why| match why {
+            // A tier below may mend it.
+            None | Some(Error::Corrupt(_)) => Ok(()),
+            Some(why) => Err(why),
+        })?;
         if left.get() == 0 {
             return Ok(None);
         }

@@ -74,10 +74,11 @@ pub(crate) fn working_folder() -> Result<PathBuf> {
 
 /// From here on this process leaves no core file behind: it is about to hold a secret.
 pub(crate) fn leave_no_core() -> Result<()> {
-    use rustix::process::{Resource, Rlimit, setrlimit};
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     // No file is so short, and a program that gets what others would write is not started for a limit of one byte, unlike
     // for none (core(5)).
-    let none = Rlimit { current: Some(1), maximum: Some(1) };
+    let most = getrlimit(Resource::Core).maximum.map_or(1, |most| most.min(1));
+    let none = Rlimit { current: Some(most), maximum: Some(most) };
     let failed = |e: rustix::io::Errno| HostAbort::io("forbid", "core files", &e.into());
     Ok(setrlimit(Resource::Core, none).map_err(failed)?)
 }

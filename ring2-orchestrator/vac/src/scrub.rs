@@ -12,7 +12,7 @@ use vac_core::fault::{Error, Result};
 use vac_core::memory::Tier;
 use vac_core::store::ScrubReport;
 use vac_engine::tiers::{self, Named, Open};
-use vac_engine::verify::{complete, live_objects};
+use vac_engine::verify::{Completed, complete, live_objects};
 use vac_engine::{Home, HostClock};
 
 use crate::cli::Global;
@@ -85,7 +85,13 @@ impl Scrubber {
     pub(crate) fn all(&self) -> Result<ScrubReport> {
         self.home.store().restart_scrub()?;
         let mut report = self.slice(u64::MAX)?;
-        let (came, lost) = complete(&self.home, &|cid| self.find(cid))?;
+        let completed = match complete(&self.home, SystemClock::new().unix_ms(), &|cid| self.find(cid)) {
+            // What names the others is damaged: what was found until then is said.
+            Err(Error::Corrupt(why)) => Completed { failed: vec![why], ..Completed::default() },
+            completed => completed?,
+        };
+        let Completed { came, lost, failed } = completed;
+        report.corrupt.extend(failed);
         let add = |to: &mut Vec<Cid>, more: Vec<Cid>| {
             let known: BTreeSet<Cid> = to.iter().copied().collect();
             to.extend(more.into_iter().filter(|cid| !known.contains(cid)));

@@ -10,7 +10,6 @@ use vac_core::canon::Node;
 use vac_core::ledger::Seq;
 use vac_host::net::{HostPattern, NetKind};
 
-use super::{item, text};
 use crate::net_grants::Net;
 
 /// Places of one grant. A run that needs more needs all of it.
@@ -20,6 +19,8 @@ const PLACES_MAX: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     grants: BTreeMap<usize, OfGrant>,
+    /// A name was looked up, under any grant.
+    has_names: bool,
 }
 
 /// What was seen of one grant.
@@ -51,6 +52,7 @@ impl Seen {
         request: Option<&Node>,
         answer: Option<&Node>,
     ) -> bool {
+        self.has_names |= name.ends_with("resolve-addresses");
         let of = self.grants.entry(grant).or_default();
         let (Some(request), Some(answer)) = (request, answer) else { return false };
         match net.kind {
@@ -63,29 +65,27 @@ impl Seen {
 
     /// What was needed of each grant of `nets`, by number.
     pub(super) fn needed<'a>(self, nets: impl Fn(usize) -> Option<&'a Net>) -> Vec<Needed> {
-        self.grants.into_iter().flat_map(|(grant, of)| of.needed(grant, nets(grant))).collect()
+        let has_names = self.has_names;
+        self.grants.into_iter().flat_map(|(grant, of)| of.needed(grant, nets(grant), has_names)).collect()
     }
 }
 
 impl OfGrant {
-    /// `[…, [method, URL, headers]]`: a request that is sent.
+    /// A request that is sent.
     fn http(&mut self, name: &str, seq: Seq, request: &Node) {
-        if name.ends_with("client#send") {
-            self.begun += 1;
-            self.others.insert(seq);
-            return;
-        }
-        let sent = item(request, 1);
-        let (method, url) = (sent.and_then(|sent| item(sent, 0)), sent.and_then(|sent| item(sent, 1)));
-        let place = url.and_then(text).and_then(place_of);
-        match (method.and_then(text), place) {
-            (Some(method), Some(place)) => {
-                self.begun = self.begun.saturating_sub(u32::from(name.contains("[end]")));
+        let ends = name.contains("[end]") || name.ends_with("outgoing-body.finish");
+        match sent_in(request) {
+            Some((method, place)) => {
+                self.begun = self.begun.saturating_sub(u32::from(ends));
                 let (methods, events) = self.places.entry(place).or_default();
-                methods.insert(method.to_ascii_uppercase());
+                methods.insert(method.to_owned());
                 events.insert(seq);
             }
-            _ => self.begun += 1,
+            // Its head is there, and what is sent comes with the end of its body.
+            None => {
+                self.begun += 1;
+                self.others.insert(seq);
+            }
         }
     }
 
@@ -107,7 +107,7 @@ impl OfGrant {
         }
     }
 
-    fn needed(self, grant: usize, net: Option<&Net>) -> Vec<Needed> {
+    fn needed(self, grant: usize, net: Option<&Net>, has_names: bool) -> Vec<Needed> {
         let all = |events| vec![Needed { grant, text: None, events }];
         let Some(net) = net.filter(|_| self.begun == 0 && !self.places.is_empty()) else {
             let events = self.places.into_values().flat_map(|(_, events)| events).chain(self.others);
@@ -115,7 +115,7 @@ impl OfGrant {
         };
         let mut parts: BTreeMap<String, BTreeSet<Seq>> = BTreeMap::new();
         for ((host, port), (methods, events)) in &self.places {
-            let Some(part) = part_of(net, (host, *port), methods) else {
+            let Some(part) = part_of(net, (host, *port), methods, has_names) else {
                 return all(events.clone());
             };
             parts.entry(part).or_default().extend(events);
@@ -128,14 +128,25 @@ impl OfGrant {
 }
 
 /// What of `net` allows one place; `None` if it says it in a way in which no part can be named.
-fn part_of(net: &Net, (host, port): (&str, u16), methods: &BTreeSet<String>) -> Option<String> {
+fn part_of(
+    net: &Net,
+    (host, port): (&str, u16),
+    methods: &BTreeSet<String>,
+    has_names: bool,
+) -> Option<String> {
     let used: HostPattern = bracketed(host).parse().ok()?;
     let hosts = match (net.kind, &net.hosts, &used) {
-        (NetKind::Http, HostPattern::Any, HostPattern::Name(_)) | (_, HostPattern::Net(_), _) => used,
-        (NetKind::Http, HostPattern::Below(_), _) => used,
+        (NetKind::Http, HostPattern::Any, HostPattern::Name(_)) => used,
+        (NetKind::Http, HostPattern::Below(_) | HostPattern::Net(_), _) => used,
+        // A name may have another address the next time.
+        (_, HostPattern::Net(_), _) if !has_names => used,
         (_, hosts, _) => hosts.clone(),
     };
-    let asked = Net { kind: net.kind, hosts, ports: vec![port], methods: methods.iter().cloned().collect() };
+    // A grant has no other methods: then it stays one of those that it has.
+    let can_be_named = |method: &String| method.bytes().all(|b| b.is_ascii_uppercase() || b == b'-');
+    let methods =
+        if methods.iter().all(can_be_named) { methods.iter().cloned().collect() } else { Vec::new() };
+    let asked = Net { kind: net.kind, hosts, ports: vec![port], methods };
     net.meet(&asked).map(|part| part.text())
 }
 
@@ -144,6 +155,15 @@ fn bracketed(host: &str) -> String {
     match host.contains(':') && !host.starts_with('[') {
         true => format!("[{host}]"),
         false => host.to_owned(),
+    }
+}
+
+/// `[method, URL, …]`, wherever it is in `node`: the method, and the host and port.
+fn sent_in(node: &Node) -> Option<(&str, (String, u16))> {
+    let Node::List(items) = node else { return None };
+    match items.as_slice() {
+        [Node::Text(method), Node::Text(url), ..] if url.contains("://") => Some((method, place_of(url)?)),
+        _ => items.iter().find_map(sent_in),
     }
 }
 
@@ -206,16 +226,20 @@ mod tests {
             (HANDLE, sent("POST", "https://A.example:443/")),
             (HANDLE, sent("GET", "http://b.example:8080")),
         ];
-        let wide = ["http:a.example:443", "http:GET,POST=a.example:443,80", "http:GET=b.example:8080"];
         assert_eq!(
             texts("http:*:*", &events),
             [Some("http:GET,POST=a.example:443".into()), Some("http:GET=b.example:8080".into())]
         );
-        for grant in wide {
-            assert!(
-                texts(grant, &events).iter().all(|part| part.as_ref().is_none_or(|part| !part.contains('*')))
-            );
-        }
+        assert_eq!(texts("http:a.example:443", &events[..1]), [Some("http:GET=a.example:443".into())]);
+        let odd = [(HANDLE, sent("get", "http://b.example/"))];
+        assert_eq!(
+            texts("http:*", &odd),
+            [Some("http:b.example:80".into())],
+            "no grant can name that method"
+        );
+        let body = "wasi:http/types#[static]outgoing-body.finish";
+        let later = [(HANDLE, list([Node::Int(1)])), (body, sent("POST", "http://b.example/"))];
+        assert_eq!(texts("http:*", &later), [Some("http:POST=b.example:80".into())]);
         let six = [(HANDLE, sent("GET", "http://[::1]:81/"))];
         assert_eq!(texts("http:[::1]:*", &six), [Some("http:GET=[::1]:81".into())]);
         let begun = [("wasi:http/client#send", list([Node::Int(1)])), (HANDLE, sent("GET", "http://b/"))];
@@ -232,6 +256,7 @@ mod tests {
         let both = [&looked_up[..], &[(CONNECT, to("1.2.3.4:80"))]].concat();
         assert_eq!(texts("tcp:*", &both), [Some("tcp:*:80".into())]);
         assert_eq!(texts("tcp:*", &looked_up), [None]);
+        assert_eq!(texts("tcp:1.0.0.0/8", &both), [Some("tcp:1.0.0.0/8:80".into())]);
         assert_eq!(
             texts("http:*:*", &[(HANDLE, sent("GET", "http://1.2.3.4/"))]),
             [Some("http:GET=*:80".into())]

@@ -446,9 +446,9 @@ impl Context<'_> {
             let target = match (text.starts_with("builtin:") || text.parse::<Cid>().is_ok(), &self.folder) {
                 (true, _) => Target::find(home, text)?,
                 (false, None) => return Err(no_folder()),
-                (false, Some(_)) => {
+                (false, _) => {
                     let around = self.around(text)?;
-                    return Ok((read_below(&around.dir, &around.rest)?, Some(around.grant)));
+                    return Ok((read_below(&around.dir, &around.rest, text)?, Some(around.grant)));
                 }
             };
             Ok((target.bytes, None))
@@ -476,8 +476,11 @@ impl Context<'_> {
     fn granted(&self, path: &str) -> Option<Granted> {
         let dirs = self.operators().filter_map(|(number, grant)| match grant {
             Grant::Dir { guest, rights, .. } | Grant::Tree { guest, rights, .. } => {
+                if guest == path {
+                    return Some(Granted { number, rights: *rights, rest: String::new() });
+                }
                 let rest = Path::new(path).strip_prefix(guest).ok()?.to_str()?.to_owned();
-                let is_below = rest.is_empty() || leads_out(path) && !leads_out(&rest);
+                let is_below = !rest.is_empty() && leads_out(path) && !leads_out(&rest);
                 is_below.then_some(Granted { number, rights: *rights, rest })
             }
             _ => None,
@@ -529,7 +532,7 @@ impl Context<'_> {
         let dir = self.open_granted(granted.number)?;
         match granted.rest.as_str() {
             "" => Ok(dir),
-            rest => dir.open_dir(rest).map_err(|e| outside_folder(path, path, &e)),
+            rest => dir.open_dir(rest).map_err(|e| below_grant(path, &e)),
         }
     }
 
@@ -537,7 +540,10 @@ impl Context<'_> {
     fn open_granted(&self, number: u32) -> Result<Dir> {
         let grant = self.operators().find(|(n, _)| *n == number).map(|(_, grant)| grant);
         match (grant, self.copies.as_ref().and_then(|copies| copies.dir(number))) {
-            (Some(Grant::Dir { host, .. }), _) => open_folder(host),
+            (Some(Grant::Dir { host, guest, .. }), _) => {
+                let dir = Dir::open_ambient_dir(host, ambient_authority());
+                dir.map_err(|e| failed_io("open", guest, &e).into())
+            }
             (Some(Grant::Tree { guest, .. }), Some(copy)) => {
                 copy.try_clone().map_err(|e| failed_io("open the copy of", guest, &e).into())
             }
@@ -578,7 +584,7 @@ impl Context<'_> {
         let held = self.held(dir)?;
         let bytes = self.event("vac:script/read", Class::Read, &encode(&(&held.guest, name)), || {
             let dir = held.dir.as_ref().ok_or_else(no_folder)?;
-            Ok((read_below(dir, name)?, Some(held.grant)))
+            Ok((read_below(dir, name, name)?, Some(held.grant)))
         })?;
         String::from_utf8(bytes).map_err(|_| Usage::new(format!("`{}` is not text", quote(name))).into())
     }
@@ -749,13 +755,22 @@ fn outside_folder(path: &str, grant: &str, error: &std::io::Error) -> Error {
     if leads_out(path) || error.kind() == std::io::ErrorKind::PermissionDenied {
         let message = format!("a script reads only below its own folder, not `{}`", quote(path));
         return HostAbort::new(AbortKind::Denied, message)
-            .hint(format!("grant it: `--grant dir:ro={}`", quote(grant)))
+            .hint(format!("grant the directory under that name: `--grant dir:ro=DIR::{}`", quote(grant)))
             .into();
     }
     match error.kind() {
         std::io::ErrorKind::NotFound => {
             Usage::new(format!("there is no `{}` below the script's folder", quote(path))).into()
         }
+        _ => failed_io("open", path, error).into(),
+    }
+}
+
+/// Why `path`, which is below a grant, cannot be opened.
+fn below_grant(path: &str, error: &std::io::Error) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => Usage::new(format!("there is no `{}`", quote(path))).into(),
+        std::io::ErrorKind::PermissionDenied => outside_folder(path, path, error),
         _ => failed_io("open", path, error).into(),
     }
 }
@@ -768,11 +783,14 @@ fn parent_of(path: &str) -> String {
     }
 }
 
-/// The file `path` below `dir`, whole.
-fn read_below(dir: &Dir, path: &str) -> Result<Vec<u8>> {
+/// The file `inside` below `dir`, whole; the script calls it `path`.
+fn read_below(dir: &Dir, inside: &str, path: &str) -> Result<Vec<u8>> {
     // Opening a pipe would wait for its other end.
-    let file = dir.open_with(path, OpenOptions::new().read(true).nonblock(true));
-    let file = file.map_err(|e| outside_folder(path, &parent_of(path), &e))?;
+    let file = dir.open_with(inside, OpenOptions::new().read(true).nonblock(true));
+    let file = file.map_err(|e| match inside == path {
+        true => outside_folder(path, &parent_of(path), &e),
+        false => below_grant(path, &e),
+    })?;
     if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
         return Err(Usage::new(format!("`{}` is not a file", quote(path))).into());
     }

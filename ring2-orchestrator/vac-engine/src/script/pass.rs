@@ -98,13 +98,13 @@ impl Context<'_> {
     /// The bytes of a kernel's manifest, beside it or in it, and where that is.
     fn find_manifest(&self, text: &str, target: &Target) -> Result<Option<(Vec<u8>, String)>> {
         let is_file = !text.starts_with("builtin:") && text.parse::<vac_core::cid::Cid>().is_err();
-        if is_file && self.folder.is_some() {
+        if is_file {
             let path = std::path::Path::new(text).with_extension(manifest::SUFFIX).display().to_string();
             let around = self.around(&path)?;
             match around.dir.metadata(&around.rest) {
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
                 Err(e) => return Err(outside_folder(&path, &parent_of(&path), &e)),
-                Ok(_) => return Ok(Some((read_below(&around.dir, &around.rest)?, path))),
+                Ok(_) => return Ok(Some((read_below(&around.dir, &around.rest, &path)?, path))),
             }
         }
         let place = format!("section `{}` of {}", manifest::SECTION, target.place);

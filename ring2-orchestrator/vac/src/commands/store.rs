@@ -307,7 +307,14 @@ fn scrub_every(global: &Global, budget: u64, from: Option<&Path>, every: Duratio
     let interrupted = host::interrupt_flag();
     let mut code = exit::OK;
     while !interrupted.load(Ordering::Relaxed) {
-        code = code.max(scrubber.show(global, &scrubber.slice(budget)?)?);
+        // What fails now may do the next time.
+        code = code.max(match scrubber.slice(budget) {
+            Ok(report) => scrubber.show(global, &report)?,
+            Err(why) => {
+                ui::note(format_args!("scrub: {}", ui::quote_lines(&why.to_string())));
+                exit::FAILURE
+            }
+        });
         host::sleep_unless(&interrupted, every);
     }
     Ok(code)
