@@ -6,14 +6,16 @@
 //! who wants to pass a record off as another: then a replay must not agree. What neither can see is listed, with
 //! the reason, in [`UNSEEN`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use vac_core::canon::Node;
 use vac_core::cid::{Cid, Codec};
 use vac_core::fault::{AbortKind, Error, Result};
-use vac_core::ledger::{Body, Call, Class, Entry, Field, Header, Ledger, Outcome, Reader, Return, RunId};
+use vac_core::ledger::{
+    Body, Call, Class, Entry, Field, Header, Ledger, NameId, Outcome, Reader, Return, RunId,
+};
 use vac_engine::{Home, replay, verify};
 use vac_host::{Coder, Compiler, Profile};
 
@@ -25,6 +27,8 @@ pub const UNSEEN: &[(&str, &str)] = &[
     ("note", "notes are outside of the chain: what may differ between equal runs"),
     ("event.grant", "another of those in the header: a replay evaluates no grant"),
     ("end.grant", "another of those in the header: a replay evaluates no grant"),
+    ("event.request.detail", "what stands behind handles: the events that put it there are compared"),
+    ("begin.request.detail", "what stands behind handles: the events that put it there are compared"),
     ("event.denied", "what an operator would type: a replay refuses nothing itself"),
     ("end.denied", "what an operator would type: a replay refuses nothing itself"),
     ("event.answer.bytes", "what the world answered, and the guest did nothing with"),
@@ -40,6 +44,15 @@ pub const UNSEEN: &[(&str, &str)] = &[
     ("header.memory_max_bytes", "a limit that the run did not meet"),
     ("header.ticks_max", "a limit that the run did not meet"),
     ("header.limits", "a limit that the run did not meet"),
+];
+
+/// Functions whose recorded request is `[arguments, detail]`, for who reads it.
+const DETAILED: &[&str] = &[
+    "vac:memory/shards#open",
+    "wasi:http/client#[end]send",
+    "wasi:http/handler#[reply]handle",
+    "wasi:http/outgoing-handler#handle",
+    "wasi:http/types#[static]outgoing-body.finish",
 ];
 
 /// What is not seen besides of a run that was killed, whose record may end after any entry.
@@ -176,8 +189,14 @@ fn edits(entries: &[Entry]) -> impl Iterator<Item = (String, Vec<Entry>)> {
         all[at] = entry;
         all
     };
+    let detailed = detailed(entries);
     let fields = entries.iter().enumerate().flat_map(move |(at, entry)| {
-        changed(entry).into_iter().map(move |(name, changed)| (name, with(at, changed)))
+        let named = |(name, changed): (String, Entry)| match is_of_detail(&detailed, entry, &changed) {
+            true => (format!("{}.request.detail", word(entry)), changed),
+            false => (name, changed),
+        };
+        let all: Vec<_> = changed(entry).into_iter().map(named).collect();
+        all.into_iter().map(move |(name, changed)| (name, with(at, changed)))
     });
     let orders = (1..entries.len()).flat_map(move |at| {
         let kind = word(&entries[at]);
@@ -196,6 +215,36 @@ fn edits(entries: &[Entry]) -> impl Iterator<Item = (String, Vec<Entry>)> {
         all
     });
     fields.chain(orders)
+}
+
+/// The numbers of functions whose requests have a detail beside the arguments.
+fn detailed(entries: &[Entry]) -> BTreeSet<NameId> {
+    let number = |entry: &Entry| match entry {
+        Entry::Name(number, name) if DETAILED.contains(&name.as_str()) => Some(*number),
+        _ => None,
+    };
+    entries.iter().filter_map(number).collect()
+}
+
+/// Whether nothing was changed but the detail of a request.
+fn is_of_detail(detailed: &BTreeSet<NameId>, entry: &Entry, changed: &Entry) -> bool {
+    let (before, after) = match (entry, changed) {
+        (Entry::Event(before, _), Entry::Event(after, _)) | (Entry::Begin(before), Entry::Begin(after)) => {
+            (before, after)
+        }
+        _ => return false,
+    };
+    let arguments = |call: &Call| match &call.request {
+        Body::Inline(bytes) => match vac_core::canon::decode(bytes, "a request") {
+            Ok(Node::List(items)) if items.len() == 2 => items.into_iter().next(),
+            _ => None,
+        },
+        _ => None,
+    };
+    detailed.contains(&before.name)
+        && before.request != after.request
+        && arguments(before).is_some()
+        && arguments(before) == arguments(after)
 }
 
 fn word(entry: &Entry) -> &'static str {
