@@ -492,6 +492,10 @@ type Detail<'a, P> = &'a dyn Fn(&mut Host, &P) -> Result<Vec<u8>>;
 /// What the host does when it is called.
 type Act<'a, P, R> = &'a dyn Fn(&mut Host, P) -> Result<R>;
 
+/// `null` in canonical form. In the place of a detail that is none it makes a request that differs: one that was cut off
+/// before its detail would equal one with nothing there.
+const NULL: &[u8] = &[0xf6];
+
 /// The detail of a recorded request; none if it is of another form, which then is found to differ.
 fn recorded_detail(recorded: &[u8]) -> Option<Vec<u8>> {
     let mut reader = Reader::new(recorded, "the recorded request");
@@ -521,7 +525,7 @@ pub(crate) fn cross<P: Wire, R: Wire>(
         None => params.put(&mut state.request),
         Some(detail) => {
             let behind = match state.recorder.recorded_request(function)? {
-                Some(recorded) => recorded_detail(&recorded).unwrap_or_default(),
+                Some(recorded) => recorded_detail(&recorded).unwrap_or_else(|| NULL.to_vec()),
                 None => detail(&mut state.host, &params)?,
             };
             state.request.array(2);
