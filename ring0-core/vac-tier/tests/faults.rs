@@ -1,6 +1,8 @@
 //! An object store that answers late, with parts, with old things, with 409, 412, 429 and 500, from one seed,
 //! against a map.
 
+mod random;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,23 +17,12 @@ use object_store::{
     CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
     ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
+use random::Random;
 use vac_core::cid::Cid;
 use vac_core::memory::{Chain, Keeps, Tier};
 use vac_core::storage::SimStorage;
 use vac_core::store::Store;
 use vac_tier::{ObjectTier, RealTime, Settings, Time};
-
-/// splitmix64 (Steele, Lea, Flood 2014).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound.max(1)
-    }
-}
 
 #[derive(Debug, Clone, Copy)]
 enum Bad {

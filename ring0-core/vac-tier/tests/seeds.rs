@@ -15,6 +15,8 @@
 //! The waits between attempts take no time. That an attempt has no answer does: some milliseconds, in a few of the seeds.
 //! `VAC_TIER_SEED=7 cargo test -p vac-tier --test seeds` runs one seed.
 
+mod random;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,6 +32,7 @@ use object_store::{
     CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
     ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
+use random::Random;
 use vac_core::cid::Cid;
 use vac_core::fault::{self, AbortKind};
 use vac_core::memory::Tier;
@@ -39,18 +42,6 @@ const SEEDS: u64 = 300;
 const STEPS: u64 = 60;
 /// How long an attempt may take in a seed whose store is silent now and then.
 const ATTEMPT: Duration = Duration::from_millis(20);
-
-/// splitmix64 (Steele, Lea, Flood 2014).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound.max(1)
-    }
-}
 
 /// What a store is like in one seed.
 #[derive(Debug, Clone, Copy)]
