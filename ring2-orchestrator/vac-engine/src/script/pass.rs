@@ -10,7 +10,8 @@ use vac_core::fault::{AbortKind, Error, HostAbort, Result, Usage, quote};
 use vac_core::ledger::Class;
 use vac_host::{Bucket, Preopen, inspect};
 
-use super::{Context, Held, Kernel, OWN_GRANTS, failed_io, outside_folder, parent_of, read_below};
+use super::files::{failed_io, outside_folder, parent_of, read_below};
+use super::{Context, Held, Kernel, OWN_GRANTS};
 use crate::grants::{Grant, Part, clean, open_below};
 use crate::journal::MANIFEST_EVENT;
 use crate::manifest::{self, Ask, Manifest};
