@@ -9,7 +9,7 @@ use vac_engine::grants::Grant;
 use vac_engine::manifest::{self, Ask, Manifest, Met};
 use vac_engine::target::{Programs, Target};
 use vac_host::NoConsole;
-use vac_host::inspect::Import;
+use vac_host::inspect::{Import, Program};
 
 use crate::cli::{Global, Inspect};
 use crate::ui::{self, Progress};
@@ -31,7 +31,6 @@ pub(crate) fn inspect(global: &Global, args: &Inspect) -> Result<u8> {
     let granted = super::run::allowed(&args.allowed)?.grants;
     let manifest = Manifest::of(&target)?;
     let met = manifest.as_ref().map(|manifest| manifest::agree(&manifest.asks, &granted));
-    let exports: Vec<String> = program.exports.clone();
     if global.json {
         ui::print_json(&json!({
             "cid": target.cid.to_string(),
@@ -39,7 +38,7 @@ pub(crate) fn inspect(global: &Global, args: &Inspect) -> Result<u8> {
             "size_bytes": target.bytes.len(),
             "is_command": program.is_command,
             "is_service": program.is_service,
-            "exports": exports,
+            "exports": program.exports,
             "not_callable": program.not_callable.iter().map(not_callable_json).collect::<Vec<_>>(),
             "imports": program.imports.iter().map(import_json).collect::<Vec<_>>(),
             "refused": program.refused,
@@ -50,8 +49,14 @@ pub(crate) fn inspect(global: &Global, args: &Inspect) -> Result<u8> {
             "gets": texts(&gets(met.as_deref(), &granted)),
             "missing": met.as_deref().map(missing),
         }));
-        return Ok(exit::OK);
+    } else {
+        show_program(&target, &program);
+        show_keys(manifest.as_ref(), met.as_deref(), &granted);
     }
+    Ok(exit::OK)
+}
+
+fn show_program(target: &Target, program: &Program) {
     ui::print(format_args!("{}  {}\n", ui::bold("cid"), target.cid));
     ui::print(format_args!(
         "{} {}, {} bytes\n",
@@ -65,7 +70,7 @@ pub(crate) fn inspect(global: &Global, args: &Inspect) -> Result<u8> {
     if program.is_service {
         ui::print(format_args!("{}  vac serve {}\n", ui::bold("serve"), quote(&target.place)));
     }
-    section("exports", &exports);
+    section("exports", &program.exports);
     if !program.not_callable.is_empty() {
         let lines: Vec<String> =
             program.not_callable.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
@@ -78,8 +83,6 @@ pub(crate) fn inspect(global: &Global, args: &Inspect) -> Result<u8> {
         let hint = program.refused_hint.iter();
         hint.for_each(|hint| ui::print(format_args!("{}    {}\n", ui::bold("hint"), quote_line(hint))));
     }
-    show_keys(manifest.as_ref(), met.as_deref(), &granted);
-    Ok(exit::OK)
 }
 
 /// A script imports nothing, and says while it runs which kernel gets what of what it was granted.
