@@ -317,6 +317,15 @@ fn objects_are_compressed_below_their_names() {
     assert_eq!((len(cids[0]), len(cids[1])), (Some(50_000), Some(text.len() as u64)));
     sandbox.vac(&["store", "gc"]).ok();
     assert_eq!(sandbox.json(&["store", "fsck"])["ok"], true);
+    // A check that mends sees what the other one does, also what is no object.
+    std::fs::write(sandbox.home().join("store/settings"), "nonsense").unwrap();
+    for check in [&["store", "fsck"][..], &["store", "fsck", "--mend"]] {
+        let checked = sandbox.vac(check);
+        assert!(
+            checked.code() == INTEGRITY && checked.out().contains("settings of the store"),
+            "{checked:?}"
+        );
+    }
     for bad in ["0", "20", "many"] {
         sandbox.vac(&["store", "compress", bad]).fails(USAGE, &["1 to 19"]);
     }

@@ -92,6 +92,7 @@ impl Scrubber {
         };
         let Completed { came, lost, failed } = completed;
         report.corrupt.extend(failed);
+        report.corrupt.extend(self.home.store().check_names()?);
         let add = |to: &mut Vec<Cid>, more: Vec<Cid>| {
             let known: BTreeSet<Cid> = to.iter().copied().collect();
             to.extend(more.into_iter().filter(|cid| !known.contains(cid)));

@@ -156,6 +156,14 @@ impl Store {
         Ok(())
     }
 
+    /// What is wrong with pins, leases and settings, which no scrub reads.
+    pub fn check_names(&self) -> Result<Vec<Corrupt>> {
+        let mut report = FsckReport::default();
+        self.check_pins(&mut report)?;
+        report.corrupt.extend(self.check_settings());
+        Ok(report.corrupt)
+    }
+
     fn check_pins(&self, report: &mut FsckReport) -> Result<()> {
         for file in self.home.list(&self.home.pins())? {
             let path = format!("{}/{file}", self.home.pins());
