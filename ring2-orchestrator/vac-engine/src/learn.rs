@@ -2,9 +2,8 @@
 //!
 //! A file that was opened is asked for as that file; a directory only if it was listed, if names in it
 //! changed, or if it was opened itself. What was looked for and was not there is asked for as optional.
-//! What was refused is not asked for: the run did without. Of the network, hosts, ports and methods are asked for as they were used
-//! (see [`net`]). Where an event cannot be traced to one file, the
-//! whole grant that allowed it is asked for, so the manifest may be wider than the least, never too narrow.
+//! What was refused is not asked for: the run did without. Of the network, hosts, ports and methods are
+//! asked for as they were used (see [`net`]). Where an event cannot be traced to one file, the whole grant that allowed it is asked for, so the manifest may be wider than the least, never too narrow.
 //!
 //! "Enough" holds for programs that find a file by the longest name of a directory they were given, as
 //! wasi-libc does. One that counts its directories finds others than it had while this was learned.
@@ -161,7 +160,7 @@ impl<'a> Watcher<'a> {
             Some(Grant::Net(net)) if !is_known => {
                 let (request, answer) = (self.node(&event.request)?, self.answer(event)?);
                 let place = (event.name.as_str(), event.seq);
-                if !self.net.see((grant, net), place, request.as_ref(), Some(&answer)) {
+                if !self.net.see((grant, net), place, request.as_ref(), &answer) {
                     self.whole(grant, "used", event.seq);
                 }
                 self.ranges_behind(grant, event.seq);

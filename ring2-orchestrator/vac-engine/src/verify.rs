@@ -104,7 +104,8 @@ pub struct Completed {
     pub failed: Vec<Corrupt>,
 }
 
-/// Writes what the runs, pins and leases of this home need and its store does not have, as far as `find` gives it. A scrub knows of what its indexes know of; if they are gone too, this is who knows.
+/// Writes what the runs, pins and leases of this home need and its store does not have, as far as `find` gives it. A scrub
+/// knows of what its indexes know of; if they are gone too, this is who knows.
 pub fn complete(
     home: &Home,
     unix_ms: u64,

@@ -27,8 +27,14 @@ pub const UNSEEN: &[(&str, &str)] = &[
     ("note", "notes are outside of the chain: what may differ between equal runs"),
     ("event.grant", "another of those in the header: a replay evaluates no grant"),
     ("end.grant", "another of those in the header: a replay evaluates no grant"),
-    ("event.request.detail", "what stands behind handles: the events that put it there are compared"),
-    ("begin.request.detail", "what stands behind handles: the events that put it there are compared"),
+    (
+        "event.request.detail",
+        "what stands behind handles and names, for who reads the record: a replay has neither",
+    ),
+    (
+        "begin.request.detail",
+        "what stands behind handles and names, for who reads the record: a replay has neither",
+    ),
     ("event.denied", "what an operator would type: a replay refuses nothing itself"),
     ("end.denied", "what an operator would type: a replay refuses nothing itself"),
     ("event.answer.bytes", "what the world answered, and the guest did nothing with"),

@@ -1,8 +1,8 @@
 //! The quota of pages in memory: what a space may keep there of what came for it.
 //!
 //! A page counts for the space that it was read, made or written for, until its frame has another page. One that is found
-//! in memory counts for whoever it came for, and one that was fetched ahead, by advice or with others when it is used. At the quota the oldest of the space's own leaves: a queue, for a policy
-//! that knows more than that has the frames of all.
+//! in memory counts for whoever it came for, and one that was fetched ahead, by advice or with others when it is used. At the
+//! quota the oldest of the space's own leaves: a queue, for a policy that knows more than that has the frames of all.
 
 use crate::fault::Result;
 

@@ -43,18 +43,18 @@ pub(super) struct Needed {
 }
 
 impl Seen {
-    /// Takes note of an event that grant number `grant`, which is `net`, allowed; `None` stands for a body that is not kept.
+    /// Takes note of an event that grant number `grant`, which is `net`, allowed; `None` stands for a request that is not kept.
     /// `false` if nothing can be said of it: then all of the grant is needed.
     pub(super) fn see(
         &mut self,
         (grant, net): (usize, &Net),
         (name, seq): (&str, Seq),
         request: Option<&Node>,
-        answer: Option<&Node>,
+        answer: &Node,
     ) -> bool {
         self.has_names |= name.ends_with("resolve-addresses");
         let of = self.grants.entry(grant).or_default();
-        let (Some(request), Some(answer)) = (request, answer) else { return false };
+        let Some(request) = request else { return false };
         match net.kind {
             NetKind::Http => of.http(name, seq, request),
             NetKind::Tcp | NetKind::Udp => of.address(name, seq, request, answer),
@@ -199,7 +199,7 @@ mod tests {
         let net = Net::parse(grant).unwrap().unwrap();
         let mut seen = Seen::default();
         for (seq, (name, request)) in (0..).zip(events) {
-            assert!(seen.see((0, &net), (name, seq), Some(request), Some(&Node::Null)));
+            assert!(seen.see((0, &net), (name, seq), Some(request), &Node::Null));
         }
         seen.needed(|_| Some(&net)).into_iter().map(|needed| needed.text).collect()
     }
