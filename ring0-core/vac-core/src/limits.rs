@@ -40,6 +40,13 @@ pub const STORE_COMPRESS_LEVEL_MAX: i32 = 19;
 /// Packed objects wait in memory until this many bytes are worth one write.
 pub const STORE_BUFFER_BYTES: usize = 1 << 20;
 
+/// A write of so many bytes to a pack asks for room on the disk ahead of its end.
+pub const STORE_RESERVE_FROM_BYTES: u64 = 512 << 10;
+/// How much it asks for: at first, and at most. It doubles in between.
+pub const STORE_RESERVE_MIN_BYTES: u64 = 1 << 20;
+/// See [`STORE_RESERVE_MIN_BYTES`].
+pub const STORE_RESERVE_MAX_BYTES: u64 = 16 << 20;
+
 /// Objects whose places are in memory before they are written to a run of the index. With those that wait for a commit
 /// (below) they are a little less than what the table takes without growing: 14,336 of 16,384 places of some 56 bytes.
 pub const STORE_INDEX_TABLE_ENTRIES: usize = 10_000;

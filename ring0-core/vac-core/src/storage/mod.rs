@@ -81,6 +81,16 @@ pub trait StorageFile: Send + Sync {
     /// Cuts or extends the file.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
+    /// Asks for room on the disk up to `end`. The file's length stays as it is. Does nothing where there is no such thing.
+    fn reserve(&self, _end: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Gives back the room beyond the file's length, also what a process that was killed had asked for.
+    fn give_back(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// The file's length.
     fn len(&self) -> io::Result<u64>;
 

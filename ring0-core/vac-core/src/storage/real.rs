@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -18,6 +18,9 @@ use super::{Lock, LockMode, OpenMode, Storage, StorageFile};
 
 const DIR_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
+/// What a file may take on the disk beyond its length without that being room that was reserved.
+#[cfg(target_os = "linux")]
+const SLACK_BYTES: u64 = 256 << 10;
 
 /// A folder of the host.
 #[derive(Debug, Clone)]
@@ -206,6 +209,24 @@ impl StorageFile for RealFile {
         self.file.set_len(len)
     }
 
+    #[cfg(target_os = "linux")]
+    fn reserve(&self, end: u64) -> io::Result<()> {
+        let len = self.len()?;
+        let Some(more) = end.checked_sub(len).filter(|more| *more > 0) else { return Ok(()) };
+        Ok(rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::KEEP_SIZE, len, more)?)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn give_back(&self) -> io::Result<()> {
+        let metadata = self.file.metadata()?;
+        // Cutting waits for the file system's journal, and most files have no such room.
+        if metadata.blocks() * 512 <= metadata.len() + SLACK_BYTES {
+            return Ok(());
+        }
+        // ext4 frees what is behind the end, though the length is as before; a hole punched there frees nothing.
+        self.file.set_len(metadata.len())
+    }
+
     fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
@@ -265,6 +286,29 @@ mod tests {
         assert_eq!(storage.list("z").unwrap_err().kind(), io::ErrorKind::NotFound);
         assert!(storage.open("x/y/f", OpenMode::CreateNew).is_err());
         assert!(storage.open("x/y/f", OpenMode::Read).unwrap().write_at(b"x", 0).is_err());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn room_is_reserved_and_given_back() {
+        let (_dir, storage) = storage();
+        storage.create_dir("").unwrap();
+        let file = storage.open("f", OpenMode::CreateNew).unwrap();
+        file.write_at(&[7; 10_000], 0).unwrap();
+        let on_disk = || {
+            let metadata = std::fs::metadata(storage.at("f")).unwrap();
+            (metadata.len(), metadata.blocks() * 512)
+        };
+        match file.reserve(1 << 20) {
+            Ok(()) => assert!(on_disk().1 >= 1 << 20, "{:?}", on_disk()),
+            Err(why) => eprintln!("this file system reserves nothing: {why}"),
+        }
+        assert_eq!(on_disk().0, 10_000);
+        file.reserve(5_000).unwrap();
+        file.give_back().unwrap();
+        let (len, room) = on_disk();
+        assert!(len == 10_000 && room < 512 << 10, "{room} bytes for {len}");
+        assert_eq!(read_file(&storage, "f", 10_000).unwrap(), [7; 10_000]);
     }
 
     #[test]

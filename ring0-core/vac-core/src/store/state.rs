@@ -225,7 +225,7 @@ impl State {
     fn flush(&mut self, home: &Home) -> Result<()> {
         let Some(writer) = &mut self.writer else { return Ok(()) };
         let path = home.pack(writer.number);
-        let Err(err) = writer.flush() else { return Ok(()) };
+        let Err(err) = writer.flush(home) else { return Ok(()) };
         let is_full = matches!(err.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
         let failed = home.named("write", &path, Err(err));
         if let (false, Err(why)) = (is_full, &failed) {

@@ -385,5 +385,6 @@ mod index;
 mod liar;
 mod model;
 mod races;
+mod room;
 mod scrub;
 mod stepped;

@@ -18,7 +18,9 @@ use std::sync::Arc;
 
 use crate::cid::Cid;
 use crate::fault::Result;
-use crate::limits::STORE_CHUNK_BYTES;
+use crate::limits::{
+    STORE_CHUNK_BYTES, STORE_RESERVE_FROM_BYTES, STORE_RESERVE_MAX_BYTES, STORE_RESERVE_MIN_BYTES,
+};
 use crate::storage::{Lock, LockMode, OpenMode, StorageFile};
 
 use super::body::Body;
@@ -38,6 +40,7 @@ pub(super) struct Writer {
     buf: Vec<u8>,
     written: u64,
     durable_end: u64,
+    room: Room,
     /// Objects since the last batch was taken.
     pending: Vec<IndexEntry>,
     idx: Idx,
@@ -50,6 +53,36 @@ struct Idx {
     file: Option<Box<dyn StorageFile>>,
     len: u64,
     end: u64,
+}
+
+/// What is reserved of the disk ahead of the end of a pack, so that it lies in few pieces there.
+///
+/// Only a help, for whoever puts much at once: small commits would take longer for it, and without room the write that needs it fails,
+/// and says so.
+struct Room {
+    /// Up to here nothing more is asked for.
+    end: u64,
+    /// How much is asked for next. Zero after a failure: then no more is.
+    step: u64,
+}
+
+impl Room {
+    /// Of a pack that ends at `end`.
+    fn after(end: u64) -> Self {
+        Self { end, step: STORE_RESERVE_MIN_BYTES }
+    }
+
+    /// Makes sure that there is room for `len` bytes from `from` of the file, and some more, if they are many; but no more than a full
+    /// pack takes.
+    fn make(&mut self, file: &dyn StorageFile, from: u64, len: u64, pack_max: u64) {
+        let is_much = len >= STORE_RESERVE_FROM_BYTES;
+        if !is_much || self.step == 0 || from + len <= self.end || from + len >= pack_max {
+            return;
+        }
+        self.end = (from + len + self.step).min(pack_max);
+        let made = file.reserve(self.end);
+        self.step = if made.is_ok() { (self.step * 2).min(STORE_RESERVE_MAX_BYTES) } else { 0 };
+    }
 }
 
 /// What one commit makes durable.
@@ -151,6 +184,7 @@ impl Writer {
             buf: Vec::new(),
             written: end,
             durable_end: end,
+            room: Room::after(end),
             pending: Vec::new(),
             idx,
             is_name_durable: false,
@@ -209,10 +243,11 @@ impl Writer {
     }
 
     /// Writes the buffer to the file. After a failure the buffer is as it was.
-    pub(super) fn flush(&mut self) -> io::Result<()> {
+    pub(super) fn flush(&mut self, home: &Home) -> io::Result<()> {
         if self.buf.is_empty() {
             return Ok(());
         }
+        self.room.make(&*self.file, self.written, self.buf.len() as u64, home.tuning.pack_max);
         self.file.write_at(&self.buf, self.written)?;
         self.written += self.buf.len() as u64;
         self.buf.clear();
@@ -264,6 +299,13 @@ impl Writer {
         if let Some(last) = self.pending.last() {
             debug_assert_eq!(last.end(), self.end(), "the last object ends where the pack does");
         }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Should this fail, the next writer of the pack does it. It still has the lock: that goes after this.
+        let _ = self.file.give_back();
     }
 }
 
