@@ -67,6 +67,11 @@ impl Buffer {
         Self::parts(bytes, count, len, align.max(HUGE))
     }
 
+    /// How many of `len` bytes the machine has in one piece; one at least.
+    pub(super) fn count_in_one_piece(len: usize) -> usize {
+        (HUGE / len.max(1)).max(1)
+    }
+
     /// What [`Self::in_one_piece`] takes of memory, beside what it passes over to begin at a multiple.
     pub(super) fn bytes_in_one_piece(count: usize, len: usize, align: usize) -> usize {
         piece_of(count * len).unwrap_or(count * len + align)

@@ -331,6 +331,7 @@ impl Chain {
         failed: &mut Option<Error>,
     ) -> Vec<(Cid, Vec<u8>)> {
         let (mut objects, mut bytes) = (Vec::new(), 0);
+        let is_strict = self.below.get(at).is_some_and(|level| level.keeps == Keeps::Always);
         while bytes < MEMORY_COPY_BYTES && objects.len() < MEMORY_COPY_BYTES / 4096 {
             let Some(cid) = rest.next() else { break };
             match self.get(cid, STORE_LARGE_MIN_BYTES) {
@@ -338,7 +339,8 @@ impl Chain {
                     bytes += object.len();
                     objects.push((*cid, object));
                 }
-                // Collected meanwhile: nobody needs it.
+                // Nothing that was put goes before the store is closed: it was lost, and no commit may say that all is there.
+                Ok(None) if is_strict => self.not_kept(at, cid, gone(cid), failed),
                 Ok(None) => self.is_level(at, cid),
                 Err(why) => self.not_kept(at, cid, why, failed),
             }
@@ -391,6 +393,11 @@ impl Search {
             (None, None) => Ok(None),
         }
     }
+}
+
+/// The error of an object that was put and that no tier has.
+fn gone(cid: &Cid) -> Error {
+    Corrupt::new("page or node", "the tiers", format!("the object {cid}"), "nothing").into()
 }
 
 /// Bytes of a tier that hash to their name and are not too long.

@@ -15,6 +15,7 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 use crate::cid::Cid;
 
 use super::buffer::Buffer;
+use super::fetch::ALIGN;
 use super::node::Holder;
 use super::policy::Policy;
 
@@ -155,15 +156,20 @@ impl Frames {
     /// A frame for a page: an empty one, or `None` while the budget is used up. Its bytes are whatever was
     /// there before; its holder must write all of them.
     pub(super) fn take_free(&mut self) -> Option<u32> {
-        if let Some(frame) = self.free.pop() {
-            return Some(frame);
+        if self.free.is_empty() && self.frames.len() < self.frames_max {
+            self.grow();
         }
-        if self.frames.len() >= self.frames_max {
-            return None;
-        }
-        let bytes = Buffer::new(self.page_len);
-        self.frames.push(Frame { bytes, ..Frame::default() });
-        Some(self.frames.len() as u32 - 1)
+        self.free.pop()
+    }
+
+    /// Makes as many empty frames as lie together in one piece of memory, within the budget.
+    fn grow(&mut self) {
+        let count = Buffer::count_in_one_piece(self.page_len).min(self.frames_max - self.frames.len());
+        let first = self.frames.len() as u32;
+        let buffers = Buffer::in_one_piece(count, self.page_len, ALIGN);
+        self.frames.extend(buffers.into_iter().map(|bytes| Frame { bytes, ..Frame::default() }));
+        // The lowest is taken first.
+        self.free.extend((first..self.frames.len() as u32).rev());
     }
 
     /// The frame that should leave next; it is out of the queues from then on.

@@ -141,7 +141,12 @@ impl Catalog {
 
     /// Whether the index on disk may say that a pack is longer than `end`.
     pub(super) fn may_be_indexed_beyond(&self, number: u32, end: u64) -> bool {
-        self.is_distrusted || self.index.runs.list.covered(number).idx_end > end
+        self.is_distrusted || self.is_indexed_beyond(number, end)
+    }
+
+    /// Whether what was read of that index says so.
+    pub(super) fn is_indexed_beyond(&self, number: u32, end: u64) -> bool {
+        self.index.runs.list.covered(number).idx_end > end
     }
 
     /// Forgets everything but the pack this store writes to, for a collector may have moved it.
@@ -153,10 +158,10 @@ impl Catalog {
         self.resets += 1;
     }
 
-    /// Forgets what was seen of one pack, but not its objects.
-    pub(super) fn forget_pack(&mut self, number: u32) {
-        self.packs.remove(&number);
+    /// Forgets what was seen of one pack, but not its objects. How long it was.
+    pub(super) fn forget_pack(&mut self, number: u32) -> u64 {
         self.files.remove(&number);
+        self.packs.remove(&number).map_or(0, |pack| pack.len)
     }
 
     /// Where `cid` is. Should the index on disk turn out to be damaged, all is read again without it.

@@ -25,6 +25,7 @@ use crate::fault::{AbortKind, HostAbort, Result};
 
 use super::buffer::Buffer;
 use super::tier::{Spot, Tier, wrong_len};
+pub(super) use direct::ALIGN;
 pub use direct::Direct;
 use direct::{Aligned, Window};
 use handover::Handover;

@@ -42,6 +42,10 @@ impl Bad {
         self.with(|state| state.objects.get_mut(cid).unwrap()[0] ^= 1);
     }
 
+    fn lose(&self, cid: &Cid) {
+        self.with(|state| _ = state.objects.remove(cid));
+    }
+
     fn has_good(&self, cid: &Cid) -> bool {
         self.with(|state| state.objects.get(cid).is_some_and(|bytes| Cid::of(cid.codec(), bytes) == *cid))
     }
@@ -247,6 +251,28 @@ fn what_cannot_be_read_keeps_nothing_else_back() {
         assert_eq!(chain.commit().is_err(), keeps == Keeps::Always);
         let has_good = objects.iter().filter(|(cid, _)| below.has_good(cid)).count();
         assert_eq!((has_good, chain.stats()[1].behind), (49, 1));
+    }
+}
+
+/// The first tier lost a page that was not committed yet: a commit that all tiers must have said that they do.
+#[test]
+fn what_no_tier_has_is_not_acknowledged() {
+    for keeps in [Keeps::WhenItCan, Keeps::Always] {
+        let (first, below) = (Arc::new(Bad::new("first", 0, 0)), Arc::new(Bad::new("below", 0, 0)));
+        let chain = Chain::new(Arc::<Bad>::clone(&first)).and(Arc::<Bad>::clone(&below), keeps);
+        let (bytes, other) = (vec![1; 100], vec![2; 100]);
+        for bytes in [&bytes, &other] {
+            chain.put(&Cid::of_raw(bytes), bytes).unwrap();
+        }
+        first.lose(&Cid::of_raw(&bytes));
+        let done = chain.commit();
+        assert!(below.has_good(&Cid::of_raw(&other)));
+        if keeps == Keeps::Always {
+            assert!(done.unwrap_err().to_string().contains(&Cid::of_raw(&bytes).to_string()));
+            chain.put(&Cid::of_raw(&bytes), &bytes).unwrap();
+        }
+        chain.commit().unwrap();
+        assert_eq!(chain.stats()[1].behind, 0);
     }
 }
 

@@ -293,6 +293,35 @@ fn a_pack_that_grew_again_to_its_old_length_is_read_anew() {
     assert_holds(&open(&sim), &old);
 }
 
+/// A pack loses its end while a store is open that knows what was there, from the index on disk or by itself: it believed
+/// its memory, so that a put of what was lost said that it is there, in place of which other objects came.
+#[test]
+fn a_pack_that_is_cut_while_a_store_is_open_is_read_anew() {
+    for table_max in [SMALL.table_max, 1000] {
+        let sim = SimStorage::new(0);
+        let objects = filled(&sim, 40);
+        let pack = "store/packs/00000001.pack";
+        let tuning = Tuning { table_max, ..SMALL };
+        if table_max > SMALL.table_max {
+            runs(&sim).iter().chain([&LIST.to_owned()]).for_each(|path| sim.remove(path).unwrap());
+        }
+        let store = Store::open_tuned(Arc::new(sim.clone()), "store", tuning).unwrap();
+        assert_holds(&store, &objects);
+        assert!(sim.truncate(pack, sim.peek(pack).unwrap().len() as u64 / 2));
+        for i in 0..40 {
+            put(&store, &bytes_of(i + 500, 50));
+        }
+        for bytes in objects.values() {
+            put(&store, bytes);
+        }
+        store.commit().unwrap();
+        assert_holds(&store, &objects);
+        drop(store);
+        sim.crash();
+        assert_holds(&open(&sim), &objects);
+    }
+}
+
 /// Headers of records rot. The index still has the objects, so that a put would say that they are there; but a check
 /// remembers what it found.
 #[test]
