@@ -1,8 +1,8 @@
 //! The profiles of determinism, compiling, and the cache of compiled code.
 //!
 //! Runs are made under profile `det-2`: a program is rewritten ([`crate::rewrite`]) to count its own ticks and
-//! to give every NaN one form, and compiled for a fixed set of instructions. Under `det-1`, where the engine did
-//! both, runs of before are replayed.
+//! to give every NaN one form, and compiled for a fixed set of instructions; or, if somebody chose `det-2-native`, for all that
+//! this processor has. Under `det-1`, where the engine did both, runs of before are replayed.
 //!
 //! Compiled code is trusted by the machine, so it is never taken from a guest or a bundle: only
 //! from a [`Compiler`] that this process started, or from this home's cache, under the CID of the
@@ -22,7 +22,7 @@ use vac_core::fault::{AbortKind, Corrupt, HostAbort, Result, cut, quote_line};
 use vac_core::storage::{OpenMode, Storage, StorageFile, replace_file};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre, Linker};
-use wasmtime::{Config, OptLevel, RegallocAlgorithm};
+use wasmtime::{Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, RegallocAlgorithm};
 
 use crate::core_module::CoreModule;
 use crate::limits::{
@@ -43,6 +43,11 @@ pub const ENGINE: &str = "wasmtime 48.0.8, adapter 48.0.8.1";
 const WRAPPING: &str = "exports 6";
 /// Changes with what [`crate::rewrite`] makes of a program. What changes ticks is another profile.
 const REWRITING: &str = "7";
+/// Instances, memories and tables that a pool has room for.
+const POOLED: u32 = 100;
+const POOLED_STACKS: u32 = 4;
+const POOLED_INSTANCE_BYTES: usize = 8 << 20;
+const POOLED_ELEMENTS: usize = 1 << 20;
 /// What the engine calls its interpreter.
 const INTERPRETER: &str = "pulley64";
 
@@ -54,27 +59,43 @@ pub enum Profile {
     /// The program is rewritten: its ticks, the depth of its calls and its NaNs are what we say on every engine.
     #[default]
     Det2,
+    /// The same, with every instruction that the processor has. A run of it replays on any other, too.
+    Det2Native,
 }
 
 impl Profile {
+    /// All of them.
+    const ALL: [Self; 3] = [Self::Det1, Self::Det2, Self::Det2Native];
+
     /// The name, as a run's header records it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Det1 => "det-1",
             Self::Det2 => "det-2",
+            Self::Det2Native => "det-2-native",
         }
+    }
+
+    /// The names, for whoever typed another one.
+    pub fn names() -> String {
+        Self::ALL.map(|profile| format!("`{}`", profile.name())).join(" or ")
     }
 
     /// The profile that a header names.
     pub fn named(name: &str) -> Option<Self> {
-        [Self::Det1, Self::Det2].into_iter().find(|profile| profile.name() == name)
+        Self::ALL.into_iter().find(|profile| profile.name() == name)
+    }
+
+    /// Whether programs are rewritten.
+    pub fn rewrites(self) -> bool {
+        self != Self::Det1
     }
 
     /// The settings of the engine. Each is a row of `docs/determinism.md`.
     pub fn config(self) -> Config {
         match self {
             Self::Det1 => det_1(),
-            Self::Det2 => det_2(),
+            Self::Det2 | Self::Det2Native => det_2(self),
         }
     }
 }
@@ -180,12 +201,14 @@ impl Compiled {
     }
 }
 
-/// What code is made for.
+/// What code is made for, and what runs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Backend {
     /// This machine.
     #[default]
     Native,
+    /// The same code, with instances in memory that is there before them and used again after them.
+    Pooled,
     /// The engine's interpreter, which is the same on every machine: whatever it does differently is a bug.
     Interpreter,
 }
@@ -194,30 +217,51 @@ impl Backend {
     /// The engine as a run's header records it.
     pub fn engine(self) -> String {
         match self {
-            Self::Native => ENGINE.to_owned(),
+            Self::Native | Self::Pooled => ENGINE.to_owned(),
             Self::Interpreter => format!("{ENGINE}, {INTERPRETER}"),
         }
     }
 
     /// The settings of the engine for code of `profile`.
     pub fn settings(self, profile: Profile) -> std::result::Result<Config, HostAbort> {
-        if self == Self::Native {
-            return Ok(profile.config());
+        match self {
+            Self::Native => Ok(profile.config()),
+            Self::Pooled => Ok(pooled(profile.config())),
+            Self::Interpreter => interpreted(profile),
         }
-        let mut config = match profile {
-            Profile::Det1 => det_1(),
-            Profile::Det2 => common(),
-        };
-        config.target(INTERPRETER).map_err(|e| machine("choose the interpreter", &e))?;
-        // It has no atomic instructions: programs with them are refused by it. Nothing is optimised, so that mistakes
-        // of the optimiser show, too.
-        config
-            .wasm_threads(false)
-            .cranelift_opt_level(OptLevel::None)
-            .cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
-        with_stack(&mut config, profile, WASM_STACK_BYTES);
-        Ok(config)
     }
+}
+
+fn interpreted(profile: Profile) -> std::result::Result<Config, HostAbort> {
+    let mut config = match profile {
+        Profile::Det1 => det_1(),
+        Profile::Det2 | Profile::Det2Native => common(),
+    };
+    config.target(INTERPRETER).map_err(|e| machine("choose the interpreter", &e))?;
+    // It has no atomic instructions: programs with them are refused by it. Nothing is optimised, so that mistakes
+    // of the optimiser show, too.
+    config
+        .wasm_threads(false)
+        .cranelift_opt_level(OptLevel::None)
+        .cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
+    with_stack(&mut config, profile, WASM_STACK_BYTES);
+    Ok(config)
+}
+
+/// With a pool that has room for what most programs have; others are told that it has not.
+fn pooled(mut config: Config) -> Config {
+    let mut pool = PoolingAllocationConfig::default();
+    pool.total_component_instances(POOLED)
+        .total_core_instances(POOLED)
+        .total_memories(POOLED)
+        .total_tables(POOLED)
+        .total_gc_heaps(POOLED)
+        .total_stacks(POOLED_STACKS)
+        .max_core_instance_size(POOLED_INSTANCE_BYTES)
+        .max_component_instance_size(POOLED_INSTANCE_BYTES)
+        .table_elements(POOLED_ELEMENTS);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    config
 }
 
 pub(crate) fn det_1() -> Config {
@@ -227,15 +271,17 @@ pub(crate) fn det_1() -> Config {
     config
 }
 
-fn det_2() -> Config {
+fn det_2(profile: Profile) -> Config {
     let mut config = common();
-    baseline::set(&mut config);
+    if profile == Profile::Det2 {
+        baseline::set(&mut config);
+    }
     // Of the rewriting: which branches are never or hardly taken. They change where code stands, and nothing else.
     config.wasm_branch_hinting(true);
     // Where an instruction was in rewritten code tells nobody anything, and the engine finds a guest's frames without
     // the tables that other unwinders need. Without both, code is a seventh smaller: docs/decisions/0014.
     config.generate_address_map(false).native_unwind_info(false);
-    with_stack(&mut config, Profile::Det2, WASM_STACK_BYTES);
+    with_stack(&mut config, profile, WASM_STACK_BYTES);
     config
 }
 
@@ -271,14 +317,14 @@ fn native_bytes(profile: Profile, bytes: usize) -> usize {
     match profile {
         Profile::Det1 => bytes,
         // The program's own limit comes before the end of the stack.
-        Profile::Det2 => bytes.saturating_mul(NATIVE_BYTES_PER_DEPTH_BYTE),
+        Profile::Det2 | Profile::Det2Native => bytes.saturating_mul(NATIVE_BYTES_PER_DEPTH_BYTE),
     }
 }
 
 /// The settings of a profile for programs of a shape.
 fn shaped(config: &Config, profile: Profile, shape: Shape) -> Config {
     let mut config = config.clone();
-    if shape != Shape::Plain && profile == Profile::Det2 {
+    if shape != Shape::Plain && profile.rewrites() {
         // Else what moves arguments from component to component could be stopped by nobody: see `watchdog`.
         config.epoch_interruption(true);
     }
@@ -350,7 +396,7 @@ impl Codes {
         let component = loaded.component()?;
         let component = match self.profile {
             Profile::Det1 => component,
-            Profile::Det2 => rewrite::program_by(self.pass, &component)?.into(),
+            Profile::Det2 | Profile::Det2Native => rewrite::program_by(self.pass, &component)?.into(),
         };
         let code = self.engine.precompile_component(&component).map_err(|e| {
             Corrupt::new(
@@ -499,7 +545,7 @@ impl Engine {
 
     /// The engine of `det-2` with another pass over core modules, to measure what each one costs.
     pub fn measuring(pass: Pass) -> Result<Self> {
-        Self::with_pass(Profile::Det2, &det_2(), pass, |_| Ok(()))
+        Self::with_pass(Profile::Det2, &det_2(Profile::Det2), pass, |_| Ok(()))
     }
 
     fn with_pass(
@@ -521,7 +567,7 @@ impl Engine {
         extra: impl FnOnce(&mut Wall<'_>) -> wasmtime::Result<()>,
     ) -> std::result::Result<Linker<State>, HostAbort> {
         let mut linker = Linker::new(engine);
-        if profile == Profile::Det2 {
+        if profile.rewrites() {
             meter::define(&mut linker).map_err(|e| machine("define the meter", &e))?;
         }
         let mut wall = Wall::new(&mut linker);
@@ -564,7 +610,7 @@ impl Engine {
     /// What a program that never gives way needs of a thread's stack.
     pub(crate) fn native_bytes(&self) -> Option<usize> {
         let native = native_bytes(self.profile(), self.stack_bytes).saturating_add(HOST_STACK_BYTES);
-        (self.profile() == Profile::Det2).then_some(native)
+        self.profile().rewrites().then_some(native)
     }
 
     /// The stack that a guest has.
@@ -669,7 +715,7 @@ fn fingerprint(engine: &wasmtime::Engine, profile: Profile) -> String {
     }
     let mut hasher = Blake(blake3::Hasher::new());
     (ENGINE, WRAPPING).hash(&mut hasher);
-    if profile == Profile::Det2 {
+    if profile.rewrites() {
         (profile.name(), REWRITING).hash(&mut hasher);
     }
     engine.precompile_compatibility_hash().hash(&mut hasher);

@@ -46,7 +46,7 @@ pub fn call(
     request: &Request,
     outside: Outside,
 ) -> Result<Finished> {
-    let mut programs = Programs::new(&request.limits, &outside);
+    let mut programs = Programs::new(&request.limits, &outside).under(request.profile);
     let compiled = programs.compile_linked(home, target, &request.links)?;
     let calls = prepare(programs.engine()?, &compiled, texts)?;
     let keys = Keys::of(home, target, request)?;

@@ -23,7 +23,9 @@ use crate::home::Home;
 use crate::journal::REVOKE_EVENT;
 use crate::manifest::Manifest;
 use crate::recording::Recording;
-use crate::replay::{check_format, environment, int, link, pairs, programs_of, recorded_links, text, texts};
+use crate::replay::{
+    check_format, environment, int, link, pairs, profile, programs_of, recorded_links, text, texts,
+};
 use crate::run::{
     Finished, Keys, Request, What, call_fields, command_fields, finish, header, note, seed_bytes, with,
 };
@@ -81,8 +83,8 @@ fn header_of(home: &Home, run: RunId) -> Result<Header> {
     };
     check_format(&header)?;
     let (engine, profile) = (text(&header, "engine")?, text(&header, "profile")?);
-    let own = Profile::default().name();
-    if (engine.as_str(), profile.as_str()) != (ENGINE, own) {
+    if engine != ENGINE || !Profile::named(&profile).is_some_and(Profile::rewrites) {
+        let own = Profile::default().name();
         let message = format!("run `{run}` was recorded by {engine}, {profile}; this is {ENGINE}, {own}");
         return Err(Usage::new(message).hint("run it again with this one, and fork that").into());
     }
@@ -197,7 +199,14 @@ fn inherit(home: &Home, old: &Header, request: Request) -> Result<Request> {
     let seed = int(old, "seed")?;
     let config = if old.get("config").is_some() { pairs(old, "config")? } else { Vec::new() };
     let recording = Recording::of(old).unwrap_or_default();
-    Ok(Request { seed, config, links: recorded_links(home, old)?, recording, ..request })
+    Ok(Request {
+        seed,
+        config,
+        links: recorded_links(home, old)?,
+        recording,
+        profile: profile(old)?,
+        ..request
+    })
 }
 
 /// A fork that is about to start.
@@ -222,7 +231,7 @@ impl Start {
         target.place = past.typed.clone().unwrap_or(target.place);
         let request = inherit(home, old, wanted.request.clone())?;
         // A snapshot may be what it starts from.
-        let mut programs = Programs::new(&request.limits, outside).looking();
+        let mut programs = Programs::new(&request.limits, outside).under(request.profile).looking();
         let compiled = programs.compile_linked(home, &target, &request.links)?;
         if compiled.is_concurrent() {
             let message = format!("run `{run}` cannot be forked: functions of its program may be `async`");
@@ -277,7 +286,7 @@ fn keys(home: &Home, run: RunId, old: &Header, target: &Target, request: &Reques
 fn bare_snapshot(home: &Home, run: RunId, old: &Header, event: u64) -> Option<Snapshot> {
     let listed = snapshot::nearest(home, run, At::Event(event)).ok()??;
     let snapshot = snapshot::load(home, run, &listed).ok()?;
-    snapshot.check(Profile::default(), &programs_of(old).ok()?).ok()?;
+    snapshot.check(profile(old).ok()?, &programs_of(old).ok()?).ok()?;
     snapshot.check_pages(home).ok()?;
     Some(snapshot).filter(|snapshot| snapshot.state.is_bare)
 }

@@ -276,7 +276,7 @@ pub struct Parting {
     pub is_worlds: bool,
 }
 
-/// Compares two runs entry by entry. If `is_other_engine`, ticks and the engine in the header may differ.
+/// Compares two runs entry by entry. If `is_other_engine`, ticks and what the header says of engine and profile may differ.
 pub fn compare(one: (&Home, RunId), other: (&Home, RunId), is_other_engine: bool) -> Result<Met> {
     let (mut one, mut other) = (Walk::new(one)?, Walk::new(other)?);
     let (mut events, mut has_other_ticks) = (0, false);
@@ -349,7 +349,9 @@ impl<'h> Walk<'h> {
     fn is_same_but_ticks(&self, a: &Entry, other: &Self, b: &Entry) -> Result<bool> {
         let same_call = |x: &Call, y: &Call| *x == Call { tick: x.tick, ..y.clone() };
         Ok(match (a, b) {
-            (Entry::Header(x), Entry::Header(y)) => first_field(x, y).is_none_or(|name| name == "engine"),
+            (Entry::Header(x), Entry::Header(y)) => {
+                first_field(x, y).is_none_or(|name| ["engine", "profile"].contains(&&*name))
+            }
             (Entry::Event(x, a), Entry::Event(y, b)) => same_call(x, y) && a == b,
             (Entry::Begin(x), Entry::Begin(y)) => same_call(x, y),
             (Entry::End(x, Return { answer: Ok(a), .. }), Entry::End(y, Return { answer: Ok(b), .. })) => {
@@ -419,7 +421,7 @@ fn header_side(header: &Header, beside: Option<&Entry>) -> Side {
 fn first_field(one: &Header, other: &Header) -> Option<String> {
     let names = one.fields.iter().chain(&other.fields).map(|(name, _)| name);
     let mut differ = names.filter(|name| one.get(name) != other.get(name)).cloned().collect::<Vec<_>>();
-    differ.sort_by_key(|name| name == "engine");
+    differ.sort_by_key(|name| ["engine", "profile"].contains(&&**name));
     differ.into_iter().next()
 }
 

@@ -3,7 +3,8 @@
 //! When what a guest can notice changes, and ledgers of before are to replay still, the old behaviour gets a
 //! name here, and whoever reads a ledger that needs it writes the name nowhere new: it is in the header, or
 //! follows from an older `format`. There is no name yet. Some changes have none, because what was recorded before was wrong, and
-//! such a ledger is told to differ: programs of WASI 0.1 that take all memory as their own, or whose start function uses WASI; a write of
+//! such a ledger is told to differ: reads and writes of nothing on sockets of WASI 0.3, which
+//! ended at once; paths of requests that are not of ASCII, which were refused; programs of WASI 0.1 that take all memory as their own, or whose start function uses WASI; a write of
 //! no buffers; tasks that were called too deep although they were not, or went on over their ticks while they gave way; a run that ended because
 //! it wanted more than 1 MiB of random bytes at
 //! once, or because it asked for a response before it had finished its request; a script to which no bytes came as an empty list.

@@ -476,10 +476,9 @@ impl EndFromOutside {
 }
 
 /// The profile of the run. A later version of VAC may have more of them.
-fn profile(header: &Header) -> Result<Profile> {
+pub(crate) fn profile(header: &Header) -> Result<Profile> {
     let name = text(header, "profile")?;
-    let known = [Profile::Det1, Profile::Det2].map(|known| format!("`{}`", known.name())).join(" or ");
-    Profile::named(&name).ok_or_else(|| wrong("profile", known, header.get("profile")))
+    Profile::named(&name).ok_or_else(|| wrong("profile", Profile::names(), header.get("profile")))
 }
 
 /// Whether this version can replay a run with this header, and knows all that it says.
@@ -519,7 +518,7 @@ fn run_again(
     let limits = limits(record, replaced.is_nothing(), at)?;
     let programs = Programs::new(&limits, &outside).under(profile(header)?);
     // Under `det-1` what an engine for looking says of some faults is not what was recorded.
-    let takes_state = stops.need_state() && profile(header)? == Profile::Det2;
+    let takes_state = stops.need_state() && profile(header)?.rewrites();
     let programs = if at.is_some() || takes_state { programs.looking() } else { programs };
     let mut session = Session::replay(home, programs, Arc::clone(journal), run, seed, limits, outside);
     session.replaced.clone_from(&replaced.kernels);
@@ -650,7 +649,7 @@ fn limits(record: &Record, is_same_program: bool, at: Option<At>) -> Result<Limi
     {
         // A kernel of `det-2` stops where its ticks are over its limit, at the first look at which they are. What
         // a function of the host ended is an event, which the kernel must still reach.
-        let before = u64::from(record.was_guest_stopped && profile(&record.header)? == Profile::Det2);
+        let before = u64::from(record.was_guest_stopped && profile(&record.header)?.rewrites());
         let ticks = record.ticks.map(|ticks| ticks.saturating_sub(before));
         // Its own limit may have been less: then both stop it there.
         let most = limits.get(Limit::Ticks).unwrap_or(u64::MAX);
@@ -658,7 +657,7 @@ fn limits(record: &Record, is_same_program: bool, at: Option<At>) -> Result<Limi
     }
     if let Some(At::Tick(tick)) = at {
         // Under `det-2` a kernel stops when it is over its limit, and before that when it has reached it.
-        let over = u64::from(profile(&record.header)? == Profile::Det2);
+        let over = u64::from(profile(&record.header)?.rewrites());
         let most = limits.get(Limit::Ticks).unwrap_or(u64::MAX).min(tick.saturating_sub(over));
         limits.set(Limit::Ticks, Some(most.max(1)))?;
     }

@@ -53,6 +53,8 @@ pub struct Request {
     pub ignores_manifest: bool,
     /// How much of the run is kept.
     pub recording: Recording,
+    /// How it is made to do the same everywhere.
+    pub profile: Profile,
 }
 
 /// What a run was about: the first field of its header.
@@ -158,7 +160,7 @@ fn compile(
     request: &Request,
     outside: &Outside,
 ) -> Result<(Programs, Arc<Compiled>)> {
-    let mut programs = Programs::new(&request.limits, outside);
+    let mut programs = Programs::new(&request.limits, outside).under(request.profile);
     let compiled = programs.compile_linked(home, target, &request.links)?;
     Ok((programs, compiled))
 }
@@ -370,7 +372,7 @@ pub(crate) fn header(what: What, target: &Cid, request: &Request, mut fields: Ve
         ("grants".to_owned(), Node::List(grants)),
         ("limits".to_owned(), request.limits.to_node()),
         ("memory_max_bytes".to_owned(), limit(Limit::Memory)),
-        ("profile".to_owned(), Node::Text(Profile::default().name().into())),
+        ("profile".to_owned(), Node::Text(request.profile.name().into())),
         ("seed".to_owned(), Node::Int(i128::from(request.seed))),
         ("target".to_owned(), Node::Link(*target)),
         ("ticks_max".to_owned(), limit(Limit::Ticks)),

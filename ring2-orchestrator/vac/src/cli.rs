@@ -133,8 +133,17 @@ pub(crate) struct Given {
     /// The seed of all entropy.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
+    /// What code is compiled for: det-2 (instructions that processors of the last ten years have), or det-2-native (those
+    /// of this one). The run is the same, and replays anywhere.
+    #[arg(long, value_name = "PROFILE", default_value = "det-2", value_parser = profile)]
+    pub(crate) profile: vac_host::Profile,
     #[command(flatten)]
     pub(crate) within: Within,
+}
+
+fn profile(text: &str) -> Result<vac_host::Profile, String> {
+    let found = vac_host::Profile::named(text).filter(|profile| profile.rewrites());
+    found.ok_or_else(|| "expected `det-2` or `det-2-native`".to_owned())
 }
 
 /// What a run may use up.

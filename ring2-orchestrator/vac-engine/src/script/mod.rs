@@ -171,7 +171,8 @@ fn run_here(home: &Home, target: &Target, request: &Request, outside: Outside) -
         trees: trees_to_keep(&in_header(&header)),
         args: request.args.clone(),
     };
-    let session = start(home, Programs::new(&request.limits, &outside), target, header, &request, outside)?;
+    let programs = Programs::new(&request.limits, &outside).under(request.profile);
+    let session = start(home, programs, target, header, &request, outside)?;
     evaluate(session, target, ast, given)
 }
 

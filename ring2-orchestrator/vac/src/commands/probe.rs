@@ -23,7 +23,7 @@ use vac_engine::probe::{self as probes, Met, Parting, Place, Scratch};
 use vac_engine::run::{Finished, Request};
 use vac_engine::target::Target;
 use vac_engine::{Home, Limit};
-use vac_host::{Backend, NoWatch};
+use vac_host::{Backend, NoWatch, Profile};
 
 use super::run::{code, request};
 use super::upgrade::side_json;
@@ -47,12 +47,21 @@ enum How {
     Threads,
     Load,
     AtOnce,
+    Pooled,
+    Native,
     Interpreter,
+}
+
+impl How {
+    /// Whether the header of the run, and nothing else, says what is different.
+    fn is_in_header(self) -> bool {
+        matches!(self, Self::Native | Self::Interpreter)
+    }
 }
 
 /// Every variation with its name and what it is; the first is what the others are compared with. Three runs are
 /// under way at once in those that say so.
-const VARIATIONS: [(How, &str, &str); 14] = [
+const VARIATIONS: [(How, &str, &str); 16] = [
     (How::First, "first", "as it was typed"),
     (How::Again, "again", "nothing is different, and the code is in the cache"),
     (How::ColdCode, "cold", "no code is in the cache"),
@@ -66,6 +75,12 @@ const VARIATIONS: [(How, &str, &str); 14] = [
     (How::AtOnce, "at-once-1", "three at once"),
     (How::AtOnce, "at-once-2", "three at once"),
     (How::AtOnce, "at-once-3", "three at once"),
+    (How::Pooled, "pooled", "instances in memory that was there before"),
+    (
+        How::Native,
+        "native",
+        "compiled for all that this processor has, and not for less, or the other way round",
+    ),
     (How::Interpreter, "interpreter", "interpreted instead of compiled"),
 ];
 
@@ -107,7 +122,17 @@ fn inside(args: Probe, place: &Place, how: &Path) -> Result<u8> {
     if how == How::Umask {
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     }
-    let backend = if how == How::Interpreter { Backend::Interpreter } else { Backend::Native };
+    if how == How::Native {
+        request.profile = match request.profile {
+            Profile::Det2Native => Profile::Det2,
+            _ => Profile::Det2Native,
+        };
+    }
+    let backend = match how {
+        How::Interpreter => Backend::Interpreter,
+        How::Pooled => Backend::Pooled,
+        _ => Backend::Native,
+    };
     let outside = host::outside_of(backend, |_| Arc::new(Mutex::new(Muted)), &request.limits);
     let finished = match args.calls.as_slice() {
         [] => vac_engine::run::run(&home, &target, &request, outside)?,
@@ -158,9 +183,9 @@ struct Judged {
 }
 
 impl Judged {
-    /// The interpreter cannot run everything; what it cannot is compared in the other variations.
+    /// Neither the interpreter nor a pool can run everything; what they cannot is compared in the other variations.
     fn is_skipped(&self) -> bool {
-        self.ran.how == How::Interpreter && self.ran.run.is_err()
+        matches!(self.ran.how, How::Interpreter | How::Pooled) && self.ran.run.is_err()
     }
 
     fn is_equal(&self) -> bool {
@@ -314,8 +339,7 @@ fn judge(ran: Vec<Ran>) -> Result<Vec<Judged>> {
         let first = judged.first().map_or(&ran, |judged| &judged.ran);
         let met = match (&first.run, &ran.run) {
             (Ok((one, _)), Ok((other, _))) => {
-                let is_other_engine = ran.how == How::Interpreter;
-                Some(probes::compare((&first.home, *one), (&ran.home, *other), is_other_engine)?)
+                Some(probes::compare((&first.home, *one), (&ran.home, *other), ran.how.is_in_header())?)
             }
             _ => None,
         };

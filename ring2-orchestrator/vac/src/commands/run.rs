@@ -79,7 +79,7 @@ pub(super) fn request(home: &Home, given: Given, args: Vec<String>) -> Result<Re
     let links = given.links.iter().map(find).collect::<Result<_>>()?;
     let folder = host::working_folder()?;
     let grants = file.grants;
-    let (ignores_manifest, recording) = (false, Recording::Full);
+    let (ignores_manifest, recording, profile) = (false, Recording::Full, given.profile);
     Ok(Request {
         args,
         env,
@@ -92,6 +92,7 @@ pub(super) fn request(home: &Home, given: Given, args: Vec<String>) -> Result<Re
         links,
         ignores_manifest,
         recording,
+        profile,
     })
 }
 
