@@ -89,6 +89,14 @@ fn a_guest_that_is_its_own_peer_waits_for_both_and_for_time() {
 }
 
 #[test]
+fn a_socket_that_listens_gives_its_options_and_its_port() {
+    let sandbox = sandbox();
+    let ran = case(&sandbox, &["tcp:listen=127.0.0.1", "tcp:127.0.0.1"], &["listens"]).ok();
+    assert_eq!(ran.out(), "all is as it should be\n", "{}", ran.stderr);
+    replays(&sandbox);
+}
+
+#[test]
 fn datagrams_and_names_are_recorded_and_replayed() {
     let sandbox = sandbox();
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -303,7 +311,9 @@ fn a_service_answers_until_an_interrupt_and_its_run_is_replayed() {
     for bad in [
         "nonsense\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
-        "GET http://h/ HTTP/1.1\r\nhost: h\r\n\r\n",
+        "GET http:///a HTTP/1.1\r\nhost: h\r\n\r\n",
+        "GET ftp://h/ HTTP/1.1\r\nhost: h\r\n\r\n",
+        "GET a HTTP/1.1\r\nhost: h\r\n\r\n",
         "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
         "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 99999999999\r\n\r\n",
     ] {

@@ -1,7 +1,10 @@
 //! Object stores below a home: named, filled, and asked for what the home lost.
 
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::net3::{ask, interrupt, serving};
 use crate::s3_server::{BUCKET, KEY, Liar, Server, serve};
 use crate::support::{Ran, Sandbox, number, repository, run, run_with_input, text};
 
@@ -401,10 +404,7 @@ fn a_check_mends_what_is_bad_or_gone_from_the_tiers_of_the_home() {
         .into_iter()
         .find(|path| path.extension().unwrap() == "pack")
         .unwrap();
-    let mut bytes = std::fs::read(&pack).unwrap();
-    let at = bytes.windows(3000).position(|part| part == &objects[0][..3000]).unwrap();
-    bytes[at + 1000] ^= 1;
-    std::fs::write(&pack, bytes).unwrap();
+    rot(&pack, &objects[0][..3000]);
     let scrubbed = sandbox.vac(&["store", "scrub"]);
     assert!(scrubbed.code() == INTEGRITY && scrubbed.out().contains("mended bafkr4"), "{scrubbed:?}");
     // The bad copy is named until it is collected.
@@ -412,6 +412,36 @@ fn a_check_mends_what_is_bad_or_gone_from_the_tiers_of_the_home() {
     assert_eq!((again.code(), again.json()["problems"].as_array().map(Vec::len)), (INTEGRITY, Some(1)));
     sandbox.vac(&["store", "gc"]).ok();
     assert_eq!(sandbox.json(&["store", "scrub"])["problems"], serde_json::json!([]));
+}
+
+/// Flips a bit of the part of `pack` that is `bytes`.
+fn rot(pack: &Path, bytes: &[u8]) {
+    let mut all = std::fs::read(pack).unwrap();
+    let at = all.windows(bytes.len()).position(|part| part == bytes).unwrap();
+    all[at + bytes.len() / 2] ^= 1;
+    std::fs::write(pack, all).unwrap();
+}
+
+/// A service hashes what its home keeps beside its requests, and mends it from a tier.
+#[test]
+fn what_rots_under_a_service_is_mended_beside_it() {
+    let (sandbox, tier) = (Sandbox::new(), tempfile::tempdir().unwrap());
+    sandbox.vac(&["tier", "add", "copy", &format!("file://{}", tier.path().display())]).ok();
+    sandbox.write("k.wasm", std::fs::read(repository().join("ring1-kernels/prebuilt/wasi3.wasm")).unwrap());
+    let object = noise(5000);
+    sandbox.write("object", &object);
+    let cid = sandbox.vac(&["store", "put", "object"]).ok().out().trim().to_owned();
+    sandbox.vac(&["tier", "push"]).ok();
+    let packs = sandbox.home_files("store/packs");
+    let has_it = |path: &&PathBuf| std::fs::read(path).unwrap().windows(5000).any(|part| part == object);
+    rot(packs.iter().find(has_it).unwrap(), &object);
+    let (mut child, at) = serving(&sandbox, &["--scrub", "1GiB"]);
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let mended = said.find(|line| line.starts_with("scrub: mended")).unwrap();
+    assert_eq!(mended, format!("scrub: mended {cid}"));
+    assert!(ask(at, "GET / HTTP/1.1\r\nhost: h\r\n\r\n").starts_with("HTTP/1.1 200 "));
+    assert!(sandbox.vac(&["store", "get", &cid]).ok().stdout == object);
+    assert_eq!(interrupt(&mut child), Some(0));
 }
 
 #[test]

@@ -62,6 +62,8 @@ impl Socket {
     }
 
     pub(crate) fn listen(&self, backlog: i32) -> NetResult<()> {
+        // Also where the system chose the port, and not before: two that are bound and do not listen must not have the same one.
+        sockopt::set_socket_reuseaddr(&self.fd, true)?;
         net::listen(&self.fd, backlog)
     }
 

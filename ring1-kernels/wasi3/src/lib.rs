@@ -45,6 +45,7 @@ impl bindings::exports::wasi::cli::run::Guest for Wasi3 {
             "sockets" => odds::sockets().await,
             "tcp" => net::tcp().await,
             "pair" => net::pair().await,
+            "listens" => net::listens().await,
             "udp" => net::udp().await,
             "again" => net::again().await,
             "names" => net::names().await,

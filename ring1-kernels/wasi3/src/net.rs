@@ -87,6 +87,35 @@ pub(crate) async fn pair() {
     say(&format!("served {served}, got {:?}, over {is_over}", String::from_utf8(got))).await;
 }
 
+/// What is set while a socket listens is what later connections have; a read of nothing waits until there is something; and
+/// when all is closed the port can be had again, though the connection was closed from this side.
+pub(crate) async fn listens() {
+    let Ok(listener) = TcpSocket::create(IpAddressFamily::Ipv4) else { return say("no socket").await };
+    same("bind", listener.bind(here(0)), Ok(())).await;
+    let Ok(mut connections) = listener.listen() else { return say("no listening").await };
+    same("set", listener.set_hop_limit(7), Ok(())).await;
+    let at = port_of(listener.get_local_address());
+    let Ok(client) = TcpSocket::create(IpAddressFamily::Ipv4) else { return say("no socket").await };
+    let (connected, connection) = both(client.connect(here(at)), connections.next()).await;
+    same("connect", connected, Ok(())).await;
+    let Some(connection) = connection else { return say("no connection").await };
+    same("hops", connection.get_hop_limit(), Ok(7)).await;
+    let (mut from, _) = connection.receive();
+    let is_early = first(wait_for(20 * MS), async { drop(from.read(Vec::new()).await) }).await;
+    same("nothing has come", is_early, true).await;
+    let ready = async { first(wait_for(10_000 * MS), async { drop(from.read(Vec::new()).await) }).await };
+    let (is_late, sent) = both(ready, write(&client, "ping")).await;
+    same("something has come", (is_late, sent), (false, Ok(()))).await;
+    same("it", from.collect().await, b"ping".to_vec()).await;
+    same("answer", write(&connection, "pong").await, Ok(())).await;
+    drop((connection, connections, listener));
+    same("answered", client.receive().0.collect().await, b"pong".to_vec()).await;
+    drop(client);
+    let Ok(again) = TcpSocket::create(IpAddressFamily::Ipv4) else { return say("no socket").await };
+    same("bind again", again.bind(here(at)), Ok(())).await;
+    say("all is as it should be").await;
+}
+
 /// Exchanges datagrams with a peer.
 pub(crate) async fn udp() {
     let Ok(socket) = UdpSocket::create(IpAddressFamily::Ipv4) else { return say("no socket").await };

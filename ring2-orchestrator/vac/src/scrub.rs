@@ -20,8 +20,9 @@ use crate::host::SystemClock;
 use crate::tiers::Opener;
 use crate::{exit, ui};
 
-/// How often a part is hashed beside a service.
-const BESIDE_EVERY: Duration = Duration::from_secs(60);
+/// How often a part is hashed beside a service, and how many parts are those of a minute.
+const BESIDE_EVERY: Duration = Duration::from_secs(5);
+const BESIDE_PARTS: u64 = 12;
 
 /// A home, and where what is bad or gone in it may be had.
 pub(crate) struct Scrubber {
@@ -171,7 +172,7 @@ pub(crate) fn beside(global: &Global, budget: u64) -> Result<()> {
         let Ok(scrubber) = Scrubber::new(home, opener, None) else { return };
         loop {
             std::thread::sleep(BESIDE_EVERY);
-            match scrubber.slice(budget) {
+            match scrubber.slice(budget.div_ceil(BESIDE_PARTS)) {
                 Ok(report) => note(&report),
                 Err(why) => ui::note(format_args!("scrub: {}", ui::quote_lines(&why.to_string()))),
             }

@@ -209,10 +209,12 @@ fn read_request(stream: &TcpStream, local: String) -> Read {
     let mut from = BufReader::new(stream);
     let head = h1::read_request(&mut from)?;
     let framing = h1::framing(&head.headers, Framing::Length(0))?;
-    if !head.target.starts_with('/') {
-        return Err(Wrong::Protocol);
-    }
-    let authority = authority(&head.headers, local)?;
+    let (absolute, path) = split_target(&head.target).ok_or(Wrong::Protocol)?;
+    let authority = match (authority(&head.headers, local)?, absolute) {
+        // It counts, whatever the field `host` says (RFC 9112, 3.2.2).
+        (_, Some(absolute)) => absolute.to_owned(),
+        (named, None) => named,
+    };
     if h1::values(&head.headers, "expect").any(|value| value.eq_ignore_ascii_case(b"100-continue")) {
         io::Write::write_all(&mut &*stream, b"HTTP/1.1 100 \r\n\r\n")?;
     }
@@ -220,8 +222,21 @@ fn read_request(stream: &TcpStream, local: String) -> Read {
     let is_head = head.method == "HEAD";
     let own = |(name, _): &Header| !OF_CONNECTION.contains(&name.as_str()) || name == "content-length";
     let headers = head.headers.into_iter().filter(own).collect();
-    let (method, path) = (head.method, head.target);
+    let (method, path) = (head.method, path);
     Ok((Served { method, authority, path, headers, body, trailers }, is_head))
+}
+
+/// The authority, if it is there, and the path of a request's target: `/PATH`, or `http://AUTHORITY/PATH` (RFC 9112, 3.2).
+fn split_target(target: &str) -> Option<(Option<&str>, String)> {
+    const SCHEME: &str = "http://";
+    if target.starts_with('/') {
+        return Some((None, target.to_owned()));
+    }
+    let (scheme, rest) = target.split_at_checked(SCHEME.len())?;
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    let is_one = scheme.eq_ignore_ascii_case(SCHEME) && !authority.is_empty();
+    is_one.then(|| (Some(authority), format!("{slash}{path}")))
 }
 
 /// The host that was asked; this one's address if the request does not say.
@@ -231,5 +246,25 @@ fn authority(headers: &[Header], local: String) -> std::result::Result<String, W
         (None, _) => Ok(local),
         (Some(host), None) => String::from_utf8(host.to_vec()).map_err(|_| Wrong::Protocol),
         (Some(_), Some(_)) => Err(Wrong::Protocol),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_a_path_or_names_its_host() {
+        for (target, authority, path) in [
+            ("/a?b", None, "/a?b"),
+            ("http://h/a", Some("h"), "/a"),
+            ("HTTP://h:80", Some("h:80"), "/"),
+            ("http://h?q", Some("h"), "/?q"),
+        ] {
+            assert_eq!(split_target(target), Some((authority, path.to_owned())), "{target}");
+        }
+        for wrong in ["", "a", "*", "h:80", "http://", "http:///a", "https://h/", "ftp://h/a"] {
+            assert_eq!(split_target(wrong), None, "{wrong}");
+        }
     }
 }

@@ -8,7 +8,7 @@
 //! are passed on to the host, and buffer sizes are not, because what a host makes of them differs.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::io::Errno;
 use rustix::net::{Shutdown, SocketType};
@@ -166,6 +166,8 @@ pub(crate) struct Tcp {
     /// Made when it is first needed.
     pub(crate) socket: Option<Arc<Socket>>,
     pub(crate) options: TcpOptions,
+    /// The same for a stream of connections, which may outlive this.
+    accepting: Option<Arc<Mutex<TcpOptions>>>,
     /// What WASI 0.3 gives of a connection, each once: its two streams.
     pub(crate) is_receiving: bool,
     pub(crate) is_sending: bool,
@@ -205,7 +207,7 @@ impl Default for TcpOptions {
 impl Tcp {
     pub(crate) fn new(is_v6: bool) -> Self {
         let (state, socket, options) = (State::New, None, TcpOptions::default());
-        Self { is_v6, state, socket, options, is_receiving: false, is_sending: false }
+        Self { is_v6, state, socket, options, accepting: None, is_receiving: false, is_sending: false }
     }
 
     /// A connection that was accepted by `socket`.
@@ -255,14 +257,23 @@ impl Tcp {
         }
     }
 
-    /// What the options say, of a socket that is there already.
-    pub(crate) fn set_hop_limit(&self) {
+    /// The options as connections that come from now on have them, however they are set from now on.
+    pub(crate) fn options_of_accepted(&mut self) -> Arc<Mutex<TcpOptions>> {
+        Arc::clone(self.accepting.get_or_insert_with(|| Arc::new(Mutex::new(self.options))))
+    }
+
+    /// Does what the options say to what is there already.
+    pub(crate) fn apply(&self) {
         // It cannot be refused: the number is one, and the socket is of its family.
         let _ = self.socket.as_ref().map(|socket| socket.set_hop_limit(self.is_v6, self.options.hops));
+        if let Some(accepting) = &self.accepting {
+            *accepting.lock().unwrap_or_else(PoisonError::into_inner) = self.options;
+        }
     }
 
     pub(crate) fn set_keep_alive(&mut self, on: bool) -> std::result::Result<(), NetError> {
         self.options.keep_alive = on;
+        self.apply();
         self.socket.as_ref().map_or(Ok(()), |socket| Ok(socket.set_keep_alive(on)?))
     }
 
@@ -580,7 +591,7 @@ macro_rules! option {
             }
             let own = $of(h, &s)?;
             own.$($field).+ = value;
-            own.set_hop_limit();
+            own.apply();
             Ok(Ok(()))
         })?;
     };

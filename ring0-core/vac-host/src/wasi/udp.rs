@@ -94,8 +94,8 @@ impl Udp {
         socket.local().map(At::from).map_err(NetError::from)
     }
 
-    /// What the options say, of a socket that is there already.
-    pub(crate) fn set_hop_limit(&self) {
+    /// Does what the options say to what is there already.
+    pub(crate) fn apply(&self) {
         // It cannot be refused: the number is one, and the socket is of its family.
         let _ = self.socket.as_ref().map(|socket| socket.set_hop_limit(self.is_v6, self.hops));
     }

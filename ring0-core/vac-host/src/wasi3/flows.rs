@@ -4,7 +4,7 @@
 //! then the task waits until the socket is ready, and tries again.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use rustix::io::Errno;
@@ -38,15 +38,15 @@ enum Kind {
     /// The connections that come to it, and what they have from it.
     Accept {
         is_v6: bool,
-        options: TcpOptions,
+        options: Arc<Mutex<TcpOptions>>,
     },
     Receive,
     Send,
 }
 
 impl Flow {
-    pub(super) fn accept(own: &Tcp, socket: Arc<Socket>) -> Self {
-        Self { socket, kind: Kind::Accept { is_v6: own.is_v6, options: own.options } }
+    pub(super) fn accept(own: &mut Tcp, socket: Arc<Socket>) -> Self {
+        Self { socket, kind: Kind::Accept { is_v6: own.is_v6, options: own.options_of_accepted() } }
     }
 
     pub(super) fn receive(socket: Arc<Socket>) -> Self {
@@ -138,6 +138,24 @@ impl Wait {
         Self { look, timer: None }
     }
 
+    /// Of an item of no bytes, by which the guest asks whether the socket is ready for more: waits for that.
+    fn until_ready(
+        &mut self,
+        store: &mut StoreContextMut<'_, State>,
+        context: &mut Context<'_>,
+        (rep, interest): (u32, Interest),
+        finish: bool,
+    ) -> Poll<wasmtime::Result<StreamResult>> {
+        let has_begun = self.timer.is_some();
+        match self.is_pending(context) {
+            true if finish => self.cancel(),
+            true => Poll::Pending,
+            false if has_begun => Poll::Ready(Ok(StreamResult::Completed)),
+            false if finish => self.cancel(),
+            false => self.begin(store, context, rep, interest),
+        }
+    }
+
     /// Whether it goes on waiting.
     fn is_pending(&mut self, context: &mut Context<'_>) -> bool {
         if self.timer.as_mut().is_some_and(|timer| Pin::new(timer).poll(context).is_pending()) {
@@ -191,8 +209,8 @@ impl<T: Item> StreamProducer<State> for Taker<T> {
     ) -> Poll<wasmtime::Result<StreamResult>> {
         let wanted = to.remaining(store.as_context_mut());
         if wanted == Some(0) {
-            // The guest asks whether it could read. Nobody but a read itself can tell.
-            return Poll::Ready(Ok(StreamResult::Completed));
+            let of = (self.open.rep, Interest::Read);
+            return self.wait.until_ready(&mut store, context, of, finish);
         }
         if self.wait.is_pending(context) {
             return if finish { self.wait.cancel() } else { Poll::Pending };
@@ -275,8 +293,8 @@ impl StreamConsumer<State> for Giver {
         let mut direct = from.reborrow().as_direct(store.as_context_mut());
         let bytes: Vec<u8> = direct.remaining().iter().take(WRITE_MAX_BYTES).copied().collect();
         if bytes.is_empty() {
-            // The guest asks whether it could write. Nobody but a write itself can tell.
-            return Poll::Ready(Ok(StreamResult::Completed));
+            let of = (self.open.rep, Interest::Write);
+            return self.wait.until_ready(&mut store, context, of, finish);
         }
         if self.wait.is_pending(context) {
             return if finish { self.wait.cancel() } else { Poll::Pending };
@@ -331,7 +349,8 @@ pub(super) fn take_connection(
 ) -> Result<Tried<Vec<Resource<TcpSocket>>>> {
     let handle = Handle::from_rep(rep);
     let flow = flow(host, rep, Rights::READ)?;
-    let Kind::Accept { is_v6, options } = flow.kind else { return Err(wrong_kind()) };
+    let Kind::Accept { is_v6, options } = &flow.kind else { return Err(wrong_kind()) };
+    let (is_v6, options) = (*is_v6, *options.lock().unwrap_or_else(PoisonError::into_inner));
     let socket = match tried(flow.socket.accept()) {
         // One that was gone before it was taken is none.
         None | Some(Err(ErrorCode::ConnectionAborted | ErrorCode::ConnectionReset)) => return Ok(None),

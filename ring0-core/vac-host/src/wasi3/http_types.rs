@@ -29,10 +29,11 @@ fn is_uri_text(text: &str, more: &[u8]) -> bool {
 }
 
 /// A path with or without a query (RFC 3986, 3.3 and 3.4). An escape is not looked into: clients send
-/// what is only nearly one, and these characters as they are: `?page[size]=10`.
+/// what is only nearly one, and these characters as they are, `?page[size]=10`, and all that are not of ASCII.
 pub(super) fn is_path(text: &str) -> bool {
     let (path, query) = text.split_once('?').unwrap_or((text, ""));
-    let is_segments = |text: &str, more: &[u8]| is_uri_text(&text.replace('%', ""), more);
+    let is_segments =
+        |text: &str, more: &[u8]| is_uri_text(&text.replace(|c: char| c == '%' || !c.is_ascii(), ""), more);
     is_segments(path, b":@/\"[]\\^{|}") && is_segments(query, b":@/?\"[]\\^{|}")
 }
 
@@ -53,7 +54,9 @@ pub(super) fn is_authority(text: &str) -> bool {
             (!host.is_empty() && is_uri_text(host, b""), port)
         }
     };
-    host && is_uri_text(user, b":") && port.bytes().all(|b| b.is_ascii_digit())
+    let is_port =
+        port.is_empty() || (port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok());
+    host && is_uri_text(user, b":") && is_port
 }
 
 /// `wasi:http/types.header-error`.
@@ -133,20 +136,42 @@ mod tests {
 
     #[test]
     fn only_well_formed_texts_are_taken() {
-        for good in
-            ["/", "", "/a/../b", "a/b?c=%20&d", "?foo", "/%", "/x?page[size]=10", "/a|b", "/?q={\"a\":1}"]
-        {
+        for good in [
+            "/",
+            "",
+            "/a/../b",
+            "a/b?c=%20&d",
+            "?foo",
+            "/%",
+            "/x?page[size]=10",
+            "/a|b",
+            "/?q={\"a\":1}",
+            "/\u{e0}?\u{3ff}",
+        ] {
             assert!(is_path(good), "{good}");
         }
-        for bad in ["/a b", "/a#b", "/\u{e0}", "/\n", "/<"] {
+        for bad in ["/a b", "/a#b", "/\u{7f}", "/\n", "/<"] {
             assert!(!is_path(bad), "{bad}");
         }
         for good in ["1.2.3.4", "a.example:80", "user:pass%20@localhost:80", "[2001:db8::1]", "[::1]:8080"] {
             assert!(is_authority(good), "{good}");
         }
-        for bad in
-            ["::", ":@", "@@", "@:", " ", "", "#", "localhost:what", "[", "[]", "[::1", "a%2", "[::1]x"]
-        {
+        for bad in [
+            "::",
+            ":@",
+            "@@",
+            "@:",
+            " ",
+            "",
+            "#",
+            "localhost:what",
+            "a:65536",
+            "[",
+            "[]",
+            "[::1",
+            "a%2",
+            "[::1]x",
+        ] {
             assert!(!is_authority(bad), "{bad}");
         }
         for bad in ["", "hey ho", "voil\u{e0}", "(what)", "\"foo\""] {
