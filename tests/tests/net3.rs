@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::network::{ok, server};
+use crate::network::{ok, server, written};
 use crate::support::{Ran, Sandbox, repository, text};
 
 fn sandbox() -> Sandbox {
@@ -204,6 +204,46 @@ fn a_request_goes_out_whole_with_its_trailers_and_its_response_is_replayed() {
     let code = "ErrorCode::ConnectionRefused";
     assert_eq!(ran.out(), format!("failed {code}\nsent Err({code})\n"));
     replays(&sandbox);
+}
+
+/// In a program of WASI 0.3, from a file, in a path; the server repeats what it heard.
+#[test]
+fn a_secret_of_a_file_reaches_its_host_and_nothing_that_is_written() {
+    const VALUE: &str = "hunter2-and-some-more";
+    let sandbox = sandbox();
+    sandbox.write("token", format!("{VALUE}\n"));
+    let options = |host: &str, port: u16| {
+        vec![
+            "--grant".to_owned(),
+            format!("http:127.0.0.1:{port}"),
+            "--secret".to_owned(),
+            format!("KEY=file:token@{host}"),
+        ]
+    };
+    let run_with = |options: &[String], args: &[&str]| {
+        let options = options.iter().map(String::as_str);
+        let typed: Vec<&str> =
+            ["run", "k.wasm"].into_iter().chain(options).chain(["--"]).chain(args.iter().copied()).collect();
+        sandbox.vac(&typed).ok()
+    };
+    let (port, served) = server(2, |request| ok(&format!("you sent {request}")));
+    let told = run_with(&options("127.0.0.1", port), &["hello"]);
+    let (at, end) = (told.out().find("vac-secret-").unwrap(), |text: &str| text.find('"').unwrap());
+    let placeholder = told.out()[at..].to_owned();
+    let placeholder = &placeholder[..end(&placeholder)];
+    let (authority, path) = (format!("127.0.0.1:{port}"), format!("/p?key={placeholder}"));
+    let fetch = ["fetch", "GET", &authority, &path];
+    let sent = run_with(&options("127.0.0.1", port), &fetch);
+    assert!(sent.out().contains(&format!("/p?key={placeholder}")), "{}", sent.out());
+    replays(&sandbox);
+    let log = sandbox.vac(&["log", "last"]).ok();
+    // Another host than its own gets the placeholder.
+    let other = run_with(&options("example.com", port), &fetch);
+    let requests = served.join().unwrap();
+    assert!(requests[0].starts_with(&format!("GET /p?key={VALUE} ")), "{}", requests[0]);
+    assert!(requests[1].contains(placeholder) && !requests[1].contains(VALUE));
+    let all = written(&sandbox, &[&told, &sent, &log, &other]);
+    assert!(!all.windows(VALUE.len()).any(|part| part == VALUE.as_bytes()), "the secret was written");
 }
 
 #[test]

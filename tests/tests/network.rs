@@ -323,7 +323,7 @@ fn headers_that_would_forge_a_request_are_refused() {
 }
 
 /// Every byte that VAC wrote: its home, and what it printed.
-fn written(sandbox: &Sandbox, ran: &[&Ran]) -> Vec<u8> {
+pub(crate) fn written(sandbox: &Sandbox, ran: &[&Ran]) -> Vec<u8> {
     let files = sandbox.home_files("").into_iter().flat_map(|file| std::fs::read(file).unwrap());
     files
         .chain(ran.iter().flat_map(|ran| [ran.stdout.clone(), ran.stderr.clone().into_bytes()].concat()))

@@ -87,6 +87,9 @@ struct Frame {
     arrival: Option<u64>,
 }
 
+/// Of the first piece of memory frames are made in so many parts.
+const FIRST_PART: usize = 8;
+
 /// All frames.
 pub(super) struct Frames {
     page_len: usize,
@@ -162,9 +165,12 @@ impl Frames {
         self.free.pop()
     }
 
-    /// Makes as many empty frames as lie together in one piece of memory, within the budget.
+    /// Makes as many empty frames as lie together in one piece of memory, within the budget. The first are fewer: whoever
+    /// needs no more does not wait for the system to clear all of it.
     fn grow(&mut self) {
-        let count = Buffer::count_in_one_piece(self.page_len).min(self.frames_max - self.frames.len());
+        let piece = Buffer::count_in_one_piece(self.page_len);
+        let count = if self.frames.len() < piece / 2 { piece.div_ceil(FIRST_PART) } else { piece };
+        let count = count.min(self.frames_max - self.frames.len());
         let first = self.frames.len() as u32;
         let buffers = Buffer::in_one_piece(count, self.page_len, ALIGN);
         self.frames.extend(buffers.into_iter().map(|bytes| Frame { bytes, ..Frame::default() }));

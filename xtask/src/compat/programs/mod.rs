@@ -12,6 +12,7 @@ mod graphviz;
 mod ice40;
 mod image;
 mod kotlin;
+mod posix;
 mod quickjs;
 mod redact;
 mod resvg;
@@ -34,6 +35,7 @@ pub(super) const ALL: &[&Program] = &[
     &codecs::ZSTD,
     &redact::PROGRAM,
     &image::LODEPNG,
+    &posix::PROGRAM,
     &quickjs::REACTOR,
     &quickjs::COMMAND,
     &image::ITK,

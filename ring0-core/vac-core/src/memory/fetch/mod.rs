@@ -35,10 +35,13 @@ use read::{BatchRead, Caller, Job, Threads, read_at};
 /// piece all counts. Who may lock no more reads by threads.
 const BUFFERS_MAX_BYTES: usize = 4 << 20;
 
+/// Pages that the caller reads before a thread is started: making it, a ring and its buffers takes as long as reading these.
+const ALONE_MAX: u64 = 64;
+
 /// How pages of a batch are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Io {
-    /// By a thread through io-uring, or where the system does not let us, through more threads.
+    /// By a thread through io-uring, or where the system does not let us, through more threads; the first few by the caller.
     #[default]
     Auto,
     /// By a thread through io-uring. Making the pager fails where the system does not let us.
@@ -114,6 +117,8 @@ pub(super) struct Fetcher {
     /// What the caller read himself.
     done: BTreeMap<u64, Came>,
     next: u64,
+    /// Pages so far.
+    pages: u64,
     /// Batches so far.
     pub(super) batches: u64,
 }
@@ -132,7 +137,7 @@ impl Fetcher {
             io.reader(page_len, buffers(page_len))?;
         }
         let (thread, buffer, buffers, done) = (None, None, Vec::new(), BTreeMap::new());
-        Ok(Self { tier, page_len, io, direct, buffer, buffers, thread, done, next: 0, batches: 0 })
+        Ok(Self { tier, page_len, io, direct, buffer, buffers, thread, done, next: 0, pages: 0, batches: 0 })
     }
 
     /// Makes all buffers, when the first is needed. Only a ring has some of its own.
@@ -159,7 +164,9 @@ impl Fetcher {
         self.batches += 1;
         let ids: Vec<u64> = wants.iter().map(|_| self.new_id()).collect();
         let jobs: Vec<(u64, Want)> = ids.iter().copied().zip(wants).collect();
-        if self.io != Io::Caller && self.thread.is_none() {
+        self.pages += jobs.len() as u64;
+        let is_alone = self.io == Io::Auto && self.pages <= ALONE_MAX;
+        if self.io != Io::Caller && !is_alone && self.thread.is_none() {
             self.start();
         }
         match &self.thread {
@@ -180,6 +187,7 @@ impl Fetcher {
 
     /// Reads one page, where it is called: handing it over would take longer. `false` if the tier does not have it.
     pub(super) fn read(&mut self, cid: &Cid, to: &mut [u8]) -> Result<bool> {
+        self.pages += 1;
         if let Some(spot) = self.tier.locate(cid).filter(|spot| spot.len == to.len() as u64) {
             let is_direct = self.direct.is_better(&*spot.file, spot.offset, to.len());
             if is_direct {
