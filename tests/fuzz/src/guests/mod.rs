@@ -7,15 +7,19 @@
 //!
 //! - [`wasi01`]: core modules that import `wasi_snapshot_preview1`
 //! - [`wasi02`]: components that import WASI 0.2 directly, with resources kept and dropped
+//! - [`wasi03`]: components that import WASI 0.3, with streams, futures and tasks
 //!
-//! Half of them are run as commands, the others are called with typed arguments, several times in one instance.
+//! The first are run as commands, the others are called with typed arguments, several times in one instance.
+//! What [`components`] have in common is in a module of its own.
 
 use std::fmt::Write as _;
 
 use crate::mutate::Random;
 
+mod components;
 mod wasi01;
 mod wasi02;
+mod wasi03;
 
 /// Steps of one function, at most.
 const STEPS_MAX: usize = 10;
@@ -52,7 +56,7 @@ const TEXTS: [&str; 25] = [
     "\\ff\\fe",
     "k",
     "value",
-    "example.com",
+    "api.example.com",
     "GET",
     "content-type",
     "x\\0d\\0ay",
@@ -81,6 +85,26 @@ enum World {
     Files,
     /// HTTP, sockets, namespaces, configuration, logging.
     Net,
+    /// WASI 0.3.
+    Tasks,
+}
+
+/// A WASI of components.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// WASI 0.2.
+    Two,
+    /// WASI 0.3.
+    Three,
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Two => "WASI 0.2",
+            Self::Three => "WASI 0.3",
+        })
+    }
 }
 
 /// Some instructions, which leave nothing on the stack, and the imported functions in them.
@@ -96,11 +120,21 @@ pub const FUNCTIONS: usize = 2;
 impl Plan {
     /// The guest of `random`.
     pub fn new(random: &mut Random) -> Self {
-        let world = match random.below(8) {
+        let world = match random.below(10) {
             0 => World::Modules,
             1..=5 => World::Files,
-            _ => World::Net,
+            6 | 7 => World::Net,
+            _ => World::Tasks,
         };
+        Self::of(world, random)
+    }
+
+    /// A guest of WASI 0.3.
+    pub fn tasks(random: &mut Random) -> Self {
+        Self::of(World::Tasks, random)
+    }
+
+    fn of(world: World, random: &mut Random) -> Self {
         let mut steps = |most: usize| -> Vec<Step> {
             let count = random.below(most + 1);
             (0..count).map(|_| step(world, random, 2)).collect()
@@ -117,9 +151,22 @@ impl Plan {
         Self { world, functions, realloc }
     }
 
-    /// Every function that components import, by its name in a record.
-    pub fn functions() -> Vec<String> {
-        [World::Files, World::Net].into_iter().flat_map(wasi02::names).collect()
+    /// Every function of these that components import, by its name in a record.
+    pub fn functions(version: Version) -> Vec<String> {
+        let worlds: &[World] = match version {
+            Version::Two => &[World::Files, World::Net],
+            Version::Three => &[World::Tasks],
+        };
+        worlds.iter().copied().flat_map(components::names).collect()
+    }
+
+    /// Which WASI it is a component of; none if it is a module.
+    pub fn version(&self) -> Option<Version> {
+        match self.world {
+            World::Modules => None,
+            World::Files | World::Net => Some(Version::Two),
+            World::Tasks => Some(Version::Three),
+        }
     }
 
     /// Whether it is run as a command; else its functions are called.
@@ -131,7 +178,7 @@ impl Plan {
     pub fn text(&self) -> String {
         match self.world {
             World::Modules => wasi01::text_of(self),
-            world => wasi02::text_of(world, self),
+            world => components::text_of(world, self),
         }
     }
 
@@ -141,7 +188,7 @@ impl Plan {
         let module = wat::parse_str(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
         match self.world {
             World::Modules => module,
-            world => wasi02::component(world, module),
+            world => components::component(world, module),
         }
     }
 
@@ -202,6 +249,7 @@ fn step(world: World, random: &mut Random, depth: usize) -> Step {
         2..=5 => Step { code: compute(random), imports: Vec::new() },
         _ => match world {
             World::Modules => wasi01::call(random),
+            World::Tasks => wasi03::call(random),
             world => wasi02::call(world, random),
         },
     }
