@@ -263,6 +263,25 @@ mod tests {
         "vac:memory/shards#[method]shard.commit",
     ];
 
+    #[test]
+    fn the_host_holds_for_tasks_in_any_order() {
+        holds_for("tasks", 40);
+        let reached = vac_fuzz::host::reached();
+        let missing: Vec<&str> =
+            MEANT_OF_TASKS.into_iter().filter(|name| !reached.iter().any(|r| r == name)).collect();
+        assert!(missing.len() < 2, "{missing:?} of {}: {reached:#?}", reached.len());
+    }
+
+    /// Events that there are for WASI 0.3 alone.
+    const MEANT_OF_TASKS: [&str; 6] = [
+        "wasi:filesystem/types#[read][method]descriptor.read-via-stream",
+        "wasi:filesystem/types#[read][method]descriptor.read-directory",
+        "wasi:filesystem/types#[write][method]descriptor.write-via-stream",
+        "wasi:cli/stdout#[write]write-via-stream",
+        "wasi:clocks/monotonic-clock#[end]wait-for",
+        "wasi:http/client#[end]send",
+    ];
+
     /// Seeds that were refused at once would leave the mutations nothing to break.
     #[test]
     fn seeds_are_valid() {

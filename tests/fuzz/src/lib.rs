@@ -10,6 +10,7 @@
 //! - `manifest`: what a program asks for (feature `loader`)
 //! - `texts`: grants, hosts, CIDs, arguments of calls (feature `loader`)
 //! - `host`, `net`, `shards`: the host's functions, called in any order with any values (feature `loader`)
+//! - `tasks`: the same for WASI 0.3, by random guests (feature `loader`)
 //! - `link`: programs that are joined (feature `loader`)
 //! - `nan`, `legacy`, `rewrite`, `rewrite-component`: what is made of a program before it is compiled (feature `loader`)
 //!
@@ -77,4 +78,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "net", run: host::net, seeds: host::seeds },
     #[cfg(feature = "loader")]
     Target { name: "shards", run: host::shards, seeds: host::seeds },
+    #[cfg(feature = "loader")]
+    Target { name: "tasks", run: host::tasks, seeds: host::tasks_seeds },
 ];

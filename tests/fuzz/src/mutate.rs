@@ -1,19 +1,32 @@
 //! Mutations of valid seeds, for compilers without libFuzzer: blind, but the same on every machine.
 
+use std::collections::VecDeque;
+
 /// SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014.
 #[derive(Debug, Clone)]
-pub struct Random(u64);
+pub struct Random {
+    state: u64,
+    /// What numbers are made of while there is any.
+    choices: VecDeque<u8>,
+}
 
 impl Random {
     /// A stream of numbers that depends on `seed` alone.
     pub fn new(seed: u64) -> Self {
-        Self(seed)
+        Self { state: seed, choices: VecDeque::new() }
+    }
+
+    /// A stream of numbers of which each depends on two bytes of `choices`, so that a change in one place changes what is
+    /// chosen there.
+    pub fn of(choices: &[u8]) -> Self {
+        Self { state: 0, choices: choices.iter().copied().collect() }
     }
 
     /// The next number.
     pub fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let chosen = self.choices.pop_front().map(|one| [one, self.choices.pop_front().unwrap_or_default()]);
+        let mut z = chosen.map_or(self.state, |bytes| u64::from(u16::from_le_bytes(bytes)) << 32);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
