@@ -508,3 +508,34 @@ impl Compiler for Once {
         self.inner.backend()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn come_to_an_end(are_taken_back: bool) {
+        let plan = Plan::requests(100, are_taken_back);
+        let mut request = Request::default();
+        let granted = Grant::parse("http:api.example.com", &|_| None).expect("it is a grant");
+        request.grants.push(granted);
+        request.limits.set(Limit::Handles, Some(16)).expect("it can be limited so");
+        let calls = vec!["r = f0(1, [])".to_owned()];
+        let seed = Seed { plan, request, calls, input: Vec::new(), revoked_after: None };
+        let tally =
+            compare(&seed, &Compilers::new().expect("compilers")).unwrap_or_else(|why| panic!("{why}"));
+        assert_eq!(tally.ended, 1, "{tally:?}");
+    }
+
+    /// For each request without a body the host kept a handle that nobody could name: after some thousand of them a kernel
+    /// had no more.
+    #[test]
+    fn requests_without_a_body_leave_no_handle() {
+        come_to_an_end(false);
+    }
+
+    /// So it did for each request that its guest took back while it was sent.
+    #[test]
+    fn requests_that_are_taken_back_leave_no_handle() {
+        come_to_an_end(true);
+    }
+}

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use vac_core::caps::{Handle, Rights};
 use vac_core::fault::Result;
 use vac_core::ledger::Class::{Effect, Local};
-use wasmtime::component::{Accessor, FutureConsumer, Resource, Source};
+use wasmtime::component::{Accessor, FutureConsumer, Resource, Source, StreamReader};
 use wasmtime::{AsContextMut, StoreContextMut};
 
 use super::VERSION;
@@ -22,7 +22,7 @@ use super::http::{
 };
 use super::streams::{End, Once, Reading, Writing, reading, writing};
 use crate::held::Held;
-use crate::host::{Host, Object, refused};
+use crate::host::{Ended, Host, Object, refused};
 use crate::http::HttpRequest;
 use crate::limits::HTTP_BODY_MAX_BYTES;
 use crate::wall::{Function, State, Wall, cross};
@@ -77,7 +77,7 @@ fn send<'a>(accessor: &'a Accessor<State>, events: Arc<Events>, (request,): (Req
             Ok(gathering) => gathering,
             Err(code) => return Ok(Err(code)),
         };
-        let Gathering { sending, body, trailers, sent } = gathering;
+        let Gathering { mut sending, body, trailers } = gathering;
         let has_body = body.is_some();
         let written = match body {
             Some(end) => end.await?,
@@ -86,10 +86,10 @@ fn send<'a>(accessor: &'a Accessor<State>, events: Arc<Events>, (request,): (Req
         let trailers = written.and(trailers.await?);
         accessor.with(|mut a| {
             let store = &mut a.as_context_mut();
-            let params = (sending, has_body, trailers);
+            let params = (sending.deliver(), has_body, trailers);
             let answer = cross(store, &events.end, params, Some(&detail_of), &deliver);
             let answer: Answer = answer.map_err(wasmtime::Error::new)?;
-            sent.come(answer.as_ref().map(|_| ()).map_err(Clone::clone));
+            sending.sent.come(answer.as_ref().map(|_| ()).map_err(Clone::clone));
             let (response, body, trailers) = match answer {
                 Ok(answer) => answer,
                 Err(code) => return Ok(Err(code)),
@@ -102,10 +102,31 @@ fn send<'a>(accessor: &'a Accessor<State>, events: Arc<Events>, (request,): (Req
 
 /// What is waited for before a request is sent.
 struct Gathering {
-    sending: u32,
+    sending: Undelivered,
     body: Option<End<HttpError>>,
     trailers: Once<TrailersRep>,
+}
+
+/// The handle of a request that is being sent, and what its maker learns of that. If the guest takes its call back, the
+/// handle is given up: nobody else can name it.
+struct Undelivered {
+    rep: Option<u32>,
+    ended: Ended,
     sent: End<HttpError>,
+}
+
+impl Undelivered {
+    /// The handle, for whom delivers the request and gives it up.
+    fn deliver(&mut self) -> u32 {
+        self.rep.take().unwrap_or_default()
+    }
+}
+
+impl Drop for Undelivered {
+    fn drop(&mut self) {
+        self.rep.into_iter().for_each(|rep| self.ended.add(rep));
+        self.sent.come(Err(HttpError::ConnectionTerminated));
+    }
 }
 
 fn begin(
@@ -124,10 +145,28 @@ fn begin(
         }
     };
     let body = store.data_mut().bodies.0.remove(&rep).ok_or_else(|| wasmtime::Error::new(wrong_kind()))?;
+    let ended = store.data().host.ended.clone();
+    let sending = Undelivered { rep: Some(sending), ended, sent: body.sent };
     let trailers = Once::default();
     body.trailers.pipe(store.as_context_mut(), TakeTrailers(trailers.clone()))?;
-    let written = body.contents.map(|data| events.write.begin(store, held, data)).transpose()?;
-    Ok(Ok(Gathering { sending, body: written, trailers, sent: body.sent }))
+    let body = gather(store, &events.write, held, body.contents)?;
+    Ok(Ok(Gathering { sending, body, trailers }))
+}
+
+/// Gathers a body behind a handle, which a message without one does not need.
+pub(super) fn gather(
+    store: &mut StoreContextMut<'_, State>,
+    writing: &Writing<HttpError>,
+    held: u32,
+    contents: Option<StreamReader<u8>>,
+) -> wasmtime::Result<Option<End<HttpError>>> {
+    match contents {
+        Some(data) => writing.begin(store, held, data).map(Some),
+        None => {
+            store.data().host.ended.add(held);
+            Ok(None)
+        }
+    }
 }
 
 /// Looks whether a request may be sent, and makes room for its body.

@@ -15,7 +15,7 @@ use wasmtime::{AsContextMut, StoreContextMut};
 use super::http::{
     Entry, Fields, Head, Part, Request, Response, fixed_fields, make, open_body, take, take_fields,
 };
-use super::http_send::{TakeTrailers, TrailersRep};
+use super::http_send::{TakeTrailers, TrailersRep, gather};
 use super::streams::{End, Once, Reading, Writing};
 use crate::held::Held;
 use crate::host::{Host, Object, refused};
@@ -144,7 +144,7 @@ fn begin(
     let body = body.ok_or_else(|| wasmtime::Error::new(wrong_kind()))?;
     let trailers = Once::default();
     body.trailers.pipe(store.as_context_mut(), TakeTrailers(trailers.clone()))?;
-    let written = body.contents.map(|data| events.write.begin(store, held, data)).transpose()?;
+    let written = gather(store, &events.write, held, body.contents)?;
     Ok(Some(Gathering { response, gathering, body: written, trailers, sent: body.sent }))
 }
 

@@ -134,6 +134,13 @@ impl Plan {
         Self::of(World::Tasks, random)
     }
 
+    /// A guest that makes so many requests by WASI 0.3; of each either the response is dropped or the call taken back.
+    #[cfg(test)]
+    pub(crate) fn requests(count: usize, are_taken_back: bool) -> Self {
+        let step = wasi03::requests(count, are_taken_back);
+        Self { world: World::Tasks, functions: vec![Vec::new(), vec![step], Vec::new()], realloc: Vec::new() }
+    }
+
     fn of(world: World, random: &mut Random) -> Self {
         let mut steps = |most: usize| -> Vec<Step> {
             let count = random.below(most + 1);

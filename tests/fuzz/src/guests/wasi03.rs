@@ -893,3 +893,53 @@ impl Imports {
         }
     }
 }
+
+/// A guest that makes so many requests without a body and drops their responses, or takes them back while they are sent.
+#[cfg(test)]
+pub(super) fn requests(count: usize, are_taken_back: bool) -> Step {
+    let (imports, names) = (imports(World::Tasks), components::names(World::Tasks));
+    let number = |name: &str| names.iter().position(|known| known == name).expect("there is this function");
+    let resource =
+        |name: &str| imports.resources.iter().position(|(_, known)| known == name).expect("a type");
+    let (fields, request, response) = (resource("fields"), resource("request"), resource("response"));
+    let (new, send) = (number("wasi:http/types#[static]request.new"), number("wasi:http/client#send"));
+    let trailers = imports.carrier(&imports.functions[new].function.params[2].ty);
+    let mut step = Step { code: String::new(), imports: vec![new, send, imports.functions.len() + response] };
+    let all = [format!("a{send}"), format!("write{trailers}")];
+    step.imports.extend(all.iter().map(|id| imports.builtin(id)));
+    let made = imports.made(trailers, &mut step.imports);
+    let mut random = Random::new(0);
+    imports.call(number("wasi:http/types#[constructor]fields"), &[], &mut random, 0, &mut step);
+    let fields = std::mem::take(&mut step.code)
+        + &format!("(global.set $end (call $take (i32.const {fields}) (i32.const 0)))");
+    let authority: &[(usize, Fixed)] = &[(0, Fixed::Newest), (1, Fixed::Some("api.example.com"))];
+    imports.call(
+        number("wasi:http/types#[method]request.set-authority"),
+        authority,
+        &mut random,
+        0,
+        &mut step,
+    );
+    let (authority, taken) = (step.code, format!("(call $take (i32.const {request}) (i32.const 0))"));
+    let at = format!("(i32.const {RESULT_AT})");
+    let sent = match are_taken_back {
+        false => format!(
+            "(drop (call $write{trailers} (call $held (i32.const {}) (i32.const 0)) (i32.const {ZEROS_AT}))) \
+             (call $i{send} {taken} {at}) (if (i32.load8_u {at}) (then unreachable)) \
+             (call $d{response} (i32.load offset=8 {at}))",
+            imports.idle(trailers, End::Writable)
+        ),
+        true => format!(
+            "(global.set $end (i32.shr_u (call $a{send} {taken} {at}) (i32.const 4))) \
+             (drop (call $subtask-cancel (global.get $end))) (call $subtask-drop (global.get $end))"
+        ),
+    };
+    let none = "(i32.const 0) (i32.const 0)";
+    step.code = format!(
+        "(global.set $n1 (i32.const {count})) (loop $next {fields} {made} \
+         (call $i{new} (global.get $end) {none} (i32.wrap_i64 (global.get $ends)) {none} {at}) \
+         (call $keep (i32.const {request}) (i32.load {at})) {authority} {sent} \
+         (global.set $n1 (i32.sub (global.get $n1) (i32.const 1))) (br_if $next (global.get $n1)))"
+    );
+    step
+}
