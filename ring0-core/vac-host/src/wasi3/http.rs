@@ -17,7 +17,7 @@ use wasmtime::{AsContextMut, StoreContextMut};
 
 use super::VERSION;
 use super::http_types::{HeaderError, OptionsError, is_authority, is_field_value, is_path, is_token};
-use super::streams::{Done, End, Reading};
+use super::streams::{Done, End, Reading, Unnamed};
 use crate::held::Held;
 use crate::host::{Host, Object, handle_of, refused};
 use crate::limits::{FIELDS_MAX_BYTES, HTTP_FIELDS_MAX};
@@ -472,9 +472,13 @@ pub(super) fn open_body(
     trailers: Option<u32>,
 ) -> wasmtime::Result<()> {
     let contents = Some(reading.stream(store, body, &End::default())?);
-    let trailers: Trailers = Ok(trailers.map(Resource::new_own));
-    let trailers = async move { wasmtime::error::Ok(trailers) };
-    let trailers = FutureReader::new(store.as_context_mut(), trailers)?;
+    // If nobody reads them, their handle goes with the future.
+    let mut trailers = trailers.map(|rep| Unnamed::new(rep, &store.data().host.ended));
+    let named = async move {
+        let rep = trailers.as_mut().and_then(Unnamed::name);
+        wasmtime::error::Ok(Trailers::Ok(rep.map(Resource::new_own)))
+    };
+    let trailers = FutureReader::new(store.as_context_mut(), named)?;
     store.data_mut().bodies.0.insert(message, Body { contents, trailers, sent: End::default() });
     Ok(())
 }

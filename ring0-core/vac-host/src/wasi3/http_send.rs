@@ -20,9 +20,9 @@ use super::http::{
     Fields, Head, Part, Req, Res, Response, Trailers, close_with, fixed_fields, make, open_body, take,
     take_fields,
 };
-use super::streams::{End, Once, Reading, Writing, reading, writing};
+use super::streams::{End, Once, Reading, Unnamed, Writing, reading, writing};
 use crate::held::Held;
-use crate::host::{Ended, Host, Object, refused};
+use crate::host::{Host, Object, refused};
 use crate::http::HttpRequest;
 use crate::limits::HTTP_BODY_MAX_BYTES;
 use crate::wall::{Function, State, Wall, cross};
@@ -86,7 +86,8 @@ fn send<'a>(accessor: &'a Accessor<State>, events: Arc<Events>, (request,): (Req
         let trailers = written.and(trailers.await?);
         accessor.with(|mut a| {
             let store = &mut a.as_context_mut();
-            let params = (sending.deliver(), has_body, trailers);
+            let Some(handle) = sending.handle.name() else { return Err(wasmtime::Error::new(wrong_kind())) };
+            let params = (handle, has_body, trailers);
             let answer = cross(store, &events.end, params, Some(&detail_of), &deliver);
             let answer: Answer = answer.map_err(wasmtime::Error::new)?;
             sending.sent.come(answer.as_ref().map(|_| ()).map_err(Clone::clone));
@@ -107,24 +108,14 @@ struct Gathering {
     trailers: Once<TrailersRep>,
 }
 
-/// The handle of a request that is being sent, and what its maker learns of that. If the guest takes its call back, the
-/// handle is given up: nobody else can name it.
+/// A request that is being sent, and what its maker learns of that: if the guest takes its call back, that it was not.
 struct Undelivered {
-    rep: Option<u32>,
-    ended: Ended,
+    handle: Unnamed,
     sent: End<HttpError>,
-}
-
-impl Undelivered {
-    /// The handle, for whom delivers the request and gives it up.
-    fn deliver(&mut self) -> u32 {
-        self.rep.take().unwrap_or_default()
-    }
 }
 
 impl Drop for Undelivered {
     fn drop(&mut self) {
-        self.rep.into_iter().for_each(|rep| self.ended.add(rep));
         self.sent.come(Err(HttpError::ConnectionTerminated));
     }
 }
@@ -145,8 +136,8 @@ fn begin(
         }
     };
     let body = store.data_mut().bodies.0.remove(&rep).ok_or_else(|| wasmtime::Error::new(wrong_kind()))?;
-    let ended = store.data().host.ended.clone();
-    let sending = Undelivered { rep: Some(sending), ended, sent: body.sent };
+    let handle = Unnamed::new(sending, &store.data().host.ended);
+    let sending = Undelivered { handle, sent: body.sent };
     let trailers = Once::default();
     body.trailers.pipe(store.as_context_mut(), TakeTrailers(trailers.clone()))?;
     let body = gather(store, &events.write, held, body.contents)?;

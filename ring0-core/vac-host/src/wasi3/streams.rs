@@ -185,6 +185,29 @@ impl<C> Drop for Open<C> {
     }
 }
 
+/// A handle that no guest can name yet. It is given up with this, unless somebody got it.
+pub(super) struct Unnamed {
+    rep: Option<u32>,
+    ended: Ended,
+}
+
+impl Unnamed {
+    pub(super) fn new(rep: u32, ended: &Ended) -> Self {
+        Self { rep: Some(rep), ended: ended.clone() }
+    }
+
+    /// The handle, for whom sees to it from now on.
+    pub(super) fn name(&mut self) -> Option<u32> {
+        self.rep.take()
+    }
+}
+
+impl Drop for Unnamed {
+    fn drop(&mut self) {
+        self.rep.into_iter().for_each(|rep| self.ended.add(rep));
+    }
+}
+
 struct Producer<T, C> {
     part: Arc<Function>,
     read: Read<T>,
