@@ -18,11 +18,15 @@ struct Sign {
 }
 
 /// The first that fits is said, so the telling ones come before those of which there are many.
-const SIGNS: [Sign; 13] = [
+const SIGNS: [Sign; 14] = [
     Sign {
         is: |module, _| module == "wasi_unstable",
         means: "it was made for the draft of 2019 that came before WASI 0.1; a newer build of it imports \
                 `wasi_snapshot_preview1`",
+    },
+    Sign {
+        is: |module, name| module == "emnapi" || name.starts_with("napi_") || name.starts_with("_emnapi_"),
+        means: "it is an add-on for Node.js, whose objects it works on; it is no program by itself",
     },
     Sign {
         is: |module, name| module.starts_with("wasix_") || (module == "wasi" && name == "thread-spawn"),
@@ -40,10 +44,6 @@ const SIGNS: [Sign; 13] = [
     Sign {
         is: |module, name| module == "wbg" || module.starts_with("__wbindgen") || name.starts_with("__wbg_"),
         means: "wasm-bindgen made it for JavaScript; the same crate built for `wasm32-wasip1` or `wasm32-wasip2` runs",
-    },
-    Sign {
-        is: |module, name| module == "emnapi" || (module == "env" && name.starts_with("napi_")),
-        means: "it is an add-on for Node.js, whose objects it works on; it is no program by itself",
     },
     Sign {
         is: |module, _| module.starts_with("extism:"),
@@ -67,6 +67,10 @@ const SIGNS: [Sign; 13] = [
         },
         means: "Emscripten made it for its own JavaScript; a build with wasi-sdk runs, and packages of those often \
                 have `wasi` in their name",
+    },
+    Sign {
+        is: |module, name| module == "env" && ["db_read", "db_write", "addr_validate"].contains(&name),
+        means: "it is a contract of CosmWasm, which calls its chain",
     },
     Sign {
         is: |module, name| module == "env" && name == "abort",

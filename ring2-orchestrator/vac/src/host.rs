@@ -72,6 +72,14 @@ pub(crate) fn working_folder() -> Result<PathBuf> {
     std::env::current_dir().map_err(|e| Error::from(HostAbort::io("find", "the working folder", &e)))
 }
 
+/// Whether somebody can type something here, or a file or another program may be read: anything but `/dev/null` and its kind.
+pub(crate) fn has_input() -> bool {
+    use rustix::fs::{FileType, fstat};
+    let stdin = io::stdin();
+    io::IsTerminal::is_terminal(&stdin)
+        || fstat(&stdin).is_ok_and(|is| FileType::from_raw_mode(is.st_mode) != FileType::CharacterDevice)
+}
+
 /// From here on this process leaves no core file behind: it is about to hold a secret.
 pub(crate) fn leave_no_core() -> Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

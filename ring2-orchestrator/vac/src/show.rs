@@ -47,11 +47,15 @@ fn is_granted(denied: &str, granted: &[Grant]) -> bool {
     ask.is_some_and(|ask| manifest::agree(&[ask], granted).iter().any(|met| met.is_whole))
 }
 
-/// Many programs ask for all directories or the input at their start and never need them, so
-/// those refusals are news only if the program failed.
+/// Many programs ask for all directories at their start and never need them, so that is news only if the program failed; and so
+/// is a read of the input where there is none.
 fn is_worth_a_line(grant: &str, summary: &Summary) -> bool {
-    let is_general = matches!(grant, "dir:ro=DIR" | "stdin");
-    !is_general
+    let is_news = match grant {
+        "dir:ro=DIR" => false,
+        "stdin" => crate::host::has_input(),
+        _ => true,
+    };
+    is_news
         || !matches!(summary.outcome, vac_core::ledger::Outcome::Exit(0) | vac_core::ledger::Outcome::Done(_))
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn run(global: &Global, args: Run) -> Result<u8> {
         },
         |outside| vac_engine::run::run(&home, &target, &request, outside),
     )?;
-    if lacks_files && code != exit::OK && !global.quiet {
+    if lacks_files && !global.quiet {
         request.args.iter().filter_map(|arg| file_hint(arg)).take(FILE_HINTS_MAX).for_each(ui::note);
     }
     Ok(code)
