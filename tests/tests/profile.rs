@@ -184,3 +184,40 @@ fn a_run_that_was_ended_in_the_midst_of_calls_is_replayed_to_its_head() {
         assert_eq!(text(&replayed, "head"), text(run, "head"), "{time}");
     }
 }
+
+/// Compiled for all instructions of this processor: the same events and ticks under another header, and replayed, sought in,
+/// compared with another version and forked like any other run. A fork stays under the profile of its run.
+#[test]
+fn a_run_for_this_processor_is_the_same_but_for_its_header() {
+    let sandbox = Sandbox::new();
+    let module = r#"(module (global $sum (mut i64) (i64.const 0))
+        (func (export "add") (param $n i64) (result i64) (local $i i64)
+          (loop $again
+            (global.set $sum (i64.add (global.get $sum) (i64.popcnt (local.get $n))))
+            (local.set $i (i64.add (local.get $i) (i64.const 1)))
+            (br_if $again (i64.lt_u (local.get $i) (i64.const 1000))))
+          (global.get $sum)))"#;
+    sandbox.write("sum.wasm", wat::parse_str(module).unwrap());
+    let call = |options: &[&str]| {
+        sandbox.json(&[&["call", "sum.wasm", "add(7)", "add(255)", "add(1)"], options].concat())
+    };
+    let (plain, native) = (call(&[]), call(&["--profile", "det-2-native"]));
+    assert_eq!(plain["results"], native["results"], "{native}");
+    for same in ["ticks", "events", "time_ns"] {
+        let of = |object: &serde_json::Value| object[same].clone();
+        assert!(same == "time_ns" || of(&plain) == of(&native), "{same}: {plain} {native}");
+    }
+    assert_ne!(text(&plain, "head"), text(&native, "head"), "the header says which it was");
+    let replayed = sandbox.json(&["replay", "last"]);
+    assert_eq!((&replayed["equal"], text(&replayed, "head")), (&true.into(), text(&native, "head")));
+    sandbox.vac(&["seek", "last", "--event", "1"]).ok();
+    assert_eq!(sandbox.json(&["replay", "last", "--with", "sum.wasm"])["equal"], 3);
+    let forked = sandbox.json(&["fork", "last", "--event", "1", "--", "add(3)"]);
+    assert_eq!(sandbox.json(&["replay", "last"])["equal"], true, "{forked}");
+    let of_native = text(&forked, "head").to_owned();
+    call(&[]);
+    let of_plain = sandbox.json(&["fork", "last", "--event", "1", "--", "add(3)"]);
+    assert_eq!((&of_plain["ticks"], &of_plain["events"]), (&forked["ticks"], &forked["events"]));
+    assert_ne!(text(&of_plain, "head"), of_native, "its header says so too");
+    sandbox.vac(&["call", "sum.wasm", "add(7)", "--profile", "det-1"]).fails(2, &["det-2-native"]);
+}

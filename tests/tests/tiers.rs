@@ -436,8 +436,15 @@ fn what_rots_under_a_service_is_mended_beside_it() {
     let has_it = |path: &&PathBuf| std::fs::read(path).unwrap().windows(5000).any(|part| part == object);
     rot(packs.iter().find(has_it).unwrap(), &object);
     let (mut child, at) = serving(&sandbox, &["--scrub", "1GiB"]);
-    let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-    let mended = said.find(|line| line.starts_with("scrub: mended")).unwrap();
+    let said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || said.for_each(|line| drop(tell.send(line))));
+    let mended = loop {
+        let line = told.recv_timeout(std::time::Duration::from_secs(60)).expect("nothing was mended");
+        if line.starts_with("scrub: mended") {
+            break line;
+        }
+    };
     assert_eq!(mended, format!("scrub: mended {cid}"));
     assert!(ask(at, "GET / HTTP/1.1\r\nhost: h\r\n\r\n").starts_with("HTTP/1.1 200 "));
     assert!(sandbox.vac(&["store", "get", &cid]).ok().stdout == object);

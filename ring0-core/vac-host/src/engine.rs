@@ -44,10 +44,10 @@ const WRAPPING: &str = "exports 6";
 /// Changes with what [`crate::rewrite`] makes of a program. What changes ticks is another profile.
 const REWRITING: &str = "7";
 /// Instances, memories and tables that a pool has room for.
-const POOLED: u32 = 100;
-const POOLED_STACKS: u32 = 4;
+const POOLED: u32 = 1000;
+const POOLED_STACKS: u32 = 16;
 const POOLED_INSTANCE_BYTES: usize = 8 << 20;
-const POOLED_ELEMENTS: usize = 1 << 20;
+const POOLED_ELEMENTS: usize = crate::limits::TABLE_ELEMENTS_MAX as usize;
 /// What the engine calls its interpreter.
 const INTERPRETER: &str = "pulley64";
 

@@ -276,8 +276,19 @@ pub struct Parting {
     pub is_worlds: bool,
 }
 
-/// Compares two runs entry by entry. If `is_other_engine`, ticks and what the header says of engine and profile may differ.
-pub fn compare(one: (&Home, RunId), other: (&Home, RunId), is_other_engine: bool) -> Result<Met> {
+/// What of two runs may differ and is no difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forgives {
+    /// Nothing.
+    Nothing,
+    /// The profile that the header names.
+    Profile,
+    /// The engine that the header names, and ticks.
+    Engine,
+}
+
+/// Compares two runs entry by entry.
+pub fn compare(one: (&Home, RunId), other: (&Home, RunId), forgives: Forgives) -> Result<Met> {
     let (mut one, mut other) = (Walk::new(one)?, Walk::new(other)?);
     let (mut events, mut has_other_ticks) = (0, false);
     let difference = loop {
@@ -285,7 +296,10 @@ pub fn compare(one: (&Home, RunId), other: (&Home, RunId), is_other_engine: bool
         match (&a, &b) {
             (None, None) => break None,
             (Some(x), Some(y)) if x == y => {}
-            (Some(x), Some(y)) if is_other_engine && one.is_same_but_ticks(x, &other, y)? => {
+            (Some(Entry::Header(x)), Some(Entry::Header(y)))
+                if forgives == Forgives::Profile
+                    && first_field(x, y, "profile").is_none_or(|name| name == "profile") => {}
+            (Some(x), Some(y)) if forgives == Forgives::Engine && one.is_same_but_ticks(x, &other, y)? => {
                 has_other_ticks |= !matches!(x, Entry::Header(_));
             }
             _ => {
@@ -350,7 +364,7 @@ impl<'h> Walk<'h> {
         let same_call = |x: &Call, y: &Call| *x == Call { tick: x.tick, ..y.clone() };
         Ok(match (a, b) {
             (Entry::Header(x), Entry::Header(y)) => {
-                first_field(x, y).is_none_or(|name| ["engine", "profile"].contains(&&*name))
+                first_field(x, y, "engine").is_none_or(|name| name == "engine")
             }
             (Entry::Event(x, a), Entry::Event(y, b)) => same_call(x, y) && a == b,
             (Entry::Begin(x), Entry::Begin(y)) => same_call(x, y),
@@ -410,7 +424,7 @@ fn end(function: String, event: Seq, tick: u64, answer: Option<String>) -> Side 
 /// The field of a header that the one beside it has otherwise.
 fn header_side(header: &Header, beside: Option<&Entry>) -> Side {
     let field = match beside {
-        Some(Entry::Header(other)) => first_field(header, other).unwrap_or_default(),
+        Some(Entry::Header(other)) => first_field(header, other, "engine").unwrap_or_default(),
         _ => String::new(),
     };
     let value = header.get(&field).map_or_else(|| "nothing".into(), show_node);
@@ -418,10 +432,10 @@ fn header_side(header: &Header, beside: Option<&Entry>) -> Side {
 }
 
 /// The first field in which two headers differ, the engine last.
-fn first_field(one: &Header, other: &Header) -> Option<String> {
+fn first_field(one: &Header, other: &Header, last: &str) -> Option<String> {
     let names = one.fields.iter().chain(&other.fields).map(|(name, _)| name);
     let mut differ = names.filter(|name| one.get(name) != other.get(name)).cloned().collect::<Vec<_>>();
-    differ.sort_by_key(|name| ["engine", "profile"].contains(&&**name));
+    differ.sort_by_key(|name| name == last);
     differ.into_iter().next()
 }
 
@@ -464,8 +478,8 @@ mod tests {
         let header = |engine: &str, seed: i128| {
             Header::new(vec![("engine".into(), Node::Text(engine.into())), ("seed".into(), Node::Int(seed))])
         };
-        assert_eq!(first_field(&header("a", 1), &header("a", 1)), None);
-        assert_eq!(first_field(&header("a", 1), &header("b", 1)).as_deref(), Some("engine"));
-        assert_eq!(first_field(&header("a", 1), &header("b", 2)).as_deref(), Some("seed"));
+        assert_eq!(first_field(&header("a", 1), &header("a", 1), "engine"), None);
+        assert_eq!(first_field(&header("a", 1), &header("b", 1), "engine").as_deref(), Some("engine"));
+        assert_eq!(first_field(&header("a", 1), &header("b", 2), "engine").as_deref(), Some("seed"));
     }
 }

@@ -170,12 +170,23 @@ pub(crate) fn beside(global: &Global, budget: u64) -> Result<()> {
     let (home, opener) = (crate::commands::home(global)?, Opener { is_quiet: global.quiet });
     let scrub = move || {
         let Ok(scrubber) = Scrubber::new(home, opener, None) else { return };
+        std::thread::sleep(BESIDE_EVERY);
+        let part = budget.div_ceil(BESIDE_PARTS);
         loop {
-            std::thread::sleep(BESIDE_EVERY);
-            match scrubber.slice(budget.div_ceil(BESIDE_PARTS)) {
-                Ok(report) => note(&report),
-                Err(why) => ui::note(format_args!("scrub: {}", ui::quote_lines(&why.to_string()))),
-            }
+            // A part is one object at least, however long it is: others wait until what was too much is paid for.
+            let turns = match scrubber.slice(part) {
+                Ok(report) => {
+                    note(&report);
+                    // All of a small home is not hashed over and over.
+                    let least = if report.is_done { BESIDE_PARTS } else { 1 };
+                    report.bytes.div_ceil(part).max(least)
+                }
+                Err(why) => {
+                    ui::note(format_args!("scrub: {}", ui::quote_lines(&why.to_string())));
+                    BESIDE_PARTS
+                }
+            };
+            std::thread::sleep(BESIDE_EVERY.saturating_mul(u32::try_from(turns).unwrap_or(u32::MAX)));
         }
     };
     let started = std::thread::Builder::new().name("scrub".to_owned()).spawn(scrub);

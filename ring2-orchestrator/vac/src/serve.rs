@@ -235,8 +235,16 @@ fn split_target(target: &str) -> Option<(Option<&str>, String)> {
     let (scheme, rest) = target.split_at_checked(SCHEME.len())?;
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     let slash = if path.starts_with('/') { "" } else { "/" };
-    let is_one = scheme.eq_ignore_ascii_case(SCHEME) && !authority.is_empty();
+    let is_one = scheme.eq_ignore_ascii_case(SCHEME) && is_host_and_port(authority) && !path.contains('#');
     is_one.then(|| (Some(authority), format!("{slash}{path}")))
+}
+
+/// `HOST` or `HOST:PORT`, without a user (RFC 9110, 4.2.4).
+fn is_host_and_port(authority: &str) -> bool {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~:[]%".contains(&b);
+    let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
+    let is_port = port.is_empty() || port.contains(']') || port.parse::<u16>().is_ok();
+    !authority.is_empty() && authority.bytes().all(is_plain) && is_port
 }
 
 /// The host that was asked; this one's address if the request does not say.
@@ -260,10 +268,23 @@ mod tests {
             ("http://h/a", Some("h"), "/a"),
             ("HTTP://h:80", Some("h:80"), "/"),
             ("http://h?q", Some("h"), "/?q"),
+            ("http://[::1]:80/", Some("[::1]:80"), "/"),
         ] {
             assert_eq!(split_target(target), Some((authority, path.to_owned())), "{target}");
         }
-        for wrong in ["", "a", "*", "h:80", "http://", "http:///a", "https://h/", "ftp://h/a"] {
+        for wrong in [
+            "",
+            "a",
+            "*",
+            "h:80",
+            "http://",
+            "http:///a",
+            "https://h/",
+            "ftp://h/a",
+            "http://u@h/",
+            "http://h:99999/",
+            "http://h/#a",
+        ] {
             assert_eq!(split_target(wrong), None, "{wrong}");
         }
     }

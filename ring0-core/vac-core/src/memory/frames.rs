@@ -172,7 +172,11 @@ impl Frames {
         let count = if self.frames.len() < piece / 2 { piece.div_ceil(FIRST_PART) } else { piece };
         let count = count.min(self.frames_max - self.frames.len());
         let first = self.frames.len() as u32;
-        let buffers = Buffer::in_one_piece(count, self.page_len, ALIGN);
+        let buffers = match count == piece {
+            true => Buffer::in_one_piece(count, self.page_len, ALIGN),
+            // The rest of a piece would be more than the budget.
+            false => Buffer::in_a_row(count, self.page_len, ALIGN),
+        };
         self.frames.extend(buffers.into_iter().map(|bytes| Frame { bytes, ..Frame::default() }));
         // The lowest is taken first.
         self.free.extend((first..self.frames.len() as u32).rev());

@@ -18,6 +18,9 @@ use super::{Lock, LockMode, OpenMode, Storage, StorageFile};
 
 const DIR_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
+/// Room is reserved only of a disk that has so many times as much: the last of it is for whoever writes first.
+#[cfg(target_os = "linux")]
+const SPARE_PARTS: u64 = 32;
 /// What a file may take on the disk beyond its length without that being room that was reserved.
 #[cfg(target_os = "linux")]
 const SLACK_BYTES: u64 = 256 << 10;
@@ -213,7 +216,16 @@ impl StorageFile for RealFile {
     fn reserve(&self, end: u64) -> io::Result<()> {
         let len = self.len()?;
         let Some(more) = end.checked_sub(len).filter(|more| *more > 0) else { return Ok(()) };
-        Ok(rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::KEEP_SIZE, len, more)?)
+        let disk = rustix::fs::fstatvfs(&self.file)?;
+        if disk.f_bavail.saturating_mul(disk.f_frsize) / more < SPARE_PARTS {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let reserved = rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::KEEP_SIZE, len, more);
+        if reserved.is_err() {
+            // Some systems keep what they had got until then.
+            let _ = self.file.set_len(len);
+        }
+        Ok(reserved?)
     }
 
     #[cfg(target_os = "linux")]

@@ -103,13 +103,31 @@ impl Catalog {
             numbers = home.pack_numbers(".pack")?;
         }
         for number in numbers {
-            let is_sealed = self.packs.get(&number).is_some_and(|pack| pack.is_sealed(home));
-            if !is_sealed {
-                self.refresh_pack(home, number, own)?;
+            let known = self.packs.get(&number).copied();
+            if known.is_some_and(|pack| pack.is_sealed(home)) {
+                continue;
             }
+            if Some(number) != own && self.was_cut(home, number, known)? {
+                // What is remembered of its end names places that are gone, or in which something else is by now.
+                self.forget(own);
+                return self.refresh(home, own);
+            }
+            self.refresh_pack(home, number, own)?;
         }
         self.is_loaded = true;
         Ok(())
+    }
+
+    /// Whether a pack lost its end since it was seen, though it may have grown again.
+    fn was_cut(&mut self, home: &Home, number: u32, known: Option<Pack>) -> Result<bool> {
+        let (Some(known), Some(file)) = (known, self.file(home, number)?) else { return Ok(false) };
+        let len = home.named("read", &home.pack(number), file.len())?.min(u32::MAX.into());
+        let covered = Covered { idx_end: known.idx_end, idx_len: known.idx_len };
+        let was_cut = len < known.len || (len > known.len && !is_as_covered(home, number, covered)?);
+        if was_cut {
+            self.index.forget_bad_from(number, len.min(known.len));
+        }
+        Ok(was_cut)
     }
 
     /// Reads the index on disk, unless the packs that it tells of are not those that are there: then it is of
@@ -141,12 +159,7 @@ impl Catalog {
 
     /// Whether the index on disk may say that a pack is longer than `end`.
     pub(super) fn may_be_indexed_beyond(&self, number: u32, end: u64) -> bool {
-        self.is_distrusted || self.is_indexed_beyond(number, end)
-    }
-
-    /// Whether what was read of that index says so.
-    pub(super) fn is_indexed_beyond(&self, number: u32, end: u64) -> bool {
-        self.index.runs.list.covered(number).idx_end > end
+        self.is_distrusted || self.index.runs.list.covered(number).idx_end > end
     }
 
     /// Forgets everything but the pack this store writes to, for a collector may have moved it.
@@ -158,10 +171,10 @@ impl Catalog {
         self.resets += 1;
     }
 
-    /// Forgets what was seen of one pack, but not its objects. How long it was.
-    pub(super) fn forget_pack(&mut self, number: u32) -> u64 {
+    /// Forgets what was seen of one pack, but not its objects.
+    pub(super) fn forget_pack(&mut self, number: u32) {
+        self.packs.remove(&number);
         self.files.remove(&number);
-        self.packs.remove(&number).map_or(0, |pack| pack.len)
     }
 
     /// Where `cid` is. Should the index on disk turn out to be damaged, all is read again without it.

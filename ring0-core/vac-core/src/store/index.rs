@@ -78,7 +78,11 @@ pub(super) struct Index {
 impl Index {
     /// Where `cid` is, given which packs there are.
     pub(super) fn get(&self, cid: &Cid, packs: &BTreeMap<u32, Pack>) -> Result<Option<Location>, Damaged> {
-        let new = self.table.get(cid).copied();
+        // What this store wrote may be in its buffer still.
+        let is_within = |at: &Location| {
+            at.standing == Standing::Mine || packs.get(&at.pack).is_none_or(|pack| at.end() <= pack.len)
+        };
+        let new = self.table.get(cid).copied().filter(is_within);
         if new.is_some_and(|at| self.is_settled(&at)) {
             return Ok(new);
         }
@@ -151,6 +155,11 @@ impl Index {
     /// Remembers that the bytes at `place` do not match.
     pub(super) fn mark_bad(&mut self, place: (u32, u32)) {
         self.bad.insert(place);
+    }
+
+    /// Forgets which places of `pack` from `end` on are bad, because they are gone.
+    pub(super) fn forget_bad_from(&mut self, pack: u32, end: u64) {
+        self.bad.retain(|(bad, start)| *bad != pack || u64::from(*start) < end);
     }
 
     /// Forgets which places are bad, because packs were removed and their numbers may come again.

@@ -159,24 +159,16 @@ impl Writer {
         let taken = home.named("lock", &path, home.storage.try_lock(&path, LockMode::Exclusive))?;
         let Some(lock) = taken else { return Ok(None) };
         // What was seen before may have been lost since, with a sync that failed for its writer.
-        let seen = catalog.forget_pack(number);
+        catalog.forget_pack(number);
         if !is_new && !remove_empty(home, number)? {
             return Ok(None);
         }
         catalog.refresh_pack(home, number, None)?;
-        let Some(mut pack) = catalog.packs.get(&number).copied() else { return Ok(None) };
+        let Some(pack) = catalog.packs.get(&number).copied() else { return Ok(None) };
         let Some(file) = home.try_open(&path, OpenMode::Write)? else { return Ok(None) };
-        let is_known_beyond = pack.len < seen || catalog.is_indexed_beyond(number, pack.idx_end);
         if catalog.may_be_indexed_beyond(number, pack.idx_end) && !forget_beyond(home, number, pack.idx_end)?
         {
             return Ok(None);
-        }
-        if is_known_beyond {
-            // What is remembered of its end may name places that will be written to.
-            catalog.forget(None);
-            catalog.refresh(home, None)?;
-            let Some(again) = catalog.packs.get(&number).copied() else { return Ok(None) };
-            pack = again;
         }
         cut_idx(home, number, &pack)?;
         let (entries, end) = settle(home, number, &pack, &*file)?;

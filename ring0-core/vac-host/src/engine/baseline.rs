@@ -68,7 +68,7 @@ pub(super) fn check() -> Result<(), HostAbort> {
     };
     let message = format!("this processor has no `{name}`, and compiled code needs all of x86-64-v3");
     Err(HostAbort::new(AbortKind::Machine, message)
-        .hint("`--profile det-2-native` compiles for what this one has"))
+        .hint("`vac run --profile det-2-native` compiles for what this one has"))
 }
 
 #[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]

@@ -357,6 +357,9 @@ pub(super) fn take_connection(
         Some(Err(code)) => return Ok(Some(Err(code))),
         Some(Ok(socket)) => Arc::new(socket),
     };
+    // It may have come before they were set.
+    let _ =
+        socket.set_hop_limit(is_v6, options.hops).and_then(|()| socket.set_keep_alive(options.keep_alive));
     host.allowed_by(host.table.grant(handle));
     let accepted = Object::Tcp(Tcp::accepted(is_v6, options, socket));
     Ok(Some(Ok(vec![host.derive(handle, accepted, Rights::ALL)?])))

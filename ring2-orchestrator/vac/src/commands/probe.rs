@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use vac_core::fault::{HostAbort, Result, Usage, quote, quote_line};
 use vac_core::ledger::RunId;
 use vac_engine::grants::Grant;
-use vac_engine::probe::{self as probes, Met, Parting, Place, Scratch};
+use vac_engine::probe::{self as probes, Forgives, Met, Parting, Place, Scratch};
 use vac_engine::run::{Finished, Request};
 use vac_engine::target::Target;
 use vac_engine::{Home, Limit};
@@ -53,9 +53,13 @@ enum How {
 }
 
 impl How {
-    /// Whether the header of the run, and nothing else, says what is different.
-    fn is_in_header(self) -> bool {
-        matches!(self, Self::Native | Self::Interpreter)
+    /// What may differ because of it.
+    fn forgives(self) -> Forgives {
+        match self {
+            Self::Native => Forgives::Profile,
+            Self::Interpreter => Forgives::Engine,
+            _ => Forgives::Nothing,
+        }
     }
 }
 
@@ -339,7 +343,7 @@ fn judge(ran: Vec<Ran>) -> Result<Vec<Judged>> {
         let first = judged.first().map_or(&ran, |judged| &judged.ran);
         let met = match (&first.run, &ran.run) {
             (Ok((one, _)), Ok((other, _))) => {
-                Some(probes::compare((&first.home, *one), (&ran.home, *other), ran.how.is_in_header())?)
+                Some(probes::compare((&first.home, *one), (&ran.home, *other), ran.how.forgives())?)
             }
             _ => None,
         };

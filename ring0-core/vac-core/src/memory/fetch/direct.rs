@@ -111,6 +111,19 @@ impl Window {
     }
 }
 
+/// Whether `to` can be read from `offset` around the cache without another buffer: as frames and pages lie, but for those of old packs.
+pub(super) fn is_straight(to: &[u8], offset: u64) -> bool {
+    let is_aligned = |n: usize| n.is_multiple_of(ALIGN);
+    is_aligned(to.as_ptr().addr()) && is_aligned(to.len()) && offset.is_multiple_of(ALIGN as u64)
+}
+
+/// Reads `to.len()` bytes so. An error if that is refused, or if there are fewer.
+pub(super) fn read_straight(file: &dyn StorageFile, to: &mut [u8], offset: u64) -> io::Result<()> {
+    let fd = file.direct().ok_or(io::ErrorKind::Unsupported)?;
+    let read = rustix::io::pread(fd, &mut *to, offset)?;
+    if read == to.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
 /// A buffer that begins at a multiple of [`ALIGN`].
 pub(super) struct Aligned(Buffer);
 
@@ -130,11 +143,6 @@ impl Aligned {
     pub(super) fn read(&mut self, file: &dyn StorageFile, to: &mut [u8], offset: u64) -> io::Result<()> {
         let window = Window::around(offset, to.len());
         let fd = file.direct().ok_or(io::ErrorKind::Unsupported)?;
-        if window.len == to.len() && to.as_ptr().addr().is_multiple_of(ALIGN) {
-            // As pages and frames lie, unless the pack is an old one: nothing has to be copied.
-            let read = rustix::io::pread(fd, &mut *to, window.start)?;
-            return if read == to.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
-        }
         let part = self.0.get_mut(..window.len).ok_or(io::ErrorKind::InvalidInput)?;
         let read = rustix::io::pread(fd, &mut *part, window.start)?;
         window.copy_out(part.get(..read).unwrap_or_default(), to)

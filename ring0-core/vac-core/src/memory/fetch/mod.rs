@@ -27,7 +27,7 @@ use super::buffer::Buffer;
 use super::tier::{Spot, Tier, wrong_len};
 pub(super) use direct::ALIGN;
 pub use direct::Direct;
-use direct::{Aligned, Window};
+use direct::{Aligned, Window, is_straight};
 use handover::Handover;
 use read::{BatchRead, Caller, Job, Threads, read_at};
 
@@ -35,7 +35,7 @@ use read::{BatchRead, Caller, Job, Threads, read_at};
 /// piece all counts. Who may lock no more reads by threads.
 const BUFFERS_MAX_BYTES: usize = 4 << 20;
 
-/// Pages that the caller reads before a thread is started: making it, a ring and its buffers takes as long as reading these.
+/// Pages of files that the caller reads before a thread is started: making it, a ring and its buffers takes as long as reading these.
 const ALONE_MAX: u64 = 64;
 
 /// How pages of a batch are read.
@@ -88,7 +88,7 @@ fn buffers_count(page_len: usize) -> usize {
 
 /// Bytes of these.
 pub(super) fn buffers_bytes(page_len: usize) -> usize {
-    Buffer::bytes_in_one_piece(buffers_count(page_len), Window::bytes_max(page_len), direct::ALIGN)
+    Buffer::bytes_in_one_piece(buffers_count(page_len), Window::bytes_max(page_len))
 }
 
 /// A page that is wanted, with the buffer for it.
@@ -165,7 +165,9 @@ impl Fetcher {
         let ids: Vec<u64> = wants.iter().map(|_| self.new_id()).collect();
         let jobs: Vec<(u64, Want)> = ids.iter().copied().zip(wants).collect();
         self.pages += jobs.len() as u64;
-        let is_alone = self.io == Io::Auto && self.pages <= ALONE_MAX;
+        let is_alone = self.io == Io::Auto
+            && self.pages <= ALONE_MAX
+            && jobs.iter().all(|(_, want)| self.tier.locate(&want.cid).is_some());
         if self.io != Io::Caller && !is_alone && self.thread.is_none() {
             self.start();
         }
@@ -190,7 +192,7 @@ impl Fetcher {
         self.pages += 1;
         if let Some(spot) = self.tier.locate(cid).filter(|spot| spot.len == to.len() as u64) {
             let is_direct = self.direct.is_better(&*spot.file, spot.offset, to.len());
-            if is_direct {
+            if is_direct && !is_straight(to, spot.offset) {
                 self.make_buffers();
             }
             let read = read_at(&*spot.file, to, spot.offset, is_direct.then_some(&mut self.buffer));

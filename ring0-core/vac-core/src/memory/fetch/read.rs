@@ -9,7 +9,7 @@ use crate::cid::Cid;
 use crate::storage::StorageFile;
 
 use super::super::buffer::Buffer;
-use super::direct::Aligned;
+use super::direct::{Aligned, is_straight, read_straight};
 
 /// Reads of a batch that are under way at a time.
 pub(super) const DEPTH: usize = 16;
@@ -46,9 +46,14 @@ pub(super) fn read_at(
     offset: u64,
     around: Option<&mut Option<Aligned>>,
 ) -> io::Result<usize> {
-    if let Some(buffer) = around
-        && buffer.get_or_insert_with(|| Aligned::for_pages(to.len())).read(file, to, offset).is_ok()
-    {
+    let read_around = match around {
+        None => false,
+        Some(_) if is_straight(to, offset) => read_straight(file, to, offset).is_ok(),
+        Some(buffer) => {
+            buffer.get_or_insert_with(|| Aligned::for_pages(to.len())).read(file, to, offset).is_ok()
+        }
+    };
+    if read_around {
         return Ok(to.len());
     }
     file.read_at(to, offset)

@@ -28,6 +28,8 @@ use super::list::{Links, Queue};
 const SMALL_PART_MAX: usize = 3;
 /// The small queue begins with one part in this many,
 const SMALL_PART: usize = 1000;
+/// of which these are at least: with fewer a scan costs a hot set some of its pages;
+const SMALL_MIN: usize = 4;
 /// or, with fewer frames than this, with half of them.
 const FEW: usize = 600;
 /// A page came back soon if no more than one part in this many of the frames left the small queue after it.
@@ -93,7 +95,10 @@ impl S3Fifo {
             small: Queue::default(),
             main: Queue::default(),
             frames: vec![Frame::default(); capacity],
-            small_max: (capacity / if capacity < FEW { 2 } else { SMALL_PART }).max(1),
+            small_max: match capacity < FEW {
+                true => (capacity / 2).max(1),
+                false => (capacity / SMALL_PART).max(SMALL_MIN),
+            },
             // As many as the main queue has frames, as in the paper.
             ghosts: Ghosts::new(capacity),
             now: 0,
