@@ -165,10 +165,12 @@ impl Fetcher {
         let ids: Vec<u64> = wants.iter().map(|_| self.new_id()).collect();
         let jobs: Vec<(u64, Want)> = ids.iter().copied().zip(wants).collect();
         self.pages += jobs.len() as u64;
-        let is_alone = self.io == Io::Auto
-            && self.pages <= ALONE_MAX
-            && jobs.iter().all(|(_, want)| self.tier.locate(&want.cid).is_some());
-        if self.io != Io::Caller && !is_alone && self.thread.is_none() {
+        let is_alone = self.io == Io::Auto && self.thread.is_none() && self.pages <= ALONE_MAX;
+        let jobs = if is_alone { self.read_alone(jobs) } else { jobs };
+        if jobs.is_empty() {
+            return ids;
+        }
+        if self.io != Io::Caller && self.thread.is_none() {
             self.start();
         }
         match &self.thread {
@@ -180,6 +182,13 @@ impl Fetcher {
             }
         }
         ids
+    }
+
+    /// Reads what lies in files. What must be asked of the tier, which may take its time, is left.
+    fn read_alone(&mut self, jobs: Vec<(u64, Want)>) -> Vec<(u64, Want)> {
+        let done = &mut self.done;
+        let finish = &mut |id, came| drop(done.insert(id, came));
+        fetch_placed(&*self.tier, self.direct, &mut Caller::default(), jobs, &mut Vec::new, finish)
     }
 
     fn new_id(&mut self) -> u64 {
@@ -275,6 +284,19 @@ fn fetch(
     more: &mut dyn FnMut() -> Vec<(u64, Want)>,
     finish: &mut dyn FnMut(u64, Came),
 ) {
+    let rest = fetch_placed(tier, direct, reader, jobs, more, finish);
+    fetch_from_tier(tier, rest, finish);
+}
+
+/// [`fetch`] from places in files; the rest, which the tier must be asked for.
+fn fetch_placed(
+    tier: &dyn Tier,
+    direct: Direct,
+    reader: &mut dyn BatchRead,
+    jobs: Vec<(u64, Want)>,
+    more: &mut dyn FnMut() -> Vec<(u64, Want)>,
+    finish: &mut dyn FnMut(u64, Came),
+) -> Vec<(u64, Want)> {
     let rest = RefCell::new(Vec::new());
     let mut queue = VecDeque::from(jobs);
     let jobs = std::iter::from_fn(|| {
@@ -306,7 +328,7 @@ fn fetch(
         }
     });
     drop(placed);
-    fetch_from_tier(tier, rest.into_inner(), finish);
+    rest.into_inner()
 }
 
 fn fetch_from_tier(tier: &dyn Tier, jobs: Vec<(u64, Want)>, finish: &mut dyn FnMut(u64, Came)) {
