@@ -165,27 +165,25 @@ impl Fetcher {
         let ids: Vec<u64> = wants.iter().map(|_| self.new_id()).collect();
         let jobs: Vec<(u64, Want)> = ids.iter().copied().zip(wants).collect();
         self.pages += jobs.len() as u64;
-        let is_alone = self.io == Io::Auto && self.thread.is_none() && self.pages <= ALONE_MAX;
-        let jobs = if is_alone { self.read_alone(jobs) } else { jobs };
-        if jobs.is_empty() {
-            return ids;
-        }
-        if self.io != Io::Caller && self.thread.is_none() {
+        let are_few = self.io == Io::Auto && self.thread.is_none() && self.pages <= ALONE_MAX;
+        let jobs = if are_few { self.read_placed(jobs) } else { jobs };
+        // The tier may take its time.
+        if !jobs.is_empty() && self.io != Io::Caller && self.thread.is_none() {
             self.start();
         }
         match &self.thread {
             Some(thread) => thread.shared.give(jobs),
             None => {
+                let rest = if are_few { jobs } else { self.read_placed(jobs) };
                 let done = &mut self.done;
-                let finish = &mut |id, came| drop(done.insert(id, came));
-                fetch(&*self.tier, self.direct, &mut Caller::default(), jobs, &mut Vec::new, finish);
+                fetch_from_tier(&*self.tier, rest, &mut |id, came| drop(done.insert(id, came)));
             }
         }
         ids
     }
 
-    /// Reads what lies in files. What must be asked of the tier, which may take its time, is left.
-    fn read_alone(&mut self, jobs: Vec<(u64, Want)>) -> Vec<(u64, Want)> {
+    /// Reads here what lies in files; the rest.
+    fn read_placed(&mut self, jobs: Vec<(u64, Want)>) -> Vec<(u64, Want)> {
         let done = &mut self.done;
         let finish = &mut |id, came| drop(done.insert(id, came));
         fetch_placed(&*self.tier, self.direct, &mut Caller::default(), jobs, &mut Vec::new, finish)
@@ -243,7 +241,8 @@ impl Fetcher {
                 while let Some(jobs) = shared.take() {
                     let mut more = || shared.take_more().collect();
                     let finish = &mut |id, came| shared.finish(id, came);
-                    fetch(&*tier, direct, &mut *reader, jobs, &mut more, finish);
+                    let rest = fetch_placed(&*tier, direct, &mut *reader, jobs, &mut more, finish);
+                    fetch_from_tier(&*tier, rest, finish);
                 }
                 drop(left);
             }
@@ -274,21 +273,8 @@ impl Drop for Thread {
     }
 }
 
-/// Fetches what `jobs` want: from its place in a file if it has one, else from the tier. If all have places, so does it with `more`
-/// of them, so that the disk is not left idle between one batch and the next; what the tier is asked for does not wait for that.
-fn fetch(
-    tier: &dyn Tier,
-    direct: Direct,
-    reader: &mut dyn BatchRead,
-    jobs: Vec<(u64, Want)>,
-    more: &mut dyn FnMut() -> Vec<(u64, Want)>,
-    finish: &mut dyn FnMut(u64, Came),
-) {
-    let rest = fetch_placed(tier, direct, reader, jobs, more, finish);
-    fetch_from_tier(tier, rest, finish);
-}
-
-/// [`fetch`] from places in files; the rest, which the tier must be asked for.
+/// Fetches what `jobs` want from its places in files; the rest, which the tier must be asked for. If all have places, so does it with
+/// `more` of them, so that the disk is not left idle between one batch and the next; what the tier is asked for does not wait for that.
 fn fetch_placed(
     tier: &dyn Tier,
     direct: Direct,
