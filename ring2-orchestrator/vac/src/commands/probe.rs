@@ -393,7 +393,11 @@ fn show_equal(judged: &[Judged]) {
     let (events, head) = met.map(|met| (met.events, met.head.to_string())).unwrap_or_default();
     let compared = judged.iter().filter(|judged| !judged.is_skipped()).count();
     let (word, runs) = (ui::bold("deterministic"), compared);
-    ui::print(format_args!("{word}: {runs} variations, {} events each, one head\n", ui::count(events)));
+    let events = ui::count(events);
+    // Of the other engine and the other profile the header says so, which is under the head.
+    ui::print(format_args!(
+        "{word}: {runs} variations, {events} events each, one head where engine and profile are one\n"
+    ));
     ui::print(format_args!("head  {head}\n"));
 }
 
