@@ -42,7 +42,7 @@ pub const ENGINE: &str = "wasmtime 48.0.8, adapter 48.0.8.1";
 /// code of before is not taken then.
 const WRAPPING: &str = "exports 6";
 /// Changes with what [`crate::rewrite`] makes of a program. What changes ticks is another profile.
-const REWRITING: &str = "7";
+const REWRITING: &str = "8";
 /// Instances, memories and tables that a pool has room for.
 const POOLED: u32 = 1000;
 const POOLED_STACKS: u32 = 16;

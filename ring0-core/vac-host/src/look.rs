@@ -165,7 +165,8 @@ fn frames_of(backtrace: &WasmBacktrace, is_metered: bool) -> Vec<Frame> {
         index: frame.func_index().saturating_sub(added),
         offset: frame.module_offset().filter(|_| !is_metered).map(|offset| offset as u64),
     };
-    backtrace.frames().iter().map(frame).collect()
+    let is_of_meter = |frame: &&wasmtime::FrameInfo| is_metered && frame.func_name() == Some(meter::GATE);
+    backtrace.frames().iter().filter(|frame| !is_of_meter(frame)).map(frame).collect()
 }
 
 /// An exported memory, its module's name and its own.

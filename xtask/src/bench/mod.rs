@@ -23,6 +23,7 @@ mod memory_peers;
 mod memory_tiers;
 mod peers;
 mod plain;
+mod programs;
 mod replay;
 mod replay_snap;
 mod store;
@@ -40,8 +41,9 @@ use figure::Figure;
 type Bench = fn() -> Result<Vec<Figure>>;
 
 /// What is measured, by name.
-const BENCHES: [(&str, Bench); 19] = [
+const BENCHES: [(&str, Bench); 20] = [
     ("compute", compute::run),
+    ("compute-programs", programs::run),
     ("compile", compile::run),
     ("call", calls::run),
     ("host-call", host_call::run),

@@ -22,6 +22,8 @@ mod body;
 pub mod cost;
 mod counted;
 mod facts;
+mod forms;
+mod gates;
 mod parts;
 mod sections;
 #[cfg(test)]
@@ -46,6 +48,8 @@ pub const STOP: &str = "stop";
 /// The function that is called when depth is more than its limit.
 pub const DEEP: &str = "deep";
 
+pub(crate) use gates::NAME as GATE;
+
 /// Functions that a metered module imports, all from [`IMPORTS`].
 pub(crate) const FUNCTIONS: u32 = 2;
 
@@ -65,10 +69,12 @@ pub(crate) struct Options {
     pub(crate) counts_loops: bool,
     /// Ticks that such a loop is charged for at a time.
     pub(crate) part: u64,
+    /// Whether functions that only their module calls get the count with their arguments.
+    pub(crate) carries: bool,
 }
 
 impl Options {
-    const USUAL: Self = Self { counts_loops: true, part: cost::PART };
+    const USUAL: Self = Self { counts_loops: true, part: cost::PART, carries: true };
 }
 
 /// The metered form of a valid core module.
@@ -82,6 +88,7 @@ pub(crate) fn with(bytes: &[u8], options: Options) -> Result<Vec<u8>> {
     let mut sections = Sections::read(bytes, options)?;
     let mut module = wasm_encoder::Module::new();
     sections.parse_core_module(&mut module, wasmparser::Parser::new(0), bytes).map_err(refused)?;
+    sections.end(&mut module);
     Ok(module.finish())
 }
 

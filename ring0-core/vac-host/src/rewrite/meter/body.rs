@@ -39,6 +39,7 @@ use wasmparser::{Catch, FunctionBody, Operator, TryTable};
 
 use super::counted::Counted;
 use super::facts::{Facts, Length, Scale, conditional_targets, length};
+use super::forms::Form;
 use super::sections::{Added, Sections};
 use super::{DEPTH_AT, DEPTH_LIMIT_AT, TICK_LIMIT_AT, TICKS_AT, cost};
 
@@ -99,8 +100,6 @@ pub(super) struct Frame {
     kind: Kind,
     /// Control may come to its end from elsewhere.
     is_target: bool,
-    /// An exception may come to its end.
-    catches: bool,
 }
 
 /// A body that is being written.
@@ -108,6 +107,7 @@ pub(super) struct Body<'s> {
     sections: &'s mut Sections,
     added: Added,
     facts: Facts,
+    form: Form,
     out: Vec<u8>,
     /// The types of locals that were added.
     added_locals: Vec<ValType>,
@@ -127,20 +127,24 @@ impl<'s> Body<'s> {
         sections: &'s mut Sections,
         function: &FunctionBody<'_>,
         facts: Facts,
+        form: Form,
         results: BlockType,
     ) -> Encoded<Vec<u8>> {
         let added = sections.added();
+        let carried = [Local::Ticks, Local::Depth].into_iter().take(form.added() as usize);
+        let is_carried = form != Form::Memory;
         let mut body = Self {
             sections,
             added,
             added_locals: Vec::new(),
-            locals: BTreeMap::new(),
+            locals: carried.zip(facts.params..).collect(),
             pending: facts.entry,
-            count: Count::Memory,
-            frames: vec![Frame { kind: Kind::Body, is_target: false, catches: false }],
+            count: if is_carried { Count::Both } else { Count::Memory },
+            frames: vec![Frame { kind: Kind::Body, is_target: false }],
             dead: None,
             out: Vec::with_capacity(function.range().len() * 3 / 2),
             facts,
+            form,
         };
         body.enter(results);
         body.operators(function)?;
@@ -176,10 +180,20 @@ impl<'s> Body<'s> {
         if let Some(number) = self.locals.get(&local) {
             return *number;
         }
-        let number = self.facts.locals + self.added_locals.len() as u32;
+        let number = self.facts.locals + self.form.added() + self.added_locals.len() as u32;
         self.added_locals.push(local.ty());
         self.locals.insert(local, number);
         number
+    }
+
+    /// The number that one of the function's own locals has now: after parameters that were added.
+    fn own(&self, local: u32) -> u32 {
+        if local < self.facts.params { local } else { local + self.form.added() }
+    }
+
+    pub(super) fn get_own(&mut self, local: u32) {
+        let local = self.own(local);
+        self.put(&I::LocalGet(local));
     }
 
     fn operators(&mut self, function: &FunctionBody<'_>) -> Encoded<()> {
@@ -241,18 +255,7 @@ impl<'s> Body<'s> {
             O::Br { relative_depth } => self.branch(*relative_depth, raw),
             O::Return => self.leave_early(raw),
             O::Unreachable => self.divert(raw),
-            O::Call { .. } | O::CallIndirect { .. } | O::CallRef { .. } => {
-                // A function that is imported may let another task go on meanwhile. One of this module has
-                // written its caller's depth when it returns, unless it ended by calling another.
-                let is_known = matches!(op, O::Call { function_index } if function_index >= self.added.stop);
-                let may_wait = !is_known || self.facts.is_among_tail_calls;
-                self.charge(Count::Memory);
-                self.copy(op, raw)?;
-                self.count = Count::Memory;
-                if may_wait && self.facts.is_counted() {
-                    self.restore_depth();
-                }
-            }
+            O::Call { .. } | O::CallIndirect { .. } | O::CallRef { .. } => self.call(op, raw)?,
             O::ReturnCall { .. } | O::ReturnCallIndirect { .. } | O::ReturnCallRef { .. } => {
                 self.leave();
                 self.copy(op, raw)?;
@@ -265,6 +268,67 @@ impl<'s> Body<'s> {
             _ => self.other(op, raw)?,
         }
         Ok(())
+    }
+
+    fn call(&mut self, op: Operator<'_>, raw: &[u8]) -> Encoded<()> {
+        let form = match op {
+            Operator::Call { function_index } => self.sections.forms().of(function_index),
+            Operator::CallIndirect { .. } if self.sections.forms().is_closed => Form::Carried { depth: true },
+            _ => Form::Memory,
+        };
+        if let Form::Carried { depth } = form {
+            return self.call_carried(&op, depth);
+        }
+        self.charge(Count::Memory);
+        if self.facts.is_counted() {
+            self.write_depth();
+        }
+        self.copy(op, raw)?;
+        self.count = Count::Memory;
+        Ok(())
+    }
+
+    /// A call that gives the count with its arguments. It is in memory too, for whoever looks.
+    fn call_carried(&mut self, op: &Operator<'_>, depth: bool) -> Encoded<()> {
+        self.charge(if self.is_in_memory() { Count::Memory } else { Count::Both });
+        match op {
+            Operator::CallIndirect { type_index, table_index } => {
+                let is_wide = self.sections.types().table_is_wide(*table_index);
+                let is_wide = is_wide.map_err(reencode::Error::UserError)?;
+                let index = if is_wide { Local::WideLength } else { Local::Length };
+                self.set(index);
+                self.push_count(depth);
+                self.get(index);
+                let type_index = self.sections.carried(*type_index, depth);
+                self.put(&I::CallIndirect { type_index, table_index: *table_index });
+            }
+            Operator::Call { function_index } => {
+                self.push_count(depth);
+                let callee = self.sections.moved(*function_index);
+                self.put(&I::Call(callee));
+            }
+            _ => {}
+        }
+        if self.is_in_memory() {
+            self.put(&I::Drop);
+        } else {
+            self.set(Local::Ticks);
+        }
+        Ok(())
+    }
+
+    /// What a carried function takes. One that is not deep itself calls none that reads its depth.
+    fn push_count(&mut self, depth: bool) {
+        if self.is_in_memory() {
+            self.load_at(TICKS_AT);
+        } else {
+            self.get(Local::Ticks);
+        }
+        match (depth, self.facts.is_counted()) {
+            (true, true) => self.get(Local::Depth),
+            (true, false) => self.put(&I::I64Const(0)),
+            (false, _) => {}
+        }
     }
 
     /// Branches that may not be taken, operators whose cost is in an operand, and all the rest.
@@ -287,6 +351,17 @@ impl<'s> Body<'s> {
 
     /// The operator, with the numbers that its functions and memories have now.
     pub(super) fn copy(&mut self, op: Operator<'_>, raw: &[u8]) -> Encoded<()> {
+        match op {
+            Operator::LocalGet { local_index } => self.get_own(local_index),
+            Operator::LocalSet { local_index } => self.put(&I::LocalSet(self.own(local_index))),
+            Operator::LocalTee { local_index } => self.put(&I::LocalTee(self.own(local_index))),
+            Operator::Call { function_index } => self.put(&I::Call(self.sections.moved(function_index))),
+            op => self.copy_other(op, raw)?,
+        }
+        Ok(())
+    }
+
+    fn copy_other(&mut self, op: Operator<'_>, raw: &[u8]) -> Encoded<()> {
         if !has_shifting_number(&op) {
             self.out.extend_from_slice(raw);
             return Ok(());
@@ -318,7 +393,7 @@ impl<'s> Body<'s> {
 
     pub(super) fn open(&mut self, kind: Kind, raw: &[u8]) {
         self.out.extend_from_slice(raw);
-        self.frames.push(Frame { kind, is_target: false, catches: false });
+        self.frames.push(Frame { kind, is_target: false });
     }
 
     /// Every way into the loop cost something since the last check: the operator that begins it, or a branch.
@@ -326,9 +401,6 @@ impl<'s> Body<'s> {
         self.settle();
         self.open(Kind::Loop, raw);
         self.count = self.settled();
-        if self.facts.catches && self.facts.is_counted() {
-            self.restore_depth();
-        }
         self.check();
     }
 
@@ -339,20 +411,17 @@ impl<'s> Body<'s> {
             | Catch::All { label }
             | Catch::AllRef { label }) = catch;
             self.aim(*label);
-            if let Some(frame) = self.frame(*label) {
-                frame.catches = true;
-            }
         }
         let op = self.sections.instruction(op)?;
         op.encode(&mut self.out);
-        self.frames.push(Frame { kind: Kind::Block, is_target: false, catches: false });
+        self.frames.push(Frame { kind: Kind::Block, is_target: false });
         Ok(())
     }
 
     /// A block of the meter's own.
     pub(super) fn open_own(&mut self, instruction: &I<'_>) {
         self.put(instruction);
-        self.frames.push(Frame { kind: Kind::Block, is_target: false, catches: false });
+        self.frames.push(Frame { kind: Kind::Block, is_target: false });
     }
 
     pub(super) fn end_own(&mut self) {
@@ -381,9 +450,7 @@ impl<'s> Body<'s> {
             Kind::Block | Kind::Loop => {}
         }
         self.put(&I::End);
-        if self.frames.pop().is_some_and(|frame| frame.catches && self.facts.is_counted()) {
-            self.restore_depth();
-        }
+        self.frames.pop();
     }
 
     /// The end of what the function does, and then what is never done.
@@ -401,9 +468,6 @@ impl<'s> Body<'s> {
         }
         self.put(&I::End);
         self.count = self.at_exit();
-        if self.facts.catches && self.facts.is_counted() {
-            self.restore_depth();
-        }
         self.leave();
         if self.facts.is_counted() || self.facts.is_checked() {
             self.put(&I::Return);
@@ -451,6 +515,10 @@ impl<'s> Body<'s> {
 
     /// Makes the counters right for who called. What the word of depth has may be another task's.
     fn leave(&mut self) {
+        if self.form != Form::Memory {
+            self.charge(Count::Both);
+            return self.get(Local::Ticks);
+        }
         self.charge(Count::Memory);
         if self.facts.is_counted() {
             let weight = self.facts.weight;
@@ -495,7 +563,11 @@ impl<'s> Body<'s> {
 
     /// Where the count is at the end of the body.
     fn at_exit(&self) -> Count {
-        if self.facts.may_leave { self.settled() } else { Count::Memory }
+        match self.form {
+            _ if self.facts.may_leave => self.settled(),
+            Form::Memory => Count::Memory,
+            Form::Carried { .. } => Count::Both,
+        }
     }
 
     /// Makes the count what it is at labels.
@@ -562,18 +634,21 @@ impl<'s> Body<'s> {
 
     fn go_deeper(&mut self) {
         let deep = self.frames.len() as u32 + u32::from(self.facts.is_checked());
-        self.load_at(DEPTH_AT);
+        match self.form {
+            Form::Memory => self.load_at(DEPTH_AT),
+            Form::Carried { .. } => self.get(Local::Depth),
+        }
         self.put(&I::I64Const(self.facts.weight as i64));
         self.put(&I::I64Add);
         self.tee(Local::Depth);
         self.load_at(DEPTH_LIMIT_AT);
         self.put(&I::I64GtU);
         self.put(&I::BrIf(deep));
-        self.restore_depth();
     }
 
-    /// Writes the function's own depth: who throws does not take back its depth, nor does a task that waits.
-    fn restore_depth(&mut self) {
+    /// Writes the function's own depth for what it calls. What stands there may be anybody's: a carried function's, one's that
+    /// threw, another task's.
+    fn write_depth(&mut self) {
         self.put(&I::I32Const(0));
         self.get(Local::Depth);
         self.store(DEPTH_AT);

@@ -15,16 +15,19 @@ const LOCALS_MAX: u64 = 50_000 - 10;
 pub(super) struct Facts {
     /// The type of the function.
     pub(super) ty: u32,
+    pub(super) params: u32,
     /// Parameters and declared locals.
     pub(super) locals: u32,
     /// Functions that it calls by number, each as often as there are calls.
     pub(super) callees: Vec<u32>,
     /// Calls what a value says.
     pub(super) calls_unknown: bool,
+    /// Calls what a reference says, of a type of its own.
+    pub(super) calls_reference: bool,
+    /// Functions that it makes references to.
+    pub(super) takes: Vec<u32>,
     /// Ends by calling something.
     pub(super) tail_calls: bool,
-    /// A function of its module does: who comes back from there may be one of another module, which waited.
-    pub(super) is_among_tail_calls: bool,
     pub(super) loops: bool,
     /// Catches exceptions.
     pub(super) catches: bool,
@@ -58,8 +61,13 @@ impl Facts {
         if locals > LOCALS_MAX {
             return Err(invalid("a function with more than 49,990 locals"));
         }
-        let mut facts =
-            Self { ty, locals: locals as u32, entry: cost::entry(local_words), ..Self::default() };
+        let mut facts = Self {
+            ty,
+            params: shape.params,
+            locals: locals as u32,
+            entry: cost::entry(local_words),
+            ..Self::default()
+        };
         let values = facts.scan(function, types)?;
         facts.cost += facts.entry;
         facts.weight = cost::weight(shape.words() + local_words, values);
@@ -94,6 +102,7 @@ impl Facts {
             }
             O::CallIndirect { type_index, .. } | O::CallRef { type_index } => {
                 self.calls_unknown = true;
+                self.calls_reference |= matches!(op, O::CallRef { .. });
                 return Ok(types.shape(*type_index)?.words());
             }
             O::ReturnCall { function_index } => {
@@ -104,6 +113,7 @@ impl Facts {
                 self.tail_calls = true;
                 return Ok(types.shape(*type_index)?.words());
             }
+            O::RefFunc { function_index } => self.takes.push(*function_index),
             O::Block { blockty } | O::If { blockty } => return types.values(*blockty),
             O::Loop { blockty } => {
                 self.loops = true;

@@ -169,15 +169,15 @@ impl Body<'_> {
     fn push_step(&mut self, condition: &Condition) {
         let Step::Local(local) = condition.step else { return };
         match (condition.is_down, condition.is_wide) {
-            (false, _) => self.put(&I::LocalGet(local)),
+            (false, _) => self.get_own(local),
             (true, true) => {
                 self.put(&I::I64Const(0));
-                self.put(&I::LocalGet(local));
+                self.get_own(local);
                 self.put(&I::I64Sub);
             }
             (true, false) => {
                 self.put(&I::I32Const(0));
-                self.put(&I::LocalGet(local));
+                self.get_own(local);
                 self.put(&I::I32Sub);
             }
         }
@@ -230,7 +230,7 @@ impl Body<'_> {
             self.put(&I::I32WrapI64);
         }
         match (condition.step, condition.is_wide) {
-            (Step::Local(local), _) => self.put(&I::LocalGet(local)),
+            (Step::Local(local), _) => self.get_own(local),
             (Step::Constant(step), _) => self.constant(step, condition.is_wide),
         }
         self.put(if condition.is_wide { &I::I64Mul } else { &I::I32Mul });
@@ -267,16 +267,16 @@ impl Body<'_> {
 
     fn push_last(&mut self, condition: &Condition) {
         match condition.last {
-            Last::Local(local) => self.put(&I::LocalGet(local)),
+            Last::Local(local) => self.get_own(local),
             Last::Constant(value) => self.constant(value, condition.is_wide),
         }
     }
 
     fn push_sum(&mut self, sum: Sum, is_wide: bool) {
         let add = if is_wide { I::I64Add } else { I::I32Add };
-        self.put(&I::LocalGet(sum.local));
+        self.get_own(sum.local);
         if let Some(other) = sum.other {
-            self.put(&I::LocalGet(other));
+            self.get_own(other);
             self.put(&add);
         }
         if sum.plus != 0 {

@@ -7,16 +7,19 @@ use std::collections::BTreeMap;
 use vac_core::fault::{Error, Result};
 use wasm_encoder::reencode::{self, Reencode};
 use wasm_encoder::{
-    CodeSection, EntityType, ImportSection, MemoryType, Module, SectionId, TypeSection, ValType,
+    CodeSection, EntityType, ExportSection, FunctionSection, ImportSection, MemoryType, Module, NameMap,
+    NameSection, SectionId, TypeSection, ValType,
 };
 use wasmparser::{
-    CustomSectionReader, FunctionBody, ImportSectionReader, KnownCustom, Parser, Payload, TypeSectionReader,
+    CodeSectionReader, CustomSectionReader, Export, ExternalKind, FunctionBody, FunctionSectionReader,
+    ImportSectionReader, KnownCustom, Name, Parser, Payload, TypeSectionReader,
 };
 
 use super::body::{Body, Encoded};
 use super::facts::Facts;
+use super::forms::{Carried, Form, Forms, Gate};
 use super::types::Types;
-use super::{COUNTERS, DEEP, IMPORTS, Options, PLACE, STOP, invalid, trees};
+use super::{COUNTERS, DEEP, IMPORTS, Options, PLACE, STOP, gates, invalid, trees};
 use crate::load::malformed;
 
 /// The numbers of what was added.
@@ -34,11 +37,18 @@ pub(super) struct Sections {
     options: Options,
     /// By type of function, a type of blocks that leave its results.
     blocks: BTreeMap<u32, u32>,
+    forms: Forms,
+    /// The types of carried functions.
+    carried: BTreeMap<Carried, u32>,
     has_types: bool,
     has_imports: bool,
+    has_names: bool,
     /// The functions whose bodies come next.
-    facts: std::vec::IntoIter<Facts>,
+    facts: std::iter::Enumerate<std::vec::IntoIter<Facts>>,
 }
+
+/// The type of a function.
+type Func = (Vec<ValType>, Vec<ValType>);
 
 impl Sections {
     pub(super) fn read(bytes: &[u8], options: Options) -> Result<Self> {
@@ -48,8 +58,12 @@ impl Sections {
         let blocks = blocks(&types)?;
         let mut facts = facts(bytes, &types)?;
         trees::mark(&mut facts, types.imported_functions);
-        let facts = facts.into_iter();
-        Ok(Self { types, added, options, blocks, has_types: false, has_imports: false, facts })
+        let forms = if options.carries { Forms::read(bytes, &types, &facts)? } else { Forms::default() };
+        let first = types.len() + 1 + blocks.len() as u32;
+        let carried = forms.types(&types)?.into_iter().zip(first..).collect();
+        let facts = facts.into_iter().enumerate();
+        let (has_types, has_imports, has_names) = (false, false, false);
+        Ok(Self { types, added, options, blocks, forms, carried, has_types, has_imports, has_names, facts })
     }
 
     /// `stop` and `deep` are functions of this type, the first that is added.
@@ -57,12 +71,67 @@ impl Sections {
         self.types.len()
     }
 
-    fn add_types(&mut self, section: &mut TypeSection, known: &[(u32, Vec<ValType>)]) {
+    fn add_types(&mut self, section: &mut TypeSection, known: &BTreeMap<u32, Func>) {
         section.ty().function([], []);
-        for (_, results) in known {
-            section.ty().function([], results.iter().copied());
+        let of = |ty: &u32| known.get(ty).cloned().unwrap_or_default();
+        for ty in self.blocks.keys() {
+            section.ty().function([], of(ty).1);
+        }
+        for (ty, depth) in self.carried.keys() {
+            let (params, results) = of(ty);
+            let added = Form::Carried { depth: *depth }.added() as usize;
+            let params = params.into_iter().chain(std::iter::repeat_n(ValType::I64, added));
+            let results = results.into_iter().chain([ValType::I64]);
+            section.ty().function(params.collect::<Vec<_>>(), results.collect::<Vec<_>>());
         }
         self.has_types = true;
+    }
+
+    /// The types of functions that others are made of.
+    fn known_types(&mut self, reader: &TypeSectionReader<'_>) -> Encoded<BTreeMap<u32, Func>> {
+        let mut known = BTreeMap::new();
+        let groups = reader.clone().into_iter().collect::<wasmparser::Result<Vec<_>>>()?;
+        for (ty, at) in groups.iter().flat_map(|group| group.types()).zip(0..) {
+            let is_carried = [false, true].iter().any(|depth| self.carried.contains_key(&(at, *depth)));
+            if !is_carried && !self.blocks.contains_key(&at) {
+                continue;
+            }
+            if let wasmparser::CompositeInnerType::Func(func) = &ty.composite_type.inner {
+                let params = func.params().iter().map(|ty| self.val_type(*ty)).collect::<Encoded<_>>()?;
+                let results = func.results().iter().map(|ty| self.val_type(*ty)).collect::<Encoded<_>>()?;
+                known.insert(at, (params, results));
+            }
+        }
+        Ok(known)
+    }
+
+    /// The number that a function has now.
+    pub(super) fn moved(&self, function: u32) -> u32 {
+        if function < self.types.imported_functions { function } else { function.saturating_add(2) }
+    }
+
+    /// The type of carried functions that were of type `ty`.
+    pub(super) fn carried(&self, ty: u32, depth: bool) -> u32 {
+        self.carried.get(&(ty, depth)).copied().unwrap_or(ty)
+    }
+
+    /// What a gate calls, its type, and the type of that.
+    fn gate(&self, gate: Gate) -> Encoded<(u32, u32, u32)> {
+        let (Gate::Inward { function, .. } | Gate::Outward { function }) = gate;
+        let ty = self.types.of_function(function).map_err(reencode::Error::UserError)?;
+        let own = if matches!(gate, Gate::Outward { .. }) { self.carried(ty, true) } else { ty };
+        Ok((function, ty, own))
+    }
+
+    /// The names of what was added, if the module has no other names.
+    pub(super) fn end(&self, module: &mut Module) {
+        if !self.has_names && !self.forms.gates.is_empty() {
+            module.section(&gates::names(self.numbered_gates()));
+        }
+    }
+
+    fn numbered_gates(&self) -> impl Iterator<Item = u32> + use<'_> {
+        self.forms.numbered_gates().map(|gate| self.moved(gate))
     }
 
     fn add_imports(&mut self, section: &mut ImportSection) {
@@ -116,8 +185,72 @@ fn facts(bytes: &[u8], types: &Types) -> Result<Vec<Facts>> {
 impl Reencode for Sections {
     type Error = Error;
 
+    /// What a reference to `function` leads to. Calls and exports are not asked for here.
     fn function_index(&mut self, function: u32) -> Encoded<u32> {
-        Ok(if function < self.types.imported_functions { function } else { function.saturating_add(2) })
+        Ok(self.moved(self.forms.taken(function)))
+    }
+
+    fn start_section(&mut self, start: u32) -> Encoded<u32> {
+        Ok(self.moved(self.forms.shown(start)))
+    }
+
+    fn parse_export(&mut self, exports: &mut ExportSection, export: Export<'_>) -> Encoded<()> {
+        let kind = self.export_kind(export.kind)?;
+        let index = match export.kind {
+            ExternalKind::Func | ExternalKind::FuncExact => self.moved(self.forms.shown(export.index)),
+            other => self.external_index(other, export.index)?,
+        };
+        exports.export(export.name, kind, index);
+        Ok(())
+    }
+
+    fn parse_function_section(
+        &mut self,
+        functions: &mut FunctionSection,
+        section: FunctionSectionReader<'_>,
+    ) -> Encoded<()> {
+        for (ty, function) in section.into_iter().zip(self.types.imported_functions..) {
+            let ty = self.type_index(ty?)?;
+            functions.function(match self.forms.of(function) {
+                Form::Memory => ty,
+                Form::Carried { depth } => self.carried(ty, depth),
+            });
+        }
+        for gate in &self.forms.gates {
+            functions.function(self.gate(*gate)?.2);
+        }
+        Ok(())
+    }
+
+    fn parse_code_section(&mut self, code: &mut CodeSection, section: CodeSectionReader<'_>) -> Encoded<()> {
+        reencode::utils::parse_code_section(self, code, section)?;
+        for gate in &self.forms.gates {
+            let (callee, ty, _) = self.gate(*gate)?;
+            let shape = self.types.shape(ty).map_err(reencode::Error::UserError)?;
+            code.function(&gates::body(*gate, shape, self.moved(callee), self.added.counters));
+        }
+        Ok(())
+    }
+
+    fn parse_custom_name_subsection(&mut self, names: &mut NameSection, section: Name<'_>) -> Encoded<()> {
+        match section {
+            Name::Function(map) => {
+                let mut functions = NameMap::new();
+                for naming in map {
+                    let naming = naming?;
+                    if naming.name != gates::NAME {
+                        functions.append(self.moved(naming.index), naming.name);
+                    }
+                }
+                gates::name(&mut functions, self.numbered_gates());
+                names.functions(&functions);
+                self.has_names = true;
+            }
+            // They move, and nobody asks for them.
+            Name::Local(_) | Name::Label(_) => {}
+            other => reencode::utils::parse_custom_name_subsection(self, names, other)?,
+        }
+        Ok(())
     }
 
     fn memory_index(&mut self, memory: u32) -> Encoded<u32> {
@@ -129,18 +262,7 @@ impl Reencode for Sections {
         section: &mut TypeSection,
         reader: TypeSectionReader<'_>,
     ) -> Encoded<()> {
-        let mut known = Vec::new();
-        let groups = reader.clone().into_iter().collect::<wasmparser::Result<Vec<_>>>()?;
-        let types = groups.iter().flat_map(|group| group.types());
-        for (ty, at) in types.zip(0..) {
-            if !self.blocks.contains_key(&at) {
-                continue;
-            }
-            if let wasmparser::CompositeInnerType::Func(func) = &ty.composite_type.inner {
-                let results = func.results().iter().map(|ty| self.val_type(*ty));
-                known.push((at, results.collect::<Encoded<Vec<_>>>()?));
-            }
-        }
+        let known = self.known_types(&reader)?;
         reencode::utils::parse_type_section(self, section, reader)?;
         self.add_types(section, &known);
         Ok(())
@@ -165,7 +287,7 @@ impl Reencode for Sections {
     ) -> Encoded<()> {
         if !self.has_types && before != Some(SectionId::Type) {
             let mut section = TypeSection::new();
-            self.add_types(&mut section, &[]);
+            self.add_types(&mut section, &BTreeMap::new());
             module.section(&section);
         }
         if !self.has_imports && !matches!(before, Some(SectionId::Type | SectionId::Import)) {
@@ -179,8 +301,10 @@ impl Reencode for Sections {
     fn parse_function_body(&mut self, code: &mut CodeSection, function: FunctionBody<'_>) -> Encoded<()> {
         let facts = self.facts.next();
         let facts = facts.ok_or_else(|| reencode::Error::UserError(invalid("more bodies than functions")))?;
+        let (number, facts) = facts;
+        let form = self.forms.of(self.types.imported_functions + number as u32);
         let results = self.block(facts.ty)?;
-        let body = Body::write(self, &function, facts, results)?;
+        let body = Body::write(self, &function, facts, form, results)?;
         code.raw(&body);
         Ok(())
     }
@@ -216,6 +340,10 @@ impl Sections {
 
     pub(super) fn added(&self) -> Added {
         self.added
+    }
+
+    pub(super) fn forms(&self) -> &Forms {
+        &self.forms
     }
 
     pub(super) fn options(&self) -> Options {

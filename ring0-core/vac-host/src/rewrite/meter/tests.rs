@@ -8,6 +8,7 @@ use super::*;
 
 mod counted;
 mod exact;
+mod forms;
 mod native;
 mod smith;
 mod speed;

@@ -1,8 +1,9 @@
 //! What the meter must know of a module's types, functions, memories and tables.
 
 use vac_core::fault::Result;
-use wasmparser::{BlockType, CompositeInnerType, Payload, RecGroup, TypeRef, ValType};
+use wasmparser::{BlockType, CompositeInnerType, Payload, RecGroup, SubType, TypeRef, ValType};
 
+use super::forms::{VALUES_MAX, may_be_function};
 use super::{PLACE, invalid};
 use crate::load::malformed;
 use crate::rewrite::before_code;
@@ -23,6 +24,8 @@ pub(super) struct Shape {
 pub(super) struct Types {
     /// By index of type; `None` is a type of something else.
     shapes: Vec<Option<Shape>>,
+    /// Some type is more than parameters and results of a function, has too many, or one of them may be a function.
+    has_others: bool,
     /// The types of all functions, imported ones first.
     functions: Vec<u32>,
     pub(super) imported_functions: u32,
@@ -72,7 +75,9 @@ impl Types {
     }
 
     fn group(&mut self, group: &RecGroup) {
+        self.has_others |= group.is_explicit_rec_group();
         for ty in group.types() {
+            self.has_others |= !is_plain(ty);
             self.shapes.push(match &ty.composite_type.inner {
                 CompositeInnerType::Func(func) => Some(shape(func.params(), func.results())),
                 _ => None,
@@ -98,6 +103,11 @@ impl Types {
     /// The number of types: the index of the first one that is added.
     pub(super) fn len(&self) -> u32 {
         self.shapes.len() as u32
+    }
+
+    /// Whether functions of equal parameters and results are of one type, and none of those is a function.
+    pub(super) fn are_plain(&self) -> bool {
+        !self.has_others
     }
 
     pub(super) fn shape(&self, ty: u32) -> Result<Shape> {
@@ -143,6 +153,16 @@ impl Shape {
     fn values(&self) -> u64 {
         u64::from(self.params) + u64::from(self.results)
     }
+}
+
+fn is_plain(ty: &SubType) -> bool {
+    let CompositeInnerType::Func(func) = &ty.composite_type.inner else { return false };
+    let count = func.params().len().max(func.results().len());
+    let mut values = func.params().iter().chain(func.results());
+    ty.is_final
+        && ty.supertype_idx.is_none()
+        && count <= VALUES_MAX as usize
+        && !values.any(|ty| may_be_function(*ty))
 }
 
 fn shape(params: &[ValType], results: &[ValType]) -> Shape {

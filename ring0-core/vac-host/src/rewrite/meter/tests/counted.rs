@@ -115,7 +115,7 @@ fn all_forms_cost_the_same_counted_and_not() {
     for (target, part) in TARGETS.into_iter().zip([40, cost::PART]) {
         let engine = Engine::new(&config(target)).unwrap();
         let mut sides = [true, false].map(|counts_loops| {
-            let bytes = with(&bytes, Options { counts_loops, part }).unwrap();
+            let bytes = with(&bytes, Options { counts_loops, part, ..Options::USUAL }).unwrap();
             Metered::start(&engine, &bytes, limits).unwrap()
         });
         let all = functions.iter().map(|(name, _)| compare(&mut sides, name));
