@@ -100,6 +100,8 @@ pub(super) struct Frame {
     kind: Kind,
     /// Control may come to its end from elsewhere.
     is_target: bool,
+    /// An exception may come to its end.
+    catches: bool,
 }
 
 /// A body that is being written.
@@ -140,7 +142,7 @@ impl<'s> Body<'s> {
             locals: carried.zip(facts.params..).collect(),
             pending: facts.entry,
             count: if is_carried { Count::Both } else { Count::Memory },
-            frames: vec![Frame { kind: Kind::Body, is_target: false }],
+            frames: vec![Frame { kind: Kind::Body, is_target: false, catches: false }],
             dead: None,
             out: Vec::with_capacity(function.range().len() * 3 / 2),
             facts,
@@ -271,58 +273,88 @@ impl<'s> Body<'s> {
     }
 
     fn call(&mut self, op: Operator<'_>, raw: &[u8]) -> Encoded<()> {
-        let form = match op {
-            Operator::Call { function_index } => self.sections.forms().of(function_index),
-            Operator::CallIndirect { .. } if self.sections.forms().is_closed => Form::Carried { depth: true },
-            _ => Form::Memory,
-        };
-        if let Form::Carried { depth } = form {
-            return self.call_carried(&op, depth);
+        match op {
+            Operator::Call { function_index } => {
+                self.call_known(function_index);
+                Ok(())
+            }
+            Operator::CallIndirect { type_index, table_index } if self.sections.forms().is_closed => {
+                self.call_through_table(type_index, table_index)
+            }
+            _ => {
+                self.before_call();
+                self.copy(op, raw)?;
+                self.after_call(true);
+                Ok(())
+            }
         }
-        self.charge(Count::Memory);
-        if self.facts.is_counted() {
-            self.write_depth();
-        }
-        self.copy(op, raw)?;
-        self.count = Count::Memory;
-        Ok(())
     }
 
-    /// A call that gives the count with its arguments. It is in memory too, for whoever looks.
-    fn call_carried(&mut self, op: &Operator<'_>, depth: bool) -> Encoded<()> {
-        self.charge(if self.is_in_memory() { Count::Memory } else { Count::Both });
-        match op {
-            Operator::CallIndirect { type_index, table_index } => {
-                let is_wide = self.sections.types().table_is_wide(*table_index);
-                let is_wide = is_wide.map_err(reencode::Error::UserError)?;
-                let index = if is_wide { Local::WideLength } else { Local::Length };
-                self.set(index);
-                self.push_count(depth);
-                self.get(index);
-                let type_index = self.sections.carried(*type_index, depth);
-                self.put(&I::CallIndirect { type_index, table_index: *table_index });
-            }
-            Operator::Call { function_index } => {
-                self.push_count(depth);
-                let callee = self.sections.moved(*function_index);
-                self.put(&I::Call(callee));
-            }
-            _ => {}
-        }
-        if self.is_in_memory() {
-            self.put(&I::Drop);
-        } else {
+    /// A function whose count is in memory calls one that is carried it as somebody outside would: through its gate.
+    fn call_known(&mut self, function: u32) {
+        let forms = self.sections.forms();
+        if let (Form::Carried { .. }, Form::Carried { depth }) = (self.form, forms.of(function)) {
+            let callee = self.sections.moved(function);
+            self.push_count(depth);
+            self.put(&I::Call(callee));
             self.set(Local::Ticks);
+            return;
+        }
+        let callee = self.sections.moved(forms.shown(function));
+        self.before_call();
+        self.put(&I::Call(callee));
+        // One that is imported may let another task go on meanwhile. One of this module has written its caller's depth
+        // when it returns, unless it ended by calling another.
+        self.after_call(function < self.added.stop || self.facts.is_among_tail_calls);
+    }
+
+    fn before_call(&mut self) {
+        self.charge(Count::Memory);
+        if self.form != Form::Memory && self.facts.is_counted() {
+            self.write_depth();
+        }
+    }
+
+    fn after_call(&mut self, may_wait: bool) {
+        self.count = Count::Memory;
+        if self.form == Form::Memory && may_wait && self.facts.is_counted() {
+            self.write_depth();
+        }
+    }
+
+    /// A call of what is carried its count, whatever it is. The number in the table is on top of its arguments.
+    fn call_through_table(&mut self, ty: u32, table_index: u32) -> Encoded<()> {
+        let is_wide = self.sections.types().table_is_wide(table_index);
+        let index = match is_wide.map_err(reencode::Error::UserError)? {
+            true => Local::WideLength,
+            false => Local::Length,
+        };
+        self.set(index);
+        self.push_count(true);
+        self.get(index);
+        let type_index = self.sections.carried(ty, true);
+        self.put(&I::CallIndirect { type_index, table_index });
+        match self.form {
+            Form::Carried { .. } => self.set(Local::Ticks),
+            Form::Memory => {
+                self.put(&I::Drop);
+                self.after_call(true);
+            }
         }
         Ok(())
     }
 
     /// What a carried function takes. One that is not deep itself calls none that reads its depth.
     fn push_count(&mut self, depth: bool) {
-        if self.is_in_memory() {
-            self.load_at(TICKS_AT);
-        } else {
-            self.get(Local::Ticks);
+        match self.form {
+            Form::Memory => {
+                self.charge(Count::Memory);
+                self.load_at(TICKS_AT);
+            }
+            Form::Carried { .. } => {
+                self.charge(Count::Both);
+                self.get(Local::Ticks);
+            }
         }
         match (depth, self.facts.is_counted()) {
             (true, true) => self.get(Local::Depth),
@@ -393,7 +425,7 @@ impl<'s> Body<'s> {
 
     pub(super) fn open(&mut self, kind: Kind, raw: &[u8]) {
         self.out.extend_from_slice(raw);
-        self.frames.push(Frame { kind, is_target: false });
+        self.frames.push(Frame { kind, is_target: false, catches: false });
     }
 
     /// Every way into the loop cost something since the last check: the operator that begins it, or a branch.
@@ -401,6 +433,9 @@ impl<'s> Body<'s> {
         self.settle();
         self.open(Kind::Loop, raw);
         self.count = self.settled();
+        if self.facts.catches && self.facts.is_counted() {
+            self.write_depth();
+        }
         self.check();
     }
 
@@ -411,17 +446,20 @@ impl<'s> Body<'s> {
             | Catch::All { label }
             | Catch::AllRef { label }) = catch;
             self.aim(*label);
+            if let Some(frame) = self.frame(*label) {
+                frame.catches = true;
+            }
         }
         let op = self.sections.instruction(op)?;
         op.encode(&mut self.out);
-        self.frames.push(Frame { kind: Kind::Block, is_target: false });
+        self.frames.push(Frame { kind: Kind::Block, is_target: false, catches: false });
         Ok(())
     }
 
     /// A block of the meter's own.
     pub(super) fn open_own(&mut self, instruction: &I<'_>) {
         self.put(instruction);
-        self.frames.push(Frame { kind: Kind::Block, is_target: false });
+        self.frames.push(Frame { kind: Kind::Block, is_target: false, catches: false });
     }
 
     pub(super) fn end_own(&mut self) {
@@ -450,7 +488,9 @@ impl<'s> Body<'s> {
             Kind::Block | Kind::Loop => {}
         }
         self.put(&I::End);
-        self.frames.pop();
+        if self.frames.pop().is_some_and(|frame| frame.catches && self.facts.is_counted()) {
+            self.write_depth();
+        }
     }
 
     /// The end of what the function does, and then what is never done.
@@ -468,6 +508,9 @@ impl<'s> Body<'s> {
         }
         self.put(&I::End);
         self.count = self.at_exit();
+        if self.facts.catches && self.facts.is_counted() {
+            self.write_depth();
+        }
         self.leave();
         if self.facts.is_counted() || self.facts.is_checked() {
             self.put(&I::Return);
@@ -644,10 +687,13 @@ impl<'s> Body<'s> {
         self.load_at(DEPTH_LIMIT_AT);
         self.put(&I::I64GtU);
         self.put(&I::BrIf(deep));
+        if self.form == Form::Memory {
+            self.write_depth();
+        }
     }
 
-    /// Writes the function's own depth for what it calls. What stands there may be anybody's: a carried function's, one's that
-    /// threw, another task's.
+    /// Writes the function's own depth: who throws does not take back its depth, nor does a task that waits, nor does one that
+    /// is carried its depth, which therefore writes it only before it calls what reads it.
     fn write_depth(&mut self) {
         self.put(&I::I32Const(0));
         self.get(Local::Depth);

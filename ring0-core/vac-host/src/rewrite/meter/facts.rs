@@ -28,6 +28,8 @@ pub(super) struct Facts {
     pub(super) takes: Vec<u32>,
     /// Ends by calling something.
     pub(super) tail_calls: bool,
+    /// A function of its module does: who comes back from there may be one of another module, which waited.
+    pub(super) is_among_tail_calls: bool,
     pub(super) loops: bool,
     /// Catches exceptions.
     pub(super) catches: bool,
@@ -154,7 +156,8 @@ impl Facts {
         !self.is_shallow && (self.calls() || self.weight > cost::TREE_WEIGHT_MAX)
     }
 
-    fn calls(&self) -> bool {
+    /// Whether it calls anything, but for what it ends with.
+    pub(super) fn calls(&self) -> bool {
         self.calls_unknown || !self.callees.is_empty()
     }
 }

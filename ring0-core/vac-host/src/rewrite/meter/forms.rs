@@ -101,16 +101,27 @@ impl Forms {
             let is_taken = seen.taken.contains(&function);
             let shape = types.shape(facts.ty)?;
             let can_be = !has_tail_calls && !facts.catches && shape.params.max(shape.results) <= VALUES_MAX;
-            let is_carried = match (can_be, is_taken) {
-                (false, _) => false,
-                (true, true) => forms.is_closed,
-                (true, false) => called.contains(&function),
-            };
+            let is_carried = can_be && if is_taken { forms.is_closed } else { called.contains(&function) };
             let depth = is_taken || !facts.is_shallow;
             forms.forms.push(if is_carried { Form::Carried { depth } } else { Form::Memory });
         }
+        forms.spare_leaves(&seen, facts);
+        // Who gets the count in memory calls all others as somebody outside does.
+        let in_memory = facts.iter().zip(&forms.forms).filter(|(_, form)| **form == Form::Memory);
+        seen.shown.extend(in_memory.flat_map(|(facts, _)| &facts.callees));
         forms.add_gates(&seen, imported + facts.len() as u32);
         Ok(forms)
+    }
+
+    /// A function that calls nothing, and is called by none that carries the count, would only have a gate before it.
+    fn spare_leaves(&mut self, seen: &Seen, facts: &[Facts]) {
+        let carriers = facts.iter().zip(&self.forms).filter(|(_, form)| **form != Form::Memory);
+        let reached: BTreeSet<u32> = carriers.flat_map(|(facts, _)| &facts.callees).copied().collect();
+        for ((facts, form), function) in facts.iter().zip(&mut self.forms).zip(self.imported..) {
+            if !facts.calls() && !reached.contains(&function) && !seen.taken.contains(&function) {
+                *form = Form::Memory;
+            }
+        }
     }
 
     /// Gates are numbered after all functions, of which there are `count`.
@@ -168,7 +179,7 @@ impl Forms {
 /// What can be seen of functions from outside of code.
 #[derive(Debug, Default)]
 struct Seen {
-    /// Exported, or called at the start.
+    /// Exported, called at the start, or called by who does not carry the count.
     shown: BTreeSet<u32>,
     /// There is a reference to it.
     taken: BTreeSet<u32>,

@@ -23,13 +23,16 @@ enum State {
     Done(Option<Reach>),
 }
 
-/// Notes in all functions of a module, of which `imported` come before them, whether they are small.
+/// Notes in all functions of a module, of which `imported` come before them, whether they are small, and whether there
+/// are tail calls.
 pub(super) fn mark(facts: &mut [Facts], imported: u32) {
     let mut states = vec![State::New; facts.len()];
     for function in 0..facts.len() {
         visit(facts, imported, &mut states, function);
     }
+    let has_tail_calls = facts.iter().any(|facts| facts.tail_calls);
     for (facts, state) in facts.iter_mut().zip(&states) {
+        facts.is_among_tail_calls = has_tail_calls;
         if let State::Done(Some(reach)) = state {
             facts.is_brief = reach.ticks <= cost::TREE_TICKS_MAX;
             facts.is_shallow = reach.weight <= cost::TREE_WEIGHT_MAX;
