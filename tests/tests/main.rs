@@ -19,6 +19,7 @@ mod determinism;
 mod durability;
 mod exceptions;
 mod export_replay;
+mod first_hour;
 mod fork;
 mod golden;
 mod golden_kinds;

@@ -105,7 +105,17 @@ fn check_depth(args: &str) -> Result<()> {
     Ok(())
 }
 
+/// What the reader of WAVE text calls a type of which it has no values.
+const NO_TEXT: &str = "<<UNSUPPORTED>>";
+
 fn bad_args(args: &str, params: &[(String, Type)], error: &ParserError) -> vac_core::fault::Error {
+    if error.to_string().contains(NO_TEXT) {
+        let message =
+            format!("`{}` does not fit `{}`: a handle has no text", quote(args), show_params(params));
+        return Usage::new(message)
+            .hint("an earlier call can keep one: `c = codec(1)`, and then `$c`; streams and futures cannot be passed")
+            .into();
+    }
     let start = error.span().start.saturating_sub(1).min(args.len());
     let at = args.get(..start).map_or(start, |before| before.chars().count());
     let message =

@@ -7,6 +7,7 @@
 //!
 //! Invariant: equal forks have equal heads; what a fork does before its event is what the run did.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use vac_core::canon::Node;
@@ -228,7 +229,12 @@ impl Start {
                 .into());
         }
         let mut target = Target::from_store(home, &link(old, "target")?)?;
-        target.place = past.typed.clone().unwrap_or(target.place);
+        // What a person knows it by; nothing that is recorded has it.
+        if let Some(typed) = &past.typed {
+            let name = Path::new(typed).file_name().map(|name| name.to_string_lossy().into_owned());
+            target.name = name.unwrap_or(target.name);
+            target.place.clone_from(typed);
+        }
         let request = inherit(home, old, wanted.request.clone())?;
         // A snapshot may be what it starts from.
         let mut programs = Programs::new(&request.limits, outside).under(request.profile).looking();
@@ -263,7 +269,7 @@ fn fork_calls(home: &Home, run: RunId, old: &Header, wanted: Wanted, outside: Ou
         if wanted.from_snapshot && before.is_quiet { bare_snapshot(home, run, old, event) } else { None };
     let passed = from.as_ref().map_or(0, |from| from.place.events);
     let session = start(home, programs, &target, header, &keys, outside, (run, event))?;
-    let live = Live::new(&target.name, &compiled, with);
+    let live = Live::new(&target.name, &compiled, with, typed.files);
     let mut stops = Stops { from, ..Stops::default() };
     let finished = make(session, live, &prepared, &trees, Some(&copies), &mut stops)?;
     Ok(Forked { finished, event, passed })

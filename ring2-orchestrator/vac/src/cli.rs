@@ -614,7 +614,7 @@ pub(crate) enum Mem {
     Create {
         name: String,
         /// Bytes of a page, a power of two from 4096 to 524288 [default: 65536].
-        #[arg(long, value_name = "BYTES")]
+        #[arg(long, value_name = "BYTES", value_parser = limits::page)]
         page: Option<usize>,
         /// Let shard 0 hold pseudo-random bytes of this seed wherever nothing was written.
         #[arg(long, value_name = "SEED")]
