@@ -104,3 +104,33 @@ fn a_fork_calls_the_program_what_its_run_called_it() {
     assert_eq!(text(&forked["kernels"][0], "name"), "one.wasm");
     sandbox.vac(&["replay", "last"]).ok();
 }
+
+/// Looking at a program compiled it, which of a large one took half a minute.
+#[test]
+fn to_inspect_a_program_compiles_nothing_and_says_the_same() {
+    let sandbox = Sandbox::new();
+    sandbox.write("counters.wasm", counters());
+    sandbox.write(
+        "core.wasm",
+        wat(r#"(module (import "wasi_snapshot_preview1" "random_get" (func (param i32 i32) (result i32)))
+            (memory (export "memory") 1) (func (export "_start")) (func (export "f") (param f64) (result i64) (i64.const 1)))"#),
+    );
+    for name in ["counters.wasm", "core.wasm", "builtin:series"] {
+        let before = sandbox.json(&["inspect", name]);
+        assert!(sandbox.home_files("code").is_empty(), "{name}");
+        let call = if name == "core.wasm" { "f(1)" } else { "no-such()" };
+        // Whether or not there is such a function is known when it is compiled.
+        sandbox.vac(&["call", name, call]);
+        assert!(!sandbox.home_files("code").is_empty(), "{name}");
+        assert_eq!(before, sandbox.json(&["inspect", name]), "{name}");
+        std::fs::remove_dir_all(sandbox.home().join("code")).unwrap();
+    }
+    // What would be refused is refused.
+    sandbox.write("bad.wasm", wat("(module (import \"env\" \"f\" (func)) (func (export \"_start\")))"));
+    assert!(sandbox.json(&["inspect", "bad.wasm"])["refused"].is_string());
+    let mut broken = wat("(component (core module (func (result i32) (i32.const 1))))");
+    let at = broken.windows(2).rposition(|pair| pair == [0x41, 1]).unwrap();
+    broken[at] = 0x42;
+    sandbox.write("broken.wasm", broken);
+    sandbox.vac(&["inspect", "broken.wasm"]).fails(INTEGRITY, &["valid"]);
+}

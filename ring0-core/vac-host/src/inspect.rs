@@ -280,7 +280,7 @@ pub fn program(
     {
         return Ok(foreign_module(loaded.kind, core, &refused));
     }
-    let (component, _) = engine.code(loaded, storage, compiler)?;
+    let component = engine.outline(loaded, storage, compiler)?;
     let (ty, types) = (component.component_type(), engine.inner(&component));
     let exports = exports_of(engine, &component, loaded.core.as_ref());
     let refused = engine.link(&component, loaded.place).err();

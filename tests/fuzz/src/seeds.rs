@@ -104,6 +104,10 @@ impl Compiler for Interpreted {
         self.0.seal(loaded)
     }
 
+    fn outline(&self, loaded: &Loaded<'_>, _: Profile) -> Result<Vec<u8>, Error> {
+        self.0.seal_outline(loaded)
+    }
+
     fn backend(&self) -> Backend {
         Backend::Interpreter
     }
@@ -503,6 +507,10 @@ impl Compiler for Once {
             return Ok(sealed.clone());
         }
         Ok(sealed.insert(self.inner.compile(loaded, profile)?).clone())
+    }
+
+    fn outline(&self, loaded: &Loaded<'_>, profile: Profile) -> vac_core::fault::Result<Vec<u8>> {
+        self.inner.outline(loaded, profile)
     }
 
     fn backend(&self) -> Backend {

@@ -9,8 +9,10 @@
 //! - [`component`]: a pass for every core module of a component, and a meter for each of its parts
 //! - [`meter`]: ticks and depth
 //! - [`nan`]: one form of every NaN, where it can be seen
+//! - [`hollow`]: nothing in any function, for those who only look
 
 pub mod component;
+pub(crate) mod hollow;
 pub mod legacy;
 pub mod meter;
 pub mod nan;
