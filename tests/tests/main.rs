@@ -12,6 +12,7 @@ mod attacks;
 mod bad_input;
 mod bisect;
 mod call;
+mod call_files;
 mod calls;
 mod conformance;
 mod core_modules;

@@ -42,7 +42,7 @@ pub const ENGINE: &str = "wasmtime 48.0.8, adapter 48.0.8.1";
 /// code of before is not taken then.
 const WRAPPING: &str = "exports 6";
 /// Changes with what [`crate::rewrite`] makes of a program. What changes ticks is another profile.
-const REWRITING: &str = "8";
+const REWRITING: &str = "9";
 /// Instances, memories and tables that a pool has room for.
 const POOLED: u32 = 1000;
 const POOLED_STACKS: u32 = 16;
@@ -205,6 +205,12 @@ impl Compiled {
     /// Whether its functions may be `async`.
     pub fn is_concurrent(&self) -> bool {
         self.shape == Shape::Concurrent
+    }
+
+    /// Whether it is a command of WASI 0.1 that can be gone on with after it exited: [`rewrite`] gave it a way back.
+    pub fn exit_can_return(&self) -> bool {
+        let can = |core: &CoreModule| core.exits && core.has_start && !core.has_tags && !core.has_world;
+        self.core.as_ref().is_some_and(can)
     }
 
     /// How long an argument, or the name or value of a variable, can be: a program of WASI 0.1 is ended by its adapter

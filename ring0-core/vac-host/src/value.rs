@@ -356,6 +356,18 @@ pub(crate) fn put_values_with(
     values.iter().for_each(|value| put(value, numbers, to));
 }
 
+/// The same, with `bytes` as the last value.
+pub(crate) fn put_values_and_bytes(
+    values: &[Val],
+    bytes: &[u8],
+    numbers: &dyn Fn(&ResourceAny) -> Option<u64>,
+    to: &mut Writer,
+) {
+    to.array(values.len() + 1);
+    values.iter().for_each(|value| put(value, numbers, to));
+    if bytes.is_empty() { to.array(0) } else { to.byte_string(bytes) }
+}
+
 /// The form is that of [`crate::wire`]; names of fields are left out, names of cases are kept.
 /// A float is its bits, four or eight bytes, least significant first.
 fn put(value: &Val, numbers: &dyn Fn(&ResourceAny) -> Option<u64>, to: &mut Writer) {
@@ -438,7 +450,11 @@ mod read;
 
 pub use read::read_values;
 
-pub(crate) use kept::{Places, Unfit, as_bytes, as_u32, fit, is_name, parse_args_with, parse_untyped};
+pub use kept::name_files;
+pub(crate) use kept::{
+    Of, Place, Places, Source, Unfit, Untyped, as_bytes, as_u32, fit, is_name, of_file, parse_args_with,
+    parse_untyped, part,
+};
 
 #[cfg(test)]
 mod tests {

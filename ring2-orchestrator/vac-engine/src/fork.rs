@@ -17,7 +17,7 @@ use vac_host::Compiled;
 use vac_host::calls::prepare;
 use vac_host::engine::{ENGINE, Profile};
 
-use crate::calls::{Live, Stops, make};
+use crate::calls::{Live, Stops, Typed, make};
 use crate::copies::Copies;
 use crate::grants::{self, Grant};
 use crate::home::Home;
@@ -27,9 +27,7 @@ use crate::recording::Recording;
 use crate::replay::{
     check_format, environment, int, link, pairs, profile, programs_of, recorded_links, text, texts,
 };
-use crate::run::{
-    Finished, Keys, Request, What, call_fields, command_fields, finish, header, note, seed_bytes, with,
-};
+use crate::run::{Finished, Keys, Request, What, command_fields, finish, header, note, seed_bytes, with};
 use crate::session::{Ask, Outside, Session, With};
 use crate::snapshot::{self, At, Snapshot};
 use crate::target::{Programs, Target};
@@ -249,18 +247,25 @@ impl Start {
 
 fn fork_calls(home: &Home, run: RunId, old: &Header, wanted: Wanted, outside: Outside) -> Result<Forked> {
     let Start { target, request, programs, compiled, past } = Start::new(home, run, old, &wanted, &outside)?;
-    let texts = texts(old, "calls")?;
-    let (done, event) = past.calls_before(wanted.event, texts.len());
+    let mut typed = Typed::recorded(home, old, &request.limits)?;
+    let (done, event) = past.calls_before(wanted.event, typed.texts.len());
     let before = past.before(home, run, event)?;
-    let calls: Vec<String> = texts.iter().take(done).chain(&wanted.new).cloned().collect();
-    if calls.is_empty() {
+    typed.texts.truncate(done);
+    let new = Typed::read_into(typed.files, home, &wanted.new, &request.limits)?;
+    typed = Typed { texts: [typed.texts, new.texts].concat(), files: new.files, ..typed };
+    if typed.texts.is_empty() {
         return Err(Usage::new("a fork before the first call needs calls of its own").into());
     }
-    let prepared = prepare(programs.engine()?, &compiled, &calls)?;
+    let prepared = prepare(programs.engine()?, &compiled, &typed.texts, &typed.files)?;
     let keys = keys(home, run, old, &target, &request)?;
     let copies = Copies::make(home, &keys.request.grants)?;
-    let with = With { env: environment(old)?, ..with(home, &keys.request, &copies, &outside)? };
-    let mut fields = call_fields(&calls, &with.env);
+    let with = With {
+        env: environment(old)?,
+        exit_returns: typed.exit_returns,
+        ..with(home, &keys.request, &copies, &outside)?
+    };
+    typed.keep(home, keys.request.recording)?;
+    let mut fields = typed.fields(&with.env);
     fields.push(origin(run, event));
     let header = header(What::Call, &target.cid, &keys.request, keys.add_to(fields));
     let trees = grants::trees_to_keep(&grants::in_header(&header));

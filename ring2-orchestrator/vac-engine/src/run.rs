@@ -246,6 +246,7 @@ pub(crate) fn with(home: &Home, request: &Request, copies: &Copies, outside: &Ou
         config: config.into_iter().collect(),
         env: environment(request),
         serve: None,
+        exit_returns: false,
     })
 }
 

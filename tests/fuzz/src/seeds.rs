@@ -342,7 +342,7 @@ fn record(seed: &Seed, program: &[u8], compiler: &Arc<dyn Compiler>, is_other: b
     let outside = place.outside(seed, compiler, &output);
     let finished = match seed.plan.is_command() {
         true => run::run(&home, &target, &request, outside),
-        false => calls::call(&home, &target, &seed.calls, &request, outside),
+        false => calls::call(&home, &target, &calls::Typed::plain(&seed.calls), &request, outside),
     };
     let output = std::mem::take(&mut *output.lock().unwrap_or_else(PoisonError::into_inner));
     Ok(Ran { place, home, finished, output })
