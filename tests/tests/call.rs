@@ -14,7 +14,7 @@ fn prebuilt(name: &str) -> String {
 /// A component with one function for each type, which gives back what it was given. A flat value
 /// comes in registers and goes out in memory, so each function only stores its parameters where the canonical ABI
 /// expects them.
-fn mirror() -> Vec<u8> {
+pub(crate) fn mirror() -> Vec<u8> {
     let (mut core, mut lifted) = (String::new(), String::new());
     for (name, ty) in FLAT {
         let core_type = match *ty {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::network::{ok, server, written};
 use crate::support::{Ran, Sandbox, repository, text};
 
-fn sandbox() -> Sandbox {
+pub(crate) fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.write("k.wasm", std::fs::read(repository().join("ring1-kernels/prebuilt/wasi3.wasm")).unwrap());
     sandbox

@@ -536,6 +536,9 @@ fn configuration_and_logging() {
     replays(&sandbox);
     let logged = call(&sandbox, "log(\"part\", \"red \\u{1b}[31m and\\nmore\")", &[]).ok();
     assert_eq!(text(&logged.json(), "stderr"), "warn: part: red \\u{1b}[31m and\\u{a}more\n");
+    // Most loggers end a message like a line.
+    let ended = call(&sandbox, "log(\"part\", \"a line\\n\")", &[]).ok();
+    assert_eq!(text(&ended.json(), "stderr"), "warn: part: a line\n");
     replays(&sandbox);
 }
 

@@ -121,7 +121,7 @@ fn a_killed_digest_is_whole_up_to_its_end() {
     let letter = "abcdefghij".repeat(12);
     let busy = Guest::new().times(8_000, Guest::new().say(&letter).random()).wasm();
     sandbox.write("busy.wasm", busy);
-    sandbox.vac(&["inspect", "busy.wasm"]).ok();
+    sandbox.compile("busy.wasm");
     let (mut numbers, mut killed) = (Numbers(11), 0);
     for _ in 0..8 {
         let mut command = sandbox.command(&["run", "busy.wasm", "--record=digest"]);

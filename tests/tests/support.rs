@@ -114,6 +114,12 @@ impl Sandbox {
         self.vac(&[&["--json"], args].concat()).ok().json()
     }
 
+    /// Puts the code of a command where the next run finds it, so that what is measured is not compiling.
+    pub(crate) fn compile(&self, name: &str) {
+        let ran = self.vac(&["run", name, "--ticks", "1", "--record=off"]);
+        assert!(ran.code() == 4 && ran.stderr.contains("ticks"), "{ran:?}");
+    }
+
     /// Runs `vac` with these bytes on its standard input.
     pub(crate) fn vac_with_input(&self, args: &[&str], input: &[u8]) -> Ran {
         run_with_input(self.command(args), input)

@@ -388,6 +388,9 @@ fn a_check_mends_what_is_bad_or_gone_from_the_tiers_of_the_home() {
     let garbage = put(&noise(50_000));
     sandbox.vac(&["store", "rm", &garbage]).ok();
     lose_packs(&sandbox);
+    let lost = crate::support::Sandbox::new();
+    crate::support::copy_folder(&sandbox.home(), &lost.home());
+    assert!(lost.vac(&["store", "fsck", "--mend"]).out().starts_with("mended: "));
     let mended = sandbox.vac(&["--json", "store", "fsck", "--mend"]);
     assert_eq!(mended.code(), INTEGRITY, "{mended:?}");
     let report = mended.json();

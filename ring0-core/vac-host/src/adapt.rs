@@ -32,6 +32,8 @@ pub(crate) const WASI_01: &str = WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME;
 const EXIT_WIT: &str = include_str!("exit.wit");
 const EXIT_INTERFACE: &str = "vac:wasi01/exit";
 const EXIT_VERSION: &str = "@0.1.0";
+/// Module and name of what stands for `proc_exit`.
+pub(crate) const EXIT_IMPORT: (&str, &str) = ("vac:wasi01/exit@0.1.0", "exit");
 
 /// Exports that the adapter or the encoder looks for by name.
 const KEPT: [&str; 5] = ["memory", "_start", "_initialize", "cabi_realloc", "canonical_abi_realloc"];
@@ -47,7 +49,7 @@ const BODIES: u8 = 10;
 /// Defines what adapted modules import besides WASI.
 pub(crate) fn define(wall: &mut Wall<'_>) -> wasmtime::Result<()> {
     wall.interface(EXIT_INTERFACE, EXIT_VERSION, |i| {
-        i.exit("exit", Class::Local, |(status,): &(u32,)| *status)
+        i.exit("exit", Class::Local, true, |(status,): &(u32,)| *status)
     })
 }
 
@@ -197,7 +199,7 @@ fn renamed_exit(imports: wasmparser::ImportSectionReader<'_>) -> Result<ImportSe
         let import = import.map_err(|e| e.to_string())?;
         let ty = RoundtripReencoder.entity_type(import.ty).map_err(|e| e.to_string())?;
         match (import.module, import.name) == (WASI_01, "proc_exit") {
-            true => section.import(&format!("{EXIT_INTERFACE}{EXIT_VERSION}"), "exit", ty),
+            true => section.import(EXIT_IMPORT.0, EXIT_IMPORT.1, ty),
             false => section.import(import.module, import.name, ty),
         };
     }

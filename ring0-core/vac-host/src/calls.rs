@@ -7,14 +7,21 @@
 //! | `codec.make("…")` | a function of a resource |
 //! | `$c.encode([1])` | a method of the resource that is kept as `c` |
 //! | `memory.write(…)` and others | the memory of a core module, see [`crate::memory`] |
+//! | `encode(@CID)` | the bytes of a file, see [`Files`] |
+//! | `len($x)`, `hi($x)`, `lo($x)` | in arguments: how long it is, the halves of its 64 bits |
 //!
 //! What can be checked before anything runs is checked then: [`prepare`] finds every name.
 //!
 //! Invariant: a handle is only ever one that the guest gave, of this very instance; its number is
 //! that of its coming.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use vac_core::canon::{Reader, Writer};
-use vac_core::fault::{Corrupt, Fault, Result, Usage, cut, quote, quote_line};
+use vac_core::caps::raise;
+use vac_core::cid::Cid;
+use vac_core::fault::{AbortKind, Corrupt, Fault, HostAbort, Result, Usage, cut, quote, quote_line};
 use wasmtime::component::{ResourceAny, ResourceType, Type, Val};
 
 use crate::engine::{Compiled, Engine};
@@ -23,7 +30,7 @@ use crate::instance::Instance;
 use crate::limits::CALLS_MAX;
 use crate::memory::Memory;
 use crate::nearest::nearest;
-use crate::value::{self, Places};
+use crate::value::{self, Of, Place, Places, Source, Untyped};
 
 /// Begins the names of what reaches the memory of a core module.
 const MEMORY: &str = "memory.";
@@ -82,9 +89,79 @@ impl Access {
 pub struct Ready {
     /// The export, in full.
     pub export: String,
-    /// The arguments.
+    /// The arguments,
     pub args: Vec<Val>,
+    /// and the last of an access to memory, if it is bytes: as a value they would take many times their length.
+    bytes: Option<Arc<[u8]>>,
     what: What,
+}
+
+/// Files of the operator's whose bytes calls take, by the CIDs that stand for them. None is a grant: they were read
+/// before anything ran.
+#[derive(Debug, Clone, Default)]
+pub struct Files {
+    bytes: BTreeMap<String, Arc<[u8]>>,
+    transfer_max_bytes: u64,
+}
+
+impl Files {
+    /// None, of which one call may take so much.
+    pub fn within(transfer_max_bytes: u64) -> Self {
+        Self { bytes: BTreeMap::new(), transfer_max_bytes }
+    }
+
+    /// Adds one, and returns what it is called.
+    pub fn add(&mut self, bytes: Vec<u8>) -> Cid {
+        let cid = Cid::of_raw(&bytes);
+        self.bytes.insert(cid.to_string(), bytes.into());
+        cid
+    }
+
+    /// All of them, in the order of their names.
+    pub fn all(&self) -> impl Iterator<Item = &[u8]> {
+        self.bytes.values().map(|bytes| &**bytes)
+    }
+
+    fn get(&self, name: &str) -> Result<&Arc<[u8]>> {
+        let none = || Usage::new(format!("there is no file `@{}`", quote(name)));
+        self.bytes.get(name).ok_or_else(|| none().into())
+    }
+
+    /// A file as a value of type `ty`. A list takes a value of the engine's for each byte.
+    fn fit(&self, place: &str, name: &str, ty: &Type) -> Result<Val> {
+        let bytes = self.get(name)?;
+        let wanted = (bytes.len() as u64).saturating_mul(match ty {
+            Type::String => 1,
+            _ => size_of::<Val>() as u64,
+        });
+        if wanted > self.transfer_max_bytes {
+            let message = format!(
+                "`{place}` takes {wanted} bytes as {}; the limit is {}",
+                value::show_type(ty),
+                self.transfer_max_bytes
+            );
+            return Err(HostAbort::new(AbortKind::Quota, message).hint(raise("transfer")).into());
+        }
+        match value::of_file(bytes, ty) {
+            Some(Ok(value)) => Ok(value),
+            Some(Err(_)) => {
+                let message = format!("`{place}` is not UTF-8, so it is no string");
+                Err(Usage::new(message).hint("bytes can be passed as `list<u8>`").into())
+            }
+            None => {
+                let message = format!("`{place}` is a file, expected {}", value::show_type(ty));
+                let hint =
+                    format!("a file is passed as `string` or `list<u8>`; `len({place})` is its length");
+                Err(Usage::new(message).hint(hint).into())
+            }
+        }
+    }
+
+    /// How long a file is.
+    fn len(&self, name: &str) -> Result<Val> {
+        let len = self.get(name)?.len() as u64;
+        Ok(u32::try_from(len).map_or(Val::U64(len), Val::U32))
+    }
 }
 
 enum What {
@@ -93,7 +170,7 @@ enum What {
 }
 
 /// Reads all calls and finds what they name, before anything runs.
-pub fn prepare(engine: &Engine, compiled: &Compiled, texts: &[String]) -> Result<Vec<Call>> {
+pub fn prepare(engine: &Engine, compiled: &Compiled, texts: &[String], files: &Files) -> Result<Vec<Call>> {
     if texts.len() > CALLS_MAX {
         let message = format!("{} calls are more than the {CALLS_MAX} that one run makes", texts.len());
         return Err(Usage::new(message).into());
@@ -101,17 +178,24 @@ pub fn prepare(engine: &Engine, compiled: &Compiled, texts: &[String]) -> Result
     let mut names: Vec<String> = Vec::new();
     let mut calls = Vec::new();
     for text in texts {
-        let call = prepare_one(engine, compiled, text, &names)?;
+        let call = prepare_one(engine, compiled, text, (&names, files))?;
         names.extend(call.keep.clone());
         calls.push(call);
     }
     Ok(calls)
 }
 
-fn prepare_one(engine: &Engine, compiled: &Compiled, text: &str, names: &[String]) -> Result<Call> {
+fn prepare_one(
+    engine: &Engine,
+    compiled: &Compiled,
+    text: &str,
+    (names, files): (&[String], &Files),
+) -> Result<Call> {
     let (keep, callee, args) = split(text)?;
-    let places = Places::find(args);
+    let wraps = is_bare(compiled);
+    let places = Places::find(args, wraps);
     places.names().try_for_each(|name| known(name, names))?;
+    places.all().try_for_each(|place| check_place(place, files))?;
     let (callee, args) = match callee.strip_prefix('$') {
         Some(method) => {
             let (receiver, method) = method.split_once('.').ok_or_else(|| no_method(callee))?;
@@ -125,13 +209,32 @@ fn prepare_one(engine: &Engine, compiled: &Compiled, text: &str, names: &[String
         None => (find(engine, compiled, callee)?, args.to_owned()),
     };
     let values = match &callee {
-        Callee::Export(export) if places.is_empty() => Some(value::parse_args(&args, &export.params)?),
+        Callee::Export(export) if places.all().next().is_none() => {
+            Some(value::parse_args(&args, &export.params)?)
+        }
+        Callee::Export(export) if places.names().next().is_none() => {
+            let fit = &mut |place: &Place, ty: &Type| Kept::default().fit(place, ty, files);
+            Some(value::parse_args_with(&args, &export.params, wraps, fit)?)
+        }
         _ => None,
     };
     if let Callee::Memory(access) = &callee {
-        memory_args(*access, &args, &|_| Ok(Val::U32(0)))?;
+        memory_args(*access, &args, &|place| match &place.source {
+            Source::Kept(_) => Ok(Untyped::Val(Val::U32(0))),
+            _ => Kept::default().untyped(place, files),
+        })?;
     }
     Ok(Call { text: text.to_owned(), keep: keep.map(str::to_owned), callee, args, values })
+}
+
+/// Whether what stands in arguments can be there, as far as that is known before anything runs.
+fn check_place(place: &Place, files: &Files) -> Result<()> {
+    let Source::File(name) = &place.source else { return Ok(()) };
+    files.get(name)?;
+    match place.of {
+        Of::Whole | Of::Len => Ok(()),
+        Of::High | Of::Low => Err(Usage::new(format!("`{place}` is half of no number: it is a file")).into()),
+    }
 }
 
 /// The name to keep, the callee and the arguments.
@@ -209,6 +312,11 @@ fn has_memory(compiled: &Compiled) -> bool {
     compiled.core.as_ref().is_some_and(|core| core.memory.is_some() && !core.has_world)
 }
 
+/// Whether it is a core module whose functions are called as they are.
+fn is_bare(compiled: &Compiled) -> bool {
+    compiled.core.as_ref().is_some_and(|core| !core.has_world)
+}
+
 /// A handle that the guest gave.
 struct Handle {
     any: ResourceAny,
@@ -233,7 +341,7 @@ impl Kept {
         engine: &Engine,
         compiled: &Compiled,
         instance: Option<&mut Instance>,
-        call: &Call,
+        (call, files): (&Call, &Files),
     ) -> Result<Ready> {
         let (export, what) = match &call.callee {
             Callee::Export(export) => (export.name.clone(), What::Export),
@@ -241,8 +349,8 @@ impl Kept {
                 (self.method(engine, compiled, receiver, method)?, What::Export)
             }
             Callee::Memory(access) => {
-                let args = memory_args(*access, &call.args, &|name| self.value(name).cloned())?;
-                return Ok(Ready { export: access.row().0.into(), args, what: What::Memory(*access) });
+                let (args, bytes) = memory_args(*access, &call.args, &|place| self.untyped(place, files))?;
+                return Ok(Ready { export: access.row().0.into(), args, bytes, what: What::Memory(*access) });
             }
         };
         let args = match (&call.values, instance) {
@@ -251,11 +359,12 @@ impl Kept {
                 let found = inspect::find_function(engine, compiled, &export)?;
                 let callee = instance.callee(found.index())?;
                 let params = instance.params(&callee);
-                value::parse_args_with(&call.args, &params, &mut |name, ty| self.fit(name, ty))?
+                let fit = &mut |place: &Place, ty: &Type| self.fit(place, ty, files);
+                value::parse_args_with(&call.args, &params, is_bare(compiled), fit)?
             }
             (None, None) => return Err(Usage::new("the first call has nothing to refer to").into()),
         };
-        Ok(Ready { export, args, what })
+        Ok(Ready { export, args, bytes: None, what })
     }
 
     /// Makes a call. Handles among its results are this table's from now on.
@@ -265,7 +374,7 @@ impl Kept {
         }
         let results = match ready.what {
             What::Export => instance.call(engine, &ready.export, &ready.args)?,
-            What::Memory(access) => access_memory(engine, instance, access, &ready.args)?,
+            What::Memory(access) => access_memory(engine, instance, access, ready)?,
         };
         let mut given = Vec::new();
         results.iter().for_each(|value| handles_in(value, &mut given));
@@ -326,6 +435,14 @@ impl Kept {
         value::put_values_with(values, &|any| self.number(any), to);
     }
 
+    /// Appends the canonical form of the arguments of a call. Bytes have the form of a list of them.
+    pub fn put_args(&self, ready: &Ready, to: &mut Writer) {
+        match &ready.bytes {
+            None => self.put(&ready.args, to),
+            Some(bytes) => value::put_values_and_bytes(&ready.args, bytes, &|any| self.number(any), to),
+        }
+    }
+
     /// Numbers of the handles that are still here, the newest first: the order in which they end.
     pub fn open_handles(&self) -> Vec<u64> {
         let numbered = (1..).zip(&self.handles);
@@ -351,10 +468,42 @@ impl Kept {
         })
     }
 
-    /// What is kept as `name`, as a value of type `ty`.
-    fn fit(&mut self, name: &str, ty: &Type) -> Result<Val> {
-        let value = self.value(name)?.clone();
-        self.fit_value(&format!("${name}"), &value, ty)
+    /// What stands for a value, as one of type `ty`.
+    fn fit(&mut self, place: &Place, ty: &Type, files: &Files) -> Result<Val> {
+        let name = place.to_string();
+        let value = match &place.source {
+            Source::File(file) if place.of == Of::Whole => return files.fit(&name, file, ty),
+            Source::File(file) => files.len(file)?,
+            _ => self.part(place)?,
+        };
+        self.fit_value(&name, &value, ty)
+    }
+
+    /// What stands for a value of no type.
+    fn untyped(&self, place: &Place, files: &Files) -> Result<Untyped> {
+        match &place.source {
+            Source::File(file) if place.of == Of::Whole => files.get(file).cloned().map(Untyped::File),
+            Source::File(file) => files.len(file).map(Untyped::Val),
+            _ => self.part(place).map(Untyped::Val),
+        }
+    }
+
+    /// What of a kept value a place wants.
+    fn part(&self, place: &Place) -> Result<Val> {
+        let Source::Kept(name) = &place.source else { return Ok(Val::U32(0)) };
+        let value = self.value(name)?;
+        match value::part(place.of, value) {
+            Some(part) => Ok(part),
+            None => {
+                let wanted = match place.of {
+                    Of::High | Of::Low => "a number of 64 bits",
+                    _ => "text or a list",
+                };
+                let shown = self.show(value)?;
+                let message = format!("`{place}`: `${name}` is {}, not {wanted}", quote(cut(&shown, 100)));
+                Err(Usage::new(message).into())
+            }
+        }
     }
 
     /// `value`, which a user calls `name`, as one of type `ty`. A handle that is given away is marked.
@@ -397,7 +546,7 @@ impl Kept {
                 *arg = self.fit_value(&name, arg, &ty)?;
             }
         }
-        Ok(Ready { export: export.to_owned(), args, what: What::Export })
+        Ok(Ready { export: export.to_owned(), args, bytes: None, what: What::Export })
     }
 
     /// The handle with this number, as a value.
@@ -515,26 +664,44 @@ fn handles_in(value: &Val, found: &mut Vec<ResourceAny>) {
     value::parts(value).into_iter().for_each(|part| handles_in(part, found));
 }
 
-/// The arguments of an access to memory, checked.
-fn memory_args(access: Access, args: &str, kept: &dyn Fn(&str) -> Result<Val>) -> Result<Vec<Val>> {
+/// The arguments of an access to memory, checked, and the bytes if it has some.
+type MemoryArgs = (Vec<Val>, Option<Arc<[u8]>>);
+
+fn memory_args(access: Access, args: &str, kept: &dyn Fn(&Place) -> Result<Untyped>) -> Result<MemoryArgs> {
     let (name, params) = access.row();
     let wrong = || {
         let message = format!("`{}` does not fit `{name}{params}`", quote(args));
         vac_core::fault::Error::from(Usage::new(message))
     };
-    let given = value::parse_untyped(args, kept).map_err(|_| wrong())?;
-    let address = |value: &Val| value::as_u32(value).map(Val::U32).ok_or_else(wrong);
+    // What is wrong with a place says more than that the whole does not fit.
+    let failed = std::cell::RefCell::new(None);
+    let given = value::parse_untyped(args, &|place| {
+        kept(place).map_err(|error| {
+            failed.replace(Some(error));
+            wrong()
+        })
+    });
+    let given = given.map_err(|_| failed.take().unwrap_or_else(wrong))?;
+    let address = |value: &Untyped| match value {
+        Untyped::Val(value) => value::as_u32(value).map(Val::U32).ok_or_else(wrong),
+        Untyped::File(_) => Err(wrong()),
+    };
     // While the names are checked, every kept value is a number.
-    let data = |value: &Val| match value {
-        Val::String(_) | Val::U32(_) => Ok(value.clone()),
-        other => value::as_bytes(other).map(|bytes| bytes_value(&bytes)).ok_or_else(wrong),
+    let data = |at: Vec<Val>, value: &Untyped| match value {
+        Untyped::File(bytes) => Ok((at, Some(Arc::clone(bytes)))),
+        Untyped::Val(value @ (Val::String(_) | Val::U32(_))) => {
+            Ok(([at, vec![value.clone()]].concat(), None))
+        }
+        Untyped::Val(other) => Ok((at, Some(value::as_bytes(other).ok_or_else(wrong)?.into()))),
     };
     match (access, given.as_slice()) {
-        (Access::Read, [at, len]) | (Access::Text, [at, len]) => Ok(vec![address(at)?, address(len)?]),
-        (Access::Text | Access::U32, [at]) => Ok(vec![address(at)?]),
-        (Access::Write, [at, bytes]) => Ok(vec![address(at)?, data(bytes)?]),
-        (Access::Put, [bytes]) => Ok(vec![data(bytes)?]),
-        (Access::Put32, words @ [_, ..]) => words.iter().map(address).collect(),
+        (Access::Read, [at, len]) | (Access::Text, [at, len]) => {
+            Ok((vec![address(at)?, address(len)?], None))
+        }
+        (Access::Text | Access::U32, [at]) => Ok((vec![address(at)?], None)),
+        (Access::Write, [at, bytes]) => data(vec![address(at)?], bytes),
+        (Access::Put, [bytes]) => data(Vec::new(), bytes),
+        (Access::Put32, words @ [_, ..]) => Ok((words.iter().map(address).collect::<Result<_>>()?, None)),
         _ => Err(wrong()),
     }
 }
@@ -543,9 +710,17 @@ fn bytes_value(bytes: &[u8]) -> Val {
     Val::List(bytes.iter().map(|b| Val::U8(*b)).collect())
 }
 
-fn access_memory(engine: &Engine, instance: &mut Instance, access: Access, args: &[Val]) -> Result<Vec<Val>> {
-    let numbers: Vec<u32> = args.iter().filter_map(value::as_u32).collect();
-    let bytes = args.last().and_then(data_of);
+fn access_memory(
+    engine: &Engine,
+    instance: &mut Instance,
+    access: Access,
+    ready: &Ready,
+) -> Result<Vec<Val>> {
+    let numbers: Vec<u32> = ready.args.iter().filter_map(value::as_u32).collect();
+    let bytes = match &ready.bytes {
+        Some(bytes) => Some(bytes.to_vec()),
+        None => ready.args.last().and_then(text_of),
+    };
     match (access, numbers.as_slice(), bytes) {
         (Access::Read, [at, len], _) => Ok(vec![bytes_value(&Memory::of(instance)?.read(*at, *len)?)]),
         (Access::Text, [at, len], _) => text(Memory::of(instance)?.read(*at, *len)?),
@@ -596,10 +771,10 @@ fn recorded_access(access: Access, from: &mut Reader<'_>) -> Result<Vec<Val>, Co
     })
 }
 
-fn data_of(value: &Val) -> Option<Vec<u8>> {
+fn text_of(value: &Val) -> Option<Vec<u8>> {
     match value {
         Val::String(text) => Some(text.as_bytes().to_vec()),
-        other => value::as_bytes(other),
+        _ => None,
     }
 }
 
@@ -613,34 +788,100 @@ fn text(bytes: Vec<u8>) -> Result<Vec<Val>> {
     }
 }
 
-/// What modules call the function that gives them room.
-const ALLOCATORS: [&str; 3] = ["malloc", "alloc", "allocate"];
+/// A function that gives a module room: its name, and what it is called with.
+struct Allocator {
+    name: &'static str,
+    args: &'static [Arg],
+    /// What keeps the room from being collected, if the module exports it.
+    pin: Option<&'static str>,
+}
 
-/// The one with a usual name, or the only one whose name ends like one, as `png_alloc` does.
-fn allocator<'a>(fitting: &[&'a Export]) -> Option<&'a Export> {
-    let usual = fitting.iter().find(|e| ALLOCATORS.contains(&e.name.as_str()));
-    let mut alike = fitting.iter().filter(|e| e.name.ends_with("_alloc") || e.name.ends_with("_malloc"));
+/// An argument of an allocator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Arg {
+    Len,
+    Is(i32),
+}
+
+/// Those of one argument, which is the length.
+const LEN: &[Arg] = &[Arg::Len];
+
+/// The usual ones, the first that there is: of C, of plain names that makers choose, of wasm-bindgen (whose second
+/// argument is an alignment), of AssemblyScript (whose second is a class: 1 is an ArrayBuffer) and of what is to become a
+/// component.
+const ALLOCATORS: [Allocator; 14] = [
+    plain_allocator("malloc"),
+    plain_allocator("alloc"),
+    plain_allocator("allocate"),
+    plain_allocator("wasm_malloc"),
+    plain_allocator("wasm_alloc"),
+    plain_allocator("my_malloc"),
+    plain_allocator("_malloc"),
+    plain_allocator("__malloc"),
+    plain_allocator("allocate_memory"),
+    plain_allocator("alloc_bytes"),
+    Allocator { name: "__wbindgen_malloc", args: &[Arg::Len, Arg::Is(1)], pin: None },
+    Allocator { name: "__new", args: &[Arg::Len, Arg::Is(1)], pin: Some("__pin") },
+    Allocator { name: "__alloc", args: &[Arg::Len, Arg::Is(1)], pin: Some("__retain") },
+    Allocator { name: "cabi_realloc", args: &[Arg::Is(0), Arg::Is(0), Arg::Is(1), Arg::Len], pin: None },
+];
+
+const fn plain_allocator(name: &'static str) -> Allocator {
+    Allocator { name, args: LEN, pin: None }
+}
+
+/// Whether a function takes as many addresses as `args`, and gives one.
+fn gives_room(export: &Export, args: &[Arg]) -> bool {
+    export.params.len() == args.len()
+        && export.params.iter().all(|(_, ty)| *ty == Type::S32)
+        && export.results.as_slice() == [Type::S32]
+}
+
+/// One with a usual name, or the only one whose name ends like one, as `png_alloc` does.
+fn allocator(exports: &[Export]) -> Option<(&Export, &'static [Arg], Option<&'static str>)> {
+    let usual = ALLOCATORS.iter().find_map(|known| {
+        let found = exports.iter().find(|e| e.name == known.name && gives_room(e, known.args))?;
+        Some((found, known.args, known.pin))
+    });
+    let ends = |e: &&Export| e.name.ends_with("_alloc") || e.name.ends_with("_malloc");
+    let mut alike = exports.iter().filter(|e| gives_room(e, LEN)).filter(ends);
     let only = alike.next().filter(|_| alike.next().is_none());
-    usual.or(only).copied()
+    usual.or(only.map(|found| (found, LEN, None)))
 }
 
 /// Room for `len` bytes, from the module's own allocator.
 fn allocate(engine: &Engine, instance: &mut Instance, len: usize) -> Result<u32> {
     let exports = inspect::exports(engine, instance.compiled());
-    let fits = |e: &&Export| {
-        matches!(e.params.as_slice(), [(_, Type::S32)]) && matches!(e.results.as_slice(), [Type::S32])
-    };
-    let fitting: Vec<&Export> = exports.iter().filter(fits).collect();
-    let Some(allocator) = allocator(&fitting) else {
+    let Some((found, args, pin)) = allocator(&exports) else {
         let usage = Usage::new(
-            "this module exports no allocator: `malloc(s32) -> s32`, `alloc`, `allocate` or `…_alloc`",
+            "this module exports no allocator: `malloc(s32) -> s32`, `alloc`, `allocate`, `…_alloc`, \
+             `__wbindgen_malloc`, `__new` or `cabi_realloc`",
         );
         return Err(usage.hint("`memory.write(address, …)` writes to an address that you know").into());
     };
-    let len = i32::try_from(len).map_err(|_| Usage::new("this is more than a memory holds"))?;
-    match instance.call_index(allocator.index(), &[Val::S32(len)])?.first() {
-        Some(Val::S32(at)) if *at != 0 => Ok(*at as u32),
-        _ => Err(Fault { kind: "memory", message: format!("the module has no room for {len} bytes") }.into()),
+    let size = i32::try_from(len).map_err(|_| Usage::new("this is more than a memory holds"))?;
+    let args: Vec<Val> = args
+        .iter()
+        .map(|arg| match arg {
+            Arg::Len => Val::S32(size),
+            Arg::Is(value) => Val::S32(*value),
+        })
+        .collect();
+    let at = match instance.call_index(found.index(), &args)?.first() {
+        Some(Val::S32(at)) if *at != 0 => *at,
+        _ => {
+            let message = format!("the module has no room for {len} bytes");
+            return Err(Fault { kind: "memory", message }.into());
+        }
+    };
+    // What is pinned may be somewhere else.
+    let pinned = pin.and_then(|name| exports.iter().find(|e| e.name == name && gives_room(e, LEN)));
+    match pinned.map(|pin| instance.call_index(pin.index(), &[Val::S32(at)])).transpose()? {
+        Some(results) => match results.first() {
+            Some(Val::S32(at)) => Ok(*at as u32),
+            _ => Ok(at as u32),
+        },
+        None => Ok(at as u32),
     }
 }
 

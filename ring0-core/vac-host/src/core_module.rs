@@ -122,6 +122,8 @@ pub(crate) struct CoreModule {
     pub(crate) uses_wasi: bool,
     /// Whether it imports `proc_exit`.
     pub(crate) exits: bool,
+    /// Whether it has tags, its own or imported ones.
+    pub(crate) has_tags: bool,
     /// Whether it exports `_start`, or what stands in for it.
     pub(crate) has_start: bool,
     /// The function that the engine calls as soon as the module is there.
@@ -328,6 +330,7 @@ impl Reading {
                     self.export(export.name, export.kind, export.index);
                 }
             }
+            Payload::TagSection(tags) => self.module.has_tags |= tags.count() > 0,
             Payload::StartSection { func, .. } => self.module.start = Some(func),
             Payload::CodeSectionStart { count, .. } => self.module.has_bodies = count > 0,
             Payload::CustomSection(section) => {
@@ -352,7 +355,10 @@ impl Reading {
             }
             TypeRef::Table(_) => "table".to_owned(),
             TypeRef::Global(_) => "global".to_owned(),
-            TypeRef::Tag(_) => "tag".to_owned(),
+            TypeRef::Tag(_) => {
+                self.module.has_tags = true;
+                "tag".to_owned()
+            }
         };
         if module == WASI_01 && WASI_01_FUNCTIONS.contains(&name) {
             self.module.uses_wasi = true;

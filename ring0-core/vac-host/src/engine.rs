@@ -42,7 +42,7 @@ pub const ENGINE: &str = "wasmtime 48.0.8, adapter 48.0.8.1";
 /// code of before is not taken then.
 const WRAPPING: &str = "exports 6";
 /// Changes with what [`crate::rewrite`] makes of a program. What changes ticks is another profile.
-const REWRITING: &str = "8";
+const REWRITING: &str = "9";
 /// Instances, memories and tables that a pool has room for.
 const POOLED: u32 = 1000;
 const POOLED_STACKS: u32 = 16;
@@ -131,6 +131,10 @@ pub trait Compiler: Send + Sync {
     /// The sealed code of a program under `profile`, as [`Coder::seal`] makes it.
     fn compile(&self, loaded: &Loaded<'_>, profile: Profile) -> Result<Vec<u8>>;
 
+    /// The same of a program with nothing in its functions, as [`Coder::seal_outline`] makes it: for those who only
+    /// look at what it is.
+    fn outline(&self, loaded: &Loaded<'_>, profile: Profile) -> Result<Vec<u8>>;
+
     /// What the code is for.
     fn backend(&self) -> Backend {
         Backend::Native
@@ -139,6 +143,15 @@ pub trait Compiler: Send + Sync {
 
 /// What is made of each core module of a program under profile `det-2`.
 pub type Pass = fn(&[u8]) -> Result<Vec<u8>>;
+
+/// What is made of a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Made {
+    /// Its code.
+    Code,
+    /// What it is, without what it does. It has another seal, so that nobody runs it, and is in no cache.
+    Outline,
+}
 
 /// The part of an engine that makes code and starts nothing.
 pub struct Coder {
@@ -192,6 +205,12 @@ impl Compiled {
     /// Whether its functions may be `async`.
     pub fn is_concurrent(&self) -> bool {
         self.shape == Shape::Concurrent
+    }
+
+    /// Whether it is a command of WASI 0.1 that can be gone on with after it exited: [`rewrite`] gave it a way back.
+    pub fn exit_can_return(&self) -> bool {
+        let can = |core: &CoreModule| core.exits && core.has_start && !core.has_tags && !core.has_world;
+        self.core.as_ref().is_some_and(can)
     }
 
     /// How long an argument, or the name or value of a variable, can be: a program of WASI 0.1 is ended by its adapter
@@ -353,7 +372,12 @@ impl Coder {
 
     /// The code of a program as the cache keeps it: code, magic, digest.
     pub fn seal(&self, loaded: &Loaded<'_>) -> Result<Vec<u8>> {
-        self.codes(loaded)?.seal(loaded)
+        self.codes(loaded)?.seal(loaded, Made::Code)
+    }
+
+    /// What a program is, without what it does, sealed in another way.
+    pub fn seal_outline(&self, loaded: &Loaded<'_>) -> Result<Vec<u8>> {
+        self.codes(loaded)?.seal(loaded, Made::Outline)
     }
 
     /// The configuration for `loaded`.
@@ -391,12 +415,13 @@ impl Codes {
         Ok(Self { profile, pass, engine, fingerprint })
     }
 
-    fn seal(&self, loaded: &Loaded<'_>) -> Result<Vec<u8>> {
+    fn seal(&self, loaded: &Loaded<'_>, made: Made) -> Result<Vec<u8>> {
         let _floats = floats::Standard::enter();
         let component = loaded.component()?;
+        let pass = if made == Made::Outline { rewrite::hollow::module } else { self.pass };
         let component = match self.profile {
             Profile::Det1 => component,
-            Profile::Det2 | Profile::Det2Native => rewrite::program_by(self.pass, &component)?.into(),
+            Profile::Det2 | Profile::Det2Native => rewrite::program_by(pass, &component)?.into(),
         };
         let code = self.engine.precompile_component(&component).map_err(|e| {
             Corrupt::new(
@@ -406,27 +431,30 @@ impl Codes {
                 quote_line(cut(&chain(&e), COMPLAINT_MAX_BYTES)),
             )
         })?;
-        Ok(self.sealed(&loaded.cid, &code))
+        Ok(self.sealed(&loaded.cid, &code, made))
     }
 
     /// The file of some compiled code: code, magic, digest.
-    fn sealed(&self, cid: &Cid, code: &[u8]) -> Vec<u8> {
-        let digest = self.hasher(cid).update(code).finalize();
+    fn sealed(&self, cid: &Cid, code: &[u8], made: Made) -> Vec<u8> {
+        let digest = self.hasher(cid, made).update(code).finalize();
         [code, &MAGIC, digest.as_bytes()].concat()
     }
 
     /// Covers what the code was made from and for, so that files cannot be exchanged; the code follows.
-    fn hasher(&self, cid: &Cid) -> blake3::Hasher {
-        let mut hasher = blake3::Hasher::new_derive_key("vac compiled code 1");
+    fn hasher(&self, cid: &Cid, made: Made) -> blake3::Hasher {
+        let mut hasher = blake3::Hasher::new_derive_key(match made {
+            Made::Code => "vac compiled code 1",
+            Made::Outline => "vac outline of a program 1",
+        });
         hasher.update(&cid.to_bytes()).update(self.fingerprint.as_bytes());
         hasher
     }
 
     /// The code in `sealed`, if that is exactly what [`Codes::seal`] made for the program `cid`.
-    fn unseal(&self, cid: &Cid, sealed: &[u8]) -> Option<Component> {
+    fn unseal(&self, cid: &Cid, sealed: &[u8], made: Made) -> Option<Component> {
         let (code, seal) = sealed.split_at_checked(sealed.len().checked_sub(SEAL_BYTES)?)?;
         let (magic, digest) = seal.split_at_checked(MAGIC.len())?;
-        if magic != MAGIC || digest != self.hasher(cid).update(code).finalize().as_bytes() {
+        if magic != MAGIC || digest != self.hasher(cid, made).update(code).finalize().as_bytes() {
             return None;
         }
         // SAFETY: `deserialize` runs what it is given as machine code, so the bytes must come
@@ -441,7 +469,7 @@ impl Codes {
     fn cached(&self, storage: &dyn Storage, cid: &Cid) -> Option<Component> {
         let file = storage.open(&self.path(cid), OpenMode::Read).ok()?;
         if file.len().is_ok_and(|len| len <= CODE_COPIED_BYTES) {
-            return self.unseal(cid, &whole(&*file)?);
+            return self.unseal(cid, &whole(&*file)?, Made::Code);
         }
         if !self.is_sealed(&*file, cid)? {
             return None;
@@ -466,7 +494,7 @@ impl Codes {
     fn is_sealed(&self, file: &dyn StorageFile, cid: &Cid) -> Option<bool> {
         let len = file.len().ok().filter(|len| *len <= CODE_MAX_BYTES)?;
         let mut rest = usize::try_from(len).ok()?.checked_sub(SEAL_BYTES)?;
-        let (mut hasher, mut chunk, mut at) = (self.hasher(cid), vec![0; CHUNK_BYTES], 0);
+        let (mut hasher, mut chunk, mut at) = (self.hasher(cid, Made::Code), vec![0; CHUNK_BYTES], 0);
         while rest > 0 {
             let part = chunk.get_mut(..rest.min(CHUNK_BYTES))?;
             if file.read_at(part, at).ok()? != part.len() {
@@ -500,6 +528,13 @@ impl Compiler for Coder {
         match profile == self.profile {
             true => self.seal(loaded),
             false => Self::new(profile)?.seal(loaded),
+        }
+    }
+
+    fn outline(&self, loaded: &Loaded<'_>, profile: Profile) -> Result<Vec<u8>> {
+        match profile == self.profile {
+            true => self.seal_outline(loaded),
+            false => Self::new(profile)?.seal_outline(loaded),
         }
     }
 }
@@ -651,14 +686,28 @@ impl Engine {
         // Refused here, by name: a compiler would only say that it failed.
         loaded.check_imports()?;
         let sealed = compiler.compile(loaded, self.profile())?;
-        let component = codes.unseal(&loaded.cid, &sealed).ok_or_else(|| {
-            let place = format!("the answer of the compiler for `{}`", loaded.place);
-            Corrupt::new("compiled code", place, "the digest of its bytes", "another")
-        })?;
+        let component = codes.unseal(&loaded.cid, &sealed, Made::Code).ok_or_else(|| wrong_seal(loaded))?;
         if let Some(storage) = storage {
             codes.cache(storage, &loaded.cid, &sealed);
         }
         Ok((component, Origin::Compiled))
+    }
+
+    /// A component with the types, imports and exports of `loaded`, which cannot be run: compiled code if the cache has
+    /// it, and otherwise what `compiler` makes in a fraction of the time. The cache stays as it is.
+    pub(crate) fn outline(
+        &self,
+        loaded: &Loaded<'_>,
+        storage: Option<&dyn Storage>,
+        compiler: &dyn Compiler,
+    ) -> Result<Component> {
+        let codes = self.coder.codes(loaded)?;
+        if let Some(component) = storage.and_then(|storage| codes.cached(storage, &loaded.cid)) {
+            return Ok(component);
+        }
+        loaded.check_imports()?;
+        let sealed = compiler.outline(loaded, self.profile())?;
+        Ok(codes.unseal(&loaded.cid, &sealed, Made::Outline).ok_or_else(|| wrong_seal(loaded))?)
     }
 
     pub(crate) fn link(&self, component: &Component, place: &str) -> Result<InstancePre<State>> {
@@ -687,6 +736,12 @@ impl Engine {
         let others: Vec<String> = others.map(|(name, _)| name.to_owned()).collect();
         std::iter::once(named).chain(others).collect()
     }
+}
+
+/// What a compiler gave is not what it should be of.
+fn wrong_seal(loaded: &Loaded<'_>) -> Corrupt {
+    let place = format!("the answer of the compiler for `{}`", loaded.place);
+    Corrupt::new("compiled code", place, "the digest of its bytes", "another")
 }
 
 /// All of a file whose length was checked.

@@ -130,6 +130,10 @@ pub struct Setup {
     pub resources_max: usize,
     /// Bytes that strings and lists of one call may take on the host.
     pub transfer_max_bytes: usize,
+    /// Whether a command of WASI 0.1 that was called and exits with 0 has returned: [`Compiled::exit_can_return`].
+    ///
+    /// [`Compiled::exit_can_return`]: crate::Compiled::exit_can_return
+    pub exit_returns: bool,
 }
 
 impl Default for Setup {
@@ -155,6 +159,7 @@ impl Default for Setup {
             handles_elsewhere: 0,
             resources_max: crate::limits::RESOURCES_MAX,
             transfer_max_bytes: crate::limits::HOSTCALL_MAX_BYTES,
+            exit_returns: false,
         }
     }
 }
@@ -216,6 +221,8 @@ pub struct Host {
     pub(crate) quotas: Quotas,
     pub(crate) clock: Clock,
     pub(crate) entropy: Entropy,
+    /// Whether a command is called now, whose exit returns.
+    pub(crate) exit_returns: bool,
     pub(crate) console: Box<dyn Console>,
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<(String, String)>,
@@ -262,6 +269,7 @@ impl Host {
             quotas: setup.quotas,
             clock: Clock::default(),
             entropy: Entropy::new(&setup.seed),
+            exit_returns: false,
             console: setup.console,
             args: setup.args,
             env: setup.env,

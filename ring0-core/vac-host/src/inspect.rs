@@ -217,6 +217,11 @@ pub(crate) fn command_interface(engine: &Engine, compiled: &Compiled) -> Option<
     newest_command(engine, &compiled.component)
 }
 
+/// Whether an export is what a command is run by.
+pub(crate) fn is_command_export(name: &str) -> bool {
+    name.starts_with("wasi:cli/run") && name.ends_with("#run")
+}
+
 fn newest_command(engine: &Engine, component: &Component) -> Option<String> {
     // By their letters `@0.3.` comes after `@0.2.`, and that after nothing.
     let prefixes = ["wasi:cli/run@0.2.", "wasi:cli/run@0.3."];
@@ -280,7 +285,7 @@ pub fn program(
     {
         return Ok(foreign_module(loaded.kind, core, &refused));
     }
-    let (component, _) = engine.code(loaded, storage, compiler)?;
+    let component = engine.outline(loaded, storage, compiler)?;
     let (ty, types) = (component.component_type(), engine.inner(&component));
     let exports = exports_of(engine, &component, loaded.core.as_ref());
     let refused = engine.link(&component, loaded.place).err();

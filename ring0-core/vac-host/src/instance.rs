@@ -76,6 +76,8 @@ pub struct Instance {
     compiled: Arc<Compiled>,
     pub(crate) budget: Budget,
     bounds: Bounds,
+    /// Whether a command of it that is called and exits with 0 has returned.
+    exit_returns: bool,
     /// What it needs of a thread's stack to run there; `None` if it must have one of its own.
     native_bytes: Option<usize>,
     /// Handles of its memories and globals, once somebody asked for its state.
@@ -121,6 +123,7 @@ impl Instance {
             Ok(meter) => meter,
             Err(abort) => return (Err(abort.into()), Spent { ticks: 0, quotas: setup.quotas }),
         };
+        let exit_returns = setup.exit_returns;
         let host = Host::new(setup, Arc::clone(&budget.watch));
         let mut store = Store::new(engine.inner(&compiled.component), State::new(host, recorder, meter));
         // Read once, when the limits are set.
@@ -156,6 +159,7 @@ impl Instance {
             compiled,
             budget,
             bounds,
+            exit_returns,
             native_bytes,
             parts: None,
             moves_at_start,
@@ -283,7 +287,12 @@ impl Instance {
     /// Calls an export by name with typed values.
     pub fn call(&mut self, engine: &Engine, export: &str, args: &[Val]) -> Result<Vec<Val>> {
         let export = crate::inspect::find_function(engine, &self.compiled, export)?;
-        self.call_index(&export.index, args).map_err(Error::from)
+        // Only the beginning of a command has a way back.
+        let is_command = crate::inspect::is_command_export(&export.name);
+        self.store.data_mut().host.exit_returns = self.exit_returns && is_command;
+        let called = self.call_index(&export.index, args);
+        self.store.data_mut().host.exit_returns = false;
+        called.map_err(Error::from)
     }
 
     /// Calls an export that was looked up before.

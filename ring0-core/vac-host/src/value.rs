@@ -105,7 +105,17 @@ fn check_depth(args: &str) -> Result<()> {
     Ok(())
 }
 
+/// What the reader of WAVE text calls a type of which it has no values.
+const NO_TEXT: &str = "<<UNSUPPORTED>>";
+
 fn bad_args(args: &str, params: &[(String, Type)], error: &ParserError) -> vac_core::fault::Error {
+    if error.to_string().contains(NO_TEXT) {
+        let message =
+            format!("`{}` does not fit `{}`: a handle has no text", quote(args), show_params(params));
+        return Usage::new(message)
+            .hint("an earlier call can keep one: `c = codec(1)`, and then `$c`; streams and futures cannot be passed")
+            .into();
+    }
     let start = error.span().start.saturating_sub(1).min(args.len());
     let at = args.get(..start).map_or(start, |before| before.chars().count());
     let message =
@@ -346,6 +356,18 @@ pub(crate) fn put_values_with(
     values.iter().for_each(|value| put(value, numbers, to));
 }
 
+/// The same, with `bytes` as the last value.
+pub(crate) fn put_values_and_bytes(
+    values: &[Val],
+    bytes: &[u8],
+    numbers: &dyn Fn(&ResourceAny) -> Option<u64>,
+    to: &mut Writer,
+) {
+    to.array(values.len() + 1);
+    values.iter().for_each(|value| put(value, numbers, to));
+    if bytes.is_empty() { to.array(0) } else { to.byte_string(bytes) }
+}
+
 /// The form is that of [`crate::wire`]; names of fields are left out, names of cases are kept.
 /// A float is its bits, four or eight bytes, least significant first.
 fn put(value: &Val, numbers: &dyn Fn(&ResourceAny) -> Option<u64>, to: &mut Writer) {
@@ -428,7 +450,11 @@ mod read;
 
 pub use read::read_values;
 
-pub(crate) use kept::{Places, Unfit, as_bytes, as_u32, fit, is_name, parse_args_with, parse_untyped};
+pub use kept::name_files;
+pub(crate) use kept::{
+    Of, Place, Places, Source, Unfit, Untyped, as_bytes, as_u32, fit, is_name, of_file, parse_args_with,
+    parse_untyped, part,
+};
 
 #[cfg(test)]
 mod tests {

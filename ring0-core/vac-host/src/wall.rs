@@ -440,7 +440,13 @@ impl Interface<'_> {
     }
 
     /// Defines a function that ends the kernel with a status.
-    pub(crate) fn exit<P>(&mut self, name: &str, class: Class, status: fn(&P) -> u32) -> wasmtime::Result<()>
+    pub(crate) fn exit<P>(
+        &mut self,
+        name: &str,
+        class: Class,
+        may_return: bool,
+        status: fn(&P) -> u32,
+    ) -> wasmtime::Result<()>
     where
         P: ComponentNamedList + Lift + Wire + 'static,
     {
@@ -450,6 +456,9 @@ impl Interface<'_> {
             let end = |_: &mut Host, _: P| Ok(());
             let crossed: Result<()> = cross(&mut store, &function, params, None, &end);
             crossed.map_err(wasmtime::Error::new)?;
+            if may_return && status == 0 && store.data().host.exit_returns {
+                return Ok(());
+            }
             Err::<(), _>(wasmtime::Error::new(Exit(status)))
         })
     }

@@ -4,21 +4,28 @@
 //! a last one what it did while its handles were given up, if any were left. What a later call is
 //! given may be of an earlier one; a handle is its number then.
 
+use std::io::{ErrorKind, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use vac_core::canon::{Encode, Reader, Writer};
-use vac_core::fault::{AbortKind, HostAbort, Result};
-use vac_core::ledger::Outcome;
-use vac_host::calls::{Call, Kept, Ready, prepare};
+use vac_core::canon::{Encode, Node, Reader, Writer};
+use vac_core::caps::raise;
+use vac_core::cid::Cid;
+use vac_core::fault::{AbortKind, Error, HostAbort, Result, Usage, quote};
+use vac_core::ledger::{Field, Header, Outcome};
+use vac_host::calls::{Call, Files, Kept, Ready, prepare};
+use vac_host::value::name_files;
 use vac_host::{Compiled, Instance, Val};
 
 use crate::copies::Copies;
 use crate::grants;
 use crate::home::Home;
 use crate::journal::outcome_of;
+use crate::limits::{Limit, Limits};
+use crate::recording::Recording;
+use crate::replay::{recorded_objects, texts, wrong};
 use crate::run::{Finished, Keys, Request, What, call_fields, check_texts, header, start, with};
-use crate::session::{Ask, Held, KERNEL_EVENT, OF_INSTANCES, Outside, Session, With};
+use crate::session::{Ask, Held, KERNEL_EVENT, OF_INSTANCES, Outside, Session, With, keep_as};
 use crate::snapshot::{Snapshot, Taker};
 use crate::target::{Programs, Target};
 
@@ -34,32 +41,138 @@ pub struct Called {
     pub keep: Option<String>,
     /// The result as WAVE text; none if it has none.
     pub result: Option<String>,
-    /// The bytes of a result that is text or bytes.
+    /// The bytes of a result that is text or bytes, or has them in its `ok` or `some`.
     pub bytes: Option<Vec<u8>>,
 }
 
-/// Makes the calls `texts`, each `[name =] export(args)` in WAVE, in `target`.
+/// Calls as they are made and recorded, each `[name =] export(args)` in WAVE, with `@CID` for each file whose bytes they
+/// take.
+#[derive(Debug, Clone, Default)]
+pub struct Typed {
+    pub(crate) texts: Vec<String>,
+    pub(crate) files: Files,
+    /// Whether a command that exits with 0 has returned. It had not in runs of before, which say nothing of it.
+    pub(crate) exit_returns: bool,
+}
+
+impl Typed {
+    /// Those that name no files.
+    pub fn plain(texts: &[String]) -> Self {
+        Self { texts: texts.to_vec(), ..Self::default() }
+    }
+
+    /// Reads the files that `texts` name as `@FILE`, or as `@CID` in the store.
+    pub fn read(home: &Home, texts: &[String], limits: &Limits) -> Result<Self> {
+        Self::read_into(Files::within(limits.max(Limit::Transfer)), home, texts, limits)
+    }
+
+    /// The same, beside files of earlier calls.
+    pub(crate) fn read_into(
+        mut files: Files,
+        home: &Home,
+        texts: &[String],
+        limits: &Limits,
+    ) -> Result<Self> {
+        let mut name = |path: &str| Ok(files.add(file(home, path, limits.max(Limit::Transfer))?).to_string());
+        let texts = texts.iter().map(|text| name_files(text, &mut name)).collect::<Result<_>>()?;
+        Ok(Self { texts, files, exit_returns: false })
+    }
+
+    /// Those of a record.
+    pub(crate) fn recorded(home: &Home, header: &Header, limits: &Limits) -> Result<Self> {
+        let mut files = Files::within(limits.max(Limit::Transfer));
+        for file in recorded_objects(home, header, FILES)? {
+            files.add(file.bytes);
+        }
+        let exit_returns = match header.get(EXIT) {
+            None => false,
+            Some(Node::Text(word)) if word == RETURNS => true,
+            other => return Err(wrong(EXIT, RETURNS, other)),
+        };
+        Ok(Self { texts: texts(header, "calls")?, files, exit_returns })
+    }
+
+    /// The fields of a header. Without an environment or files there are none, as there never were.
+    pub(crate) fn fields(&self, env: &[(String, String)]) -> Vec<Field> {
+        let links: Vec<Node> = self.files.all().map(|bytes| Node::Link(Cid::of_raw(bytes))).collect();
+        let files = (!links.is_empty()).then(|| (FILES.to_owned(), Node::List(links)));
+        let exit = self.exit_returns.then(|| (EXIT.to_owned(), Node::Text(RETURNS.to_owned())));
+        call_fields(&self.texts, env).into_iter().chain(files).chain(exit).collect()
+    }
+
+    /// Puts the files where the record finds them, before anything names them.
+    pub(crate) fn keep(&self, home: &Home, recording: Recording) -> Result<()> {
+        if recording != Recording::Off {
+            self.files.all().try_for_each(|bytes| keep_as(home, &Cid::of_raw(bytes), bytes))?;
+        }
+        Ok(())
+    }
+}
+
+/// The field of a header that has the files,
+const FILES: &str = "files";
+/// and the one that says what becomes of a command that exits with 0.
+pub(crate) const EXIT: &str = "exit";
+const RETURNS: &str = "returns";
+
+/// A file of the operator's, or an object of the store.
+fn file(home: &Home, path: &str, max_bytes: u64) -> Result<Vec<u8>> {
+    if let Ok(cid) = path.parse::<Cid>() {
+        return Target::from_store(home, &cid).map(|target| target.bytes);
+    }
+    let failed = |e: std::io::Error| -> Error {
+        match e.kind() {
+            ErrorKind::NotFound => Usage::new(format!("there is no file `{}`", quote(path)))
+                .hint("`@` stands before a file whose bytes the call takes, or before a CID in the store")
+                .into(),
+            _ => HostAbort { hint: None, ..HostAbort::io("read", quote(path), &e) }.into(),
+        }
+    };
+    let metadata = std::fs::metadata(path).map_err(failed)?;
+    // What is no plain file has no length, and may have no end.
+    if !metadata.is_file() {
+        return Err(Usage::new(format!("`{}` is not a file", quote(path))).into());
+    }
+    let too_large = |len: u64| {
+        let message = format!("`{}` has {len} bytes; one call takes at most {max_bytes}", quote(path));
+        HostAbort::new(AbortKind::Quota, message).hint(raise("transfer")).into()
+    };
+    if metadata.len() > max_bytes {
+        return Err(too_large(metadata.len()));
+    }
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
+    match bytes.len() as u64 {
+        len if len > max_bytes => Err(too_large(len)),
+        _ => Ok(bytes),
+    }
+}
+
+/// Makes calls in `target`.
 pub fn call(
     home: &Home,
     target: &Target,
-    texts: &[String],
+    typed: &Typed,
     request: &Request,
     outside: Outside,
 ) -> Result<Finished> {
     let mut programs = Programs::new(&request.limits, &outside).under(request.profile);
     let compiled = programs.compile_linked(home, target, &request.links)?;
-    let calls = prepare(programs.engine()?, &compiled, texts)?;
+    let calls = prepare(programs.engine()?, &compiled, &typed.texts, &typed.files)?;
     let keys = Keys::of(home, target, request)?;
     let request = &keys.request;
     let copies = Copies::make(home, &request.grants)?;
-    let with = with(home, request, &copies, &outside)?;
+    let typed = &Typed { exit_returns: compiled.exit_can_return(), ..typed.clone() };
+    let with = With { exit_returns: typed.exit_returns, ..with(home, request, &copies, &outside)? };
     check_texts(&compiled, &[], &with.env)?;
-    let fields = call_fields(texts, &with.env);
+    typed.keep(home, request.recording)?;
+    let fields = typed.fields(&with.env);
     let header = header(What::Call, &target.cid, request, keys.add_to(fields));
     let trees = grants::trees_to_keep(&grants::in_header(&header));
     let session = start(home, programs, target, header, request, outside)?;
     keys.note(&session);
-    let live = Live::new(&target.name, &compiled, with);
+    let live = Live::new(&target.name, &compiled, with, typed.files.clone());
     make(session, live, &calls, &trees, Some(&copies), &mut Stops::default())
 }
 
@@ -68,14 +181,14 @@ pub(crate) fn replay(
     session: Session<'_>,
     (target, links): (&Target, &[Target]),
     compiled: &Arc<Compiled>,
-    (texts, env): (&[String], Vec<(String, String)>),
+    (typed, env): (Typed, Vec<(String, String)>),
     trees: &[(u32, String)],
     stops: &mut Stops<'_>,
 ) -> Result<Finished> {
-    let calls = prepare(session.programs.engine()?, compiled, texts)?;
+    let calls = prepare(session.programs.engine()?, compiled, &typed.texts, &typed.files)?;
     stops.program = Some((target.clone(), links.to_vec()));
-    let with = With { env, ..With::default() };
-    make(session, Live::new(&target.name, compiled, with), &calls, trees, None, stops)
+    let with = With { env, exit_returns: typed.exit_returns, ..With::default() };
+    make(session, Live::new(&target.name, compiled, with, typed.files), &calls, trees, None, stops)
 }
 
 /// What happens between calls: where they begin, and who may take a snapshot there.
@@ -173,11 +286,13 @@ pub(crate) struct Live {
     /// Ticks that others used before and between its calls.
     ticks_before: Arc<AtomicU64>,
     pub(crate) kept: Kept,
+    /// Of the operator's, by the names that calls have for them.
+    files: Files,
 }
 
 impl Live {
     /// An instance that its first call starts.
-    pub(crate) fn new(name: &str, compiled: &Arc<Compiled>, with: With) -> Self {
+    pub(crate) fn new(name: &str, compiled: &Arc<Compiled>, with: With, files: Files) -> Self {
         Self {
             name: name.to_owned(),
             compiled: Arc::clone(compiled),
@@ -188,6 +303,7 @@ impl Live {
             used: 0,
             ticks_before: Arc::default(),
             kept: Kept::default(),
+            files,
         }
     }
 
@@ -199,7 +315,7 @@ impl Live {
     /// Makes a call that was typed, and keeps its result if it says so.
     fn typed(&mut self, session: &mut Session<'_>, call: &Call) -> Result<Called> {
         let engine = session.programs.engine()?;
-        let ready = self.kept.ready(engine, &self.compiled, self.instance.as_mut(), call)?;
+        let ready = self.kept.ready(engine, &self.compiled, self.instance.as_mut(), (call, &self.files))?;
         let results = self.call(session, &ready)?;
         self.called(call, &results)
     }
@@ -218,7 +334,7 @@ impl Live {
     /// Takes what a call gave from the record. Of the first one, the start of the instance is done again.
     fn passed(&mut self, session: &mut Session<'_>, call: &Call) -> Result<Called> {
         let engine = session.programs.engine()?;
-        let ready = self.kept.ready(engine, &self.compiled, self.instance.as_mut(), call)?;
+        let ready = self.kept.ready(engine, &self.compiled, self.instance.as_mut(), (call, &self.files))?;
         let open = session.journal().begin(KERNEL_EVENT, session.ticks(), &self.request(&ready))?;
         let before = session.mark();
         self.start(session, &ready.export)?;
@@ -325,7 +441,7 @@ impl Live {
         to.array(4);
         to.link(&self.compiled.cid);
         to.text(&ready.export);
-        self.kept.put(&ready.args, &mut to);
+        self.kept.put_args(ready, &mut to);
         self.env.encode(&mut to);
         to.into_bytes()
     }
@@ -365,8 +481,10 @@ fn response(kept: &Kept, results: &[Val], ticks: u64) -> Vec<u8> {
     to.into_bytes()
 }
 
+/// Of a result that went well, what is in its `ok`.
 fn bytes_of(value: &Val) -> Option<Vec<u8>> {
     match value {
+        Val::Result(Ok(Some(inner))) | Val::Option(Some(inner)) => bytes_of(inner),
         Val::String(text) => Some(text.as_bytes().to_vec()),
         Val::List(values) => {
             values.iter().map(|v| if let Val::U8(byte) = v { Some(*byte) } else { None }).collect()
@@ -377,7 +495,6 @@ fn bytes_of(value: &Val) -> Option<Vec<u8>> {
 
 /// Ends the run. Its result is what is shown of its calls: that of one call alone, or a line for each.
 fn finish(session: Session<'_>, called: Vec<Called>, made: Result<()>) -> Result<Finished> {
-    use vac_core::fault::Error;
     let (outcome, error) = match made {
         Ok(()) => (Outcome::Done(session.result_body(shown(&called).as_bytes())?), None),
         Err(error @ (Error::Divergence(_) | Error::Corrupt(_))) if !session.is_live() => return Err(error),

@@ -9,6 +9,7 @@ use vac_core::ledger::{Body, Call, Class, Entry, Head, Header, Outcome, Reader, 
 use vac_host::export::{Answer, Event, Export};
 use vac_host::load::{self, Loaded};
 
+use crate::calls;
 use crate::home::Home;
 use crate::replay::{check_format, int, link, recorded_links, text};
 use crate::run::{What, seed_bytes};
@@ -54,7 +55,8 @@ pub fn export(home: &Home, run: RunId) -> Result<Exported> {
         true => Export::of_calls(component, &run.to_string(), &seed)?,
         false => Export::new(component, &run.to_string(), &seed)?,
     };
-    let mut record = Record { home, loaded: &loaded, has_calls, calls: 0, export };
+    let goes_on = header.get(calls::EXIT).is_some();
+    let mut record = Record { home, loaded: &loaded, has_calls, goes_on, calls: 0, export };
     let (events, outcome) = record.read(&mut reader)?;
     let printed = record.printed(outcome.as_ref())?;
     let cut = match &outcome {
@@ -66,6 +68,9 @@ pub fn export(home: &Home, run: RunId) -> Result<Exported> {
     let bytes = record.export.finish(&program, &head, cut.as_deref(), &printed)?;
     Ok(Exported { run, head, program, events, outcome, bytes })
 }
+
+/// Begins the name of the event in which a program of WASI 0.1 exits.
+const EXIT_EVENT: &str = "vac:wasi01/exit";
 
 /// Whether it is a run of typed calls, or else of a command; nothing else can be exported.
 fn has_calls(header: &Header, run: RunId) -> Result<bool> {
@@ -117,6 +122,8 @@ struct Record<'h> {
     home: &'h Home,
     loaded: &'h Loaded<'h>,
     has_calls: bool,
+    /// Whether a command that exited with 0 went on.
+    goes_on: bool,
     /// Typed calls until now.
     calls: usize,
     export: Export,
@@ -193,6 +200,13 @@ impl Record<'_> {
 
     fn event(&mut self, name: &str, call: &Call, ret: &Return) -> Result<()> {
         let request = self.bytes(&call.request)?;
+        if self.goes_on
+            && name.starts_with(EXIT_EVENT)
+            && request.as_deref() == Some(canon::encode(&(0_u32,)).as_slice())
+        {
+            let message = "the run cannot be exported: its program exited with 0 and was called again";
+            return Err(Usage::new(message).hint("`vac replay` replays it").into());
+        }
         let (given, why);
         let answer = match &ret.answer {
             Ok(body) if call.class == Class::Computed => Answer::Computed(body),

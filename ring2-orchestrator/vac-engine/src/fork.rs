@@ -7,6 +7,7 @@
 //!
 //! Invariant: equal forks have equal heads; what a fork does before its event is what the run did.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use vac_core::canon::Node;
@@ -16,7 +17,7 @@ use vac_host::Compiled;
 use vac_host::calls::prepare;
 use vac_host::engine::{ENGINE, Profile};
 
-use crate::calls::{Live, Stops, make};
+use crate::calls::{Live, Stops, Typed, make};
 use crate::copies::Copies;
 use crate::grants::{self, Grant};
 use crate::home::Home;
@@ -26,9 +27,7 @@ use crate::recording::Recording;
 use crate::replay::{
     check_format, environment, int, link, pairs, profile, programs_of, recorded_links, text, texts,
 };
-use crate::run::{
-    Finished, Keys, Request, What, call_fields, command_fields, finish, header, note, seed_bytes, with,
-};
+use crate::run::{Finished, Keys, Request, What, command_fields, finish, header, note, seed_bytes, with};
 use crate::session::{Ask, Outside, Session, With};
 use crate::snapshot::{self, At, Snapshot};
 use crate::target::{Programs, Target};
@@ -228,7 +227,12 @@ impl Start {
                 .into());
         }
         let mut target = Target::from_store(home, &link(old, "target")?)?;
-        target.place = past.typed.clone().unwrap_or(target.place);
+        // What a person knows it by; nothing that is recorded has it.
+        if let Some(typed) = &past.typed {
+            let name = Path::new(typed).file_name().map(|name| name.to_string_lossy().into_owned());
+            target.name = name.unwrap_or(target.name);
+            target.place.clone_from(typed);
+        }
         let request = inherit(home, old, wanted.request.clone())?;
         // A snapshot may be what it starts from.
         let mut programs = Programs::new(&request.limits, outside).under(request.profile).looking();
@@ -243,18 +247,25 @@ impl Start {
 
 fn fork_calls(home: &Home, run: RunId, old: &Header, wanted: Wanted, outside: Outside) -> Result<Forked> {
     let Start { target, request, programs, compiled, past } = Start::new(home, run, old, &wanted, &outside)?;
-    let texts = texts(old, "calls")?;
-    let (done, event) = past.calls_before(wanted.event, texts.len());
+    let mut typed = Typed::recorded(home, old, &request.limits)?;
+    let (done, event) = past.calls_before(wanted.event, typed.texts.len());
     let before = past.before(home, run, event)?;
-    let calls: Vec<String> = texts.iter().take(done).chain(&wanted.new).cloned().collect();
-    if calls.is_empty() {
+    typed.texts.truncate(done);
+    let new = Typed::read_into(typed.files, home, &wanted.new, &request.limits)?;
+    typed = Typed { texts: [typed.texts, new.texts].concat(), files: new.files, ..typed };
+    if typed.texts.is_empty() {
         return Err(Usage::new("a fork before the first call needs calls of its own").into());
     }
-    let prepared = prepare(programs.engine()?, &compiled, &calls)?;
+    let prepared = prepare(programs.engine()?, &compiled, &typed.texts, &typed.files)?;
     let keys = keys(home, run, old, &target, &request)?;
     let copies = Copies::make(home, &keys.request.grants)?;
-    let with = With { env: environment(old)?, ..with(home, &keys.request, &copies, &outside)? };
-    let mut fields = call_fields(&calls, &with.env);
+    let with = With {
+        env: environment(old)?,
+        exit_returns: typed.exit_returns,
+        ..with(home, &keys.request, &copies, &outside)?
+    };
+    typed.keep(home, keys.request.recording)?;
+    let mut fields = typed.fields(&with.env);
     fields.push(origin(run, event));
     let header = header(What::Call, &target.cid, &keys.request, keys.add_to(fields));
     let trees = grants::trees_to_keep(&grants::in_header(&header));
@@ -263,7 +274,7 @@ fn fork_calls(home: &Home, run: RunId, old: &Header, wanted: Wanted, outside: Ou
         if wanted.from_snapshot && before.is_quiet { bare_snapshot(home, run, old, event) } else { None };
     let passed = from.as_ref().map_or(0, |from| from.place.events);
     let session = start(home, programs, &target, header, &keys, outside, (run, event))?;
-    let live = Live::new(&target.name, &compiled, with);
+    let live = Live::new(&target.name, &compiled, with, typed.files);
     let mut stops = Stops { from, ..Stops::default() };
     let finished = make(session, live, &prepared, &trees, Some(&copies), &mut stops)?;
     Ok(Forked { finished, event, passed })

@@ -8,14 +8,16 @@ use vac_core::ledger::{Entry, Header, Return, Seq};
 use crate::limits::Limit;
 
 /// Every field, whether all headers have it or only some: see `docs/formats.md`.
-const FIELDS: [&str; 23] = [
+const FIELDS: [&str; 25] = [
     "args",
     "arguments",
     "calls",
     "config",
     "engine",
     "env",
+    "exit",
     "export",
+    "files",
     "fork",
     "format",
     "grants",

@@ -10,7 +10,7 @@ use vac_core::ledger::{self, Class, Entry, Head, Header, Outcome, Reader, Return
 use vac_host::engine::{ENGINE, Profile};
 use vac_host::{Compiled, Lens, Watch, inspect};
 
-use crate::calls::Stops;
+use crate::calls::{Stops, Typed};
 use crate::grants;
 use crate::header;
 use crate::history::{Compared, History};
@@ -570,14 +570,14 @@ impl Again<'_> {
     fn calls(&self, mut session: Session<'_>, stops: &mut Stops<'_>) -> Result<Finished> {
         let links = recorded_links(self.home, self.header)?;
         let compiled = self.compile(&mut session, &links)?;
-        let texts = texts(self.header, "calls")?;
+        let typed = Typed::recorded(self.home, self.header, &session.limits)?;
         let env = environment(self.header)?;
         // Whether they can be made is to be asked of the recorded program once, and of another one each time.
         if !self.is_replaced {
-            vac_host::calls::prepare(session.programs.engine()?, &compiled, &texts)
+            vac_host::calls::prepare(session.programs.engine()?, &compiled, &typed.texts, &typed.files)
                 .map_err(header::as_corrupt)?;
         }
-        crate::calls::replay(session, (&self.target, &links), &compiled, (&texts, env), &self.trees, stops)
+        crate::calls::replay(session, (&self.target, &links), &compiled, (typed, env), &self.trees, stops)
     }
 
     /// Before there could be several calls, a header had the parts of its only one.
@@ -619,17 +619,22 @@ pub(crate) fn programs_of(header: &Header) -> Result<Vec<Cid>> {
 
 /// The linked programs, which the header names and the store has.
 pub(crate) fn recorded_links(home: &Home, header: &Header) -> Result<Vec<Target>> {
-    let items = match header.get("links") {
+    recorded_objects(home, header, "links")
+}
+
+/// The objects that a field of the header has links to; none if there is no such field.
+pub(crate) fn recorded_objects(home: &Home, header: &Header, field: &'static str) -> Result<Vec<Target>> {
+    let items = match header.get(field) {
         None => return Ok(Vec::new()),
         Some(Node::List(items)) => items,
-        other => return Err(wrong("links", "a list of links", other)),
+        other => return Err(wrong(field, "a list of links", other)),
     };
     let link = |item: &Node| match item {
         Node::Link(cid) => Target::from_store(home, cid).map_err(|_| {
-            Corrupt::new("record", "field `links`", format!("the object `{cid}` in the store"), "nothing")
-                .into()
+            let (place, expected) = (format!("field `{field}`"), format!("the object `{cid}` in the store"));
+            Corrupt::new("record", place, expected, "nothing").into()
         }),
-        other => Err(wrong("links", "a link", Some(other))),
+        other => Err(wrong(field, "a link", Some(other))),
     };
     items.iter().map(link).collect()
 }
@@ -664,7 +669,7 @@ fn limits(record: &Record, is_same_program: bool, at: Option<At>) -> Result<Limi
     Ok(limits)
 }
 
-fn wrong(field: &str, expected: impl std::fmt::Display, got: Option<&Node>) -> Error {
+pub(crate) fn wrong(field: &str, expected: impl std::fmt::Display, got: Option<&Node>) -> Error {
     let got = got.map_or_else(|| "nothing".to_owned(), |node| format!("{node:?}"));
     Corrupt::new("header of a run", format!("field `{field}`"), expected, got).into()
 }

@@ -79,7 +79,7 @@ pub fn revocable(home: &Home, run: RunId) -> Result<Vec<Revocable>> {
 }
 
 /// Asks the process of `run` for grants back: the one of [`revocable`] that has this number, or all that were granted by
-/// this text.
+/// this text. Those that are given say whether somebody asked for them before.
 pub fn revoke(home: &Home, run: RunId, text: &str) -> Result<Vec<Revocable>> {
     let storage = &**home.storage();
     let found = find(revocable(home, run)?, run, text)?;
@@ -96,7 +96,7 @@ pub fn revoke(home: &Home, run: RunId, text: &str) -> Result<Vec<Revocable>> {
     // Its process forgets what it finds when it ends, so what comes after that is removed here.
     let remove = |_: &Error| paths.iter().for_each(|path| drop(storage.remove(path)));
     check_runs(storage, run).inspect_err(remove)?;
-    Ok(found.into_iter().map(|grant| Revocable { is_wanted: true, ..grant }).collect())
+    Ok(found)
 }
 
 fn check_runs(storage: &dyn Storage, run: RunId) -> Result<()> {

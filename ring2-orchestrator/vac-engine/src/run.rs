@@ -108,6 +108,7 @@ pub fn seed_bytes(seed: u64) -> [u8; 32] {
 pub fn run(home: &Home, target: &Target, request: &Request, outside: Outside) -> Result<Finished> {
     if target.is_script() {
         check_script(request)?;
+        check_there(home, &request.grants)?;
         return script::run(home, target, request, outside);
     }
     let (programs, compiled) = compile(home, target, request, &outside)?;
@@ -133,13 +134,21 @@ fn check_script(request: &Request) -> Result<()> {
     }
 }
 
+/// What is granted to a script is opened when the script uses it. What is not there is refused before.
+fn check_there(home: &Home, grants: &[Grant]) -> Result<()> {
+    grants::open(grants)?;
+    let memories =
+        grants.iter().filter_map(|grant| if let Grant::Mem(mem) = grant { Some(mem) } else { None });
+    memories.into_iter().try_for_each(|mem| crate::memory::resolve(home, &mem.name).map(drop))
+}
+
 /// Has `target` answer requests until no more come. `listen` begins to take them, if the program can.
 pub fn serve(
     home: &Home,
     target: &Target,
     request: &Request,
     outside: Outside,
-    listen: impl FnOnce(&Arc<dyn Watch>) -> Result<Box<dyn Serve>>,
+    listen: impl FnOnce(&Arc<dyn Watch>) -> Result<Box<dyn Serve>> + 'static,
 ) -> Result<Finished> {
     if target.is_script() {
         return Err(Usage::new(format!("`{}` is a script, and no service", target.place)).into());
@@ -150,9 +159,11 @@ pub fn serve(
         let message = format!("`{place}` is no service: it does not export `wasi:http/handler@0.3`");
         return Err(Usage::new(message).hint(format!("`vac inspect {place}` shows what it exports")).into());
     }
-    let serve = listen(&outside.watch)?;
-    kernel(home, target, request, outside, (programs, compiled), Some(serve))
+    kernel(home, target, request, outside, (programs, compiled), Some(Box::new(listen)))
 }
+
+/// Begins to take requests.
+type Listen = Box<dyn FnOnce(&Arc<dyn Watch>) -> Result<Box<dyn Serve>>>;
 
 fn compile(
     home: &Home,
@@ -172,7 +183,7 @@ fn kernel(
     request: &Request,
     outside: Outside,
     (programs, compiled): (Programs, Arc<Compiled>),
-    serve: Option<Box<dyn Serve>>,
+    listen: Option<Listen>,
 ) -> Result<Finished> {
     let keys = Keys::of(home, target, request)?;
     let request = &keys.request;
@@ -181,8 +192,11 @@ fn kernel(
     let env = environment(request);
     check_texts(&compiled, &args, &env)?;
     let copies = Copies::make(home, &request.grants)?;
-    let is_service = serve.is_some();
-    let with = With { serve, ..with(home, request, &copies, &outside)? };
+    let is_service = listen.is_some();
+    let with = with(home, request, &copies, &outside)?;
+    // Only now is there all that the program needs.
+    let serve = listen.map(|listen| listen(&outside.watch)).transpose()?;
+    let with = With { serve, ..with };
     let what = if is_service { What::Serve } else { What::Run };
     let header = header(what, &target.cid, request, keys.add_to(command_fields(&args, &env)));
     let header_grants = grants::in_header(&header);
@@ -232,6 +246,7 @@ pub(crate) fn with(home: &Home, request: &Request, copies: &Copies, outside: &Ou
         config: config.into_iter().collect(),
         env: environment(request),
         serve: None,
+        exit_returns: false,
     })
 }
 

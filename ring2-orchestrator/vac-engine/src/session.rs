@@ -167,6 +167,8 @@ pub struct With {
     pub env: Vec<(String, String)>,
     /// Who takes requests for it. A replay has nobody.
     pub serve: Option<Box<dyn Serve>>,
+    /// Whether a command that is called and exits with 0 has returned.
+    pub exit_returns: bool,
 }
 
 /// Where a call of a kernel began.
@@ -188,7 +190,7 @@ pub struct Session<'h> {
     flusher: Option<Flusher>,
     run: RunId,
     seed: [u8; 32],
-    limits: Limits,
+    pub(crate) limits: Limits,
     outside: Outside,
     ticks: u64,
     /// What its kernels used up, and what those that live hold.
@@ -578,6 +580,7 @@ impl<'h> Session<'h> {
             handles_elsewhere: self.handles,
             resources_max: self.limits.max_usize(Limit::Resources),
             transfer_max_bytes: self.limits.max_usize(Limit::Transfer),
+            exit_returns: with.exit_returns,
         }
     }
 

@@ -27,12 +27,21 @@ Calls:
   c = codec(\"{}\")           keeps the result; of a `result`, what is in its `ok`
   $c.encode([1, 2])         a method of a kept resource
   f($c, [$x, 2])            kept values as arguments
+  encode(@photo.png)        the bytes of a file as `string` or `list<u8>`, or of an object @CID
+                            in the store; @\"my photo.png\". A replay needs no file
+  len(@photo.png), len($x)  in arguments: bytes of a file or text, items of a list
+  hi($x), lo($x)            in arguments: the halves of a number of 64 bits
+  0x1000                    in arguments: a number
 
 The memory of a core module that exports it:
   p = memory.put(\"text\")    room from the module's own `malloc`, with the text and a zero in it
   v = memory.put32($p, 0)    room with these words of 32 bits, as `argv` of a `main` wants them
   memory.write($p, \"text\")   text or a list of bytes to an address
   memory.read($p, length)    bytes; memory.text($p) or memory.text($p, length): text; memory.u32($p)
+
+So a file goes in and what comes of it out (of an address and a length in one number, as
+many modules give them, the address is in one half, mostly `hi`):
+  p = memory.put(@in.bin)   r = process($p, len(@in.bin))   memory.read(hi($r), lo($r))   -o out.bin
 
 Handles that are left at the end are given up, the newest first.";
 
@@ -237,9 +246,12 @@ pub(crate) struct Call {
     /// instance: 'c = codec("{}")' keeps a result, '$c.encode([1])' uses it.
     #[arg(required = true, value_name = "CALL")]
     pub(crate) calls: Vec<String>,
-    /// Print the last result as it is, without quotes, if it is text or bytes.
+    /// Print the last result as it is, without quotes, if it is text or bytes (of a result, what is in its `ok`).
     #[arg(long)]
     pub(crate) raw: bool,
+    /// Write the last result to a file as it is, if it is text or bytes.
+    #[arg(long, short, value_name = "FILE", conflicts_with = "raw")]
+    pub(crate) output: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) given: Given,
     #[command(flatten)]
@@ -614,7 +626,7 @@ pub(crate) enum Mem {
     Create {
         name: String,
         /// Bytes of a page, a power of two from 4096 to 524288 [default: 65536].
-        #[arg(long, value_name = "BYTES")]
+        #[arg(long, value_name = "BYTES", value_parser = limits::page)]
         page: Option<usize>,
         /// Let shard 0 hold pseudo-random bytes of this seed wherever nothing was written.
         #[arg(long, value_name = "SEED")]

@@ -5,7 +5,7 @@
 //! takes the sealed code from its standard output:
 //!
 //! ```text
-//! vac run x.wasm ── program ──> vac __compile MEMORY SECONDS PROFILE [interpreter]
+//! vac run x.wasm ── program ──> vac __compile MEMORY SECONDS PROFILE [interpreter] [outline]
 //!                <── 0, code ──   limits itself, then reads, compiles, writes, ends
 //!                <── 1, error ──
 //! ```
@@ -36,6 +36,8 @@ pub(crate) const SUBCOMMAND: &str = "__compile";
 
 /// The argument that asks for code of the interpreter.
 const INTERPRETER: &str = "interpreter";
+/// The argument that asks for what a program is, without what it does.
+const OUTLINE: &str = "outline";
 /// Begins an answer that is code.
 const CODE: u8 = 0;
 /// Begins an answer that says why there is none: `[expected, got]` in canonical form.
@@ -67,7 +69,7 @@ impl ChildCompiler {
         Self { clock, watch, time_max_ns, memory_max_bytes, backend: Backend::Native }
     }
 
-    fn start(&self, profile: Profile) -> io::Result<Child> {
+    fn start(&self, profile: Profile, is_outline: bool) -> io::Result<Child> {
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
         // Every thread's time counts, and the parent's clock is the real limit.
         let seconds = self.time_max_ns.map_or(0, |ns| (ns / 1_000_000_000 + 2).saturating_mul(threads));
@@ -80,6 +82,9 @@ impl ChildCompiler {
             .arg(profile.name());
         if self.backend == Backend::Interpreter {
             command.arg(INTERPRETER);
+        }
+        if is_outline {
+            command.arg(OUTLINE);
         }
         command.env_clear().current_dir("/");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
@@ -130,8 +135,19 @@ impl Compiler for ChildCompiler {
     }
 
     fn compile(&self, loaded: &Loaded<'_>, profile: Profile) -> Result<Vec<u8>> {
+        self.have(loaded, profile, false)
+    }
+
+    fn outline(&self, loaded: &Loaded<'_>, profile: Profile) -> Result<Vec<u8>> {
+        self.have(loaded, profile, true)
+    }
+}
+
+impl ChildCompiler {
+    /// Has a child make the code of a program, or its outline.
+    fn have(&self, loaded: &Loaded<'_>, profile: Profile, is_outline: bool) -> Result<Vec<u8>> {
         let place = quote(loaded.place);
-        let mut child = self.start(profile).map_err(|e| not_started(&e))?;
+        let mut child = self.start(profile, is_outline).map_err(|e| not_started(&e))?;
         std::thread::scope(|scope| {
             let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
             let (give, answer) = channel();
@@ -199,11 +215,11 @@ pub(crate) fn own_program() -> io::Result<PathBuf> {
 /// The child: compiles its standard input. The arguments are those of [`ChildCompiler::start`].
 pub(crate) fn child(args: &[String]) -> ExitCode {
     let [memory_max_bytes, seconds, profile, rest @ ..] = args else { return ExitCode::FAILURE };
-    let backend = match rest {
-        [] => Backend::Native,
-        [word] if word == INTERPRETER => Backend::Interpreter,
-        _ => return ExitCode::FAILURE,
-    };
+    let has = |word: &str| rest.iter().any(|given| given == word);
+    let backend = if has(INTERPRETER) { Backend::Interpreter } else { Backend::Native };
+    if rest.iter().any(|word| word != INTERPRETER && word != OUTLINE) {
+        return ExitCode::FAILURE;
+    }
     let numbers = memory_max_bytes.parse().ok().zip(seconds.parse().ok());
     let Some(((memory_max_bytes, seconds), profile)) = numbers.zip(Profile::named(profile)) else {
         return ExitCode::FAILURE;
@@ -212,7 +228,7 @@ pub(crate) fn child(args: &[String]) -> ExitCode {
         let mut program = Vec::new();
         io::stdin().lock().read_to_end(&mut program)?;
         let mut to = io::stdout().lock();
-        match seal(&program, profile, backend) {
+        match seal(&program, profile, backend, has(OUTLINE)) {
             Ok(code) => {
                 to.write_all(&[CODE])?;
                 to.write_all(&code)
@@ -230,8 +246,9 @@ pub(crate) fn child(args: &[String]) -> ExitCode {
     }
 }
 
-fn seal(program: &[u8], profile: Profile, backend: Backend) -> Result<Vec<u8>> {
-    Coder::of(profile, backend)?.seal(&load::load(program, "the program")?)
+fn seal(program: &[u8], profile: Profile, backend: Backend, is_outline: bool) -> Result<Vec<u8>> {
+    let (coder, loaded) = (Coder::of(profile, backend)?, load::load(program, "the program")?);
+    if is_outline { coder.seal_outline(&loaded) } else { coder.seal(&loaded) }
 }
 
 /// Takes away what compiling does not need. Nothing hostile has been read yet.

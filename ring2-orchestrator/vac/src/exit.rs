@@ -47,3 +47,14 @@ pub(crate) fn of_outcome(outcome: &Outcome) -> u8 {
         _ => OK,
     }
 }
+
+/// What to say of a status that no process can end with.
+pub(crate) fn note_of(outcome: &Outcome) -> Option<String> {
+    match outcome {
+        Outcome::Exit(status) if *status > u32::from(u8::MAX) => Some(format!(
+            "exit    the program's status is {status}; a process has none over {}, so this one's is {FAILURE}",
+            u8::MAX
+        )),
+        _ => None,
+    }
+}

@@ -44,6 +44,15 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     text.parse::<bytesize::ByteSize>().map(|size| size.as_u64()).map_err(|_| expected.to_owned())
 }
 
+/// Bytes of a page of a memory.
+pub(crate) fn page(text: &str) -> Result<usize, String> {
+    use vac_core::limits::{MEMORY_PAGE_MAX_BYTES as MAX, MEMORY_PAGE_MIN_BYTES as MIN};
+    let fits = |len: &usize| len.is_power_of_two() && (MIN..=MAX).contains(len);
+    let len = size(text).ok().and_then(|len| usize::try_from(len).ok()).filter(fits);
+    let (least, most) = (MIN >> 10, MAX >> 10);
+    len.ok_or_else(|| format!("expected a power of two from {least} KiB to {most} KiB, like 4096 or 64KiB"))
+}
+
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|e| format!("{e}; expected a duration like 500ms, 30s or 2m"))
 }

@@ -133,7 +133,11 @@ impl Scrubber {
                 "unnamed": names(&unnamed),
             }));
         } else {
-            let word = if is_whole { ui::bold("ok") } else { ui::red("damaged") };
+            let word = match (is_whole, is_mended(report)) {
+                (true, _) => ui::bold("ok"),
+                (false, true) => ui::bold("mended"),
+                (false, false) => ui::red("damaged"),
+            };
             let rest = if report.is_done { "all is done" } else { "there is more: the next `scrub` goes on" };
             let (objects, bytes) = (ui::count(report.objects), ui::count(report.bytes));
             ui::print(format_args!("{word}: {objects} objects, {bytes} bytes; {rest}\n"));
@@ -159,6 +163,12 @@ impl Scrubber {
             Err(why) => Err(why),
         }
     }
+}
+
+/// Whether all that was bad or gone is there again.
+fn is_mended(report: &ScrubReport) -> bool {
+    let mended: BTreeSet<String> = report.mended.iter().map(ToString::to_string).collect();
+    report.lost.is_empty() && report.corrupt.iter().all(|why| mended.contains(&why.expected))
 }
 
 /// Hashes `budget` bytes a minute of the home in another thread, until this process ends, and says on the standard error

@@ -74,8 +74,12 @@ pub(crate) fn red(text: impl Display) -> String {
 }
 
 /// Lines of cells under a head, in columns. The columns whose head begins with `>` are numbers
-/// and stand to the right.
+/// and stand to the right. Without lines there is no head. Only the last cell of a line can have a colour: what a
+/// terminal does not show is counted, too.
 pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::NOTHING);
     table.set_header(head.iter().map(|h| h.trim_start_matches('>')));
@@ -89,6 +93,14 @@ pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
         }
     }
     table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+/// Prints a table, or says on the standard error that there is `none`.
+pub(crate) fn print_table(head: &[&str], rows: Vec<Vec<String>>, none: &str) {
+    if rows.is_empty() {
+        return note(dim(none));
+    }
+    print(table(head, rows));
 }
 
 /// `1234567` as `1,234,567`.
@@ -152,6 +164,9 @@ fn hint(error: &Error) -> Option<String> {
     match error {
         // A program is the operator's file; the home has nothing to do with it.
         Error::Corrupt(corrupt) if corrupt.what == "program" => None,
+        Error::Corrupt(corrupt) if corrupt.what == "proof" => {
+            Some("`vac mem prove` writes a proof; nothing of a home was looked at".into())
+        }
         Error::Corrupt(_) => Some("`vac verify --all` and `vac store fsck` say what else is affected".into()),
         _ => error.hint().map(str::to_owned),
     }

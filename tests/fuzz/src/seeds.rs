@@ -104,6 +104,10 @@ impl Compiler for Interpreted {
         self.0.seal(loaded)
     }
 
+    fn outline(&self, loaded: &Loaded<'_>, _: Profile) -> Result<Vec<u8>, Error> {
+        self.0.seal_outline(loaded)
+    }
+
     fn backend(&self) -> Backend {
         Backend::Interpreter
     }
@@ -338,7 +342,7 @@ fn record(seed: &Seed, program: &[u8], compiler: &Arc<dyn Compiler>, is_other: b
     let outside = place.outside(seed, compiler, &output);
     let finished = match seed.plan.is_command() {
         true => run::run(&home, &target, &request, outside),
-        false => calls::call(&home, &target, &seed.calls, &request, outside),
+        false => calls::call(&home, &target, &calls::Typed::plain(&seed.calls), &request, outside),
     };
     let output = std::mem::take(&mut *output.lock().unwrap_or_else(PoisonError::into_inner));
     Ok(Ran { place, home, finished, output })
@@ -503,6 +507,10 @@ impl Compiler for Once {
             return Ok(sealed.clone());
         }
         Ok(sealed.insert(self.inner.compile(loaded, profile)?).clone())
+    }
+
+    fn outline(&self, loaded: &Loaded<'_>, profile: Profile) -> vac_core::fault::Result<Vec<u8>> {
+        self.inner.outline(loaded, profile)
     }
 
     fn backend(&self) -> Backend {

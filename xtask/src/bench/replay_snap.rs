@@ -161,7 +161,8 @@ fn record(home: &Home) -> Result<RunId> {
     let request = Request { folder: home.path().to_owned(), ..Request::default() };
     let call = |n: u64, calls: usize| {
         let calls = vec![format!("work({n})"); calls];
-        vac_engine::calls::call(home, &target, &calls, &request, outside()?).map_err(text)
+        vac_engine::calls::call(home, &target, &vac_engine::calls::Typed::plain(&calls), &request, outside()?)
+            .map_err(text)
     };
     // How many ticks one turn of its loop takes is the engine's business.
     let probe = call(1_000_000, 1)?.summary.ticks;

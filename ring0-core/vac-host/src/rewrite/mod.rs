@@ -9,8 +9,12 @@
 //! - [`component`]: a pass for every core module of a component, and a meter for each of its parts
 //! - [`meter`]: ticks and depth
 //! - [`nan`]: one form of every NaN, where it can be seen
+//! - [`exits`]: a way back from the exit of a command
+//! - [`hollow`]: nothing in any function, for those who only look
 
 pub mod component;
+mod exits;
+pub(crate) mod hollow;
 pub mod legacy;
 pub mod meter;
 pub mod nan;
@@ -25,7 +29,7 @@ const COMPLAINT_MAX_BYTES: usize = 600;
 
 /// What is compiled in place of a core module under profile `det-2`.
 pub fn module(bytes: &[u8]) -> Result<Vec<u8>> {
-    nan::module(&meter::module(&legacy::module(bytes)?)?)
+    exits::module(nan::module(&meter::module(&legacy::module(bytes)?)?)?)
 }
 
 /// What is compiled in place of a component under profile `det-2`.

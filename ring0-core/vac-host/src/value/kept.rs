@@ -1,9 +1,10 @@
-//! Arguments in which `$name` stands for a value that an earlier call gave.
+//! Arguments in which `$name` stands for a value that an earlier call gave, and `@CID` for a file of the operator's.
 //!
-//! WAVE text knows no such names. Each is replaced, before the text is read, by a label of the same
+//! WAVE text knows no such places. Each is replaced, before the text is read, by a label of the same
 //! length, so that places in errors stay right; which labels those are is known by their place.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use vac_core::fault::{Error, Result, Usage, quote};
 use wasm_wave::ast::{Node, NodeType};
@@ -22,80 +23,248 @@ fn is_name_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_' || c == '-'
 }
 
-/// Where names of kept values are in a text.
+/// What stands in a text for a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) of: Of,
+    pub(crate) source: Source,
+}
+
+/// What of it is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Of {
+    /// All of it.
+    Whole,
+    /// `len(…)`: how many bytes or items it has.
+    Len,
+    /// `hi(…)` and `lo(…)`: the halves of a number of 64 bits.
+    High,
+    Low,
+}
+
+/// Where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// `$name`: an earlier call gave it.
+    Kept(String),
+    /// `@CID`: a file that the operator gave.
+    File(String),
+    /// A number that is not in the way of WAVE text.
+    Number(u64),
+}
+
+impl Of {
+    const CALLED: [(&'static str, Self); 3] = [("len", Self::Len), ("hi", Self::High), ("lo", Self::Low)];
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let source = match &self.source {
+            Source::Kept(name) => format!("${name}"),
+            Source::File(name) => format!("{FILE}{name}"),
+            Source::Number(number) => number.to_string(),
+        };
+        match Of::CALLED.iter().find(|(_, of)| *of == self.of) {
+            Some((word, _)) => write!(f, "{word}({source})"),
+            None => f.write_str(&source),
+        }
+    }
+}
+
+impl Place {
+    /// The place that `text` begins with, and its length. `before` is the character in front.
+    fn at(text: &str, before: Option<char>, wraps: bool) -> Option<(Self, usize)> {
+        if let Some((source, len)) = Source::at(text) {
+            return Some((Self { of: Of::Whole, source }, len));
+        }
+        if before.is_some_and(|c| is_name_char(c) || "%.+".contains(c)) {
+            return None;
+        }
+        if let Some((source, len)) = Source::number_at(text, wraps) {
+            return Some((Self { of: Of::Whole, source }, len));
+        }
+        let (word, of) = Of::CALLED.iter().find(|(word, _)| text.starts_with(word))?;
+        let inner = text.get(word.len()..)?.strip_prefix('(')?;
+        let trimmed = inner.trim_start();
+        let (source, len) = Source::at(trimmed)?;
+        let rest = trimmed.get(len..)?.trim_start().strip_prefix(')')?;
+        Some((Self { of: *of, source }, text.len() - rest.len()))
+    }
+}
+
+impl Source {
+    fn at(text: &str) -> Option<(Self, usize)> {
+        let (mark, after) = text.split_at_checked(1)?;
+        let len = after.find(|c| !is_name_char(c)).unwrap_or(after.len());
+        let name = after.get(..len)?;
+        let source = match mark {
+            "$" if is_name(name) => Self::Kept(name.to_owned()),
+            "@" if is_name(name) => Self::File(name.to_owned()),
+            _ => return None,
+        };
+        Some((source, 1 + len))
+    }
+
+    /// A number that WAVE text does not know or may not fit.
+    fn number_at(text: &str, wraps: bool) -> Option<(Self, usize)> {
+        let len = text.find(|c: char| !is_name_char(c) && c != '.' && c != '+').unwrap_or(text.len());
+        let word = text.get(..len)?;
+        let number = match word.strip_prefix("0x") {
+            Some(digits) if digits.starts_with(|c: char| c.is_ascii_hexdigit()) => {
+                u64::from_str_radix(digits, 16).ok()?
+            }
+            _ if !word.starts_with(|c: char| c.is_ascii_digit()) => return None,
+            _ => word.parse().ok().filter(|number| wraps && *number > i32::MAX as u64)?,
+        };
+        Some((Self::Number(number), len))
+    }
+}
+
+/// Begins what stands for a file.
+const FILE: char = '@';
+
+/// Where places of other values are in a text.
 pub(crate) struct Places {
     /// The text with labels in their places.
     text: String,
     /// Where they begin, and which they are.
-    names: BTreeMap<usize, String>,
+    places: BTreeMap<usize, Place>,
 }
 
 impl Places {
-    /// Finds every `$name` that is not inside a string or character.
-    pub(crate) fn find(args: &str) -> Self {
-        let (mut text, mut names) = (String::with_capacity(args.len()), BTreeMap::new());
-        let mut quoted: Option<char> = None;
-        let mut rest = args.char_indices();
-        while let Some((at, c)) = rest.next() {
-            text.push(c);
-            match quoted {
-                Some(_) if c == '\\' => text.extend(rest.next().map(|(_, escaped)| escaped)),
-                Some(end) if c == end => quoted = None,
-                Some(_) => {}
-                None if c == '"' || c == '\'' => quoted = Some(c),
-                None if c == '$' => {
-                    let after = args.get(at + 1..).unwrap_or_default();
-                    let len = after.find(|c| !is_name_char(c)).unwrap_or(after.len());
-                    let name = after.get(..len).unwrap_or_default();
-                    if is_name(name) {
-                        text.pop();
-                        text.push('v');
-                        text.extend(std::iter::repeat_n('x', len));
-                        names.insert(at, name.to_owned());
-                        rest = args.char_indices();
-                        while rest.clone().next().is_some_and(|(i, _)| i <= at + len) {
-                            rest.next();
-                        }
-                    }
+    /// Finds every place that is not inside a string or character. If it `wraps`, numbers that only fit without a sign are
+    /// places, too: see [`number`].
+    pub(crate) fn find(args: &str, wraps: bool) -> Self {
+        let (mut text, mut places) = (String::with_capacity(args.len()), BTreeMap::new());
+        let (mut at, mut before) = (0, None);
+        let mut quoted = Quoted::default();
+        while let Some(c) = args.get(at..).and_then(|rest| rest.chars().next()) {
+            let rest = args.get(at..).unwrap_or_default();
+            let place = if quoted.passes(c) { None } else { Place::at(rest, before, wraps) };
+            match place {
+                Some((place, len)) => {
+                    text.push('v');
+                    text.extend(std::iter::repeat_n('x', len - 1));
+                    places.insert(at, place);
+                    (at, before) = (at + len, Some('x'));
                 }
-                None => {}
+                None => {
+                    text.push(c);
+                    (at, before) = (at + c.len_utf8(), Some(c));
+                }
             }
         }
-        Self { text, names }
+        Self { text, places }
     }
 
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Place> {
+        self.places.values()
+    }
+
+    /// Names of kept values.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.values().map(String::as_str)
+        self.all().filter_map(|place| match &place.source {
+            Source::Kept(name) => Some(name.as_str()),
+            Source::File(_) | Source::Number(_) => None,
+        })
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.names.is_empty()
-    }
-
-    /// The name that `node` is. Nodes are of `f` and the text.
-    fn name(&self, node: &Node) -> Option<&str> {
+    /// What `node` stands for. Nodes are of `f` and the text.
+    fn place(&self, node: &Node) -> Option<&Place> {
         let at = node.span().start.checked_sub(1)?;
-        self.names.get(&at).filter(|_| node.ty() == NodeType::Label).map(String::as_str)
+        self.places.get(&at).filter(|_| node.ty() == NodeType::Label)
     }
 
-    /// Whether there are names in `node`.
+    /// Whether there are places in `node`.
     fn any_in(&self, node: &Node) -> bool {
         let span = node.span();
-        self.names.range(span.start.saturating_sub(1)..span.end.saturating_sub(1)).next().is_some()
+        self.places.range(span.start.saturating_sub(1)..span.end.saturating_sub(1)).next().is_some()
     }
 }
 
-/// Gives the value that is kept under a name, as one of a type.
-type Kept<'k> = dyn FnMut(&str, &Type) -> Result<Val> + 'k;
+/// Whether a text is inside of a string or character, as far as it was read.
+#[derive(Default)]
+struct Quoted {
+    by: Option<char>,
+    is_escaped: bool,
+}
+
+impl Quoted {
+    /// Takes the next character, and says whether it belongs to a string or character.
+    fn passes(&mut self, c: char) -> bool {
+        if std::mem::take(&mut self.is_escaped) {
+            return true;
+        }
+        match self.by {
+            Some(_) if c == '\\' => self.is_escaped = true,
+            Some(end) if c == end => self.by = None,
+            Some(_) => {}
+            None if c == '"' || c == '\'' => self.by = Some(c),
+            None => return false,
+        }
+        true
+    }
+}
+
+/// `text` with `@CID` wherever it has `@FILE` outside of strings, as `name` names the file: up to a comma, a bracket or
+/// a space, or in quotes.
+pub fn name_files(text: &str, name: &mut dyn FnMut(&str) -> Result<String>) -> Result<String> {
+    // What is before the arguments may have the version of an interface in it.
+    let from = text.find('(').unwrap_or(text.len());
+    let (head, mut rest) = text.split_at(from);
+    let (mut named, mut quoted) = (head.to_owned(), Quoted::default());
+    while let Some(c) = rest.chars().next() {
+        let after = rest.get(c.len_utf8()..).unwrap_or_default();
+        named.push(c);
+        rest = after;
+        if quoted.passes(c) || c != FILE {
+            continue;
+        }
+        let (path, behind) = path_at(after)?;
+        named.push_str(&name(&path)?);
+        rest = behind;
+    }
+    Ok(named)
+}
+
+/// The path that `text` begins with, and what is behind it.
+fn path_at(text: &str) -> Result<(String, &str)> {
+    let Some(inner) = text.strip_prefix('"') else {
+        let ends = |c: char| c.is_whitespace() || ",()[]{}\"".contains(c);
+        let (path, behind) = text.split_at(text.find(ends).unwrap_or(text.len()));
+        return match path.is_empty() {
+            true => Err(no_path()),
+            false => Ok((path.to_owned(), behind)),
+        };
+    };
+    let (mut path, mut chars) = (String::new(), inner.chars());
+    loop {
+        match chars.next().ok_or_else(no_path)? {
+            '"' => return Ok((path, chars.as_str())),
+            '\\' => path.extend(chars.next()),
+            c => path.push(c),
+        }
+    }
+}
+
+fn no_path() -> Error {
+    Usage::new("`@` stands before the name of a file")
+        .hint("for example `encode(@photo.png)` or `encode(@\"my photo.png\")`")
+        .into()
+}
+
+/// Gives the value that a place stands for, as one of a type.
+type Kept<'k> = dyn FnMut(&Place, &Type) -> Result<Val> + 'k;
 
 /// Reads `(args)` as the parameters of a function, with kept values where they are named.
 pub(crate) fn parse_args_with(
     args: &str,
     params: &[(String, Type)],
+    wraps: bool,
     kept: &mut Kept<'_>,
 ) -> Result<Vec<Val>> {
     check_depth(args)?;
-    let places = Places::find(args);
+    let places = Places::find(args, wraps);
     let source = format!("f{}", places.text);
     let call = UntypedFuncCall::parse(&source).map_err(|e| bad_args(args, params, &e))?;
     let nodes: Vec<&Node> = match call.params_node().map(Node::as_tuple) {
@@ -109,7 +278,7 @@ pub(crate) fn parse_args_with(
             format!("`{}` has {given} arguments, expected {expected}: {}", quote(args), show_params(params));
         return Err(Usage::new(message).into());
     }
-    let reader = Reader { args, params, source: &source, places: &places };
+    let reader = Reader { args, params, source: &source, places: &places, wraps };
     let mut values = Vec::with_capacity(params.len());
     for (node, (_, ty)) in nodes.into_iter().zip(params) {
         values.push(reader.value(node, ty, kept)?);
@@ -123,12 +292,17 @@ struct Reader<'a> {
     params: &'a [(String, Type)],
     source: &'a str,
     places: &'a Places,
+    wraps: bool,
 }
 
 impl Reader<'_> {
     fn value(&self, node: &Node, ty: &Type, kept: &mut Kept<'_>) -> Result<Val> {
-        if let Some(name) = self.places.name(node) {
-            return kept(name, ty);
+        match self.places.place(node) {
+            Some(Place { source: Source::Number(n), .. }) => {
+                return number(*n, ty, self.wraps).ok_or_else(|| self.unfit());
+            }
+            Some(place) => return kept(place, ty),
+            None => {}
         }
         if !self.places.any_in(node) {
             check_fields(node, ty, self.source)?;
@@ -200,23 +374,36 @@ impl Reader<'_> {
     }
 }
 
-/// Reads `(args)` without types: numbers from 0 to 2^32, text, lists of bytes and kept values.
-pub(crate) fn parse_untyped(args: &str, kept: &dyn Fn(&str) -> Result<Val>) -> Result<Vec<Val>> {
+/// An argument without a type.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Untyped {
+    Val(Val),
+    /// The bytes of a file. As a list they would take many times their length.
+    File(Arc<[u8]>),
+}
+
+/// Reads `(args)` without types: numbers from 0 to 2^32, text, lists of bytes, kept values and files.
+pub(crate) fn parse_untyped(args: &str, kept: &dyn Fn(&Place) -> Result<Untyped>) -> Result<Vec<Untyped>> {
     check_depth(args)?;
-    let places = Places::find(args);
+    let places = Places::find(args, false);
     let source = format!("f{}", places.text);
     let call = UntypedFuncCall::parse(&source).map_err(|e| bad_args(args, &[], &e))?;
     let Some(Ok(nodes)) = call.params_node().map(Node::as_tuple) else { return Ok(Vec::new()) };
     let unfit = |_| Error::from(Usage::new(format!("`{}` is not addresses, text and bytes", quote(args))));
     nodes
-        .map(|node| match (places.name(node), node.ty()) {
-            (Some(name), _) => kept(name),
-            (None, NodeType::Number) => node.as_number::<u32>(&source).map(Val::U32).map_err(unfit),
-            (None, NodeType::List) => {
-                let bytes = node.as_list().map_err(unfit)?.map(|n| n.as_number::<u8>(&source).map(Val::U8));
-                bytes.collect::<std::result::Result<_, _>>().map(Val::List).map_err(unfit)
-            }
-            _ => node.as_str(&source).map(|text| Val::String(text.into_owned())).map_err(unfit),
+        .map(|node| {
+            let value = match (places.place(node), node.ty()) {
+                (Some(Place { source: Source::Number(n), .. }), _) => return Ok(Untyped::Val(small(*n))),
+                (Some(place), _) => return kept(place),
+                (None, NodeType::Number) => node.as_number::<u32>(&source).map(Val::U32),
+                (None, NodeType::List) => {
+                    let items = node.as_list().map_err(unfit)?;
+                    let bytes = items.map(|n| n.as_number::<u8>(&source).map(Val::U8));
+                    bytes.collect::<std::result::Result<_, _>>().map(Val::List)
+                }
+                _ => node.as_str(&source).map(|text| Val::String(text.into_owned())),
+            };
+            value.map(Untyped::Val).map_err(unfit)
         })
         .collect()
 }
@@ -331,6 +518,53 @@ pub(crate) fn as_u32(value: &Val) -> Option<u32> {
     }
 }
 
+/// The part of a value that a place wants; `None` if it has none.
+pub(crate) fn part(of: Of, value: &Val) -> Option<Val> {
+    let bits = || integer(value).filter(|_| matches!(value, Val::S64(_) | Val::U64(_))).map(|v| v as u64);
+    let number = match of {
+        Of::Whole => return Some(value.clone()),
+        Of::Len => match value {
+            Val::String(text) => text.len() as u64,
+            Val::List(items) => items.len() as u64,
+            _ => return None,
+        },
+        Of::High => bits()? >> 32,
+        Of::Low => bits()? & u64::from(u32::MAX),
+    };
+    Some(small(number))
+}
+
+fn small(number: u64) -> Val {
+    u32::try_from(number).map_or(Val::U64(number), Val::U32)
+}
+
+/// A number as one of type `ty`. Core modules have no types without a sign, so one of theirs that `wraps` takes the same
+/// bits.
+fn number(number: u64, ty: &Type, wraps: bool) -> Option<Val> {
+    match ty {
+        Type::S32 if wraps => u32::try_from(number).ok().map(|v| Val::S32(v as i32)),
+        Type::S64 if wraps => Some(Val::S64(number as i64)),
+        Type::Float32 => Some(Val::Float32(number as f32)),
+        Type::Float64 => Some(Val::Float64(number as f64)),
+        Type::Option(option) => Some(Val::Option(Some(Box::new(self::number(number, &option.ty(), wraps)?)))),
+        _ => fit_integer(&Val::U64(number), ty),
+    }
+}
+
+/// The bytes of a file as a value of type `ty`; `None` if it is of none that has bytes.
+pub(crate) fn of_file(bytes: &[u8], ty: &Type) -> Option<std::result::Result<Val, std::str::Utf8Error>> {
+    match ty {
+        Type::String => Some(std::str::from_utf8(bytes).map(|text| Val::String(text.to_owned()))),
+        Type::List(list) if list.ty() == Type::U8 => {
+            Some(Ok(Val::List(bytes.iter().map(|byte| Val::U8(*byte)).collect())))
+        }
+        Type::Option(option) => {
+            of_file(bytes, &option.ty()).map(|value| value.map(|value| Val::Option(Some(Box::new(value)))))
+        }
+        _ => None,
+    }
+}
+
 /// A list of bytes as bytes.
 pub(crate) fn as_bytes(value: &Val) -> Option<Vec<u8>> {
     let Val::List(values) = value else { return None };
@@ -342,32 +576,92 @@ mod tests {
     use super::*;
 
     fn places(text: &str) -> (String, Vec<(usize, String)>) {
-        let found = Places::find(text);
-        (found.text, found.names.into_iter().collect())
+        let found = Places::find(text, false);
+        (found.text, found.places.into_iter().map(|(at, place)| (at, place.to_string())).collect())
     }
 
     #[test]
     fn names_are_found_outside_of_strings_only() {
-        assert_eq!(places("($a, 1)"), ("(vx, 1)".into(), vec![(1, "a".into())]));
+        assert_eq!(places("($a, 1)"), ("(vx, 1)".into(), vec![(1, "$a".into())]));
         assert_eq!(places("(\"$a\", '$', \"\\\"$b\")").1, []);
-        assert_eq!(places("([$a_1, $b-c])").1, [(2, "a_1".to_owned()), (8, "b-c".to_owned())]);
+        assert_eq!(places("([$a_1, $b-c])").1, [(2, "$a_1".to_owned()), (8, "$b-c".to_owned())]);
         assert_eq!(places("($)").1, []);
-        assert_eq!(places("(\"ä\", $a)").1, [(7, "a".to_owned())]);
+        assert_eq!(places("(\"ä\", $a)").1, [(7, "$a".to_owned())]);
         let (text, _) = places("($abc)");
         assert_eq!(text.len(), "($abc)".len());
     }
 
     #[test]
+    fn parts_of_values_are_places_too() {
+        assert_eq!(
+            places("(len($a), hi( $b ))"),
+            ("(vxxxxxx, vxxxxxxx)".into(), vec![(1, "len($a)".into()), (10, "hi($b)".into())])
+        );
+        assert_eq!(
+            places("(lo(@bafk2), @bafk2)").1,
+            [(1, "lo(@bafk2)".to_owned()), (13, "@bafk2".to_owned())]
+        );
+        // Of a case that is called so, the payload is a place.
+        assert_eq!(places("(strlen($a))").1, [(8, "$a".to_owned())]);
+        assert_eq!(places("(len(1), len($a, 1), hi)").1, [(13, "$a".to_owned())]);
+        assert_eq!(part(Of::High, &Val::S64(-1)), Some(Val::U32(u32::MAX)));
+        assert_eq!(part(Of::Low, &Val::U64(7 << 32 | 5)), Some(Val::U32(5)));
+        assert_eq!((part(Of::Low, &Val::U32(5)), part(Of::Len, &Val::U32(5))), (None, None));
+        assert_eq!(part(Of::Len, &Val::String("äb".into())), Some(Val::U32(3)));
+    }
+
+    #[test]
+    fn numbers_are_hexadecimal_and_wrap_where_they_are_of_a_core_module() {
+        let one = |text: &str, ty: Type, wraps| {
+            let none = &mut |_: &Place, _: &Type| Err(no_path());
+            parse_args_with(&format!("({text})"), &[("n".to_owned(), ty)], wraps, none)
+                .map(|mut v| v.remove(0))
+                .ok()
+        };
+        assert_eq!(one("0x10", Type::U8, false), Some(Val::U8(16)));
+        assert_eq!(one("0xFFFFFFFF", Type::S32, false), None);
+        assert_eq!(one("0xFFFFFFFF", Type::S32, true), Some(Val::S32(-1)));
+        assert_eq!(one("4294967295", Type::S32, true), Some(Val::S32(-1)));
+        assert_eq!(one("4294967296", Type::S32, true), None);
+        assert_eq!(one("2147483647", Type::S32, true), Some(Val::S32(i32::MAX)));
+        assert_eq!(one("18446744073709551615", Type::S64, true), Some(Val::S64(-1)));
+        assert_eq!(one("-2147483648", Type::S32, true), Some(Val::S32(i32::MIN)));
+        assert_eq!(one("4294967296", Type::Float64, true), Some(Val::Float64(4_294_967_296.0)));
+        assert_eq!(one("4294967296.5", Type::Float64, true), Some(Val::Float64(4_294_967_296.5)));
+        for (bad, wraps) in
+            [("0x", true), ("0xg", true), ("1x10", true), ("-0x10", true), ("4294967295", false)]
+        {
+            assert_eq!(one(bad, Type::S32, wraps), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn files_are_named_outside_of_strings_and_behind_the_first_bracket() {
+        let mut paths = Vec::new();
+        let mut name = |path: &str| {
+            paths.push(path.to_owned());
+            Ok(format!("c{}", paths.len()))
+        };
+        let text = "a:b/c@1.0.0#f(@x.png, [@../y z], \"@no\", @\"two \\\"words\\\"\", len(@q))";
+        let named = name_files(text, &mut name).unwrap();
+        assert_eq!(named, "a:b/c@1.0.0#f(@c1, [@c2 z], \"@no\", @c3, len(@c4))");
+        assert_eq!(paths, ["x.png", "../y", "two \"words\"", "q"]);
+        for bad in ["f(@)", "f(@ x)", "f(@\"x)"] {
+            assert!(name_files(bad, &mut |_| Ok("c".into())).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn a_kept_value_goes_where_its_name_is() {
         let params = [("a".to_owned(), Type::U32), ("b".to_owned(), Type::String)];
-        let mut kept = |name: &str, ty: &Type| {
-            assert_eq!((name, ty), ("p", &Type::U32));
+        let mut kept = |place: &Place, ty: &Type| {
+            assert_eq!((place.to_string().as_str(), ty), ("$p", &Type::U32));
             Ok(Val::U32(7))
         };
-        let values = parse_args_with("($p, \"$p\")", &params, &mut kept).unwrap();
+        let values = parse_args_with("($p, \"$p\")", &params, false, &mut kept).unwrap();
         assert_eq!(values, [Val::U32(7), Val::String("$p".into())]);
         for bad in ["($p)", "($p, \"x\", 1)", "($p(1), \"x\")", "({$p}, \"x\")", "($p.x, \"x\")"] {
-            assert!(parse_args_with(bad, &params, &mut |_, _| Ok(Val::U32(7))).is_err(), "{bad}");
+            assert!(parse_args_with(bad, &params, false, &mut |_, _| Ok(Val::U32(7))).is_err(), "{bad}");
         }
     }
 
@@ -384,10 +678,11 @@ mod tests {
 
     #[test]
     fn arguments_of_no_type_are_numbers_text_and_bytes() {
-        let kept = |_: &str| Ok(Val::S32(9));
+        let kept = |_: &Place| Ok(Untyped::Val(Val::S32(9)));
         let values = parse_untyped("(1, \"a\\u{0}\", [1, 2], $p)", &kept).unwrap();
         let bytes = Val::List(vec![Val::U8(1), Val::U8(2)]);
-        assert_eq!(values, [Val::U32(1), Val::String("a\0".into()), bytes, Val::S32(9)]);
+        let expected = [Val::U32(1), Val::String("a\0".into()), bytes, Val::S32(9)];
+        assert_eq!(values, expected.map(Untyped::Val));
         for bad in ["(-1)", "(1.5)", "([300])", "(x)", "(some(1))", "(4294967296)"] {
             assert!(parse_untyped(bad, &kept).is_err(), "{bad}");
         }

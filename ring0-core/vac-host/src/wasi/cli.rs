@@ -23,8 +23,8 @@ pub(super) fn define(wall: &mut Wall<'_>) -> wasmtime::Result<()> {
         i.func("initial-cwd", Local, |_, (): ()| Ok(None::<String>))
     })?;
     wall.interface("wasi:cli/exit", VERSION, |i| {
-        i.exit("exit", Local, |(status,): &(Result<(), ()>,)| u32::from(status.is_err()))?;
-        i.exit("exit-with-code", Local, |(status,): &(u8,)| u32::from(*status))
+        i.exit("exit", Local, false, |(status,): &(Result<(), ()>,)| u32::from(status.is_err()))?;
+        i.exit("exit-with-code", Local, false, |(status,): &(u8,)| u32::from(*status))
     })?;
     wall.interface("wasi:cli/stdin", VERSION, |i| i.func("get-stdin", Local, |h, (): ()| stdin(h)))?;
     wall.interface("wasi:cli/stdout", VERSION, |i| {

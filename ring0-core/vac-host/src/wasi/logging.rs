@@ -54,7 +54,8 @@ pub(crate) fn line_of(request: &[u8]) -> Result<String, Corrupt> {
 fn line(level: Level, context: &str, message: &str) -> String {
     let word = format!("{level:?}").to_ascii_lowercase();
     let context = if context.is_empty() { String::new() } else { format!(" {}:", quote_line(context)) };
-    format!("{word}:{context} {}\n", quote_line(message))
+    // A line has its end anyway.
+    format!("{word}:{context} {}\n", quote_line(message.trim_end_matches(['\n', '\r'])))
 }
 
 fn log(host: &mut Host, level: Level, context: &str, message: &str) -> vac_core::fault::Result<()> {

@@ -47,8 +47,10 @@ pub(super) fn define(wall: &mut Wall<'_>) -> wasmtime::Result<()> {
         i.func("get-initial-cwd", Local, |_, (): ()| Ok(None::<String>))
     })?;
     wall.interface("wasi:cli/exit", VERSION, |i| {
-        i.exit("exit", Local, |(status,): &(std::result::Result<(), ()>,)| u32::from(status.is_err()))?;
-        i.exit("exit-with-code", Local, |(status,): &(u8,)| u32::from(*status))
+        i.exit("exit", Local, false, |(status,): &(std::result::Result<(), ()>,)| {
+            u32::from(status.is_err())
+        })?;
+        i.exit("exit-with-code", Local, false, |(status,): &(u8,)| u32::from(*status))
     })?;
     wall.interface("wasi:cli/types", VERSION, |_| Ok(()))?;
     define_streams(wall)?;

@@ -147,12 +147,19 @@ impl Context<'_> {
 
     /// `read(dir, name)`.
     pub(super) fn read(&self, dir: usize, name: &str) -> Result<String> {
+        String::from_utf8(self.read_bytes(dir, name)?).map_err(|_| {
+            let usage = Usage::new(format!("`{}` is not text", quote(name)));
+            usage.hint("`read_bytes(dir, name)` gives its bytes").into()
+        })
+    }
+
+    /// `read_bytes(dir, name)`.
+    pub(super) fn read_bytes(&self, dir: usize, name: &str) -> Result<Vec<u8>> {
         let held = self.held(dir)?;
-        let bytes = self.event("vac:script/read", Class::Read, &encode(&(&held.guest, name)), || {
+        self.event("vac:script/read", Class::Read, &encode(&(&held.guest, name)), || {
             let dir = held.dir.as_ref().ok_or_else(no_folder)?;
             Ok((read_below(dir, name, name)?, Some(held.grant)))
-        })?;
-        String::from_utf8(bytes).map_err(|_| Usage::new(format!("`{}` is not text", quote(name))).into())
+        })
     }
 
     /// `write(dir, name, data)`: the CID of what was written.

@@ -4,6 +4,7 @@ use starlark::environment::GlobalsBuilder;
 use starlark::eval::Evaluator;
 use starlark::starlark_module;
 use starlark::values::Value;
+use starlark::values::bytes::StarlarkBytes;
 
 use super::handles::{DirHandle, GrantHandle, KernelHandle};
 use super::{Pass, Shared};
@@ -51,6 +52,17 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
     fn read<'v>(dir: Value<'v>, name: &str, eval: &mut Evaluator<'v, '_, '_>) -> starlark::Result<String> {
         let dir = DirHandle::of(dir)?.index;
         shared(eval)?.with(|context| context.read(dir, name))
+    }
+
+    /// The bytes of a file in a directory.
+    fn read_bytes<'v>(
+        dir: Value<'v>,
+        name: &str,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<Value<'v>> {
+        let dir = DirHandle::of(dir)?.index;
+        let bytes = shared(eval)?.with(|context| context.read_bytes(dir, name))?;
+        Ok(eval.heap().alloc(StarlarkBytes::new(&bytes)))
     }
 
     /// Writes text or bytes to a file in a directory, and gives the CID of what was written.

@@ -12,7 +12,8 @@
 //! | `K.codec(…)`, `K.codec.make(…)`, `c.method(…)` | a resource, which lives until the end; its methods |
 //! | `dir(path, write = False)` | a directory handle; a granted tree is a directory |
 //! | `grant(text)`, `secret(name)` | a handle of something granted or less, to pass on in `grants` |
-//! | `read(dir, name)`, `write(dir, name, data)` | the text of a file; the CID of what was written |
+//! | `read(dir, name)`, `read_bytes(dir, name)` | the text of a file; its bytes, as kernels take for `list<u8>` |
+//! | `write(dir, name, data)` | writes text or bytes; the CID of what was written |
 //! | `put(data)` | the CID of an object in the store |
 //! | `args` | the arguments after `--` |
 
@@ -30,6 +31,7 @@ use vac_core::cid::Cid;
 use vac_core::fault::{AbortKind, Error, Fault, HostAbort, Result, Usage, cut, quote};
 use vac_core::ledger::{Class, Header, Outcome};
 use vac_core::limits::EVENT_TEXT_MAX_BYTES;
+use vac_host::calls::Files;
 use vac_host::{Compiled, Out, Val, inspect};
 
 use crate::calls::Live;
@@ -480,7 +482,7 @@ impl Context<'_> {
                 let message = format!("more than {LIVE_MAX} instances of kernels live on in this script");
                 return Err(HostAbort::new(AbortKind::Quota, message).into());
             }
-            self.live.push((kernel, Live::new(&name, &compiled, with)));
+            self.live.push((kernel, Live::new(&name, &compiled, with, Files::default())));
             return self.call_live(self.live.len() - 1, export, args, &[]);
         }
         match self.session.kernel(&name, &compiled, &Ask::Call { export: &export.name, args: &args }, with)? {

@@ -1,14 +1,15 @@
 //! `vac call`: typed exports of any component or module, one after the other in one instance.
 
 use std::io::Write as _;
+use std::path::Path;
 
-use vac_core::fault::{HostAbort, Result, Usage};
+use vac_core::fault::{Error, Fault, HostAbort, Result, Usage, cut, quote_line};
 use vac_engine::Limit;
-use vac_engine::calls::shown;
+use vac_engine::calls::{Typed, shown};
 use vac_engine::run::Finished;
 use vac_engine::target::Target;
 
-use super::run::{request, with_console};
+use super::run::{code, finished_json, go, request, show_finished};
 use crate::cli::{Call, Global};
 use crate::ui;
 
@@ -18,10 +19,43 @@ pub(crate) fn call(global: &Global, args: Call) -> Result<u8> {
     request.ignores_manifest = args.no_manifest;
     request.recording = args.kept.record;
     let target = Target::find_within(&home, &args.target, request.limits.max(Limit::Module))?;
-    let show = if args.raw { show_raw } else { show_text };
-    with_console(global, &target.name, &request.limits, &request.grants, show, |outside| {
-        vac_engine::calls::call(&home, &target, &args.calls, &request, outside)
-    })
+    let typed = Typed::read(&home, &args.calls, &request.limits)?;
+    let done = go(global, &target.name, &request.limits, |outside| {
+        vac_engine::calls::call(&home, &target, &typed, &request, outside)
+    })?;
+    let finished = &done.finished;
+    let output = args.output.as_deref();
+    match &done.captured {
+        Some(captured) => {
+            output.map_or(Ok(()), |path| write(path, finished))?;
+            ui::print_json(&finished_json(finished, captured));
+        }
+        None => show_finished(global, finished, &request.grants, |finished| match (output, args.raw) {
+            (Some(path), _) => write(path, finished),
+            (None, true) => show_raw(finished),
+            (None, false) => show_text(finished),
+        })?,
+    }
+    let ended = finished.error.as_ref().filter(|_| !global.json && !global.quiet);
+    ended
+        .and_then(|error| exited(error, finished.calls.len(), args.calls.len()))
+        .into_iter()
+        .for_each(ui::note);
+    Ok(code(finished))
+}
+
+/// What to do where a program exited before all calls were made. Its `proc_exit` cannot return, and an instance that was
+/// left in the middle of a call cannot be entered again.
+fn exited(error: &Error, made: usize, all: usize) -> Option<String> {
+    let Error::Fault(fault) = error else { return None };
+    let behind = all.checked_sub(made + 1).filter(|behind| fault.kind == "exit" && *behind > 0)?;
+    let calls = if behind == 1 { "the call" } else { "the calls" };
+    Some(format!(
+        "{}: a program that exited is over, so {calls} behind it were not made. As a reactor it would go on: \
+         `-buildmode=c-shared` of Go and TinyGo, `-mexec-model=reactor` of Clang; what those do first is done before \
+         the first call",
+        ui::bold("hint")
+    ))
 }
 
 pub(super) fn show_text(finished: &Finished) -> Result<()> {
@@ -32,12 +66,30 @@ pub(super) fn show_text(finished: &Finished) -> Result<()> {
     Ok(())
 }
 
+/// The bytes of the last result; `None` if the run ended before it.
+fn last_bytes(finished: &Finished) -> Result<Option<&[u8]>> {
+    let Some(last) = finished.calls.last().filter(|_| finished.error.is_none()) else { return Ok(None) };
+    match (&last.bytes, last.result.as_deref()) {
+        (Some(bytes), _) => Ok(Some(bytes)),
+        (None, Some(error)) if error == "err" || error.starts_with("err(") => {
+            let message = format!("the last call gave {}", quote_line(cut(error, 1000)));
+            Err(Fault { kind: "value", message }.into())
+        }
+        _ => Err(Usage::new("the last result is neither text nor bytes")
+            .hint("leave `--raw` or `-o` out to see it")
+            .into()),
+    }
+}
+
+/// The last result as it is, in a file.
+fn write(path: &Path, finished: &Finished) -> Result<()> {
+    let Some(bytes) = last_bytes(finished)? else { return Ok(()) };
+    std::fs::write(path, bytes).map_err(|e| HostAbort::io("write", path.display(), &e).into())
+}
+
 /// The last result as it is.
 fn show_raw(finished: &Finished) -> Result<()> {
-    let Some(last) = finished.calls.last().filter(|_| finished.error.is_none()) else { return Ok(()) };
-    let bytes = last.bytes.as_ref().ok_or_else(|| {
-        Usage::new("the last result is neither text nor bytes").hint("leave `--raw` out to see it")
-    })?;
+    let Some(bytes) = last_bytes(finished)? else { return Ok(()) };
     let mut out = std::io::stdout().lock();
     out.write_all(bytes)
         .and_then(|()| out.flush())

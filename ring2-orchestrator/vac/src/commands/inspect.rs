@@ -22,7 +22,7 @@ pub(crate) fn inspect(global: &Global, args: &Inspect) -> Result<u8> {
     if target.is_script() {
         return inspect_script(global, &target, &super::run::allowed(&args.allowed)?.grants);
     }
-    let progress = Progress::start(&format!("compiling {}", target.name), global.quiet || global.json);
+    let progress = Progress::start(&format!("reading {}", target.name), global.quiet || global.json);
     let find = |text: &String| Target::find_within(&home, text, limits.max(Limit::Module));
     let links = args.links.iter().map(find).collect::<Result<Vec<_>>>()?;
     let outside = host::outside(|_| Arc::new(Mutex::new(NoConsole)), &limits);
@@ -171,7 +171,7 @@ fn state(met: &Met) -> String {
         (true, _) => "yes".into(),
         (false, false) => format!("in part: {}", quote(&texts(&met.gets).join(", "))),
         (false, true) if met.ask.optional => "no".into(),
-        (false, true) => ui::red("missing"),
+        (false, true) => "missing".into(),
     }
 }
 

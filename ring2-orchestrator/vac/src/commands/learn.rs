@@ -41,9 +41,14 @@ pub(crate) fn learn(global: &Global, args: Learn) -> Result<u8> {
     let within = within(&args.within, args.write)?;
     request.ignores_manifest = true;
     add_policy(&mut request.grants, within, args.write)?;
+    let typed = args
+        .call
+        .as_ref()
+        .map(|call| vac_engine::calls::Typed::read(&home, std::slice::from_ref(call), &request.limits));
+    let typed = typed.transpose()?;
     confirm(args.yes, global.json, &target, &request, output.as_deref())?;
-    let done = go(global, &target.name, &request.limits, |outside| match &args.call {
-        Some(call) => vac_engine::calls::call(&home, &target, std::slice::from_ref(call), &request, outside),
+    let done = go(global, &target.name, &request.limits, |outside| match &typed {
+        Some(typed) => vac_engine::calls::call(&home, &target, typed, &request, outside),
         None => vac_engine::run::run(&home, &target, &request, outside),
     })?;
     let again = match &args.call {

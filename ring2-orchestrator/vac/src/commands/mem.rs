@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use vac_core::cid::Cid;
-use vac_core::fault::{AbortKind, HostAbort, Result, Usage};
+use vac_core::fault::{AbortKind, Corrupt, Error, HostAbort, Result, Usage, quote};
 use vac_core::limits::MEMORY_PAGE_BYTES;
 use vac_core::memory::policy::{PolicyKind, belady, simulate};
 use vac_core::memory::{BLAKE3_STREAM, Backing, La128, Range};
@@ -87,7 +87,7 @@ fn ls(global: &Global) -> Result<u8> {
         return Ok(exit::OK);
     }
     let rows = all.into_iter().map(|(name, root)| vec![name, root.to_string()]);
-    ui::print(ui::table(&["NAME", "ROOT"], rows.collect()));
+    ui::print_table(&["NAME", "ROOT"], rows.collect(), "no memories; `vac mem create NAME` makes one");
     Ok(exit::OK)
 }
 
@@ -136,7 +136,7 @@ fn backing_text(backing: &Backing) -> String {
 fn read(global: &Global, what: &str, address: &str, len: &str, output: Option<&Path>) -> Result<u8> {
     let home = super::home_of_memories(global)?;
     let mut memory = memory::open(&home, what)?;
-    let (at, len) = (parse_address(address)?, parse_number(len)?);
+    let (at, len) = (parse_address(address)?, parse_len(len)?);
     match output {
         Some(path) => {
             let mut file = File::create(path).map_err(|e| HostAbort::io("create", path.display(), &e))?;
@@ -151,6 +151,17 @@ fn read(global: &Global, what: &str, address: &str, len: &str, output: Option<&P
         ui::print_json(&json!({ "root": memory.root.to_string(), "bytes": len, "output": output }));
     }
     Ok(exit::OK)
+}
+
+/// A number of bytes as it is typed: 4096, 0x1000 or 64KiB.
+fn parse_len(text: &str) -> Result<u64> {
+    parse_number(text).or_else(|_| {
+        crate::limits::size(text).map_err(|_| {
+            Usage::new(format!("`{}` is no length", quote(text)))
+                .hint("a length is a number of bytes, like 4096, 0x1000 or 64KiB")
+                .into()
+        })
+    })
 }
 
 fn read_to(memory: &mut Memory, at: La128, len: u64, to: &mut dyn Write, name: &str) -> Result<()> {
@@ -264,15 +275,24 @@ fn prove(global: &Global, what: &str, address: &str, output: &Path) -> Result<u8
 
 fn check(global: &Global, path: &Path, root: Option<&str>) -> Result<u8> {
     let bytes = read_bounded(path, PROOF_MAX_BYTES)?;
-    let proven = ProvenPage::try_from_bytes(&bytes, &format!("`{}`", path.display()))?;
-    proven.check()?;
-    if let Some(root) = root
-        && root != proven.root.to_string()
-    {
-        let (place, got) = (path.display(), proven.root);
-        return Err(vac_core::fault::Corrupt::new("root", format!("`{place}`"), root, got).into());
-    }
+    let proven = checked(&bytes, path, root).map_err(|error| match error {
+        // It is a file of the operator's, and no home has anything to do with it.
+        Error::Corrupt(corrupt) => Error::Corrupt(Corrupt { what: "proof", ..corrupt }),
+        other => other,
+    })?;
     report(global, &proven)
+}
+
+fn checked(bytes: &[u8], path: &Path, root: Option<&str>) -> Result<ProvenPage> {
+    let place = format!("`{}`", path.display());
+    let proven = ProvenPage::try_from_bytes(bytes, &place)?;
+    proven.check()?;
+    match root {
+        Some(root) if root != proven.root.to_string() => {
+            Err(Corrupt::new("root", place, root, proven.root).into())
+        }
+        _ => Ok(proven),
+    }
 }
 
 fn report(global: &Global, proven: &ProvenPage) -> Result<u8> {

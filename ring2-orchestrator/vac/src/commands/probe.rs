@@ -118,6 +118,7 @@ fn inside(args: Probe, place: &Place, how: &Path) -> Result<u8> {
     request.folder = place.work();
     let mut target = Target::find_within(&home, &args.target, request.limits.max(Limit::Module))?;
     target.folder = target.folder.map(|folder| from.join(folder));
+    let typed = vac_engine::calls::Typed::read(&home, &args.calls, &request.limits)?;
     // All paths were resolved; from here on the world is another one.
     if how == How::Folder {
         let failed = |e| HostAbort::io("go to", place.path().display(), &e);
@@ -140,7 +141,7 @@ fn inside(args: Probe, place: &Place, how: &Path) -> Result<u8> {
     let outside = host::outside_of(backend, |_| Arc::new(Mutex::new(Muted)), &request.limits);
     let finished = match args.calls.as_slice() {
         [] => vac_engine::run::run(&home, &target, &request, outside)?,
-        calls => vac_engine::calls::call(&home, &target, calls, &request, outside)?,
+        _ => vac_engine::calls::call(&home, &target, &typed, &request, outside)?,
     };
     ui::print_json(&report(&finished));
     Ok(exit::OK)

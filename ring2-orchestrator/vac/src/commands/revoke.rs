@@ -13,13 +13,15 @@ pub(crate) fn revoke(global: &Global, args: &Revoke) -> Result<u8> {
     let home = super::home(global)?;
     let run = home.find_run(&args.run)?;
     let Some(grant) = &args.grant else { return list(global, &home, run) };
-    let ended = revoke::revoke(&home, run, grant)?;
+    let mut ended = revoke::revoke(&home, run, grant)?;
     if global.json {
+        ended.iter_mut().for_each(|grant| grant.is_wanted = true);
         ui::print_json(&json!({ "run": run.to_string(), "grants": as_json(&ended) }));
         return Ok(exit::OK);
     }
-    for revoke::Revocable { number, words, .. } in ended {
-        ui::print(format_args!("grant {number} of {run} (`{words}`) ends with its next call\n"));
+    for revoke::Revocable { number, words, is_wanted, .. } in ended {
+        let what = if is_wanted { "was taken back already" } else { "ends with its next call" };
+        ui::print(format_args!("grant {number} of {run} (`{words}`) {what}\n"));
     }
     Ok(exit::OK)
 }
@@ -33,7 +35,8 @@ fn list(global: &Global, home: &Home, run: RunId) -> Result<u8> {
         let row = |grant: &revoke::Revocable| {
             vec![grant.number.to_string(), state(grant.is_wanted).to_owned(), grant.words.clone()]
         };
-        ui::print(ui::table(&[">GRANT", "STATE", "IS"], grants.iter().map(row).collect()));
+        let head = [">GRANT", "STATE", "IS"];
+        ui::print_table(&head, grants.iter().map(row).collect(), "it has no grant that can be taken back");
     }
     Ok(exit::OK)
 }

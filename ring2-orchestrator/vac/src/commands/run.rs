@@ -39,7 +39,8 @@ pub(crate) fn run(global: &Global, args: Run) -> Result<u8> {
         },
         |outside| vac_engine::run::run(&home, &target, &request, outside),
     )?;
-    if lacks_files && !global.quiet {
+    // A program that went well needed nothing that it asked for in vain.
+    if lacks_files && code != exit::OK && !global.quiet {
         request.args.iter().filter_map(|arg| file_hint(arg)).take(FILE_HINTS_MAX).for_each(ui::note);
     }
     Ok(code)
@@ -67,7 +68,7 @@ fn file_hint(arg: &str) -> Option<String> {
 pub(super) fn request(home: &Home, given: Given, args: Vec<String>) -> Result<Request> {
     let file = allowed(&given.allowed)?;
     let env = given.env.iter().map(|text| variable(text)).collect::<Result<Vec<_>>>()?;
-    let config = given.config.iter().map(|text| variable(text)).collect::<Result<Vec<_>>>()?;
+    let config = given.config.iter().map(|text| setting(text)).collect::<Result<Vec<_>>>()?;
     let seed = given.seed;
     let secret = |text: &String| secrets::Given::parse(text, seed, &host::env);
     if !given.secrets.is_empty() {
@@ -106,6 +107,15 @@ pub(super) fn allowed(allowed: &Allowed) -> Result<GrantsFile> {
         file.grants.push(Grant::parse(text, &host::env)?);
     }
     Ok(file)
+}
+
+fn setting(text: &str) -> Result<(String, String)> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(Usage::new(format!("`{}` is no value of a configuration: expected K=V", quote(text)))
+            .hint("for example `--config level=3`")
+            .into()),
+    }
 }
 
 fn variable(text: &str) -> Result<(String, String)> {
@@ -175,6 +185,7 @@ pub(super) fn show_finished(
     show(finished)?;
     if !global.quiet {
         show::summary(&finished.summary, granted);
+        exit::note_of(&finished.summary.outcome).into_iter().for_each(|note| ui::note(ui::dim(note)));
     }
     if let Some(error) = &finished.error {
         ui::error(error, false);

@@ -16,6 +16,7 @@ pub(crate) fn serve(global: &Global, args: Serve) -> Result<u8> {
     request.ignores_manifest = args.no_manifest;
     let target = Target::find_within(&home, &args.target, request.limits.max(Limit::Module))?;
     crate::scrub::beside(global, args.scrub)?;
+    let addr = args.addr;
     super::run::with_console(
         global,
         &target.name,
@@ -23,8 +24,8 @@ pub(crate) fn serve(global: &Global, args: Serve) -> Result<u8> {
         &request.grants,
         |_| Ok(()),
         |outside| {
-            vac_engine::run::serve(&home, &target, &request, outside, |watch| {
-                let (listener, at) = Listener::bind(args.addr, Arc::clone(watch))?;
+            vac_engine::run::serve(&home, &target, &request, outside, move |watch| {
+                let (listener, at) = Listener::bind(addr, Arc::clone(watch))?;
                 ui::note(format_args!("Serving HTTP on http://{at}"));
                 Ok(Box::new(listener))
             })

@@ -179,7 +179,7 @@ fn ls(global: &Global) -> Result<u8> {
         return Ok(exit::OK);
     }
     let rows = objects.iter().map(|(cid, len)| vec![cid.to_string(), ui::count(*len)]);
-    ui::print(ui::table(&["CID", ">BYTES"], rows.collect()));
+    ui::print_table(&["CID", ">BYTES"], rows.collect(), "no objects");
     Ok(exit::OK)
 }
 

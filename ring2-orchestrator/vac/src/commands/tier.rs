@@ -76,7 +76,7 @@ fn ls(global: &Global) -> Result<u8> {
         return Ok(exit::OK);
     }
     let rows = all.iter().map(|named| vec![named.name.clone(), ui::quote_lines(&named.shown())]);
-    ui::print(ui::table(&["NAME", "WHERE"], rows.collect()));
+    ui::print_table(&["NAME", "WHERE"], rows.collect(), "no tiers; `vac tier add NAME URL` names one");
     Ok(exit::OK)
 }
 
