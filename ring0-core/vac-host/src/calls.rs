@@ -13,6 +13,8 @@
 //! Invariant: a handle is only ever one that the guest gave, of this very instance; its number is
 //! that of its coming.
 
+use std::sync::Arc;
+
 use vac_core::canon::{Reader, Writer};
 use vac_core::fault::{Corrupt, Fault, Result, Usage, cut, quote, quote_line};
 use wasmtime::component::{ResourceAny, ResourceType, Type, Val};
@@ -626,7 +628,8 @@ fn allocator<'a>(fitting: &[&'a Export]) -> Option<&'a Export> {
 
 /// Room for `len` bytes, from the module's own allocator.
 fn allocate(engine: &Engine, instance: &mut Instance, len: usize) -> Result<u32> {
-    let exports = inspect::exports(engine, instance.compiled());
+    let program = Arc::clone(instance.program());
+    let exports = inspect::exports(engine, &program);
     let fits = |e: &&Export| {
         matches!(e.params.as_slice(), [(_, Type::S32)]) && matches!(e.results.as_slice(), [Type::S32])
     };

@@ -25,6 +25,7 @@ use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, RegallocAlgorithm};
 
 use crate::core_module::CoreModule;
+use crate::inspect::Export;
 use crate::limits::{
     ADAPTED_TEXT_MAX_BYTES, FRAMES_MAX, HOST_STACK_BYTES, NATIVE_BYTES_PER_DEPTH_BYTE, WASM_STACK_BYTES,
 };
@@ -186,6 +187,8 @@ pub struct Compiled {
     pub(crate) linked: InstancePre<State>,
     /// What it shows, if it is a core module.
     pub(crate) core: Option<CoreModule>,
+    /// The functions that it exports, once somebody asked for them.
+    pub(crate) exports: OnceLock<Vec<Export>>,
 }
 
 impl Compiled {
@@ -635,7 +638,8 @@ impl Engine {
         let (cid, kind, core) = (loaded.cid, loaded.kind, loaded.core.clone());
         let shape = self.coder.shape_of(&component);
         let instances_max = instances_max(loaded.bytes);
-        Ok(Compiled { cid, kind, origin, shape, instances_max, component, linked, core })
+        let exports = OnceLock::new();
+        Ok(Compiled { cid, kind, origin, shape, instances_max, component, linked, core, exports })
     }
 
     pub(crate) fn code(

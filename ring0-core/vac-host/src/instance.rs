@@ -305,11 +305,6 @@ impl Instance {
         ty.params().map(|(name, ty)| (name.to_owned(), ty)).collect()
     }
 
-    /// The program.
-    pub(crate) fn compiled(&self) -> &Compiled {
-        &self.compiled
-    }
-
     /// The types of resources that the program exports, in full, as this instance has them.
     pub(crate) fn resource_types(&mut self, engine: &Engine) -> Vec<(ResourceType, String)> {
         let exports = crate::inspect::resources(engine, &self.compiled.component);
@@ -331,7 +326,7 @@ impl Instance {
         end(&mut self.store, self.bounds)
     }
 
-    /// The same, to start another instance of it.
+    /// The program.
     pub(crate) fn program(&self) -> &Arc<Compiled> {
         &self.compiled
     }
