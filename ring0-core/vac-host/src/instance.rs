@@ -5,10 +5,12 @@ use std::sync::Arc;
 use vac_core::caps::{Quotas, Resource as Quota, raise};
 use vac_core::fault::{AbortKind, Error, Fault, HostAbort, Result, Usage};
 use wasmtime::component::{self, ComponentExportIndex, Func, ResourceAny, ResourceType, Type, Val};
-use wasmtime::{GcHeapOutOfMemory, OutOfMemory, ResourceLimiter, Store, ThrownException, Trap};
+use wasmtime::{
+    GcHeapOutOfMemory, OutOfMemory, PoolConcurrencyLimitError, ResourceLimiter, Store, ThrownException, Trap,
+};
 
 use crate::core_module::CoreMemory;
-use crate::engine::{Compiled, Engine, Profile, chain, machine};
+use crate::engine::{Compiled, Engine, Profile, chain, machine, no_room};
 use crate::host::{Host, Setup};
 use crate::limits::{DEPTH_UNIT_BYTES, TASKS_MAX, TICKS_BETWEEN_CHECKS};
 use crate::load::Shape;
@@ -570,6 +572,9 @@ fn classify(error: wasmtime::Error, store: &Store<State>, bounds: Bounds) -> Err
     if error.is::<OutOfMemory>() {
         let message = format!("the host has no more memory to give: {}", error.root_cause());
         return HostAbort::new(AbortKind::Machine, message).into();
+    }
+    if error.is::<PoolConcurrencyLimitError>() {
+        return no_room(&error.root_cause().to_string()).into();
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => out_of_ticks(bounds.ticks_max).into(),

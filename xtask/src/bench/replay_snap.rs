@@ -184,6 +184,7 @@ fn outside() -> Result<Outside> {
         watch: Arc::new(NoWatch),
         console: Arc::new(Mutex::new(NoConsole)),
         http: None,
+        warm: None,
         compiler: Arc::new(Coder::new(Profile::default()).map_err(text)?),
     })
 }
