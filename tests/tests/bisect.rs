@@ -7,8 +7,9 @@ use vac_core::ledger::{Class, Entry, Ledger, Outcome, Reader, RunId};
 use vac_core::storage::{RealStorage, Storage};
 
 use crate::guest::{Guest, ROOT};
+use crate::network::{ok, probe, request, server};
 use crate::replay::forge;
-use crate::support::{Sandbox, number, text};
+use crate::support::{Sandbox, number, repository, text};
 
 const DIFFERENT: i32 = 5;
 
@@ -61,7 +62,10 @@ fn equal_runs_are_equal() {
     let object = sandbox.json(&["bisect", &a, &b]);
     assert_eq!((&object["equal"], &object["difference"]), (&Value::Bool(true), &Value::Null));
     assert_eq!(object["equal_events"], sandbox.json(&["runs"])["runs"][0]["events"]);
-    assert!(sandbox.vac(&["bisect", &a, &b]).ok().out().starts_with("equal "));
+    let shown = sandbox.vac(&["bisect", &a, &b]).ok().out();
+    let head = text(&object, "head");
+    assert!(shown.starts_with("equal ") && shown.contains(&format!("\nhead  {head}\n")), "{shown}");
+    assert_eq!(object["head"], sandbox.json(&["runs"])["runs"][0]["head"]);
     sandbox.json(&["bisect", &a, &a]);
 }
 
@@ -88,6 +92,66 @@ fn a_file_that_changed_is_the_worlds_answer() {
     for words in ["before it, in both", "first difference", "≠", "the world", "input", "other"] {
         assert!(shown.contains(words), "expected `{words}`: {shown}");
     }
+    // The kernel that it is inside of has no answer there; it ended like any other.
+    let all = sandbox.vac(&["bisect", &a, &b, "-n", "1000"]).out();
+    assert!(all.contains("vac:run/kernel") && all.contains("is inside of it"), "{all}");
+    assert!(!all.contains("the process ended here"), "{all}");
+}
+
+/// The status of a response was said to be a bug of VAC where it differed: the host answers it from what it holds of the
+/// response, in an event of class `local`, and that comes before the body.
+#[test]
+fn a_status_or_a_header_that_differs_is_the_worlds_answer() {
+    let sandbox = Sandbox::new();
+    sandbox.write("k.wasm", std::fs::read(repository().join("ring1-kernels/prebuilt/wasi3.wasm")).unwrap());
+    let changes = [("status", "200 OK", "404 No"), ("fields", "x-kept: test", "x-kept: best")];
+    for (function, from, to) in changes {
+        let count = std::sync::atomic::AtomicU32::new(0);
+        // Twice as it is, then twice changed.
+        let (port, served) = server(4, move |_| {
+            let same = ok("same").replace("x-kind", "x-kept");
+            match count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < 2 {
+                true => same,
+                false => same.replace(from, to),
+            }
+        });
+        let authority = format!("127.0.0.1:{port}");
+        let grant = format!("http:127.0.0.1:{port}");
+        let sent = request("GET", &authority, "", "none");
+        let probe = probe();
+        let call = ["call", &probe, &sent, "--grant", &grant];
+        let fetch = ["run", "k.wasm", "--grant", &grant, "--", "fetch", "GET", &authority, "/"];
+        let run = |args: &[&str]| text(&sandbox.json(args), "run").to_owned();
+        let [a, b] = [run(&call), run(&fetch)];
+        for (a, args) in [(a, &call[..]), (b, &fetch[..])] {
+            let object = bisect(&sandbox, &a, &run(args));
+            let difference = &object["difference"];
+            assert_eq!(text(difference, "cause"), "world", "{difference}");
+            assert_eq!(text(&difference["a"], "class"), "local", "{difference}");
+            let named = text(&difference["a"], "function");
+            assert!(named.contains(function), "expected `{function}`: {difference}");
+        }
+        served.join().unwrap();
+    }
+}
+
+/// What the guest made itself is no answer of the world, also beside one.
+#[test]
+fn an_answer_about_the_guests_own_fields_that_differs_is_a_leak() {
+    let sandbox = Sandbox::new();
+    let (port, served) = server(1, |_| ok("same"));
+    let grant = format!("http:127.0.0.1:{port}");
+    let sent = request("GET", &format!("127.0.0.1:{port}"), "", "none");
+    let a = text(&sandbox.json(&["call", &probe(), &sent, "--grant", &grant]), "run").to_owned();
+    served.join().unwrap();
+    let forged = forge(&sandbox, &a, |entry, name| {
+        if let Entry::Event(_, ret) = entry
+            && name.contains("set-authority")
+        {
+            ret.answer = Err(Outcome::Exit(3));
+        }
+    });
+    assert_eq!(text(&bisect(&sandbox, &a, &forged)["difference"], "cause"), "leak");
 }
 
 #[test]

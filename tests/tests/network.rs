@@ -11,7 +11,7 @@ use crate::support::{Ran, Sandbox, repository, run, text};
 
 const VALUE: &str = "hunter2-hunter2-hunter2";
 
-fn probe() -> String {
+pub(crate) fn probe() -> String {
     repository().join("ring1-kernels/prebuilt/probe.wasm").display().to_string()
 }
 
@@ -82,7 +82,7 @@ pub(crate) fn ok(body: &str) -> String {
     )
 }
 
-fn request(method: &str, authority: &str, headers: &str, body: &str) -> String {
+pub(crate) fn request(method: &str, authority: &str, headers: &str, body: &str) -> String {
     format!(
         "send({{method: \"{method}\", is-https: false, authority: \"{authority}\", path: \"/p?q=1\", \
          headers: [{headers}], body: {body}, is-body-first: false}})"

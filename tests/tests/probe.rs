@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::guest::{Guest, ROOT};
+use crate::network::{ok, probe as kernel, request, server};
 use crate::support::{Sandbox, number, run, run_with_input, text};
 
 const USAGE: i32 = 2;
@@ -93,6 +94,62 @@ fn an_answer_of_the_world_is_named_as_the_worlds() {
     writer.join().unwrap();
     assert_eq!(ran.code(), DIVERGENCE, "{ran:?}");
     assert!(ran.out().contains("the world differs, not the program"), "{}", ran.out());
+}
+
+/// The first of the runs hears another status than the others, as of a server that fails.
+#[test]
+fn a_response_of_another_status_is_the_worlds() {
+    let sandbox = Sandbox::new();
+    let count = std::sync::atomic::AtomicU32::new(0);
+    let (port, _) = server(64, move |_| match count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+        0 => ok("same").replace("200 OK", "503 No"),
+        _ => ok("same"),
+    });
+    let (grant, sent) =
+        (format!("http:127.0.0.1:{port}"), request("GET", &format!("127.0.0.1:{port}"), "", "none"));
+    let args = ["probe", &kernel(), "--grant", &grant, "--call", &sent];
+    let ran = sandbox.vac(&args);
+    assert_eq!(ran.code(), DIVERGENCE, "{ran:?}");
+    assert!(ran.out().contains("the world differs, not the program"), "{}", ran.out());
+    assert!(ran.out().contains("incoming-response.status"), "{}", ran.out());
+}
+
+/// A program that a limit of time ends does so at another place each time, which is the host's doing.
+#[test]
+fn a_run_that_the_limit_of_time_ends_is_no_difference() {
+    let sandbox = Sandbox::new();
+    sandbox.write("loop.wasm", Guest::new().say("on\n").raw("(loop $on (br $on))").wasm());
+    let ran = sandbox.vac(&["--json", "probe", "loop.wasm", "--time", "1500ms"]).ok();
+    let object = ran.json();
+    assert!(object["deterministic"].is_null(), "{object}");
+    let again = variation(&object, "again");
+    assert_eq!(
+        (text(again, "cut"), &again["equal"], &again["difference"]),
+        ("time", &true.into(), &Value::Null)
+    );
+    assert!(!object.to_string().contains("differs"), "{object}");
+    assert_eq!(sandbox.json(&["runs"])["runs"], Value::Array(vec![]));
+}
+
+/// A pool that does not hold a program cannot compare it, and says why; whatever else fails in it is no such thing.
+#[test]
+fn what_a_pool_cannot_hold_is_skipped_with_the_reason() {
+    let sandbox = Sandbox::new();
+    // More memories than a core module in a pool may have.
+    let module = "(module (memory 1) (memory 1) (func (export \"f\") (result i32) (i32.const 1)))";
+    sandbox.write("two.wasm", wat::parse_str(module).unwrap());
+    let args = ["probe", "two.wasm", "--call", "f()"];
+    let object = sandbox.json(&args);
+    assert_eq!(object["deterministic"], true, "{object}");
+    let pooled = variation(&object, "pooled");
+    assert_eq!(pooled["skipped"], true, "{object}");
+    assert!(text(pooled, "error").contains("no pool has room for the program: "), "{pooled}");
+    assert!(text(pooled, "error").contains("memor"), "{pooled}");
+    let shown = sandbox.vac(&args).ok().out();
+    assert!(shown.contains("skipped: no pool has room") && shown.contains("15 variations"), "{shown}");
+    sandbox.write("one.wasm", wat::parse_str(module.replacen(" (memory 1)", "", 1)).unwrap());
+    let object = sandbox.json(&["probe", "one.wasm", "--call", "f()"]);
+    assert_eq!(variation(&object, "pooled")["skipped"], false, "{object}");
 }
 
 #[test]

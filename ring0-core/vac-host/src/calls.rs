@@ -851,8 +851,9 @@ fn allocator(exports: &[Export]) -> Option<(&Export, &'static [Arg], Option<&'st
 
 /// Room for `len` bytes, from the module's own allocator.
 fn allocate(engine: &Engine, instance: &mut Instance, len: usize) -> Result<u32> {
-    let exports = inspect::exports(engine, instance.compiled());
-    let Some((found, args, pin)) = allocator(&exports) else {
+    let program = Arc::clone(instance.program());
+    let exports = inspect::exports(engine, &program);
+    let Some((found, args, pin)) = allocator(exports) else {
         let usage = Usage::new(
             "this module exports no allocator: `malloc(s32) -> s32`, `alloc`, `allocate`, `…_alloc`, \
              `__wbindgen_malloc`, `__new` or `cabi_realloc`",

@@ -25,6 +25,7 @@ use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, RegallocAlgorithm};
 
 use crate::core_module::CoreModule;
+use crate::inspect::Export;
 use crate::limits::{
     ADAPTED_TEXT_MAX_BYTES, FRAMES_MAX, HOST_STACK_BYTES, NATIVE_BYTES_PER_DEPTH_BYTE, WASM_STACK_BYTES,
 };
@@ -42,12 +43,16 @@ pub const ENGINE: &str = "wasmtime 48.0.8, adapter 48.0.8.1";
 /// code of before is not taken then.
 const WRAPPING: &str = "exports 6";
 /// Changes with what [`crate::rewrite`] makes of a program. What changes ticks is another profile.
-const REWRITING: &str = "9";
+const REWRITING: &str = "10";
 /// Instances, memories and tables that a pool has room for.
 const POOLED: u32 = 1000;
 const POOLED_STACKS: u32 = 16;
 const POOLED_INSTANCE_BYTES: usize = 8 << 20;
 const POOLED_ELEMENTS: usize = crate::limits::TABLE_ELEMENTS_MAX as usize;
+/// Of a memory or table that is given back, so many bytes are cleared in place; the system takes the rest.
+const POOLED_CLEARED_BYTES: usize = 1 << 20;
+/// Begins the words of an abort for want of room in a pool.
+const NO_ROOM: &str = "no pool has room for the program";
 /// What the engine calls its interpreter.
 const INTERPRETER: &str = "pulley64";
 
@@ -199,6 +204,8 @@ pub struct Compiled {
     pub(crate) linked: InstancePre<State>,
     /// What it shows, if it is a core module.
     pub(crate) core: Option<CoreModule>,
+    /// The functions that it exports, once somebody asked for them.
+    pub(crate) exports: OnceLock<Vec<Export>>,
 }
 
 impl Compiled {
@@ -267,10 +274,14 @@ fn interpreted(profile: Profile) -> std::result::Result<Config, HostAbort> {
     Ok(config)
 }
 
-/// With a pool that has room for what most programs have; others are told that it has not.
+/// With a pool that has room for what most programs have; others are told that it has not. What was used before is given
+/// out first, and not all of it by way of the system: that it is used again is what a pool is there for.
 fn pooled(mut config: Config) -> Config {
     let mut pool = PoolingAllocationConfig::default();
-    pool.total_component_instances(POOLED)
+    pool.max_unused_warm_slots(0)
+        .linear_memory_keep_resident(POOLED_CLEARED_BYTES)
+        .table_keep_resident(POOLED_CLEARED_BYTES)
+        .total_component_instances(POOLED)
         .total_core_instances(POOLED)
         .total_memories(POOLED)
         .total_tables(POOLED)
@@ -281,6 +292,16 @@ fn pooled(mut config: Config) -> Config {
         .table_elements(POOLED_ELEMENTS);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     config
+}
+
+/// The abort of a program that is more than a pool holds.
+pub(crate) fn no_room(why: &str) -> HostAbort {
+    HostAbort::new(AbortKind::Quota, format!("{NO_ROOM}: {}", quote_line(cut(why, COMPLAINT_MAX_BYTES))))
+}
+
+/// Why a pool has no room for a program, if `words`, of an abort, are about that.
+pub fn without_room(words: &str) -> Option<&str> {
+    words.split_once(NO_ROOM)?.1.strip_prefix(": ")
 }
 
 pub(crate) fn det_1() -> Config {
@@ -450,8 +471,9 @@ impl Codes {
         hasher
     }
 
-    /// The code in `sealed`, if that is exactly what [`Codes::seal`] made for the program `cid`.
-    fn unseal(&self, cid: &Cid, sealed: &[u8], made: Made) -> Option<Component> {
+    /// The code in `sealed`, if that is exactly what [`Codes::seal`] made for the program `cid`; or why the engine does not
+    /// take it.
+    fn unseal(&self, cid: &Cid, sealed: &[u8], made: Made) -> Option<wasmtime::Result<Component>> {
         let (code, seal) = sealed.split_at_checked(sealed.len().checked_sub(SEAL_BYTES)?)?;
         let (magic, digest) = seal.split_at_checked(MAGIC.len())?;
         if magic != MAGIC || digest != self.hasher(cid, made).update(code).finalize().as_bytes() {
@@ -462,14 +484,15 @@ impl Codes {
         // side. (2) The digest, checked above over the very bytes in memory that are passed on,
         // says that they are what `seal` made for this program and this engine. (3) wasmtime itself
         // checks that version and settings match.
-        unsafe { Component::deserialize(&self.engine, code) }.ok()
+        let component = unsafe { Component::deserialize(&self.engine, code) };
+        Some(component)
     }
 
     /// Code from the cache, if it is there and exactly what was written.
     fn cached(&self, storage: &dyn Storage, cid: &Cid) -> Option<Component> {
         let file = storage.open(&self.path(cid), OpenMode::Read).ok()?;
         if file.len().is_ok_and(|len| len <= CODE_COPIED_BYTES) {
-            return self.unseal(cid, &whole(&*file)?, Made::Code);
+            return self.unseal(cid, &whole(&*file)?, Made::Code)?.ok();
         }
         if !self.is_sealed(&*file, cid)? {
             return None;
@@ -649,7 +672,7 @@ impl Engine {
     }
 
     /// The stack that a guest has.
-    pub(crate) fn stack_bytes(&self) -> usize {
+    pub fn stack_bytes(&self) -> usize {
         self.stack_bytes
     }
 
@@ -670,7 +693,8 @@ impl Engine {
         let (cid, kind, core) = (loaded.cid, loaded.kind, loaded.core.clone());
         let shape = self.coder.shape_of(&component);
         let instances_max = instances_max(loaded.bytes);
-        Ok(Compiled { cid, kind, origin, shape, instances_max, component, linked, core })
+        let exports = OnceLock::new();
+        Ok(Compiled { cid, kind, origin, shape, instances_max, component, linked, core, exports })
     }
 
     pub(crate) fn code(
@@ -686,7 +710,12 @@ impl Engine {
         // Refused here, by name: a compiler would only say that it failed.
         loaded.check_imports()?;
         let sealed = compiler.compile(loaded, self.profile())?;
-        let component = codes.unseal(&loaded.cid, &sealed, Made::Code).ok_or_else(|| wrong_seal(loaded))?;
+        let unsealed = codes.unseal(&loaded.cid, &sealed, Made::Code).ok_or_else(|| wrong_seal(loaded))?;
+        let component = unsealed.map_err(|e| match compiler.backend() {
+            // The code is what was made for this engine: nothing else is left that it may not take.
+            Backend::Pooled => no_room(&chain(&e)),
+            _ => machine("take its own code", &e),
+        })?;
         if let Some(storage) = storage {
             codes.cache(storage, &loaded.cid, &sealed);
         }
@@ -707,7 +736,8 @@ impl Engine {
         }
         loaded.check_imports()?;
         let sealed = compiler.outline(loaded, self.profile())?;
-        Ok(codes.unseal(&loaded.cid, &sealed, Made::Outline).ok_or_else(|| wrong_seal(loaded))?)
+        let unsealed = codes.unseal(&loaded.cid, &sealed, Made::Outline).ok_or_else(|| wrong_seal(loaded))?;
+        Ok(unsealed.map_err(|e| machine("take its own code", &e))?)
     }
 
     pub(crate) fn link(&self, component: &Component, place: &str) -> Result<InstancePre<State>> {

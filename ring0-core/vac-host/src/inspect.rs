@@ -15,6 +15,7 @@ use crate::rewrite;
 use crate::value::{show_params_with, show_type_with};
 
 /// A function that a program exports.
+#[derive(Clone)]
 pub struct Export {
     /// `name`, or `interface#name`.
     pub name: String,
@@ -104,9 +105,9 @@ pub struct Import {
     pub grants: &'static [&'static str],
 }
 
-/// The functions that `compiled` exports.
-pub fn exports(engine: &Engine, compiled: &Compiled) -> Vec<Export> {
-    exports_of(engine, &compiled.component, compiled.core.as_ref())
+/// The functions that `compiled` exports. They are found once: a run may make thousands of calls, and each looks for one.
+pub fn exports<'c>(engine: &Engine, compiled: &'c Compiled) -> &'c [Export] {
+    compiled.exports.get_or_init(|| exports_of(engine, &compiled.component, compiled.core.as_ref()))
 }
 
 /// The functions that a component exports; if it was made of a core module, under the names that
@@ -169,17 +170,19 @@ fn signature(
 /// only one has it.
 pub fn find_function(engine: &Engine, compiled: &Compiled, name: &str) -> Result<Export> {
     let all = exports(engine, compiled);
-    let names: Vec<String> = all.iter().map(|e| e.name.clone()).collect();
-    let (mut meant, _): (Vec<_>, Vec<_>) = all.into_iter().partition(|e| is_meant(&e.name, name));
-    if let Some(exact) = meant.iter().position(|e| e.name == name) {
-        return Ok(meant.swap_remove(exact));
+    if let Some(exact) = all.iter().find(|e| e.name == name) {
+        return Ok(exact.clone());
     }
-    match meant.len() {
-        1 => Ok(meant.swap_remove(0)),
-        0 => Err(no_export(compiled, name, &names)),
-        n => {
-            let listed: Vec<_> = meant.iter().map(|e| format!("`{}`", quote(&e.name))).collect();
-            Err(Usage::new(format!("{n} exports end in `{}`", quote(name)))
+    let meant: Vec<&Export> = all.iter().filter(|e| is_meant(&e.name, name)).collect();
+    match meant.as_slice() {
+        [one] => Ok((*one).clone()),
+        [] => {
+            let names: Vec<String> = all.iter().map(|e| e.name.clone()).collect();
+            Err(no_export(compiled, name, &names))
+        }
+        several => {
+            let listed: Vec<_> = several.iter().map(|e| format!("`{}`", quote(&e.name))).collect();
+            Err(Usage::new(format!("{} exports end in `{}`", several.len(), quote(name)))
                 .hint(format!("name one of {}", listed.join(", ")))
                 .into())
         }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use vac_core::caps::{Quotas, Resource as Quota, raise};
 use vac_core::fault::{AbortKind, Error, Fault, HostAbort, Result, Usage};
 use wasmtime::component::{self, ComponentExportIndex, Func, ResourceAny, ResourceType, Type, Val};
-use wasmtime::{GcHeapOutOfMemory, OutOfMemory, ResourceLimiter, Store, ThrownException, Trap};
+use wasmtime::{
+    GcHeapOutOfMemory, OutOfMemory, PoolConcurrencyLimitError, ResourceLimiter, Store, ThrownException, Trap,
+};
 
 use crate::core_module::CoreMemory;
-use crate::engine::{Compiled, Engine, Profile, chain, machine};
+use crate::engine::{Compiled, Engine, Profile, chain, machine, no_room};
 use crate::host::{Host, Setup};
 use crate::limits::{DEPTH_UNIT_BYTES, TASKS_MAX, TICKS_BETWEEN_CHECKS};
 use crate::load::Shape;
@@ -314,11 +316,6 @@ impl Instance {
         ty.params().map(|(name, ty)| (name.to_owned(), ty)).collect()
     }
 
-    /// The program.
-    pub(crate) fn compiled(&self) -> &Compiled {
-        &self.compiled
-    }
-
     /// The types of resources that the program exports, in full, as this instance has them.
     pub(crate) fn resource_types(&mut self, engine: &Engine) -> Vec<(ResourceType, String)> {
         let exports = crate::inspect::resources(engine, &self.compiled.component);
@@ -340,7 +337,7 @@ impl Instance {
         end(&mut self.store, self.bounds)
     }
 
-    /// The same, to start another instance of it.
+    /// The program.
     pub(crate) fn program(&self) -> &Arc<Compiled> {
         &self.compiled
     }
@@ -584,6 +581,9 @@ fn classify(error: wasmtime::Error, store: &Store<State>, bounds: Bounds) -> Err
     if error.is::<OutOfMemory>() {
         let message = format!("the host has no more memory to give: {}", error.root_cause());
         return HostAbort::new(AbortKind::Machine, message).into();
+    }
+    if error.is::<PoolConcurrencyLimitError>() {
+        return no_room(&error.root_cause().to_string()).into();
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => out_of_ticks(bounds.ticks_max).into(),

@@ -160,8 +160,8 @@ impl Instance {
         }))
     }
 
-    /// Calls `found` for each memory, with the parts that were written since this was asked last, or since
-    /// [`Instance::thaw`].
+    /// Calls `found` for each memory, with the parts that were written since this was asked last, or since an
+    /// [`Instance::thaw`] after which writes are followed.
     pub fn each_written(&mut self, engine: &Engine, found: &mut Found<'_>) -> Result<()> {
         let mut parts = self.take_parts(engine)?;
         let told = parts.memories.iter_mut().enumerate().try_for_each(|(number, (memory, tracker))| {
@@ -190,8 +190,15 @@ impl Instance {
     }
 
     /// Makes this instance, which was started and not called yet, the frozen one. `fill` writes all of a
-    /// memory, whose number it gets.
-    pub fn thaw(&mut self, engine: &Engine, frozen: &Frozen, fill: &mut Fill<'_>) -> Result<()> {
+    /// memory, whose number it gets. If nobody will ask what is written after that, it `follows` nothing: each first write
+    /// to a page would cost a fault.
+    pub fn thaw(
+        &mut self,
+        engine: &Engine,
+        frozen: &Frozen,
+        follows: bool,
+        fill: &mut Fill<'_>,
+    ) -> Result<()> {
         let mut parts = self.take_parts(engine)?;
         set_globals(&mut self.store, &parts.globals, &frozen.globals)?;
         if parts.memories.len() != frozen.memories.len() {
@@ -202,7 +209,9 @@ impl Instance {
             self.grow(memory, *len)?;
             let touched = Touched::of(memory.data(&self.store));
             fill(number, memory.data_mut(&mut self.store), &touched)?;
-            tracker.written(memory.data(&self.store));
+            if follows {
+                tracker.written(memory.data(&self.store));
+            }
         }
         self.parts = Some(parts);
         self.store.data_mut().host.entropy.go_to(frozen.entropy, frozen.seed_given);

@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use vac_core::canon::Node;
 use vac_core::fault::Result;
-use vac_core::ledger::{Body, Class, Entry, Header, Outcome, Reader, Return, RunId, Seq};
+use vac_core::ledger::{Body, Class, Entry, Head, Header, Outcome, Reader, Return, RunId, Seq};
 
 use crate::home::Home;
 use crate::journal::{REVOKE_EVENT, is_outside};
 use crate::report::{self, EventInfo};
+use crate::worlds::Worlds;
 
 /// Answers of the world that are kept for what led to a difference.
 const READS_SHOWN: usize = 3;
@@ -35,6 +36,8 @@ pub struct Bisected {
     pub reads: Vec<EventInfo>,
     /// The first difference, if there is one after the headers.
     pub difference: Option<Difference>,
+    /// The head of both, if they have one.
+    pub head: Option<Head>,
 }
 
 /// A field of the headers, and what each has there.
@@ -137,20 +140,35 @@ pub fn bisect(home: &Home, [a, b]: [RunId; 2], n: usize) -> Result<Bisected> {
         before: Vec::new(),
         reads: Vec::new(),
         difference: None,
+        head: None,
     };
     let (mut before, mut reads) = (Last::new(n), Last::new(READS_SHOWN));
+    let (mut worlds, store) = (Worlds::default(), home.store());
     loop {
         let (left, right) = (one.next()?, two.next()?);
         let fields = differing(&left, &right, same_engine);
         if !fields.is_empty() {
-            let cause = cause(&left, &right, &fields, !bisected.header.is_empty());
+            let holds = |event: &EventInfo| worlds.is_asked(&event.name, &event.request, store);
+            let cause = match () {
+                () if by_operator(&left) || by_operator(&right) => Cause::Operator,
+                () if is_worlds(&left, &fields, holds) => Cause::World,
+                () if !bisected.header.is_empty() => Cause::Start,
+                () => Cause::Leak,
+            };
             bisected.difference = Some(Difference { sides: [left.into(), right.into()], fields, cause });
             break;
+        }
+        if let Step::Event(event) | Step::End(event) = &left
+            && let Some(Ok(answer)) = &event.answer
+        {
+            worlds.see(&event.name, event.class, &event.request, answer, store);
         }
         if !keep(left, &mut before, &mut reads) {
             break;
         }
     }
+    let (head, other) = (one.reader.head(), two.reader.head());
+    bisected.head = (bisected.difference.is_none() && head == other).then_some(head);
     bisected.equal_events = before.seen;
     (bisected.before, bisected.reads) = (before.into_events(), reads.into_events());
     if let Some(seq) = bisected.difference.as_ref().and_then(seq_of) {
@@ -328,21 +346,19 @@ fn same_bytes(a: &Body, b: &Body) -> bool {
     name(a) == name(b)
 }
 
-fn cause(left: &Step, right: &Step, fields: &[&str], headers_differ: bool) -> Cause {
-    if by_operator(left) || by_operator(right) {
-        return Cause::Operator;
-    }
+/// Whether both asked for the same, and the world gave an answer to each; `holds` says whether it gave the host what an
+/// answer of the host's own is about.
+fn is_worlds(left: &Step, fields: &[&str], holds: impl Fn(&EventInfo) -> bool) -> bool {
     let asked_alike =
         !fields.iter().any(|f| ["function", "class", "parent", "tick", "request", "kind"].contains(f));
-    let class = match left {
-        Step::Event(event) | Step::End(event) => Some(event.class),
-        _ => None,
-    };
-    match class {
-        Some(Class::Read | Class::Effect) if asked_alike => Cause::World,
-        _ if headers_differ => Cause::Start,
-        _ => Cause::Leak,
-    }
+    asked_alike
+        && match left {
+            Step::Event(event) | Step::End(event) => {
+                matches!(event.class, Class::Read | Class::Effect)
+                    || (event.class == Class::Local && holds(event))
+            }
+            _ => false,
+        }
 }
 
 /// Whether somebody outside made this step.

@@ -225,7 +225,7 @@ impl Stops<'_> {
         let called = live.passed(session, call)?;
         if number == from.place.calls {
             from.check_place(&session.place(number), session.is_live())?;
-            live.thaw(session, from)?;
+            live.thaw(session, from, self.taker.is_some())?;
             session.journal().hold_past(false);
         }
         Ok(called)
@@ -348,10 +348,10 @@ impl Live {
         self.called(call, &results)
     }
 
-    /// Makes the instance, which was started, the one of a snapshot.
-    fn thaw(&mut self, session: &mut Session<'_>, from: &Snapshot) -> Result<()> {
+    /// Makes the instance, which was started, the one of a snapshot; `follows` as of [`Snapshot::thaw`].
+    fn thaw(&mut self, session: &mut Session<'_>, from: &Snapshot, follows: bool) -> Result<()> {
         if let Some(instance) = &mut self.instance {
-            from.thaw(session.home, session.programs.engine()?, instance)?;
+            from.thaw(session.home, session.programs.engine()?, instance, follows)?;
             self.used = instance.ticks();
         }
         self.held = session.thaw(from);

@@ -70,6 +70,7 @@ pub mod tree;
 pub mod verify;
 pub mod watching;
 mod working;
+mod worlds;
 
 pub use clock::{Deadline, HostClock};
 pub use home::Home;

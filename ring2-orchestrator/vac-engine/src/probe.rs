@@ -16,16 +16,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vac_core::caps::Rights;
-use vac_core::fault::{Error, HostAbort, Result, Usage, quote};
-use vac_core::ledger::{Call, Class, Entry, Head, Header, RUNS_DIR, Reader, Return, RunId, Seq};
+use vac_core::fault::{AbortKind, Error, HostAbort, Result, Usage, quote};
+use vac_core::ledger::{Call, Class, Entry, Head, Header, Outcome, RUNS_DIR, Reader, Return, RunId, Seq};
 
 use crate::copies::Folder;
 use crate::grants::Grant;
 use crate::history::Side;
 use crate::home::{Home, STORE_DIR};
-use crate::journal::{kept, results};
+use crate::journal::{is_outside, kept, results};
 use crate::report::{show_kept, show_node, show_outcome};
 use crate::script::OUT_DIR;
+use crate::worlds::Worlds;
 
 /// The folder of all probes in a home.
 const PROBE_DIR: &str = "probe";
@@ -102,6 +103,16 @@ impl Place {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.folder
+    }
+
+    /// The name of its folder.
+    pub fn name(&self) -> String {
+        self.folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// The place beside it of a run that its own run comes after.
+    pub fn before(&self) -> Self {
+        Self { folder: self.folder.with_file_name(format!("{}-before", self.name())) }
     }
 
     /// The home of the run.
@@ -261,6 +272,8 @@ pub struct Met {
     pub has_other_ticks: bool,
     /// Where they part.
     pub difference: Option<Parting>,
+    /// How the other run ended.
+    pub ended: Option<Outcome>,
 }
 
 /// The first event that differs.
@@ -274,6 +287,9 @@ pub struct Parting {
     pub other: Side,
     /// Whether the same was asked, and what is outside answered otherwise.
     pub is_worlds: bool,
+    /// What ended one of the two there that is neither the program's nor the world's: a limit of time, an interrupt, the
+    /// machine.
+    pub outside: Option<(AbortKind, String)>,
 }
 
 /// What of two runs may differ and is no difference.
@@ -291,6 +307,7 @@ pub enum Forgives {
 pub fn compare(one: (&Home, RunId), other: (&Home, RunId), forgives: Forgives) -> Result<Met> {
     let (mut one, mut other) = (Walk::new(one)?, Walk::new(other)?);
     let (mut events, mut has_other_ticks) = (0, false);
+    let mut worlds = Worlds::default();
     let difference = loop {
         let (a, b) = (one.next()?, other.next()?);
         match (&a, &b) {
@@ -303,15 +320,33 @@ pub fn compare(one: (&Home, RunId), other: (&Home, RunId), forgives: Forgives) -
                 has_other_ticks |= !matches!(x, Entry::Header(_));
             }
             _ => {
-                let is_worlds = one.is_worlds(a.as_ref(), b.as_ref());
+                let is_worlds = one.is_worlds(a.as_ref(), b.as_ref(), &worlds);
                 let (side, other) = (one.side(a.as_ref(), b.as_ref()), other.side(b.as_ref(), a.as_ref()));
-                break Some(Parting { event: side.event, one: side, other, is_worlds });
+                let outside =
+                    a.as_ref().and_then(ended_outside).or_else(|| b.as_ref().and_then(ended_outside));
+                break Some(Parting { event: side.event, one: side, other, is_worlds, outside });
             }
         }
         events += u64::from(matches!(a, Some(Entry::Event(..) | Entry::Begin(_))));
+        if let Some((call, Return { answer: Ok(answer), .. })) = one.happened(a.as_ref()) {
+            worlds.see(one.name(call), call.class, &call.request, answer, one.home.store());
+        }
     };
     while other.next()?.is_some() {}
-    Ok(Met { events, head: other.reader.head(), has_other_ticks, difference })
+    Ok(Met { events, head: other.reader.head(), has_other_ticks, difference, ended: other.ended })
+}
+
+/// What from outside ended a run, if that is what `entry` says.
+fn ended_outside(entry: &Entry) -> Option<(AbortKind, String)> {
+    let outcome = match entry {
+        Entry::Event(_, ret) | Entry::End(_, ret) => ret.answer.as_ref().err()?,
+        Entry::Close { outcome, .. } => outcome,
+        _ => return None,
+    };
+    match outcome {
+        Outcome::Abort { kind, message } if is_outside(*kind) => Some((*kind, message.clone())),
+        _ => None,
+    }
 }
 
 /// One of two runs that are read side by side.
@@ -322,12 +357,14 @@ struct Walk<'h> {
     events: u64,
     /// The effect that has begun.
     effect: Option<Call>,
+    /// How it ended, once that was read.
+    ended: Option<Outcome>,
 }
 
 impl<'h> Walk<'h> {
     fn new((home, run): (&'h Home, RunId)) -> Result<Self> {
         let reader = Reader::open(Arc::clone(home.storage()), run)?;
-        Ok(Self { home, reader, names: Vec::new(), events: 0, effect: None })
+        Ok(Self { home, reader, names: Vec::new(), events: 0, effect: None, ended: None })
     }
 
     fn next(&mut self) -> Result<Option<Entry>> {
@@ -342,16 +379,31 @@ impl<'h> Walk<'h> {
                 self.events += 1;
                 self.effect = (call.class == Class::Effect).then(|| call.clone());
             }
+            Some(Entry::Close { outcome, .. }) => self.ended = Some(outcome.clone()),
             _ => {}
         }
         Ok(entry)
     }
 
-    /// Whether the same was asked, and what is outside answered otherwise.
-    fn is_worlds(&self, a: Option<&Entry>, b: Option<&Entry>) -> bool {
+    /// The event that `entry`, the last one that was read, ends, with its answer.
+    fn happened<'e>(&'e self, entry: Option<&'e Entry>) -> Option<(&'e Call, &'e Return)> {
+        match entry? {
+            Entry::Event(call, ret) => Some((call, ret)),
+            Entry::End(seq, ret) => Some((self.effect.as_ref().filter(|call| call.seq == *seq)?, ret)),
+            _ => None,
+        }
+    }
+
+    fn name(&self, call: &Call) -> &str {
+        usize::try_from(call.name).ok().and_then(|n| self.names.get(n)).map_or("?", String::as_str)
+    }
+
+    /// Whether the same was asked, and what is outside answered otherwise, or had answered before.
+    fn is_worlds(&self, a: Option<&Entry>, b: Option<&Entry>, worlds: &Worlds) -> bool {
         match (a, b) {
             (Some(Entry::Event(x, a)), Some(Entry::Event(y, b))) => {
-                x == y && a != b && x.class == Class::Read
+                let holds = || worlds.is_asked(self.name(x), &x.request, self.home.store());
+                x == y && a != b && (x.class == Class::Read || (x.class == Class::Local && holds()))
             }
             (Some(Entry::End(x, _)), Some(Entry::End(y, _))) => {
                 x == y && self.effect.as_ref().is_some_and(|call| call.seq == *x)
@@ -402,8 +454,7 @@ impl<'h> Walk<'h> {
     }
 
     fn call_side(&self, call: &Call, answer: Option<String>) -> Side {
-        let name = usize::try_from(call.name).ok().and_then(|n| self.names.get(n));
-        let function = name.map_or("?", String::as_str).to_owned();
+        let function = self.name(call).to_owned();
         let request = show_kept(&call.request, self.home.store());
         Side { event: call.seq, tick: call.tick, function, request, answer }
     }

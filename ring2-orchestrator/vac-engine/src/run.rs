@@ -310,7 +310,7 @@ impl Keys {
 
 fn not_a_command(programs: &Programs, compiled: &Compiled, target: &Target) -> Result<Error> {
     let usage = Usage::new(format!("`{}` is not a command: it does not export `wasi:cli/run`", target.place));
-    let first = inspect::exports(programs.engine()?, compiled).into_iter().next();
+    let first = inspect::exports(programs.engine()?, compiled).first();
     let hint = match first {
         Some(export) => format!("call one of its exports: `vac call {} '{}(…)'`", target.place, export.name),
         None => "it exports no functions that could be called".into(),

@@ -33,7 +33,7 @@ use crate::recording::Recording;
 use crate::revoke;
 use crate::scribe::abort_of;
 use crate::snapshot::{Place, Snapshot};
-use crate::target::{Programs, Target};
+use crate::target::{Programs, Target, Warm};
 use crate::tree;
 use crate::working::Memories;
 
@@ -68,6 +68,8 @@ pub struct Outside {
     pub http: Option<Arc<dyn Http>>,
     /// Compiles what has no code yet.
     pub compiler: Arc<dyn Compiler>,
+    /// An engine that runs before this one used, if this one is to use it, too.
+    pub warm: Option<Arc<Warm>>,
 }
 
 /// What one kernel did, for people.

@@ -24,7 +24,7 @@ use vac_core::caps::Resource;
 use vac_core::cid::{Cid, Codec};
 use vac_core::fault::{Corrupt, Error, HostAbort, Result};
 use vac_core::ledger::{Head, RUNS_DIR, RunId};
-use vac_core::memory::{La128, Pager, Settings, Space, Tier, page_len_of};
+use vac_core::memory::{Io, La128, Pager, Settings, Space, Tier, page_len_of};
 use vac_core::storage::{read_file, replace_file};
 use vac_host::engine::{ENGINE, Profile};
 use vac_host::state::{Freeze, Frozen, Touched};
@@ -47,6 +47,8 @@ const KEPT_MAX: usize = 64;
 const PAGE_BYTES: usize = 64 << 10;
 /// Pages in memory while one is written or read.
 const BUDGET_BYTES: usize = 16 << 20;
+/// Memories of so many bytes are read by whoever makes them.
+const ALONE_MAX_BYTES: u64 = 8 << 20;
 const WHAT: &str = "vac snapshot";
 const FORMAT: u64 = 1;
 /// What a list of snapshots may be long.
@@ -200,7 +202,7 @@ impl Snapshot {
 
     /// Reads every page, for those who cannot begin again when one is damaged.
     pub(crate) fn check_pages(&self, home: &Home) -> Result<()> {
-        let mut pages = Pages::open(home, Some(&self.memory))?;
+        let mut pages = Pages::open(home, Some(&self.memory), Io::Auto)?;
         let mut page = vec![0; PAGE_BYTES];
         for range in pages.pager.mapped(&pages.space)? {
             for number in (range.page..).take(usize::try_from(range.pages).unwrap_or(usize::MAX)) {
@@ -211,10 +213,19 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Gives its state to an instance that was started and not called.
-    pub(crate) fn thaw(&self, home: &Home, engine: &Engine, instance: &mut Instance) -> Result<()> {
-        let mut pages = Pages::open(home, Some(&self.memory))?;
-        instance.thaw(engine, &self.state, &mut |number, bytes, touched| {
+    /// Gives its state to an instance that was started and not called; `follows` is whether somebody will ask what it writes.
+    pub(crate) fn thaw(
+        &self,
+        home: &Home,
+        engine: &Engine,
+        instance: &mut Instance,
+        follows: bool,
+    ) -> Result<()> {
+        let len = self.state.memories.iter().fold(0, |sum: u64, len| sum.saturating_add(*len));
+        // A thread, a ring and its buffers take longer to make than so few pages to read.
+        let io = if len <= ALONE_MAX_BYTES { Io::Caller } else { Io::Auto };
+        let mut pages = Pages::open(home, Some(&self.memory), io)?;
+        instance.thaw(engine, &self.state, follows, &mut |number, bytes, touched| {
             pages.fill(number as u64, bytes, touched)
         })
     }
@@ -225,12 +236,14 @@ pub struct Pages {
     tier: Arc<Behind>,
     pager: Pager,
     space: Space,
+    /// Whether no thread helps with reading.
+    reads_alone: bool,
 }
 
 impl Pages {
     /// Of an instance that none were written of yet.
     pub fn new(home: &Home) -> Result<Self> {
-        Self::open(home, None)
+        Self::open(home, None, Io::Auto)
     }
 
     /// Writes the pages that changed since this was asked last. The root of all, and how many bytes were written.
@@ -250,8 +263,9 @@ impl Pages {
         self.tier.settle()
     }
 
-    fn open(home: &Home, root: Option<&Cid>) -> Result<Self> {
-        let settings = Settings { page_len: PAGE_BYTES, budget_bytes: BUDGET_BYTES, ..Settings::default() };
+    fn open(home: &Home, root: Option<&Cid>, io: Io) -> Result<Self> {
+        let settings =
+            Settings { page_len: PAGE_BYTES, budget_bytes: BUDGET_BYTES, io, ..Settings::default() };
         let tier = Arc::new(Behind::new(Arc::clone(home.store())));
         let mut pager = Pager::new(Arc::<Behind>::clone(&tier), settings)?;
         let space = match root {
@@ -265,7 +279,7 @@ impl Pages {
                 pager.open(root)?
             }
         };
-        Ok(Self { tier, pager, space })
+        Ok(Self { tier, pager, space, reads_alone: io == Io::Caller })
     }
 
     /// Makes `bytes` what `shard` holds. What is not mapped is zeros.
@@ -284,7 +298,12 @@ impl Pages {
             let end = end.min(bytes.len());
             touched.clear(bytes, zeros_from..start);
             let to = bytes.get_mut(start..end).unwrap_or_default();
-            self.pager.read(&mut self.space, La128 { shard, offset: start as u64 }, to)?;
+            let at = La128 { shard, offset: start as u64 };
+            match self.reads_alone {
+                // Once copied is once less than by way of frames.
+                true => self.pager.read_through(&mut self.space, at, to)?,
+                false => self.pager.read(&mut self.space, at, to)?,
+            }
             zeros_from = end;
         }
         touched.clear(bytes, zeros_from..bytes.len());
@@ -329,7 +348,7 @@ impl<'h> Taker<'h> {
         ticks_between: u64,
         from: Option<&Snapshot>,
     ) -> Result<Self> {
-        let pages = from.map(|from| Pages::open(home, Some(&from.memory))).transpose()?;
+        let pages = from.map(|from| Pages::open(home, Some(&from.memory), Io::Auto)).transpose()?;
         Ok(Self {
             home,
             run,

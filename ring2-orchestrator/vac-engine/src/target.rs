@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use vac_core::cid::Cid;
 use vac_core::fault::{HostAbort, Result, Usage, quote};
@@ -119,9 +119,30 @@ fn read_program(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(failed)
 }
 
+/// An engine and what it compiled, for several runs in one process: so the memory of one is used again by the next, if the
+/// engine keeps it.
+pub struct Warm {
+    engine: Engine,
+    compiled: Mutex<BTreeMap<Cid, Arc<Compiled>>>,
+}
+
+impl Warm {
+    /// An engine for runs under `profile` within `limits`, whose programs are compiled for `backend`.
+    pub fn new(profile: Profile, backend: Backend, limits: &Limits) -> Result<Self> {
+        let engine = Engine::of(profile, backend, limits.max_usize(Limit::Depth))?;
+        Ok(Self { engine, compiled: Mutex::default() })
+    }
+
+    fn compiled(&self) -> std::sync::MutexGuard<'_, BTreeMap<Cid, Arc<Compiled>>> {
+        self.compiled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Compiles programs, each once.
 pub struct Programs {
     engine: OnceLock<Engine>,
+    /// Used instead of an engine of its own, if it is of the same profile and stack.
+    warm: Option<Arc<Warm>>,
     compiled: BTreeMap<Cid, Arc<Compiled>>,
     compiler: Arc<dyn Compiler>,
     profile: Profile,
@@ -133,13 +154,14 @@ pub struct Programs {
 impl Programs {
     /// Programs that are run within `limits`, and compiled by the compiler of `outside`.
     pub fn new(limits: &Limits, outside: &Outside) -> Self {
-        Self::compiled_by(limits, Arc::clone(&outside.compiler))
+        Self { warm: outside.warm.clone(), ..Self::compiled_by(limits, Arc::clone(&outside.compiler)) }
     }
 
     /// Programs that are run within `limits`, and compiled by `compiler`.
     pub fn compiled_by(limits: &Limits, compiler: Arc<dyn Compiler>) -> Self {
         Self {
             engine: OnceLock::new(),
+            warm: None,
             compiled: BTreeMap::new(),
             compiler,
             profile: Profile::default(),
@@ -195,8 +217,19 @@ impl Programs {
         self.compiler.backend()
     }
 
+    /// What other runs left, if it will do for these programs.
+    fn warm(&self) -> Option<&Warm> {
+        let is_like = |warm: &&Warm| {
+            (warm.engine.profile(), warm.engine.stack_bytes()) == (self.profile, self.stack_bytes)
+        };
+        self.warm.as_deref().filter(|_| !self.looks).filter(is_like)
+    }
+
     /// The engine, started when it is first needed.
     pub fn engine(&self) -> Result<&Engine> {
+        if let Some(warm) = self.warm() {
+            return Ok(&warm.engine);
+        }
         if self.engine.get().is_none() {
             let start = if self.looks { Engine::looking } else { Engine::of };
             let _ = self.engine.set(start(self.profile, self.compiler.backend(), self.stack_bytes)?);
@@ -208,12 +241,16 @@ impl Programs {
 
     /// The compiled form of `target`.
     pub fn compile(&mut self, home: &Home, target: &Target) -> Result<Arc<Compiled>> {
-        if let Some(compiled) = self.compiled.get(&target.cid) {
-            return Ok(Arc::clone(compiled));
+        let before = self.warm().and_then(|warm| warm.compiled().get(&target.cid).cloned());
+        if let Some(compiled) = before.or_else(|| self.compiled.get(&target.cid).cloned()) {
+            return Ok(compiled);
         }
         let loaded = self.load(target)?;
         let engine = self.engine()?;
         let compiled = Arc::new(engine.compile_by(&loaded, Some(&**home.storage()), &*self.compiler)?);
+        if let Some(warm) = self.warm() {
+            warm.compiled().insert(target.cid, Arc::clone(&compiled));
+        }
         self.compiled.insert(target.cid, Arc::clone(&compiled));
         Ok(compiled)
     }

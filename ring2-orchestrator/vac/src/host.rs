@@ -111,7 +111,7 @@ pub(crate) fn outside_of(
     let compiler = ChildCompiler::new(Arc::clone(&clock), Arc::clone(&watch), limits);
     let compiler = Arc::new(ChildCompiler { backend, ..compiler });
     let console = Arc::new(Mutex::new(Patient { inner: console(&watch), watch: Arc::clone(&watch) }));
-    Outside { clock, watch, console, compiler, http: Some(Arc::new(Client)) }
+    Outside { clock, watch, console, compiler, http: Some(Arc::new(Client)), warm: None }
 }
 
 /// A console that waits for its input only as long as the run may go on.

@@ -102,7 +102,7 @@ impl World {
         let engine = Engine::new().expect("the engine starts");
         let loaded = load::load(&bytes, "the trampoline").expect("it is a component");
         let compiled = engine.compile(&loaded, None).expect("it compiles, and all of it is covered");
-        let exports = inspect::exports(&engine, &compiled);
+        let exports = inspect::exports(&engine, &compiled).to_vec();
         assert_eq!(exports.len(), names.len());
         Self { engine, compiled: Arc::new(compiled), exports }
     }

@@ -408,6 +408,7 @@ impl Place {
             console: Arc::new(Mutex::new(console)),
             http: Some(Arc::new(Answers)),
             compiler: Arc::clone(compiler),
+            warm: None,
         }
     }
 }

@@ -54,7 +54,7 @@ fn exports() -> &'static [Export] {
         let engine = Engine::new().expect("the engine starts");
         let bytes = wat::parse_str(TYPES).expect("it is well formed");
         let loaded = load::load(&bytes, "types").expect("it is a component");
-        inspect::exports(&engine, &engine.compile(&loaded, None).expect("it compiles"))
+        inspect::exports(&engine, &engine.compile(&loaded, None).expect("it compiles")).to_vec()
     })
 }
 

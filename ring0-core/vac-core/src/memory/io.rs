@@ -35,7 +35,7 @@ fn parts(page_len: usize, offset: u64, len: u64) -> impl Iterator<Item = Part> {
 }
 
 /// Refuses a range that goes past the end of its shard.
-fn check(at: La128, len: u64) -> Result<()> {
+pub(super) fn check(at: La128, len: u64) -> Result<()> {
     match at.offset.checked_add(len.saturating_sub(1)) {
         Some(_last) => Ok(()),
         None => Err(outside(at, len)),

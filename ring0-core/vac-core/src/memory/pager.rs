@@ -197,6 +197,14 @@ impl Pager {
         })
     }
 
+    /// The object that `page` is, if it has one and is in no frame.
+    pub(super) fn only_stored(&mut self, space: &Space, shard: u64, page: u64) -> Result<Option<Cid>> {
+        Ok(match self.look_up(space, shard, page)? {
+            Mapped::Clean(source @ Source::Object(cid)) => self.frames.find(&source).is_none().then_some(cid),
+            _ => None,
+        })
+    }
+
     /// Whether the page at `at` is in memory, or is zeros; then that was a use of it. Reads nothing of it.
     pub fn touch(&mut self, space: &Space, at: La128) -> Result<bool> {
         let (shard, page) = (at.shard, at.offset / self.page_len as u64);

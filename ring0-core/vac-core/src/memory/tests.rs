@@ -46,6 +46,35 @@ fn what_was_never_written_is_zeros_and_costs_nothing() {
     assert!(matches!(pager.write(&mut space, at(0, u64::MAX), &[1, 2]), Err(Error::Fault(_))));
 }
 
+/// Past the frames: clean pages, written ones, those that are in a frame, zeros, and ends that are no whole pages.
+#[test]
+fn reading_through_gives_what_reading_does_and_takes_no_frames() {
+    let sim = SimStorage::new(0);
+    let mut first = pager(&sim, 64);
+    let mut space = first.space();
+    let bytes: Vec<u8> = (0..PAGE * 6).map(|n| (n * 7 % 251) as u8).collect();
+    first.write(&mut space, at(1, PAGE as u64), &bytes).unwrap();
+    let root = first.commit(&mut space).unwrap();
+    drop(first);
+    let mut pager = pager(&sim, 64);
+    let mut space = pager.open(&root).unwrap();
+    let both = |pager: &mut Pager, space: &mut Space, start: u64, len: usize| {
+        let (mut through, mut read) = (vec![7; len], vec![9; len]);
+        pager.read_through(space, at(1, start), &mut through).unwrap();
+        let resident = pager.stats().resident;
+        pager.read(space, at(1, start), &mut read).unwrap();
+        assert!(through == read, "{len} bytes from {start}");
+        resident
+    };
+    let page = PAGE as u64;
+    assert_eq!(both(&mut pager, &mut space, page, PAGE * 2), 0, "no frame was used");
+    pager.write(&mut space, at(1, page * 4 + 5), b"written").unwrap();
+    both(&mut pager, &mut space, 0, PAGE * 9 + 3);
+    both(&mut pager, &mut space, 11, PAGE * 3);
+    let mut past = [0; 2];
+    assert!(pager.read_through(&mut space, at(0, u64::MAX), &mut past).is_err());
+}
+
 #[test]
 fn a_snapshot_keeps_what_was_there() {
     let mut pager = pager(&SimStorage::new(0), 8);

@@ -1,13 +1,44 @@
-//! Writing whole pages past the frames: for one who writes much that nobody reads soon.
+//! Writing and reading whole pages past the frames: for one who writes much that nobody reads soon, or reads much once.
 
 use crate::cid::Cid;
 use crate::fault::Result;
 
+use super::io::check;
 use super::node::PageRef;
+use super::nodes::missing;
 use super::pager::check_room;
 use super::{La128, Pager, Space};
 
 impl Pager {
+    /// Reads `to.len()` bytes from `at` as [`Pager::read`] does. Whole pages that are in no frame are read one after another,
+    /// straight to where they are wanted, and are in no frame after that either.
+    pub fn read_through(&mut self, space: &mut Space, at: La128, to: &mut [u8]) -> Result<()> {
+        check(at, to.len() as u64)?;
+        let page_len = self.page_len();
+        if !at.offset.is_multiple_of(page_len as u64) {
+            return self.read(space, at, to);
+        }
+        for (nth, to) in to.chunks_mut(page_len).enumerate() {
+            let at = La128 { offset: at.offset.saturating_add((nth * page_len) as u64), ..at };
+            let found = self.only_stored(space, at.shard, at.offset / page_len as u64)?;
+            match found.filter(|_| to.len() == page_len) {
+                Some(cid) => self.read_page_through(space, &cid, to)?,
+                None => self.read(space, at, to)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn read_page_through(&mut self, space: &mut Space, cid: &Cid, to: &mut [u8]) -> Result<()> {
+        self.count_io(space, to.len())?;
+        self.stats.misses += 1;
+        self.stats.page_reads += 1;
+        match self.fetcher.read(cid, to)? {
+            true => Ok(()),
+            false => Err(missing("page", cid)),
+        }
+    }
+
     /// Writes `from` to `at` as [`Pager::write`] does. Whole pages go to the tier at once, and no other page
     /// leaves its frame for them; those of zeros are unmapped. Returns how many bytes were not zeros of whole pages.
     pub fn write_through(&mut self, space: &mut Space, at: La128, from: &[u8]) -> Result<u64> {

@@ -541,7 +541,7 @@ impl Context<'_> {
     }
 
     fn exports(&self, kernel: usize) -> Result<Vec<inspect::Export>> {
-        Ok(inspect::exports(self.session.programs.engine()?, &self.kernel_of(kernel)?.compiled))
+        Ok(inspect::exports(self.session.programs.engine()?, &self.kernel_of(kernel)?.compiled).to_vec())
     }
 }
 

@@ -11,7 +11,7 @@ use std::thread::{Builder, JoinHandle};
 
 use vac_core::cid::Cid;
 use vac_core::fault::{AbortKind, Error, HostAbort, Result};
-use vac_core::memory::Tier;
+use vac_core::memory::{Spot, Tier};
 use vac_core::store::Store;
 
 /// Objects that are given to the thread together.
@@ -124,6 +124,10 @@ impl Tier for Behind {
         }
         self.settle()?;
         Tier::get(&*self.store, cid, max)
+    }
+
+    fn locate(&self, cid: &Cid) -> Option<Spot> {
+        Tier::locate(&*self.store, cid)
     }
 
     fn put(&self, cid: &Cid, bytes: &[u8]) -> Result<()> {

@@ -6,7 +6,7 @@ use vac_core::store::Store;
 use vac_engine::bisect::{self, Bisected, Cause, Difference, HeaderField, Side};
 use vac_engine::report::{self, EventInfo};
 
-use super::log::{event_json, table};
+use super::log::{event_json, table, table_with};
 use crate::cli::{Bisect, Global};
 use crate::{exit, show, ui};
 
@@ -32,6 +32,9 @@ fn print(bisected: &Bisected, store: &Store) {
     let equal = ui::count(bisected.equal_events);
     if bisected.is_equal() {
         ui::print(format_args!("{} {a} and {b}: {equal} events\n", ui::bold("equal")));
+        if let Some(head) = bisected.head {
+            ui::print(format_args!("head  {head}\n"));
+        }
         return;
     }
     let word = ui::bold("different");
@@ -52,7 +55,9 @@ fn print(bisected: &Bisected, store: &Store) {
 
 fn print_before(bisected: &Bisected, store: &Store) {
     if !bisected.before.is_empty() {
-        ui::print(format_args!("\nbefore it, in both\n{}", table(&bisected.before, None, store)));
+        // Those had no answer yet where the two part, whatever came of them later.
+        let table = table_with(&bisected.before, None, "(the first difference is inside of it)", store);
+        ui::print(format_args!("\nbefore it, in both\n{table}"));
     }
 }
 
@@ -157,6 +162,7 @@ fn as_json(bisected: &Bisected, store: &Store) -> Value {
         "equal": bisected.is_equal(),
         "same_engine": bisected.same_engine,
         "equal_events": bisected.equal_events,
+        "head": bisected.head.map(|head| head.to_string()),
         "header": header.collect::<Vec<_>>(),
         "before": events(&bisected.before),
         "reads": events(&bisected.reads),

@@ -53,10 +53,23 @@ fn around(global: &Global, home: &Home, run: RunId, seq: u64, n: usize) -> Resul
     Ok(exit::OK)
 }
 
+/// What stands for the answer of an event that a run had none of.
+const NO_ANSWER: &str = "(the process ended here)";
+
 /// Events as lines of a table, one of them marked.
 pub(super) fn table(events: &[EventInfo], marked: Option<u64>, store: &Store) -> String {
+    table_with(events, marked, NO_ANSWER, store)
+}
+
+/// The same, with `unanswered` for the answers that are not among what is shown.
+pub(super) fn table_with(
+    events: &[EventInfo],
+    marked: Option<u64>,
+    unanswered: &str,
+    store: &Store,
+) -> String {
     let rows = events.iter().map(|event| {
-        let mut row = row(event, store);
+        let mut row = row(event, unanswered, store);
         if let (Some(number), true) = (row.first_mut(), marked == Some(event.seq)) {
             number.insert(0, '>');
         }
@@ -65,9 +78,9 @@ pub(super) fn table(events: &[EventInfo], marked: Option<u64>, store: &Store) ->
     ui::table(&[">EVENT", ">TICK", "CLASS", "FUNCTION", "REQUEST", "ANSWER"], rows.collect())
 }
 
-fn row(event: &EventInfo, store: &Store) -> Vec<String> {
+fn row(event: &EventInfo, unanswered: &str, store: &Store) -> Vec<String> {
     let mut answer = match &event.answer {
-        None => "(the process ended here)".to_owned(),
+        None => unanswered.to_owned(),
         Some(Ok(body)) => report::show_kept(body, store),
         Some(Err(outcome)) => report::show_outcome(outcome),
     };

@@ -9,21 +9,24 @@
 //! so all begin with the same, and nothing of the operator's is changed.
 
 use std::io::{Read, Write};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rustix::process::{Signal, set_parent_process_death_signal};
 use serde_json::{Value, json};
-use vac_core::fault::{HostAbort, Result, Usage, quote, quote_line};
-use vac_core::ledger::RunId;
+use vac_core::fault::{AbortKind, HostAbort, Result, Usage, quote, quote_line};
+use vac_core::ledger::{Outcome, RunId};
+use vac_engine::calls::Typed;
 use vac_engine::grants::Grant;
 use vac_engine::probe::{self as probes, Forgives, Met, Parting, Place, Scratch};
 use vac_engine::run::{Finished, Request};
-use vac_engine::target::Target;
+use vac_engine::session::Outside;
+use vac_engine::target::{Target, Warm};
 use vac_engine::{Home, Limit};
-use vac_host::{Backend, NoWatch, Profile};
+use vac_host::engine::without_room;
+use vac_host::{Backend, Console, NoWatch, Out, Profile};
 
 use super::run::{code, request};
 use super::upgrade::side_json;
@@ -79,7 +82,7 @@ const VARIATIONS: [(How, &str, &str); 16] = [
     (How::AtOnce, "at-once-1", "three at once"),
     (How::AtOnce, "at-once-2", "three at once"),
     (How::AtOnce, "at-once-3", "three at once"),
-    (How::Pooled, "pooled", "instances in memory that was there before"),
+    (How::Pooled, "pooled", "in memory that a run before it used and wrote to"),
     (
         How::Native,
         "native",
@@ -95,7 +98,11 @@ pub(crate) fn probe(global: &Global, args: Probe) -> Result<u8> {
     match args.inside.as_slice() {
         [place, how] => {
             let (place, how) = (Place::at(place.clone()), how.clone());
-            inside(args, &place, &how)
+            // The one that compares wants more of an error than its words.
+            inside(args, &place, &how).or_else(|error| {
+                ui::print_json(&json!({ "error": ui::error_json(&error) }));
+                Ok(exit::of_error(&error))
+            })
         }
         _ => compare_all(global, args),
     }
@@ -114,37 +121,96 @@ fn inside(args: Probe, place: &Place, how: &Path) -> Result<u8> {
     let from = host::working_folder()?;
     let mut request = request(&home, args.given, args.args)?;
     request.ignores_manifest = args.no_manifest;
-    request.grants = place.redirect(request.grants, &from);
-    request.folder = place.work();
     let mut target = Target::find_within(&home, &args.target, request.limits.max(Limit::Module))?;
     target.folder = target.folder.map(|folder| from.join(folder));
-    let typed = vac_engine::calls::Typed::read(&home, &args.calls, &request.limits)?;
-    // All paths were resolved; from here on the world is another one.
-    if how == How::Folder {
-        let failed = |e| HostAbort::io("go to", place.path().display(), &e);
-        std::env::set_current_dir(place.path()).map_err(failed)?;
-    }
-    if how == How::Umask {
-        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    }
-    if how == How::Native {
-        request.profile = match request.profile {
-            Profile::Det2Native => Profile::Det2,
-            _ => Profile::Det2Native,
-        };
-    }
-    let backend = match how {
-        How::Interpreter => Backend::Interpreter,
-        How::Pooled => Backend::Pooled,
-        _ => Backend::Native,
-    };
-    let outside = host::outside_of(backend, |_| Arc::new(Mutex::new(Muted)), &request.limits);
-    let finished = match args.calls.as_slice() {
-        [] => vac_engine::run::run(&home, &target, &request, outside)?,
-        _ => vac_engine::calls::call(&home, &target, &typed, &request, outside)?,
-    };
+    let typed = Typed::read(&home, &args.calls, &request.limits)?;
+    let run = Inside { target, calls: args.calls, typed, request, from };
+    let finished =
+        if how == How::Pooled { run.twice(&home, place)? } else { run.otherwise(how, &home, place)? };
     ui::print_json(&report(&finished));
     Ok(exit::OK)
+}
+
+/// What is run in a process of its own.
+struct Inside {
+    target: Target,
+    calls: Vec<String>,
+    typed: Typed,
+    request: Request,
+    /// The folder that relative paths are seen from.
+    from: PathBuf,
+}
+
+impl Inside {
+    /// What this run is given at `place`.
+    fn request_at(&self, place: &Place) -> Request {
+        let grants = place.redirect(self.request.grants.clone(), &self.from);
+        Request { grants, folder: place.work(), ..self.request.clone() }
+    }
+
+    fn run(&self, home: &Home, request: &Request, outside: Outside) -> Result<Finished> {
+        match self.calls.as_slice() {
+            [] => vac_engine::run::run(home, &self.target, request, outside),
+            _ => vac_engine::calls::call(home, &self.target, &self.typed, request, outside),
+        }
+    }
+
+    /// With something different around it.
+    fn otherwise(&self, how: How, home: &Home, place: &Place) -> Result<Finished> {
+        let mut request = self.request_at(place);
+        // All paths were resolved; from here on the world is another one.
+        if how == How::Folder {
+            let failed = |e| HostAbort::io("go to", place.path().display(), &e);
+            std::env::set_current_dir(place.path()).map_err(failed)?;
+        }
+        if how == How::Umask {
+            rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+        }
+        if how == How::Native {
+            request.profile = match request.profile {
+                Profile::Det2Native => Profile::Det2,
+                _ => Profile::Det2Native,
+            };
+        }
+        let backend = if how == How::Interpreter { Backend::Interpreter } else { Backend::Native };
+        let outside = host::outside_of(backend, |_| Arc::new(Mutex::new(Muted)), &request.limits);
+        self.run(home, &request, outside)
+    }
+
+    /// Twice with one pool, the first time at a place that is for nothing else: so the second run has the memory that the
+    /// first one had and wrote to.
+    fn twice(&self, home: &Home, place: &Place) -> Result<Finished> {
+        let input: Arc<[u8]> = stdin(&self.request.grants)?.into();
+        let warm = Arc::new(Warm::new(self.request.profile, Backend::Pooled, &self.request.limits)?);
+        let run = |home: &Home, place: &Place| {
+            let request = self.request_at(place);
+            let console = Arc::new(Mutex::new(Fed { input: Arc::clone(&input), at: 0 }));
+            let outside = host::outside_of(Backend::Pooled, |_| console, &request.limits);
+            self.run(home, &request, Outside { warm: Some(Arc::clone(&warm)), ..outside })
+        };
+        let before = place.before();
+        run(&Home::open(&before.home())?, &before)?;
+        run(home, place)
+    }
+}
+
+/// Gives the same input to each run, and lets nobody hear what a guest writes.
+struct Fed {
+    input: Arc<[u8]>,
+    at: usize,
+}
+
+impl Console for Fed {
+    fn read(&mut self, max: usize) -> std::io::Result<Vec<u8>> {
+        let rest = self.input.get(self.at..).unwrap_or_default();
+        let part = rest.get(..max).unwrap_or(rest);
+        self.at += part.len();
+        Ok(part.to_vec())
+    }
+
+    fn write(&mut self, _: Out, _: &[u8]) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// From here on this thread, and what it starts, runs on one of the processors that it may use.
@@ -178,29 +244,100 @@ struct Ran {
     how: How,
     home: Home,
     /// The run and its status, or why there is none.
-    run: std::result::Result<(RunId, Value), String>,
+    run: std::result::Result<(RunId, Value), Complaint>,
+}
+
+/// Why there is no run.
+struct Complaint {
+    /// `time` if the operator's limit of it passed before the program was compiled and started.
+    kind: String,
+    words: String,
 }
 
 /// A run, and how it compares with the first.
 struct Judged {
     ran: Ran,
     met: Option<Met>,
+    verdict: Verdict,
+}
+
+/// What a comparison came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Verdict {
+    Equal,
+    EqualButTicks,
+    /// They are equal until the operator's limit of time ended one of them, or an interrupt did.
+    Cut(AbortKind),
+    /// It cannot be run so, and why.
+    Skipped(String),
+    Failed(String),
+    World,
+    Differs,
+}
+
+impl Verdict {
+    fn of(ran: &Ran, met: Option<&Met>) -> Self {
+        match (&ran.run, met) {
+            (Err(why), _) => Self::of_none(ran.how, why),
+            (Ok(_), None) => Self::Failed("not compared".into()),
+            (Ok(_), Some(met)) => Self::of_two(ran.how, met),
+        }
+    }
+
+    /// The interpreter does not have every instruction, and a pool not room for everything; what they cannot run is compared
+    /// in the other variations.
+    fn of_none(how: How, Complaint { kind, words }: &Complaint) -> Self {
+        match (how, without_room(words)) {
+            _ if kind == AbortKind::Time.word() => Self::Cut(AbortKind::Time),
+            (How::Interpreter, _) | (How::Pooled, Some(_)) => Self::Skipped(words.clone()),
+            _ => Self::Failed(format!("did not run: {words}")),
+        }
+    }
+
+    fn of_two(how: How, met: &Met) -> Self {
+        let Some(parting) = &met.difference else {
+            return if met.has_other_ticks { Self::EqualButTicks } else { Self::Equal };
+        };
+        if let (How::Pooled, Some(Outcome::Abort { message, .. })) = (how, &met.ended)
+            && without_room(message).is_some()
+        {
+            return Self::Skipped(message.clone());
+        }
+        match &parting.outside {
+            Some((kind @ (AbortKind::Time | AbortKind::Interrupt), _)) => Self::Cut(*kind),
+            Some((kind, why)) => Self::Failed(format!("ended by the machine: {}: {why}", kind.word())),
+            None if parting.is_worlds => Self::World,
+            None => Self::Differs,
+        }
+    }
 }
 
 impl Judged {
-    /// Neither the interpreter nor a pool can run everything; what they cannot is compared in the other variations.
+    fn new(ran: Ran, met: Option<Met>) -> Self {
+        Self { verdict: Verdict::of(&ran, met.as_ref()), ran, met }
+    }
+
     fn is_skipped(&self) -> bool {
-        matches!(self.ran.how, How::Interpreter | How::Pooled) && self.ran.run.is_err()
+        matches!(self.verdict, Verdict::Skipped(_))
     }
 
+    /// What ended it, or what it is compared with, before there was a difference.
+    fn cut(&self) -> Option<AbortKind> {
+        if let Verdict::Cut(kind) = self.verdict { Some(kind) } else { None }
+    }
+
+    /// Whether nothing differs that was compared.
     fn is_equal(&self) -> bool {
-        self.ran.how == How::First
-            || self.is_skipped()
-            || self.met.as_ref().is_some_and(|met| met.difference.is_none())
+        self.ran.how == How::First || !self.is_different() && !matches!(self.verdict, Verdict::Failed(_))
     }
 
+    fn is_different(&self) -> bool {
+        matches!(self.verdict, Verdict::World | Verdict::Differs)
+    }
+
+    /// Where they part, if that is a difference.
     fn parting(&self) -> Option<&Parting> {
-        self.met.as_ref()?.difference.as_ref()
+        self.met.as_ref()?.difference.as_ref().filter(|_| self.is_different())
     }
 }
 
@@ -220,7 +357,7 @@ fn compare_all(global: &Global, args: Probe) -> Result<u8> {
     let judged = judge(ran)?;
     let Some(first) = judged.first() else { return Ok(exit::FAILURE) };
     if let Err(why) = &first.ran.run {
-        return Err(Usage::new(format!("the program does not run: {why}")).into());
+        return Err(Usage::new(format!("the program does not run: {}", why.words)).into());
     }
     let kept = keep(&home, &judged)?;
     match global.json {
@@ -229,7 +366,7 @@ fn compare_all(global: &Global, args: Probe) -> Result<u8> {
     }
     Ok(match judged.iter().all(Judged::is_equal) {
         true => exit::OK,
-        false if judged.iter().any(|judged| judged.parting().is_some()) => exit::DIVERGENCE,
+        false if judged.iter().any(Judged::is_different) => exit::DIVERGENCE,
         false => exit::FAILURE,
     })
 }
@@ -257,7 +394,11 @@ fn run_all(home: &Home, scratch: &Scratch, request: &Request, stdin: &[u8]) -> R
             let long = format!("{name} {}", "long ".repeat(20));
             let folder = if *how == How::Home { long.trim_end() } else { name };
             let is_cold = matches!(how, How::ColdCode | How::Threads);
-            let place = scratch.place(home, folder, &request.grants, &request.folder, is_cold)?;
+            let make = |folder: &str| scratch.place(home, folder, &request.grants, &request.folder, is_cold);
+            let place = make(folder)?;
+            if *how == How::Pooled {
+                make(&place.before().name())?;
+            }
             started.push((*how, *name, *what, start(*how, name, &place)?, place));
         }
         let load = (group.first().map(|v| v.0) == Some(How::Load)).then(Load::start);
@@ -292,24 +433,32 @@ fn start(how: How, name: &str, place: &Place) -> Result<Child> {
 }
 
 /// Gives a process its input, and waits for what it says.
-fn finish(mut child: Child, stdin: &[u8]) -> std::result::Result<(RunId, Value), String> {
+fn finish(mut child: Child, stdin: &[u8]) -> std::result::Result<(RunId, Value), Complaint> {
     let input = child.stdin.take();
     let output = std::thread::scope(|scope| {
         // Who does not read it is not asked to.
         scope.spawn(move || input.map(|mut to| to.write_all(stdin)));
         child.wait_with_output()
     });
-    let output = output.map_err(|e| e.to_string())?;
+    let output = output.map_err(|e| Complaint { kind: String::new(), words: e.to_string() })?;
     let said: Option<Value> = serde_json::from_slice(&output.stdout).ok();
     let run = said.as_ref().and_then(|said| said["run"].as_str()?.parse::<RunId>().ok());
     match (run, said) {
         (Some(run), Some(said)) => Ok((run, said)),
-        _ => {
-            let words = String::from_utf8_lossy(&output.stderr);
-            let line = words.lines().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
-            Err(line.strip_prefix("error: ").unwrap_or(line).to_owned())
-        }
+        (_, said) => Err(complaint(said.as_ref(), &output)),
     }
+}
+
+/// Why there is no run: what the process said of it, or how it ended.
+fn complaint(said: Option<&Value>, output: &Output) -> Complaint {
+    let of_error = |field: &str| said.and_then(|said| said["error"][field].as_str());
+    // One that fell said it in its own way.
+    let words = String::from_utf8_lossy(&output.stderr);
+    let line = words.lines().find(|line| !line.trim().is_empty());
+    let words = of_error("message").or(line);
+    let words =
+        words.map_or_else(|| format!("it said nothing, and ended with {}", output.status), str::to_owned);
+    Complaint { kind: of_error("kind").unwrap_or_default().to_owned(), words }
 }
 
 /// Keeps every core busy until it is dropped.
@@ -348,7 +497,7 @@ fn judge(ran: Vec<Ran>) -> Result<Vec<Judged>> {
             }
             _ => None,
         };
-        judged.push(Judged { ran, met });
+        judged.push(Judged::new(ran, met));
     }
     Ok(judged)
 }
@@ -392,9 +541,18 @@ fn show_all(global: &Global, judged: &[Judged], kept: &[RunId], grants: &[Grant]
 fn show_equal(judged: &[Judged]) {
     let met = judged.first().and_then(|judged| judged.met.as_ref());
     let (events, head) = met.map(|met| (met.events, met.head.to_string())).unwrap_or_default();
-    let compared = judged.iter().filter(|judged| !judged.is_skipped()).count();
-    let (word, runs) = (ui::bold("deterministic"), compared);
-    let events = ui::count(events);
+    let runs = judged.iter().filter(|judged| !judged.is_skipped()).count();
+    let cuts: Vec<_> = judged.iter().filter_map(Judged::cut).collect();
+    if let Some(kind) = cuts.first() {
+        let (word, count) = (ui::bold("no difference"), cuts.len());
+        let by = if *kind == AbortKind::Time { "the limit of time" } else { "an interrupt" };
+        ui::print(format_args!(
+            "{word}: {runs} variations; {count} of them could be compared only until {by} ended a run, which is \
+             no doing of the program\n"
+        ));
+        return;
+    }
+    let (word, events) = (ui::bold("deterministic"), ui::count(events));
     // Of the other engine and the other profile the header says so, which is under the head.
     ui::print(format_args!(
         "{word}: {runs} variations, {events} events each, one head where engine and profile are one\n"
@@ -420,17 +578,24 @@ fn show_differing(differing: &Judged, kept: &[RunId]) {
 }
 
 fn verdict(judged: &Judged) -> String {
-    match (&judged.ran.run, &judged.met) {
-        (Err(why), _) if judged.is_skipped() => format!("skipped: {why}"),
-        (Err(why), _) => format!("did not run: {why}"),
-        (Ok(_), Some(met)) => match &met.difference {
-            None if met.has_other_ticks => "equal but for ticks".to_owned(),
-            None => "equal".to_owned(),
-            Some(parting) if parting.is_worlds => format!("the world differs at event {}", parting.event),
-            Some(parting) => format!("differs at event {}", parting.event),
-        },
-        (Ok(_), None) => "not compared".to_owned(),
+    let at = || judged.parting().map_or(0, |parting| parting.event);
+    match &judged.verdict {
+        Verdict::Equal => "equal".to_owned(),
+        Verdict::EqualButTicks => "equal but for ticks".to_owned(),
+        Verdict::Cut(AbortKind::Time) => "equal until the limit of time".to_owned(),
+        Verdict::Cut(_) => "equal until an interrupt".to_owned(),
+        Verdict::Skipped(why) => format!("skipped: {why}"),
+        Verdict::Failed(why) => why.clone(),
+        Verdict::World => format!("the world differs at event {}", at()),
+        Verdict::Differs => format!("differs at event {}", at()),
     }
+}
+
+/// Whether the program is deterministic, as far as was seen; nobody knows if a run was ended before its end.
+fn is_deterministic(judged: &[Judged]) -> Option<bool> {
+    let is_equal = judged.iter().all(Judged::is_equal);
+    let is_known = !is_equal || judged.iter().all(|judged| judged.cut().is_none());
+    is_known.then_some(is_equal)
 }
 
 fn as_json(judged: &[Judged], kept: &[RunId], grants: &[Grant]) -> Value {
@@ -444,6 +609,8 @@ fn as_json(judged: &[Judged], kept: &[RunId], grants: &[Grant]) -> Value {
             "head": met.map(|met| met.head.to_string()),
             "exit_code": judged.ran.run.as_ref().ok().map(|(_, said)| said["exit_code"].clone()),
             "equal": judged.is_equal(),
+            "cut": judged.cut().map(AbortKind::word),
+            "skipped": judged.is_skipped(),
             "ticks_equal": met.map(|met| !met.has_other_ticks),
             "difference": judged.parting().map(|parting| json!({
                 "event": parting.event,
@@ -451,11 +618,14 @@ fn as_json(judged: &[Judged], kept: &[RunId], grants: &[Grant]) -> Value {
                 "first": side_json(&parting.one),
                 "other": side_json(&parting.other),
             })),
-            "error": judged.ran.run.as_ref().err(),
+            "error": match &judged.verdict {
+                Verdict::Skipped(why) | Verdict::Failed(why) => Some(why),
+                _ => judged.ran.run.as_ref().err().map(|complaint| &complaint.words),
+            },
         })
     };
     json!({
-        "deterministic": judged.iter().all(Judged::is_equal),
+        "deterministic": is_deterministic(judged),
         "events": first.map(|met| met.events),
         "head": first.map(|met| met.head.to_string()),
         "variations": judged.iter().map(variation).collect::<Vec<_>>(),

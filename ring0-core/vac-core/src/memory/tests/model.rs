@@ -220,10 +220,18 @@ impl Model {
     }
 
     fn read(&mut self, which: usize) -> Result<()> {
-        let (at, len) = (self.address(), self.len());
+        let (mut at, mut len) = (self.address(), self.len());
+        let is_through = self.random.below(4) == 0;
+        if is_through {
+            at.offset -= at.offset % PAGE as u64;
+            len += PAGE;
+        }
         let (space, contents) = &mut self.spaces[which];
         let mut bytes = vec![0xee; len];
-        self.pager.read(space, at, &mut bytes)?;
+        match is_through {
+            true => self.pager.read_through(space, at, &mut bytes)?,
+            false => self.pager.read(space, at, &mut bytes)?,
+        }
         assert!(bytes == read_model(contents, at, len), "{at:?}, {len} bytes");
         Ok(())
     }
