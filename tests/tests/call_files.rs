@@ -120,9 +120,17 @@ fn a_file_is_text_or_bytes_of_a_typed_call() {
     let refused =
         sandbox.vac(&[&limited[..], &["bytes(@long)"]].concat()).fails(FAULT, &["the limit is 1024"]);
     assert!(refused.stderr.contains("--limit transfer="), "{}", refused.stderr);
+    // A call has one limit for all that it takes of files, and the next call has it again.
+    sandbox.write("half", "x".repeat(600));
+    sandbox.vac(&[&limited[..], &["text(@half)", "text(@half)"]].concat()).ok();
+    let both = sandbox.vac(&[&limited[..], &["nested([[@half, @half]])"]].concat());
+    both.fails(FAULT, &["takes 600 bytes as string; the limit is 1024, of which 424 are left"]);
+    // An object of the store is no longer than a file may be.
     sandbox.write("long", "x".repeat(1025));
+    let cid = text(&sandbox.json(&["store", "put", "long"]), "cid").to_owned();
+    sandbox.vac(&[&limited[..], &[&format!("text(@{cid})")]].concat()).fails(FAULT, &["has 1025 bytes"]);
     sandbox.vac(&[&limited[..], &["text(@long)"]].concat()).fails(FAULT, &["`long` has 1025 bytes"]);
-    assert_eq!(sandbox.json(&["runs"])["runs"].as_array().unwrap().len(), 10, "what is refused is no run");
+    assert_eq!(sandbox.json(&["runs"])["runs"].as_array().unwrap().len(), 11, "what is refused is no run");
 }
 
 #[test]

@@ -44,8 +44,10 @@ pub struct Call {
     callee: Callee,
     /// The arguments, `(…)`, with the receiver of a method as the first.
     args: String,
-    /// Their values, if none of them is of an earlier call.
+    /// Their values, if none of them is of an earlier call or of a file.
     values: Option<Vec<Val>>,
+    /// One of them is of an earlier call.
+    needs_kept: bool,
 }
 
 enum Callee {
@@ -122,26 +124,33 @@ impl Files {
         self.bytes.values().map(|bytes| &**bytes)
     }
 
+    /// Those that `texts` name.
+    pub fn named_in(mut self, texts: &[String]) -> Self {
+        self.bytes.retain(|name, _| texts.iter().any(|text| text.contains(&format!("@{name}"))));
+        self
+    }
+
     fn get(&self, name: &str) -> Result<&Arc<[u8]>> {
         let none = || Usage::new(format!("there is no file `@{}`", quote(name)));
         self.bytes.get(name).ok_or_else(|| none().into())
     }
 
-    /// A file as a value of type `ty`. A list takes a value of the engine's for each byte.
-    fn fit(&self, place: &str, name: &str, ty: &Type) -> Result<Val> {
+    /// A file as a value of type `ty`, of a call that may take `left` more. A list takes a value of the engine's for each byte.
+    fn fit(&self, place: &str, name: &str, ty: &Type, left: &mut u64) -> Result<Val> {
         let bytes = self.get(name)?;
         let wanted = (bytes.len() as u64).saturating_mul(match ty {
             Type::String => 1,
             _ => size_of::<Val>() as u64,
         });
-        if wanted > self.transfer_max_bytes {
+        let Some(rest) = left.checked_sub(wanted) else {
             let message = format!(
-                "`{place}` takes {wanted} bytes as {}; the limit is {}",
+                "`{place}` takes {wanted} bytes as {}; the limit is {}, of which {left} are left",
                 value::show_type(ty),
                 self.transfer_max_bytes
             );
             return Err(HostAbort::new(AbortKind::Quota, message).hint(raise("transfer")).into());
-        }
+        };
+        *left = rest;
         match value::of_file(bytes, ty) {
             Some(Ok(value)) => Ok(value),
             Some(Err(_)) => {
@@ -213,18 +222,32 @@ fn prepare_one(
             Some(value::parse_args(&args, &export.params)?)
         }
         Callee::Export(export) if places.names().next().is_none() => {
-            let fit = &mut |place: &Place, ty: &Type| Kept::default().fit(place, ty, files);
-            Some(value::parse_args_with(&args, &export.params, wraps, fit)?)
+            // What a call takes of files is made when it comes: all calls at once would need what no limit bounds.
+            drop(with_files(&mut Kept::default(), &args, &export.params, wraps, files)?);
+            None
         }
         _ => None,
     };
+    let needs_kept = places.names().next().is_some();
     if let Callee::Memory(access) = &callee {
         memory_args(*access, &args, &|place| match &place.source {
             Source::Kept(_) => Ok(Untyped::Val(Val::U32(0))),
             _ => Kept::default().untyped(place, files),
         })?;
     }
-    Ok(Call { text: text.to_owned(), keep: keep.map(str::to_owned), callee, args, values })
+    Ok(Call { text: text.to_owned(), keep: keep.map(str::to_owned), callee, args, values, needs_kept })
+}
+
+/// Arguments with values in the places of kept ones and of files, of which all together take no more than one call may.
+fn with_files(
+    kept: &mut Kept,
+    args: &str,
+    params: &[(String, Type)],
+    wraps: bool,
+    files: &Files,
+) -> Result<Vec<Val>> {
+    let mut left = files.transfer_max_bytes;
+    value::parse_args_with(args, params, wraps, &mut |place, ty| kept.fit(place, ty, files, &mut left))
 }
 
 /// Whether what stands in arguments can be there, as far as that is known before anything runs.
@@ -355,12 +378,15 @@ impl Kept {
         };
         let args = match (&call.values, instance) {
             (Some(values), _) => values.clone(),
+            (None, _) if !call.needs_kept => {
+                let Callee::Export(export) = &call.callee else { return Err(no_method(&export)) };
+                with_files(self, &call.args, &export.params, is_bare(compiled), files)?
+            }
             (None, Some(instance)) => {
                 let found = inspect::find_function(engine, compiled, &export)?;
                 let callee = instance.callee(found.index())?;
                 let params = instance.params(&callee);
-                let fit = &mut |place: &Place, ty: &Type| self.fit(place, ty, files);
-                value::parse_args_with(&call.args, &params, is_bare(compiled), fit)?
+                with_files(self, &call.args, &params, is_bare(compiled), files)?
             }
             (None, None) => return Err(Usage::new("the first call has nothing to refer to").into()),
         };
@@ -469,10 +495,10 @@ impl Kept {
     }
 
     /// What stands for a value, as one of type `ty`.
-    fn fit(&mut self, place: &Place, ty: &Type, files: &Files) -> Result<Val> {
+    fn fit(&mut self, place: &Place, ty: &Type, files: &Files, left: &mut u64) -> Result<Val> {
         let name = place.to_string();
         let value = match &place.source {
-            Source::File(file) if place.of == Of::Whole => return files.fit(&name, file, ty),
+            Source::File(file) if place.of == Of::Whole => return files.fit(&name, file, ty, left),
             Source::File(file) => files.len(file)?,
             _ => self.part(place)?,
         };
@@ -806,13 +832,13 @@ enum Arg {
 /// Those of one argument, which is the length.
 const LEN: &[Arg] = &[Arg::Len];
 
-/// The usual ones, the first that there is: of C, of plain names that makers choose, of wasm-bindgen (whose second
+/// The usual ones of C and of Rust.
+const USUAL: [&str; 3] = ["malloc", "alloc", "allocate"];
+
+/// Others, the first that there is: of plain names that makers choose, of wasm-bindgen (whose second
 /// argument is an alignment), of AssemblyScript (whose second is a class: 1 is an ArrayBuffer) and of what is to become a
 /// component.
-const ALLOCATORS: [Allocator; 14] = [
-    plain_allocator("malloc"),
-    plain_allocator("alloc"),
-    plain_allocator("allocate"),
+const ALLOCATORS: [Allocator; 11] = [
     plain_allocator("wasm_malloc"),
     plain_allocator("wasm_alloc"),
     plain_allocator("my_malloc"),
@@ -837,16 +863,19 @@ fn gives_room(export: &Export, args: &[Arg]) -> bool {
         && export.results.as_slice() == [Type::S32]
 }
 
-/// One with a usual name, or the only one whose name ends like one, as `png_alloc` does.
+/// One with a usual name, or the only one whose name ends like one, as `png_alloc` does, or else one that a toolchain makes.
+/// The first two as always, the first in the order of exports: a record says which room it gave.
 fn allocator(exports: &[Export]) -> Option<(&Export, &'static [Arg], Option<&'static str>)> {
-    let usual = ALLOCATORS.iter().find_map(|known| {
-        let found = exports.iter().find(|e| e.name == known.name && gives_room(e, known.args))?;
-        Some((found, known.args, known.pin))
-    });
-    let ends = |e: &&Export| e.name.ends_with("_alloc") || e.name.ends_with("_malloc");
-    let mut alike = exports.iter().filter(|e| gives_room(e, LEN)).filter(ends);
+    let plain = || exports.iter().filter(|e| gives_room(e, LEN));
+    let usual = plain().find(|e| USUAL.contains(&e.name.as_str()));
+    let mut alike = plain().filter(|e| e.name.ends_with("_alloc") || e.name.ends_with("_malloc"));
     let only = alike.next().filter(|_| alike.next().is_none());
-    usual.or(only.map(|found| (found, LEN, None)))
+    usual.or(only).map(|found| (found, LEN, None)).or_else(|| {
+        ALLOCATORS.iter().find_map(|known| {
+            let found = exports.iter().find(|e| e.name == known.name && gives_room(e, known.args))?;
+            Some((found, known.args, known.pin))
+        })
+    })
 }
 
 /// Room for `len` bytes, from the module's own allocator.

@@ -330,7 +330,7 @@ impl Reading {
                     self.export(export.name, export.kind, export.index);
                 }
             }
-            Payload::TagSection(tags) => self.module.has_tags |= tags.count() > 0,
+            Payload::TagSection(_) => self.module.has_tags = true,
             Payload::StartSection { func, .. } => self.module.start = Some(func),
             Payload::CodeSectionStart { count, .. } => self.module.has_bodies = count > 0,
             Payload::CustomSection(section) => {

@@ -581,7 +581,7 @@ impl Engine {
     /// The same for looking into kernels that are stopped; it runs the same code.
     pub fn looking(profile: Profile, backend: Backend, bytes: usize) -> Result<Self> {
         let mut config = backend.settings(profile)?;
-        config.coredump_on_trap(true).wasm_backtrace_max_frames(NonZeroUsize::new(FRAMES_MAX));
+        config.coredump_on_trap(true).wasm_backtrace_max_frames(NonZeroUsize::new(2 * FRAMES_MAX));
         Self::of_settings(profile, config, bytes)
     }
 

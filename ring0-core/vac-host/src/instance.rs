@@ -125,7 +125,8 @@ impl Instance {
             Ok(meter) => meter,
             Err(abort) => return (Err(abort.into()), Spent { ticks: 0, quotas: setup.quotas }),
         };
-        let exit_returns = setup.exit_returns;
+        // A program that has no way back would go on behind its exit.
+        let exit_returns = setup.exit_returns && compiled.exit_can_return() && engine.profile().rewrites();
         let host = Host::new(setup, Arc::clone(&budget.watch));
         let mut store = Store::new(engine.inner(&compiled.component), State::new(host, recorder, meter));
         // Read once, when the limits are set.

@@ -16,7 +16,7 @@ use wasmtime::{
 
 use crate::engine::chain;
 use crate::instance::NoWatch;
-use crate::limits::LOOK_BYTES_MAX;
+use crate::limits::{FRAMES_MAX, LOOK_BYTES_MAX};
 use crate::meter::Meter;
 use crate::rewrite::meter;
 use crate::schedule;
@@ -166,7 +166,7 @@ fn frames_of(backtrace: &WasmBacktrace, is_metered: bool) -> Vec<Frame> {
         offset: frame.module_offset().filter(|_| !is_metered).map(|offset| offset as u64),
     };
     let is_of_meter = |frame: &&wasmtime::FrameInfo| is_metered && frame.func_name() == Some(meter::GATE);
-    backtrace.frames().iter().filter(|frame| !is_of_meter(frame)).map(frame).collect()
+    backtrace.frames().iter().filter(|frame| !is_of_meter(frame)).take(FRAMES_MAX).map(frame).collect()
 }
 
 /// An exported memory, its module's name and its own.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use vac_core::canon::{Encode, Node, Reader, Writer};
 use vac_core::caps::raise;
 use vac_core::cid::Cid;
-use vac_core::fault::{AbortKind, Error, HostAbort, Result, Usage, quote};
+use vac_core::fault::{AbortKind, Corrupt, Error, HostAbort, Result, Usage, quote};
 use vac_core::ledger::{Field, Header, Outcome};
 use vac_host::calls::{Call, Files, Kept, Ready, prepare};
 use vac_host::value::name_files;
@@ -80,7 +80,9 @@ impl Typed {
 
     /// Those of a record.
     pub(crate) fn recorded(home: &Home, header: &Header, limits: &Limits) -> Result<Self> {
-        let mut files = Files::within(limits.max(Limit::Transfer));
+        let max_bytes = limits.max(Limit::Transfer);
+        let mut files = Files::within(max_bytes);
+        check_lengths(home, header, max_bytes)?;
         for file in recorded_objects(home, header, FILES)? {
             files.add(file.bytes);
         }
@@ -115,9 +117,33 @@ const FILES: &str = "files";
 pub(crate) const EXIT: &str = "exit";
 const RETURNS: &str = "returns";
 
+/// No call takes more of a file than it may, so no record names a longer one. Asked before any is read.
+fn check_lengths(home: &Home, header: &Header, max_bytes: u64) -> Result<()> {
+    let Some(Node::List(items)) = header.get(FILES) else { return Ok(()) };
+    for item in items {
+        let Node::Link(cid) = item else { continue };
+        let len = home.store().len_of(cid)?.unwrap_or_default();
+        if len > max_bytes {
+            let (place, expected) =
+                (format!("field `{FILES}`"), format!("objects of at most {max_bytes} bytes"));
+            return Err(Corrupt::new("record", place, expected, format!("`{cid}`, which has {len}")).into());
+        }
+    }
+    Ok(())
+}
+
+fn too_large(path: &str, len: u64, max_bytes: u64) -> Error {
+    let message = format!("`{}` has {len} bytes; one call takes at most {max_bytes}", quote(path));
+    HostAbort::new(AbortKind::Quota, message).hint(raise("transfer")).into()
+}
+
 /// A file of the operator's, or an object of the store.
 fn file(home: &Home, path: &str, max_bytes: u64) -> Result<Vec<u8>> {
     if let Ok(cid) = path.parse::<Cid>() {
+        let len = home.store().len_of(&cid)?.unwrap_or_default();
+        if len > max_bytes {
+            return Err(too_large(path, len, max_bytes));
+        }
         return Target::from_store(home, &cid).map(|target| target.bytes);
     }
     let failed = |e: std::io::Error| -> Error {
@@ -133,18 +159,14 @@ fn file(home: &Home, path: &str, max_bytes: u64) -> Result<Vec<u8>> {
     if !metadata.is_file() {
         return Err(Usage::new(format!("`{}` is not a file", quote(path))).into());
     }
-    let too_large = |len: u64| {
-        let message = format!("`{}` has {len} bytes; one call takes at most {max_bytes}", quote(path));
-        HostAbort::new(AbortKind::Quota, message).hint(raise("transfer")).into()
-    };
     if metadata.len() > max_bytes {
-        return Err(too_large(metadata.len()));
+        return Err(too_large(path, metadata.len(), max_bytes));
     }
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(failed)?;
     file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
     match bytes.len() as u64 {
-        len if len > max_bytes => Err(too_large(len)),
+        len if len > max_bytes => Err(too_large(path, len, max_bytes)),
         _ => Ok(bytes),
     }
 }

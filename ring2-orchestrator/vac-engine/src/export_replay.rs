@@ -201,10 +201,11 @@ impl Record<'_> {
     fn event(&mut self, name: &str, call: &Call, ret: &Return) -> Result<()> {
         let request = self.bytes(&call.request)?;
         if self.goes_on
+            && ret.answer.is_ok()
             && name.starts_with(EXIT_EVENT)
             && request.as_deref() == Some(canon::encode(&(0_u32,)).as_slice())
         {
-            let message = "the run cannot be exported: its program exited with 0 and was called again";
+            let message = "the run cannot be exported: its program exited with 0, and the call returned";
             return Err(Usage::new(message).hint("`vac replay` replays it").into());
         }
         let (given, why);

@@ -251,7 +251,8 @@ fn fork_calls(home: &Home, run: RunId, old: &Header, wanted: Wanted, outside: Ou
     let (done, event) = past.calls_before(wanted.event, typed.texts.len());
     let before = past.before(home, run, event)?;
     typed.texts.truncate(done);
-    let new = Typed::read_into(typed.files, home, &wanted.new, &request.limits)?;
+    let files = typed.files.named_in(&typed.texts);
+    let new = Typed::read_into(files, home, &wanted.new, &request.limits)?;
     typed = Typed { texts: [typed.texts, new.texts].concat(), files: new.files, ..typed };
     if typed.texts.is_empty() {
         return Err(Usage::new("a fork before the first call needs calls of its own").into());

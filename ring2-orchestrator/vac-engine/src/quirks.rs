@@ -8,7 +8,9 @@
 //! set after it listened; programs of WASI 0.1 that take all memory as their own, or whose start function uses WASI; a write of
 //! no buffers; tasks that were called too deep although they were not, or went on over their ticks while they gave way; a run that ended because
 //! it wanted more than 1 MiB of random bytes at
-//! once, or because it asked for a response before it had finished its request; a script to which no bytes came as an empty list.
+//! once, or because it asked for a response before it had finished its request; a script to which no bytes came as an empty list; a call
+//! whose arguments were refused, and are numbers in hexadecimal or without a sign, or `len($x)`, `hi($x)` or `lo($x)` (which was a case of a
+//! variant, where it has one of that name); a `memory.put` that found no allocator, and finds one of more names now.
 
 use vac_core::canon::Node;
 use vac_core::fault::{Corrupt, Result, Usage, quote};

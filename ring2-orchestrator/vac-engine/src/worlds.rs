@@ -44,8 +44,10 @@ const GIVE: [(&str, &str); 17] = [
 const STREAMS: &str = "wasi:io/streams#";
 const OF_ERROR: &str = "es";
 /// Functions that take the handle that they are asked of, and which is another's after that.
-const TAKE: [&str; 6] = [
+const TAKE: [&str; 8] = [
     "[drop]",
+    "[constructor]outgoing-request",
+    "[constructor]outgoing-response",
     "[static]incoming-body.finish",
     "[static]request.consume-body",
     "[static]response.consume-body",

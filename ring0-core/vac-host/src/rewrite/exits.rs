@@ -15,9 +15,10 @@
 //!
 //! They are added behind the meter and cost no ticks: where the host ends the call, as in `vac run`, all is as
 //! it was. Only modules without tags of their own get them, so that nothing else catches what is thrown, but for
-//! clauses that catch all, which such a module does not need.
+//! clauses that catch all, which such a module does not need: one that has them goes on where they lead.
 //!
-//! Invariant: without the host's leave, a program does and costs what it did.
+//! Invariant: without the host's leave, a program does and costs what it did. The name of the import is ours: a component that
+//! gives it to a module of its own, from another, and lets it return, has its command end there.
 
 use std::collections::BTreeSet;
 
@@ -29,8 +30,9 @@ use wasm_encoder::{
     TypeSection, ValType,
 };
 use wasmparser::{
-    BranchHintSectionReader, CodeSectionReader, CustomSectionReader, Export, ExternalKind, FunctionBody,
-    FunctionSectionReader, KnownCustom, Name, Operator, Parser, Payload, TypeRef, TypeSectionReader,
+    BranchHintSectionReader, CodeSectionReader, CompositeInnerType, CustomSectionReader, Export,
+    ExternalKind, FunctionBody, FunctionSectionReader, KnownCustom, Name, Operator, Parser, Payload, SubType,
+    TypeRef, TypeSectionReader, ValType as ParamType,
 };
 
 use super::meter::{COUNTERS, DEPTH_AT, GATE, IMPORTS};
@@ -93,6 +95,11 @@ struct Found {
     has_tags: bool,
     memories: u32,
     imported: u32,
+    /// Types of functions without results: of one number, and of nothing.
+    of_number: BTreeSet<u32>,
+    of_nothing: BTreeSet<u32>,
+    /// The types of functions that have a body.
+    functions: Vec<u32>,
 }
 
 fn read(bytes: &[u8]) -> wasmparser::Result<Option<Parts>> {
@@ -101,7 +108,10 @@ fn read(bytes: &[u8]) -> wasmparser::Result<Option<Parts>> {
         match payload? {
             Payload::TypeSection(types) => {
                 for group in types {
-                    parts.types += group?.types().len() as u32;
+                    for ty in group?.into_types() {
+                        found.note_type(&ty, parts.types);
+                        parts.types += 1;
+                    }
                 }
             }
             Payload::ImportSection(imports) => {
@@ -110,8 +120,13 @@ fn read(bytes: &[u8]) -> wasmparser::Result<Option<Parts>> {
                     found.import(import.module, import.name, import.ty);
                 }
             }
-            Payload::FunctionSection(functions) => parts.functions = functions.count(),
-            Payload::TagSection(tags) => found.has_tags |= tags.count() > 0,
+            Payload::FunctionSection(functions) => {
+                parts.functions = functions.count();
+                for ty in functions {
+                    found.functions.push(ty?);
+                }
+            }
+            Payload::TagSection(_) => found.has_tags = true,
             Payload::ExportSection(exports) => {
                 for export in exports {
                     let Export { name, kind, index } = export?;
@@ -162,10 +177,23 @@ impl Found {
         }
     }
 
-    /// All that is needed, if it is there.
+    fn note_type(&mut self, ty: &SubType, number: u32) {
+        let CompositeInnerType::Func(func) = &ty.composite_type.inner else { return };
+        match (func.params(), func.results()) {
+            ([ParamType::I32], []) => drop(self.of_number.insert(number)),
+            ([], []) => drop(self.of_nothing.insert(number)),
+            _ => {}
+        }
+    }
+
+    /// All that is needed, if it is there and of the types that it has in a command.
     fn whole(&self) -> Option<(u32, u32, u32, u32)> {
-        let (exit, exit_type) = self.exit?;
-        (!self.has_tags).then_some((exit, exit_type, self.start?, self.counters?))
+        let (exit, exit_type) = self.exit.filter(|(_, ty)| self.of_number.contains(ty))?;
+        let start = self.start.filter(|start| {
+            let body = start.checked_sub(self.imported).and_then(|at| self.functions.get(at as usize));
+            body.is_some_and(|ty| self.of_nothing.contains(ty))
+        })?;
+        (!self.has_tags).then_some((exit, exit_type, start, self.counters?))
     }
 }
 
@@ -416,6 +444,7 @@ mod tests {
             COMMAND.replace("_start", "_begin"),
             COMMAND.replace("\"exit\"", "\"leave\""),
             COMMAND.replace("(table 1", "(tag) (table 1"),
+            COMMAND.replace("(func (export \"_start\")", "(func (export \"_start\") (param i32)"),
         ] {
             let (metered, same) = made(&other);
             assert_eq!(metered, same);

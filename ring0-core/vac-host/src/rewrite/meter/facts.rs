@@ -22,8 +22,10 @@ pub(super) struct Facts {
     pub(super) callees: Vec<u32>,
     /// Calls what a value says.
     pub(super) calls_unknown: bool,
-    /// Calls what a reference says, of a type of its own.
-    pub(super) calls_reference: bool,
+    /// Asks functions for their types, or calls what a reference of a type of its own says.
+    pub(super) asks_types: bool,
+    /// Types by which it calls through tables.
+    pub(super) called_types: Vec<u32>,
     /// Functions that it makes references to.
     pub(super) takes: Vec<u32>,
     /// Ends by calling something.
@@ -104,7 +106,10 @@ impl Facts {
             }
             O::CallIndirect { type_index, .. } | O::CallRef { type_index } => {
                 self.calls_unknown = true;
-                self.calls_reference |= matches!(op, O::CallRef { .. });
+                self.asks_types |= matches!(op, O::CallRef { .. });
+                if self.called_types.last() != Some(type_index) {
+                    self.called_types.push(*type_index);
+                }
                 return Ok(types.shape(*type_index)?.words());
             }
             O::ReturnCall { function_index } => {
@@ -116,6 +121,12 @@ impl Facts {
                 return Ok(types.shape(*type_index)?.words());
             }
             O::RefFunc { function_index } => self.takes.push(*function_index),
+            O::RefTestNonNull { .. }
+            | O::RefTestNullable { .. }
+            | O::RefCastNonNull { .. }
+            | O::RefCastNullable { .. }
+            | O::BrOnCast { .. }
+            | O::BrOnCastFail { .. } => self.asks_types = true,
             O::Block { blockty } | O::If { blockty } => return types.values(*blockty),
             O::Loop { blockty } => {
                 self.loops = true;

@@ -90,7 +90,9 @@ impl Forms {
     pub(super) fn read(bytes: &[u8], types: &Types, facts: &[Facts]) -> Result<Self> {
         let mut seen = Seen::read(bytes, types)?;
         let has_tail_calls = facts.iter().any(|facts| facts.tail_calls);
-        seen.is_open |= has_tail_calls || facts.iter().any(|facts| facts.calls_reference);
+        seen.is_open |= has_tail_calls || facts.iter().any(|facts| facts.asks_types);
+        // Gates stand behind functions.
+        seen.is_open |= facts.is_empty();
         // One that is taken in code would have to be declared anew if it were exported as another.
         seen.is_open |= facts.iter().any(|facts| !facts.takes.is_empty());
         seen.taken.extend(facts.iter().flat_map(|facts| &facts.takes));
@@ -156,7 +158,7 @@ impl Forms {
     }
 
     /// The types that are needed.
-    pub(super) fn types(&self, types: &Types) -> Result<BTreeSet<Carried>> {
+    pub(super) fn types(&self, types: &Types, facts: &[Facts]) -> Result<BTreeSet<Carried>> {
         let mut carried = BTreeSet::new();
         for (form, ty) in self.forms.iter().zip(types.defined()) {
             if let Form::Carried { depth } = form {
@@ -164,7 +166,12 @@ impl Forms {
             }
         }
         if self.is_closed {
-            carried.extend((0..types.len()).map(|ty| (ty, true)));
+            carried.extend(facts.iter().flat_map(|facts| &facts.called_types).map(|ty| (*ty, true)));
+        }
+        for gate in &self.gates {
+            if let Gate::Outward { function } = gate {
+                carried.insert((types.of_function(*function)?, true));
+            }
         }
         Ok(carried)
     }
@@ -213,7 +220,9 @@ impl Seen {
             }
             Payload::TableSection(section) => {
                 for table in section {
-                    if let TableInit::Expr(expr) = table?.init {
+                    let table = table?;
+                    self.reference(table.ty.element_type);
+                    if let TableInit::Expr(expr) = table.init {
                         self.expression(&expr)?;
                     }
                 }
@@ -222,6 +231,9 @@ impl Seen {
                 for global in section {
                     let global = global?;
                     globals.push(global.ty.content_type);
+                    if let ValType::Ref(ty) = global.ty.content_type {
+                        self.reference(ty);
+                    }
                     self.expression(&global.init_expr)?;
                 }
             }
@@ -254,6 +266,12 @@ impl Seen {
         Ok(())
     }
 
+    /// A place of the module's own for references of this type.
+    fn reference(&mut self, ty: RefType) {
+        let plain = [RefType::FUNCREF, RefType::FUNC, RefType::EXTERNREF, RefType::EXTERN];
+        self.is_open |= !plain.contains(&ty);
+    }
+
     fn items(&mut self, items: ElementItems<'_>) -> wasmparser::Result<()> {
         match items {
             ElementItems::Functions(functions) => {
@@ -261,7 +279,8 @@ impl Seen {
                     self.taken.insert(function?);
                 }
             }
-            ElementItems::Expressions(_, expressions) => {
+            ElementItems::Expressions(ty, expressions) => {
+                self.reference(ty);
                 for expression in expressions {
                     self.expression(&expression?)?;
                 }

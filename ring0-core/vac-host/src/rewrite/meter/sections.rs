@@ -43,6 +43,8 @@ pub(super) struct Sections {
     has_types: bool,
     has_imports: bool,
     has_names: bool,
+    /// The section of names that is being written has those of gates.
+    names_gates: bool,
     /// The functions whose bodies come next.
     facts: std::iter::Enumerate<std::vec::IntoIter<Facts>>,
 }
@@ -60,10 +62,21 @@ impl Sections {
         trees::mark(&mut facts, types.imported_functions);
         let forms = if options.carries { Forms::read(bytes, &types, &facts)? } else { Forms::default() };
         let first = types.len() + 1 + blocks.len() as u32;
-        let carried = forms.types(&types)?.into_iter().zip(first..).collect();
+        let carried = forms.types(&types, &facts)?.into_iter().zip(first..).collect();
         let facts = facts.into_iter().enumerate();
-        let (has_types, has_imports, has_names) = (false, false, false);
-        Ok(Self { types, added, options, blocks, forms, carried, has_types, has_imports, has_names, facts })
+        Ok(Self {
+            types,
+            added,
+            options,
+            blocks,
+            forms,
+            carried,
+            has_types: false,
+            has_imports: false,
+            has_names: false,
+            names_gates: false,
+            facts,
+        })
     }
 
     /// `stop` and `deep` are functions of this type, the first that is added.
@@ -244,7 +257,7 @@ impl Reencode for Sections {
                 }
                 gates::name(&mut functions, self.numbered_gates());
                 names.functions(&functions);
-                self.has_names = true;
+                self.names_gates = true;
             }
             // They move, and nobody asks for them.
             Name::Local(_) | Name::Label(_) => {}
@@ -313,8 +326,10 @@ impl Reencode for Sections {
     /// numbers; names that cannot be read are of no use to anybody.
     fn parse_custom_section(&mut self, module: &mut Module, section: CustomSectionReader<'_>) -> Encoded<()> {
         if let KnownCustom::Name(names) = section.as_known() {
+            self.names_gates = false;
             if let Ok(names) = self.custom_name_section(names) {
                 module.section(&names);
+                self.has_names |= self.names_gates;
             }
             return Ok(());
         }

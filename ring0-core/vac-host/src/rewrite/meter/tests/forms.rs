@@ -103,6 +103,52 @@ fn a_table_that_is_shown_keeps_its_functions_as_they_were() {
     assert_eq!(end(double, &mut metered.store, &[Val::I32(4)]), End::Returned(vec!["I32(8)".to_owned()]));
 }
 
+/// A function that is carried its count has another type, so nobody may ask for that, and no place may be for one type alone. Each of
+/// these once was refused, or answered otherwise than without a meter.
+#[test]
+fn who_asks_for_types_finds_those_of_before() {
+    let test = |asks: &str| {
+        format!(
+            r#"(module (type $t (func)) (type $u (func (param i64 i64) (result i64))) (table 1 funcref) (elem (i32.const 0) $f)
+            (func $f) (func (export "run") (result i32) {asks}))"#
+        )
+    };
+    let asks = [
+        ("(ref.test (ref $t) (table.get 0 (i32.const 0)))", 1),
+        ("(ref.test (ref $u) (table.get 0 (i32.const 0)))", 0),
+        ("(ref.is_null (ref.cast (ref null $t) (table.get 0 (i32.const 0))))", 0),
+        (
+            "(drop (block (result funcref) (br_on_cast 0 funcref (ref $u) (table.get 0 (i32.const 0))) (drop) (return (i32.const 5)))) (i32.const 6)",
+            5,
+        ),
+    ];
+    for (asks, answer) in asks {
+        let seen = in_both(&test(asks), NO_LIMITS, &[]);
+        assert_eq!(seen.end, End::Returned(vec![format!("I32({answer})")]), "{asks}");
+    }
+    let places = [
+        "(table 1 (ref null $t)) (elem (table 0) (i32.const 0) (ref null $t) (ref.func $f))",
+        "(table 1 (ref $t) (ref.func $f))",
+        "(table 1 funcref) (elem (i32.const 0) $f) (global (ref $t) (ref.func $f))",
+        "(table 1 funcref) (elem (i32.const 0) $f) (elem (ref null $t) (ref.func $f))",
+    ];
+    for place in places {
+        let wat = format!(
+            r#"(module (type $t (func)) {place} (func $f (call $g)) (func $g)
+            (func (export "run") (result i32) (call_indirect (type $t) (i32.const 0)) (i32.const 7)))"#
+        );
+        assert_eq!(in_both(&wat, NO_LIMITS, &[]).end, End::Returned(vec!["I32(7)".to_owned()]), "{place}");
+    }
+}
+
+#[test]
+fn a_module_without_functions_of_its_own_has_no_gates() {
+    let wat = r#"(module (import "test" "now" (func $now)) (table 1 funcref) (elem (i32.const 0) $now)
+        (global funcref (ref.func $now)) (export "run" (func $now)))"#;
+    assert_eq!(gates(wat), 0);
+    assert_eq!(on_all(wat, NO_LIMITS, &[]).end, End::Returned(vec![]));
+}
+
 /// The host sees the ticks until its call and with it, whoever calls, and a trap leaves those of the last call.
 #[test]
 fn the_count_in_memory_is_exact_at_every_call_in_either_form() {
@@ -154,4 +200,9 @@ fn gates_have_a_name_and_no_other_function_has_it() {
         }
     }
     assert_eq!(names, [3]);
+    // Names that are good and then bad are no names.
+    let mut broken = binary(&format!("(module {FIB})"));
+    broken.splice(broken.len()..broken.len(), *b"\x00\x0f\x04name\x01\x04\x01\x00\x01f\x02\x03\x05\x00");
+    let bytes = module(&broken).unwrap();
+    assert!(bytes.windows(GATE.len()).any(|window| window == GATE.as_bytes()));
 }
