@@ -127,7 +127,7 @@ fn a_file_is_text_or_bytes_of_a_typed_call() {
     both.fails(FAULT, &["takes 600 bytes as string; the limit is 1024, of which 424 are left"]);
     // An object of the store is no longer than a file may be.
     sandbox.write("long", "x".repeat(1025));
-    let cid = text(&sandbox.json(&["store", "put", "long"]), "cid").to_owned();
+    let cid = text(&sandbox.json(&["store", "put", "long"])["objects"][0], "cid").to_owned();
     sandbox.vac(&[&limited[..], &[&format!("text(@{cid})")]].concat()).fails(FAULT, &["has 1025 bytes"]);
     sandbox.vac(&[&limited[..], &["text(@long)"]].concat()).fails(FAULT, &["`long` has 1025 bytes"]);
     assert_eq!(sandbox.json(&["runs"])["runs"].as_array().unwrap().len(), 11, "what is refused is no run");

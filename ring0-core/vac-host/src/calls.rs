@@ -376,19 +376,18 @@ impl Kept {
                 return Ok(Ready { export: access.row().0.into(), args, bytes, what: What::Memory(*access) });
             }
         };
-        let args = match (&call.values, instance) {
-            (Some(values), _) => values.clone(),
-            (None, _) if !call.needs_kept => {
-                let Callee::Export(export) = &call.callee else { return Err(no_method(&export)) };
+        let args = match (&call.values, &call.callee, instance) {
+            (Some(values), ..) => values.clone(),
+            (None, Callee::Export(export), _) if !call.needs_kept => {
                 with_files(self, &call.args, &export.params, is_bare(compiled), files)?
             }
-            (None, Some(instance)) => {
+            (None, _, Some(instance)) => {
                 let found = inspect::find_function(engine, compiled, &export)?;
                 let callee = instance.callee(found.index())?;
                 let params = instance.params(&callee);
                 with_files(self, &call.args, &params, is_bare(compiled), files)?
             }
-            (None, None) => return Err(Usage::new("the first call has nothing to refer to").into()),
+            (None, _, None) => return Err(Usage::new("the first call has nothing to refer to").into()),
         };
         Ok(Ready { export, args, bytes: None, what })
     }
