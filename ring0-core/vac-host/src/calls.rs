@@ -124,12 +124,6 @@ impl Files {
         self.bytes.values().map(|bytes| &**bytes)
     }
 
-    /// Those that `texts` name.
-    pub fn named_in(mut self, texts: &[String]) -> Self {
-        self.bytes.retain(|name, _| texts.iter().any(|text| text.contains(&format!("@{name}"))));
-        self
-    }
-
     fn get(&self, name: &str) -> Result<&Arc<[u8]>> {
         let none = || Usage::new(format!("there is no file `@{}`", quote(name)));
         self.bytes.get(name).ok_or_else(|| none().into())

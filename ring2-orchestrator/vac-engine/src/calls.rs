@@ -23,7 +23,7 @@ use crate::home::Home;
 use crate::journal::outcome_of;
 use crate::limits::{Limit, Limits};
 use crate::recording::Recording;
-use crate::replay::{recorded_objects, texts, wrong};
+use crate::replay::{links, recorded_objects, texts, wrong};
 use crate::run::{Finished, Keys, Request, What, call_fields, check_texts, header, start, with};
 use crate::session::{Ask, Held, KERNEL_EVENT, OF_INSTANCES, Outside, Session, With, keep_as};
 use crate::snapshot::{Snapshot, Taker};
@@ -78,12 +78,30 @@ impl Typed {
         Ok(Self { texts, files, exit_returns: false })
     }
 
-    /// Those of a record.
+    /// Those of a record, to be made again.
     pub(crate) fn recorded(home: &Home, header: &Header, limits: &Limits) -> Result<Self> {
+        // No call takes more of a file than it may, so no record names a longer one.
         let max_bytes = limits.max(Limit::Transfer);
+        if let Some((cid, len)) = longest(home, &links(header, FILES)?)?.filter(|(_, len)| *len > max_bytes) {
+            let (place, expected) =
+                (format!("field `{FILES}`"), format!("objects of at most {max_bytes} bytes"));
+            return Err(Corrupt::new("record", place, expected, format!("`{cid}`, which has {len}")).into());
+        }
+        Self::first(home, header, limits, usize::MAX)
+    }
+
+    /// The first `count` calls of a record, and the files that they name.
+    pub(crate) fn first(home: &Home, header: &Header, limits: &Limits, count: usize) -> Result<Self> {
+        let max_bytes = limits.max(Limit::Transfer);
+        let mut texts = texts(header, "calls")?;
+        texts.truncate(count);
+        let names = |cid: &Cid| texts.iter().any(|text| text.contains(&format!("@{cid}")));
+        let named: Vec<Cid> = links(header, FILES)?.into_iter().filter(names).collect();
+        if let Some((cid, len)) = longest(home, &named)?.filter(|(_, len)| *len > max_bytes) {
+            return Err(too_large(&cid.to_string(), len, max_bytes));
+        }
         let mut files = Files::within(max_bytes);
-        check_lengths(home, header, max_bytes)?;
-        for file in recorded_objects(home, header, FILES)? {
+        for file in recorded_objects(home, FILES, &named)? {
             files.add(file.bytes);
         }
         let exit_returns = match header.get(EXIT) {
@@ -91,7 +109,7 @@ impl Typed {
             Some(Node::Text(word)) if word == RETURNS => true,
             other => return Err(wrong(EXIT, RETURNS, other)),
         };
-        Ok(Self { texts: texts(header, "calls")?, files, exit_returns })
+        Ok(Self { texts, files, exit_returns })
     }
 
     /// The fields of a header. Without an environment or files there are none, as there never were.
@@ -117,19 +135,14 @@ const FILES: &str = "files";
 pub(crate) const EXIT: &str = "exit";
 const RETURNS: &str = "returns";
 
-/// No call takes more of a file than it may, so no record names a longer one. Asked before any is read.
-fn check_lengths(home: &Home, header: &Header, max_bytes: u64) -> Result<()> {
-    let Some(Node::List(items)) = header.get(FILES) else { return Ok(()) };
-    for item in items {
-        let Node::Link(cid) = item else { continue };
+/// The longest of some objects, as far as the store has them. Asked before any is read.
+fn longest(home: &Home, cids: &[Cid]) -> Result<Option<(Cid, u64)>> {
+    let mut longest: Option<(Cid, u64)> = None;
+    for cid in cids {
         let len = home.store().len_of(cid)?.unwrap_or_default();
-        if len > max_bytes {
-            let (place, expected) =
-                (format!("field `{FILES}`"), format!("objects of at most {max_bytes} bytes"));
-            return Err(Corrupt::new("record", place, expected, format!("`{cid}`, which has {len}")).into());
-        }
+        longest = longest.filter(|(_, most)| *most >= len).or(Some((*cid, len)));
     }
-    Ok(())
+    Ok(longest)
 }
 
 fn too_large(path: &str, len: u64, max_bytes: u64) -> Error {
@@ -185,7 +198,8 @@ pub fn call(
     let keys = Keys::of(home, target, request)?;
     let request = &keys.request;
     let copies = Copies::make(home, &request.grants)?;
-    let typed = &Typed { exit_returns: compiled.exit_can_return(), ..typed.clone() };
+    let exit_returns = compiled.exit_can_return() && request.profile.rewrites();
+    let typed = &Typed { exit_returns, ..typed.clone() };
     let with = With { exit_returns: typed.exit_returns, ..with(home, request, &copies, &outside)? };
     check_texts(&compiled, &[], &with.env)?;
     typed.keep(home, request.recording)?;

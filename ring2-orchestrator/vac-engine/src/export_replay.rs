@@ -56,7 +56,8 @@ pub fn export(home: &Home, run: RunId) -> Result<Exported> {
         false => Export::new(component, &run.to_string(), &seed)?,
     };
     let goes_on = header.get(calls::EXIT).is_some();
-    let mut record = Record { home, loaded: &loaded, has_calls, goes_on, calls: 0, export };
+    let mut record =
+        Record { home, loaded: &loaded, has_calls, goes_on, has_exited: false, calls: 0, export };
     let (events, outcome) = record.read(&mut reader)?;
     let printed = record.printed(outcome.as_ref())?;
     let cut = match &outcome {
@@ -124,6 +125,8 @@ struct Record<'h> {
     has_calls: bool,
     /// Whether a command that exited with 0 went on.
     goes_on: bool,
+    /// It did, in the call whose events come.
+    has_exited: bool,
     /// Typed calls until now.
     calls: usize,
     export: Export,
@@ -180,6 +183,11 @@ impl Record<'_> {
             Some(Ok(body)) => self.bytes(body)?,
             Some(Err(_)) | None => None,
         };
+        // What was exited from in its midst and returned all the same, no other engine returns from.
+        if std::mem::take(&mut self.has_exited) && response.is_some() {
+            let message = "the run cannot be exported: its program exited with 0, and the call returned";
+            return Err(Usage::new(message).hint("`vac replay` replays it").into());
+        }
         let mut reader = canon::Reader::new(&request, "the request of a call");
         reader.array_of(4)?;
         reader.link()?;
@@ -200,14 +208,9 @@ impl Record<'_> {
 
     fn event(&mut self, name: &str, call: &Call, ret: &Return) -> Result<()> {
         let request = self.bytes(&call.request)?;
-        if self.goes_on
-            && ret.answer.is_ok()
+        self.has_exited |= self.goes_on
             && name.starts_with(EXIT_EVENT)
-            && request.as_deref() == Some(canon::encode(&(0_u32,)).as_slice())
-        {
-            let message = "the run cannot be exported: its program exited with 0, and the call returned";
-            return Err(Usage::new(message).hint("`vac replay` replays it").into());
-        }
+            && request.as_deref() == Some(canon::encode(&(0_u32,)).as_slice());
         let (given, why);
         let answer = match &ret.answer {
             Ok(body) if call.class == Class::Computed => Answer::Computed(body),

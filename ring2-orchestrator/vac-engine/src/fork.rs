@@ -247,12 +247,10 @@ impl Start {
 
 fn fork_calls(home: &Home, run: RunId, old: &Header, wanted: Wanted, outside: Outside) -> Result<Forked> {
     let Start { target, request, programs, compiled, past } = Start::new(home, run, old, &wanted, &outside)?;
-    let mut typed = Typed::recorded(home, old, &request.limits)?;
-    let (done, event) = past.calls_before(wanted.event, typed.texts.len());
+    let (done, event) = past.calls_before(wanted.event, texts(old, "calls")?.len());
     let before = past.before(home, run, event)?;
-    typed.texts.truncate(done);
-    let files = typed.files.named_in(&typed.texts);
-    let new = Typed::read_into(files, home, &wanted.new, &request.limits)?;
+    let mut typed = Typed::first(home, old, &request.limits, done)?;
+    let new = Typed::read_into(typed.files, home, &wanted.new, &request.limits)?;
     typed = Typed { texts: [typed.texts, new.texts].concat(), files: new.files, ..typed };
     if typed.texts.is_empty() {
         return Err(Usage::new("a fork before the first call needs calls of its own").into());

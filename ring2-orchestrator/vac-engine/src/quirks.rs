@@ -10,7 +10,8 @@
 //! it wanted more than 1 MiB of random bytes at
 //! once, or because it asked for a response before it had finished its request; a script to which no bytes came as an empty list; a call
 //! whose arguments were refused, and are numbers in hexadecimal or without a sign, or `len($x)`, `hi($x)` or `lo($x)` (which was a case of a
-//! variant, where it has one of that name); a `memory.put` that found no allocator, and finds one of more names now.
+//! variant, where it has one of that name); a `memory.put` that found no allocator, and finds one of more names now; files of
+//! one call that are longer together than it may take.
 
 use vac_core::canon::Node;
 use vac_core::fault::{Corrupt, Result, Usage, quote};

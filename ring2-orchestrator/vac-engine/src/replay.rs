@@ -617,23 +617,34 @@ pub(crate) fn programs_of(header: &Header) -> Result<Vec<Cid>> {
     Ok(std::iter::once(link(header, "target")?).chain(links).collect())
 }
 
+/// The field of a header that has what is linked.
+const LINKS: &str = "links";
+
 /// The linked programs, which the header names and the store has.
 pub(crate) fn recorded_links(home: &Home, header: &Header) -> Result<Vec<Target>> {
-    recorded_objects(home, header, "links")
+    recorded_objects(home, LINKS, &links(header, LINKS)?)
 }
 
-/// The objects that a field of the header has links to; none if there is no such field.
-pub(crate) fn recorded_objects(home: &Home, header: &Header, field: &'static str) -> Result<Vec<Target>> {
+/// The objects that a field of the header has these links to.
+pub(crate) fn recorded_objects(home: &Home, field: &'static str, cids: &[Cid]) -> Result<Vec<Target>> {
+    let object = |cid: &Cid| {
+        Target::from_store(home, cid).map_err(|_| {
+            let (place, expected) = (format!("field `{field}`"), format!("the object `{cid}` in the store"));
+            Corrupt::new("record", place, expected, "nothing").into()
+        })
+    };
+    cids.iter().map(object).collect()
+}
+
+/// The links in a field of a header, if it has one.
+pub(crate) fn links(header: &Header, field: &'static str) -> Result<Vec<Cid>> {
     let items = match header.get(field) {
         None => return Ok(Vec::new()),
         Some(Node::List(items)) => items,
         other => return Err(wrong(field, "a list of links", other)),
     };
     let link = |item: &Node| match item {
-        Node::Link(cid) => Target::from_store(home, cid).map_err(|_| {
-            let (place, expected) = (format!("field `{field}`"), format!("the object `{cid}` in the store"));
-            Corrupt::new("record", place, expected, "nothing").into()
-        }),
+        Node::Link(cid) => Ok(*cid),
         other => Err(wrong(field, "a link", Some(other))),
     };
     items.iter().map(link).collect()
