@@ -267,6 +267,9 @@ fn a_command_that_exits_well_can_be_gone_on_with() {
     sandbox.vac(&["replay", "last"]).ok();
     sandbox.vac(&["verify", "--all"]).ok();
     sandbox.vac(&["export-replay", "last", "-o", "r.wasm"]).fails(USAGE, &["cannot be exported"]);
+    // An exit from anything but `run` ends the run, and that can be exported.
+    sandbox.vac(&["call", "command.wasm", "leave(0)"]);
+    sandbox.vac(&["export-replay", "last", "-o", "r.wasm"]).ok();
     // It came back from all that it had entered: else this many would be too deep.
     let many = vec!["run()"; 100];
     sandbox.vac(&[&["call", "command.wasm", "--limit", "depth=64KiB"], &many[..]].concat()).ok();
