@@ -95,7 +95,7 @@ fn a_file_that_changed_is_the_worlds_answer() {
     // The kernel that it is inside of has no answer there; it ended like any other.
     let all = sandbox.vac(&["bisect", &a, &b, "-n", "1000"]).out();
     assert!(all.contains("vac:run/kernel") && all.contains("is inside of it"), "{all}");
-    assert!(!all.contains("the process ended here"), "{all}");
+    assert!(!all.contains("the record ends here"), "{all}");
 }
 
 /// The status of a response was said to be a bug of VAC where it differed: the host answers it from what it holds of the

@@ -143,7 +143,7 @@ fn the_last_result_is_written_as_it_is() {
     assert_eq!(std::fs::read(sandbox.path("out")).unwrap(), [0, 255, 7]);
     write("text(\"äb\")").ok();
     assert_eq!(sandbox.read("out"), "äb");
-    write("u8(1)").fails(USAGE, &["neither text nor bytes"]);
+    assert_eq!(write("u8(1)").fails(USAGE, &["neither text nor bytes"]).out(), "1\n");
     // What went wrong is said, and is no file.
     std::fs::remove_file(sandbox.path("out")).unwrap();
     write("answer(err(\"no\"))").fails(FAULT, &["err(\"no\")"]);

@@ -36,6 +36,8 @@ fn a_digest_is_a_record_without_long_bodies() {
     let ran = sandbox.vac(&["replay", id]).fails(USAGE, &["event ", "only the digest was recorded"]);
     assert!(ran.stderr.contains("--record=full"), "{}", ran.stderr);
     sandbox.vac(&["replay", id, "--with", "read.wasm"]).fails(USAGE, &["only the digest was recorded"]);
+    // That was called damage.
+    sandbox.vac(&["export-replay", id, "-o", "r.wasm"]).fails(USAGE, &["only the digest was recorded"]);
 
     // Another run has the bytes in the store, and then they do.
     let full = run(&sandbox, "full");

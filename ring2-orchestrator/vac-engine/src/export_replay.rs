@@ -11,6 +11,7 @@ use vac_host::load::{self, Loaded};
 
 use crate::calls;
 use crate::home::Home;
+use crate::journal::no_body;
 use crate::replay::{check_format, int, link, recorded_links, text};
 use crate::run::{What, seed_bytes};
 use crate::session::KERNEL_EVENT;
@@ -171,13 +172,7 @@ impl Record<'_> {
             return Ok(());
         }
         let Some(request) = self.bytes(&call.request)? else {
-            return Err(Corrupt::new(
-                "record",
-                format!("event {}", call.seq),
-                "a call that is kept",
-                "its digest",
-            )
-            .into());
+            return Err(no_body(&call.request, KERNEL_EVENT, call.seq).into());
         };
         let response = match ret.map(|ret| &ret.answer) {
             Some(Ok(body)) => self.bytes(body)?,
@@ -215,14 +210,7 @@ impl Record<'_> {
         let answer = match &ret.answer {
             Ok(body) if call.class == Class::Computed => Answer::Computed(body),
             Ok(body) => {
-                given = self.bytes(body)?.ok_or_else(|| {
-                    Corrupt::new(
-                        "record",
-                        format!("event {}", call.seq),
-                        "an answer that is kept",
-                        "its digest",
-                    )
-                })?;
+                given = self.bytes(body)?.ok_or_else(|| no_body(body, name, call.seq))?;
                 Answer::Given(&given)
             }
             Err(outcome) => {

@@ -31,7 +31,8 @@ pub(crate) fn call(global: &Global, args: Call) -> Result<u8> {
             ui::print_json(&finished_json(finished, captured));
         }
         None => show_finished(global, finished, &request.grants, |finished| match (output, args.raw) {
-            (Some(path), _) => write(path, finished),
+            // The calls were made, and what they gave is not lost for want of a file that could have it.
+            (Some(path), _) => write(path, finished).inspect_err(|_| drop(show_text(finished))),
             (None, true) => show_raw(finished),
             (None, false) => show_text(finished),
         })?,

@@ -38,7 +38,9 @@ pub(crate) fn export_replay(global: &Global, args: &ExportReplay) -> Result<u8> 
     ));
     match outcome {
         Some(outcome) => ui::print(format_args!("ended {outcome}\n")),
-        None => ui::print("the record has no end: its process was killed; the component stops there\n"),
+        None => ui::print(
+            "the record has no end: its process was killed or is still running; the component stops there\n",
+        ),
     }
     ui::print(format_args!("run it with `wasmtime run {}`\n", path.display()));
     Ok(exit::OK)

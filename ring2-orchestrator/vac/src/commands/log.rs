@@ -54,7 +54,7 @@ fn around(global: &Global, home: &Home, run: RunId, seq: u64, n: usize) -> Resul
 }
 
 /// What stands for the answer of an event that a run had none of.
-const NO_ANSWER: &str = "(the process ended here)";
+const NO_ANSWER: &str = "(the record ends here)";
 
 /// Events as lines of a table, one of them marked.
 pub(super) fn table(events: &[EventInfo], marked: Option<u64>, store: &Store) -> String {

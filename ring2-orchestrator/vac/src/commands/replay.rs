@@ -80,7 +80,7 @@ pub(crate) fn replay(global: &Global, args: &Replay) -> Result<u8> {
     match outcome {
         Some(outcome) => ui::print(format_args!("ended {outcome}\n")),
         None => ui::print(format_args!(
-            "the record has no end: its process was killed; it replays up to there, {}\n",
+            "the record has no end: its process was killed or is still running; it replays up to there, {}\n",
             match replayed.events.checked_sub(1) {
                 Some(last) => format!("event {last}"),
                 None => "before its first event".to_owned(),

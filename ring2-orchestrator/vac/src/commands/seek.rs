@@ -110,7 +110,7 @@ fn print_call(asked: &Asked, recorded: Option<&EventInfo>, store: &vac_core::sto
     let request = show::shorten(&report::show_bytes(&asked.request), REQUEST_SHOWN_CHARS);
     ui::print(format_args!("asks    {}\n", quote_line(&request)));
     let answer = match recorded.and_then(|event| event.answer.as_ref()) {
-        None => "none is known: the process ended here".to_owned(),
+        None => "none is known: the record ends here".to_owned(),
         Some(Ok(body)) => report::show_kept(body, store),
         Some(Err(outcome)) => report::show_outcome(outcome),
     };

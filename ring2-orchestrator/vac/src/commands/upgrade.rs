@@ -65,7 +65,7 @@ fn show(upgraded: &Upgraded, is_lenient: bool) {
     if upgraded.is_safe {
         let same = match upgraded.outcome {
             Some(_) => "same outputs, same outcome",
-            None => "the same up to where the record ends: its process was killed there",
+            None => "the same up to where the record ends: its process was killed there, or is still running",
         };
         let equal = ui::count(compared.equal);
         ui::print(format_args!("{} {run}: {equal} events equal, {same}, in {time}\n", ui::bold("safe")));
