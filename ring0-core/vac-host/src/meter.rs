@@ -201,7 +201,7 @@ impl Counters {
     }
 
     /// No code of the guest runs: what does next is the first on its stack, or a task that waited, which writes its own
-    /// depth as soon as it goes on.
+    /// depth before it calls what reads it.
     pub(crate) fn surface(&self) {
         for words in &self.all {
             words.word(DEPTH).store(0, Relaxed);

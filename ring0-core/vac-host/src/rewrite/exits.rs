@@ -36,7 +36,7 @@ use wasmparser::{
 };
 
 use super::meter::{COUNTERS, DEPTH_AT, GATE, IMPORTS};
-use super::{PLACE, invalid};
+use super::{PLACE, refused};
 use crate::adapt::EXIT_IMPORT;
 use crate::load::malformed;
 
@@ -55,14 +55,6 @@ pub(super) fn module(bytes: Vec<u8>) -> Result<Vec<u8>> {
         module.section(&section);
     }
     Ok(module.finish())
-}
-
-fn refused(error: reencode::Error<Error>) -> Error {
-    match error {
-        reencode::Error::UserError(error) => error,
-        reencode::Error::ParseError(error) => malformed(&error, PLACE),
-        other => invalid(&other.to_string()),
-    }
 }
 
 /// Where everything is.

@@ -41,7 +41,7 @@ use wasmparser::{
     Validator, WasmFeatures,
 };
 
-use super::{PLACE, invalid};
+use super::{PLACE, invalid, refused};
 use crate::load::malformed;
 use plan::Plan;
 use types::Types;
@@ -79,14 +79,6 @@ fn has_try(body: &FunctionBody<'_>) -> std::result::Result<bool, BinaryReaderErr
         }
     }
     Ok(false)
-}
-
-fn refused(error: reencode::Error<Error>) -> Error {
-    match error {
-        reencode::Error::UserError(error) => error,
-        reencode::Error::ParseError(error) => malformed(&error, PLACE),
-        other => invalid(&other.to_string()),
-    }
 }
 
 /// A module that is being rewritten.

@@ -31,11 +31,11 @@ mod tests;
 mod trees;
 mod types;
 
-use vac_core::fault::{Corrupt, Error, Result};
-use wasm_encoder::reencode::{self, Reencode};
+use vac_core::fault::Result;
+use wasm_encoder::reencode::Reencode;
 use wasmparser::{Validator, WasmFeatures};
 
-use super::{PLACE, invalid};
+use super::{PLACE, invalid, refused};
 use crate::load::malformed;
 use sections::Sections;
 
@@ -95,13 +95,4 @@ pub(crate) fn with(bytes: &[u8], options: Options) -> Result<Vec<u8>> {
 /// What a module may have: all that the engine accepts. What the meter does not know is refused here.
 fn features() -> WasmFeatures {
     WasmFeatures::WASM3 | WasmFeatures::THREADS
-}
-
-/// A module that cannot be metered: its error says why.
-fn refused(error: reencode::Error<Error>) -> Error {
-    match error {
-        reencode::Error::UserError(error) => error,
-        reencode::Error::ParseError(error) => malformed(&error, PLACE),
-        other => Corrupt::new("program", PLACE, "a valid core module", other).into(),
-    }
 }

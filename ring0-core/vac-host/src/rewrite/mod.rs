@@ -20,7 +20,10 @@ pub mod meter;
 pub mod nan;
 
 use vac_core::fault::{Corrupt, Error, Result, cut, quote, quote_line};
+use wasm_encoder::reencode;
 use wasmparser::{Parser, Payload, Validator, WasmFeatures};
+
+use crate::load::malformed;
 
 /// What errors in a module say of the place.
 const PLACE: &str = "a core module";
@@ -50,6 +53,15 @@ pub(crate) fn program_by(pass: fn(&[u8]) -> Result<Vec<u8>>, bytes: &[u8]) -> Re
         Corrupt::new("program", "the component", "a valid component", got)
     })?;
     component::component(bytes, &mut |bytes| pass(bytes))
+}
+
+/// A module that a pass cannot take: its error says why.
+fn refused(error: reencode::Error<Error>) -> Error {
+    match error {
+        reencode::Error::UserError(error) => error,
+        reencode::Error::ParseError(error) => malformed(&error, PLACE),
+        other => invalid(&other.to_string()),
+    }
 }
 
 /// A core module that is none.

@@ -1,7 +1,7 @@
 //! How each function of a module gets the count: in memory, or with its arguments.
 //!
 //! In memory, the count is a chain of writes and reads from every call to the next, and a small function takes less time
-//! than that. So a function that only functions of its own module call is *carried* the ticks, and the depth of who calls it, as
+//! than that. So a function that others of its module call is *carried* the ticks, and the depth of who calls it, as
 //! its last parameters, and gives the ticks back as its last result. What is written to memory is the same in either form, but nobody
 //! in between waits to read it.
 //!
@@ -13,7 +13,7 @@
 //! Whoever is outside knows nothing of that. Where the forms meet stands a *gate*, a function of the meter's own:
 //!
 //! ```text
-//! inward    what a carried function is exported as:     reads the counters, calls it
+//! inward    what a carried function is to who does not carry the count: as an export, and within the module
 //! outward   what stands in a table for a function that gets its count in memory: an import, or one that catches
 //! ```
 //!

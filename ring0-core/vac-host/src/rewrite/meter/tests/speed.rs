@@ -75,12 +75,6 @@ fn speed() {
     let regions = with(&plain, Options { counts_loops: false, ..Options::USUAL }).unwrap();
     let in_memory = with(&plain, Options { carries: false, ..Options::USUAL }).unwrap();
     let counted = module(&plain).unwrap();
-    if let Some(folder) = std::env::var_os("VAC_METER_DUMP") {
-        let folder = std::path::Path::new(&folder);
-        for (name, bytes) in [("plain", &plain), ("in-memory", &in_memory), ("usual", &counted)] {
-            std::fs::write(folder.join(name).with_extension("wasm"), bytes).unwrap();
-        }
-    }
     let mut sides = [
         Side::new("plain", &config(None), &plain),
         Side::new("fuel", &fuel, &plain),
