@@ -27,7 +27,7 @@ use wasmtime::component::{ResourceAny, ResourceType, Type, Val};
 use crate::engine::{Compiled, Engine};
 use crate::inspect::{self, Export};
 use crate::instance::Instance;
-use crate::limits::CALLS_MAX;
+use crate::limits::{CALLS_MAX, FILES_MAX_BYTES};
 use crate::memory::Memory;
 use crate::nearest::nearest;
 use crate::value::{self, Of, Place, Places, Source, Untyped};
@@ -113,10 +113,16 @@ impl Files {
     }
 
     /// Adds one, and returns what it is called.
-    pub fn add(&mut self, bytes: Vec<u8>) -> Cid {
+    pub fn add(&mut self, bytes: Vec<u8>) -> Result<Cid> {
         let cid = Cid::of_raw(&bytes);
         self.bytes.insert(cid.to_string(), bytes.into());
-        cid
+        let all = self.all().fold(0, |sum: u64, bytes| sum.saturating_add(bytes.len() as u64));
+        if all > FILES_MAX_BYTES {
+            let message =
+                format!("the files of all calls have {all} bytes; a run takes at most {FILES_MAX_BYTES}");
+            return Err(HostAbort::new(AbortKind::Quota, message).into());
+        }
+        Ok(cid)
     }
 
     /// All of them, in the order of their names.
@@ -911,6 +917,16 @@ fn allocate(engine: &Engine, instance: &mut Instance, len: usize) -> Result<u32>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Each is as long as one call may take; a header could have named a thousand of them.
+    #[test]
+    fn the_files_of_a_run_have_a_limit_together() {
+        let mut files = Files::within(u64::MAX);
+        let mut add = |byte| files.add(vec![byte; 256 << 20]);
+        assert!((0..4).all(|byte| add(byte).is_ok()));
+        let refused = add(4).unwrap_err().to_string();
+        assert!(refused.contains("have 1342177280 bytes; a run takes at most 1073741824"), "{refused}");
+    }
 
     #[test]
     fn a_call_has_a_name_a_callee_and_arguments() {

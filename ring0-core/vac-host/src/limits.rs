@@ -135,6 +135,9 @@ pub const CORE_PARAMS_MAX: usize = 16;
 /// Components that are linked to one program.
 pub const LINKS_MAX: usize = 64;
 
+/// Bytes of all files that the calls of one run take: they are in memory from before the first call to the last.
+pub const FILES_MAX_BYTES: u64 = 1 << 30;
+
 /// Calls of one instance in one command.
 pub const CALLS_MAX: usize = 1000;
 

@@ -73,7 +73,8 @@ impl Typed {
         texts: &[String],
         limits: &Limits,
     ) -> Result<Self> {
-        let mut name = |path: &str| Ok(files.add(file(home, path, limits.max(Limit::Transfer))?).to_string());
+        let mut name =
+            |path: &str| Ok(files.add(file(home, path, limits.max(Limit::Transfer))?)?.to_string());
         let texts = texts.iter().map(|text| name_files(text, &mut name)).collect::<Result<_>>()?;
         Ok(Self { texts, files, exit_returns: false })
     }
@@ -101,8 +102,10 @@ impl Typed {
             return Err(too_large(&cid.to_string(), len, max_bytes));
         }
         let mut files = Files::within(max_bytes);
-        for file in recorded_objects(home, FILES, &named)? {
-            files.add(file.bytes);
+        for cid in &named {
+            for file in recorded_objects(home, FILES, std::slice::from_ref(cid))? {
+                files.add(file.bytes)?;
+            }
         }
         let exit_returns = match header.get(EXIT) {
             None => false,
