@@ -104,6 +104,130 @@ fn a_replay_from_any_snapshot_ends_as_the_run_that_never_stopped() {
     assert!(from_start["from"].is_null() && text(&from_start, "head") == head);
 }
 
+/// Changes tables in every way: its own, one of a single type, one that another module has, and one that holds no null.
+const SWITCHER: &str = r#"(component
+  (core module $owner
+    (table (export "shared") 2 1000 funcref)
+    (func $none (result i32) (i32.const -1))
+    (elem (i32.const 0) $none)
+    (func (export "none") (result i32) (i32.const 40)))
+  (core instance $owner (instantiate $owner))
+  (core module $user
+    (type $number (func (result i32)))
+    (import "owner" "shared" (table $shared 2 1000 funcref))
+    (import "owner" "none" (func $theirs (result i32)))
+    (table $own 1 1000 funcref)
+    (table $typed 1 1000 (ref null $number))
+    (table $full 1 1000 (ref $number) (ref.func $one))
+    (table $foreign 3 externref)
+    (func $one (result i32) (i32.const 1))
+    (func $two (result i32) (i32.const 2))
+    (func $three (result i32) (i32.const 3))
+    (elem $all func $one $two $three $theirs)
+    (elem declare func $one $two $three $theirs)
+    (func (export "work") (param $n i32) (result i32)
+      (loop $again
+        (local.set $n (i32.sub (local.get $n) (i32.const 1)))
+        (br_if $again (local.get $n)))
+      (i32.const 0))
+    (func (export "grow") (result i32)
+      (drop (table.grow $typed (ref.func $three) (i32.const 2)))
+      (drop (table.grow $full (ref.func $two) (i32.const 1)))
+      (drop (table.grow $foreign (ref.null extern) (i32.const 1)))
+      (table.grow $own (ref.func $two) (i32.const 4)))
+    (func (export "fill") (result i32)
+      (table.init $own $all (i32.const 1) (i32.const 0) (i32.const 4))
+      (table.set $typed (i32.const 1) (ref.func $theirs))
+      (table.set $shared (i32.const 1) (ref.func $theirs))
+      (table.set $full (i32.const 0) (ref.func $three))
+      (i32.const 0))
+    (func (export "clear") (result i32)
+      (table.copy $own $own (i32.const 0) (i32.const 2) (i32.const 2))
+      (table.fill $own (i32.const 3) (ref.null func) (i32.const 2))
+      (table.set $shared (i32.const 0) (ref.null func))
+      (i32.const 0))
+    (func $at (param $table i32) (param $place i32) (result i32)
+      (if (i32.eqz (local.get $table)) (then (return (call_indirect $own (result i32) (local.get $place)))))
+      (if (i32.eq (local.get $table) (i32.const 1))
+        (then (return (call_indirect $typed (type $number) (local.get $place)))))
+      (if (i32.eq (local.get $table) (i32.const 2))
+        (then (return (call_indirect $full (type $number) (local.get $place)))))
+      (call_indirect $shared (result i32) (local.get $place)))
+    (func (export "sum") (result i32) (local $sum i32) (local $table i32) (local $place i32)
+      (loop $tables
+        (local.set $place (i32.const 0))
+        (loop $places
+          (local.set $sum (i32.add (i32.mul (local.get $sum) (i32.const 41))
+            (if (result i32) (call $is (local.get $table) (local.get $place))
+              (then (call $at (local.get $table) (local.get $place)))
+              (else (i32.const 7)))))
+          (local.set $place (i32.add (local.get $place) (i32.const 1)))
+          (br_if $places (i32.lt_u (local.get $place) (i32.const 8))))
+        (local.set $table (i32.add (local.get $table) (i32.const 1)))
+        (br_if $tables (i32.lt_u (local.get $table) (i32.const 4))))
+      (i32.add (local.get $sum) (table.size $foreign)))
+    (func $is (param $table i32) (param $place i32) (result i32)
+      (if (i32.eqz (local.get $table)) (then (return
+        (if (result i32) (i32.lt_u (local.get $place) (table.size $own))
+          (then (i32.eqz (ref.is_null (table.get $own (local.get $place))))) (else (i32.const 0))))))
+      (if (i32.eq (local.get $table) (i32.const 1)) (then (return
+        (if (result i32) (i32.lt_u (local.get $place) (table.size $typed))
+          (then (i32.eqz (ref.is_null (table.get $typed (local.get $place))))) (else (i32.const 0))))))
+      (if (i32.eq (local.get $table) (i32.const 2))
+        (then (return (i32.lt_u (local.get $place) (table.size $full)))))
+      (if (result i32) (i32.lt_u (local.get $place) (table.size $shared))
+        (then (i32.eqz (ref.is_null (table.get $shared (local.get $place))))) (else (i32.const 0)))))
+  (core instance $user (instantiate $user (with "owner" (instance $owner))))
+  (type $plain (func (result s32)))
+  (func (export "work") (param "n" s32) (result s32) (canon lift (core func $user "work")))
+  (func (export "grow") (type $plain) (canon lift (core func $user "grow")))
+  (func (export "fill") (type $plain) (canon lift (core func $user "fill")))
+  (func (export "clear") (type $plain) (canon lift (core func $user "clear")))
+  (func (export "sum") (type $plain) (canon lift (core func $user "sum"))))"#;
+
+#[test]
+fn tables_are_kept_in_snapshots() {
+    let sandbox = Sandbox::new();
+    sandbox.write("switcher.wasm", wat::parse_str(SWITCHER).unwrap());
+    let calls = ["sum()", "grow()", "sum()", "fill()", "sum()", "clear()", "sum()", "grow()", "sum()"];
+    let run = sandbox.json(&[&["call", "switcher.wasm"], &calls[..]].concat());
+    let (id, head) = (text(&run, "run"), text(&run, "head"));
+    let made = leave(&sandbox, id);
+    assert_eq!(made, calls.len() as u64 - 1);
+    let listed = sandbox.json(&["runs", "snapshots", id])["snapshots"].as_array().unwrap().clone();
+    for last in (0..listed.len()).rev() {
+        let replayed = replay(&sandbox, id, &["--from-snapshot", "--snapshots", "0"]);
+        assert_eq!(number(&replayed["from"], "event"), number(&listed[last], "event"));
+        assert_eq!(text(&replayed, "head"), head, "{replayed}");
+        assert_eq!(replayed["unusable"], serde_json::json!([]));
+        // What is written after it stands on what was read.
+        let again = replay(&sandbox, id, &["--from-snapshot", "--snapshots", "1"]);
+        assert_eq!(number(&again, "snapshots"), (listed.len() - 1 - last) as u64, "{again}");
+        assert_eq!(sandbox.json(&["runs", "snapshots", id])["snapshots"], serde_json::json!(listed));
+        keep_lines(&sandbox, id, last);
+    }
+}
+
+/// A function that is not there, or one of another type, is a state of no instance.
+#[test]
+fn a_forged_table_costs_only_time() {
+    let sandbox = Sandbox::new();
+    sandbox.write("switcher.wasm", wat::parse_str(SWITCHER).unwrap());
+    let run = sandbox.json(&["call", "switcher.wasm", "grow()", "fill()", "sum()", "sum()"]);
+    let (id, head) = (text(&run, "run"), text(&run, "head"));
+    // Lengths: none, some more, more than a table may have, more than there is.
+    for (table, len) in [(0, 0), (4, 9), (1, 1_001), (1, u64::MAX), (2, 1 << 40)] {
+        leave(&sandbox, id);
+        forge(&sandbox, id, |state| {
+            let Some(Node::List(tables)) = state.get_mut(3) else { panic!("no tables") };
+            tables[table] = Node::Int(len.into());
+        });
+        let replayed = replay(&sandbox, id, &["--from-snapshot", "--snapshots", "0"]);
+        assert_eq!(text(&replayed, "head"), head);
+        assert_eq!(replayed["unusable"].as_array().unwrap().len(), 1, "{table} {len}: {replayed}");
+    }
+}
+
 /// The file that lists the snapshots of a run.
 fn list_of(sandbox: &Sandbox, run: &str) -> PathBuf {
     sandbox.home().join(format!("runs/{run}.snapshots"))
@@ -175,14 +299,12 @@ fn assert_module_refused(parts: &str, words: &str) {
 
 #[test]
 fn what_a_snapshot_cannot_hold_is_refused_with_the_reason() {
-    assert_module_refused(
-        "(table $t 1 funcref) (func (table.set $t (i32.const 0) (ref.null func)))",
-        "its code changes tables",
-    );
-    assert_module_refused(
-        "(table $t 1 funcref) (func (drop (table.grow $t (ref.null func) (i32.const 1))))",
-        "its code changes tables",
-    );
+    let changes = "(table $t 1 funcref) (func (table.set $t (i32.const 0) (ref.null func)))";
+    let shows = r#"(func (export "vac:state table 0"))"#;
+    assert_module_refused(&[changes, shows].concat(), "exports names that are kept for snapshots");
+    let keeps_object =
+        "(table 1 anyref) (func $s (table.set (i32.const 0) (ref.i31 (i32.const 1)))) (start $s)";
+    assert_module_refused(keeps_object, "a table of it holds what is no function");
     assert_module_refused("(memory 1) (data $d \"abc\") (func (data.drop $d))", "its code drops segments");
     assert_module_refused("(type (struct (field i32)))", "objects that the engine collects");
     assert_module_refused(
@@ -277,25 +399,31 @@ fn a_forged_state_is_found_by_the_replay_and_costs_only_time() {
     let (sandbox, run) = recorded();
     let id = text(&run, "run");
     leave(&sandbox, id);
-    let mut forged = lines(&sandbox, id);
+    forge(&sandbox, id, |state| {
+        let Some(Node::List(globals)) = state.get_mut(1) else { panic!("no globals") };
+        let Some(Node::Bytes(global)) = globals.first_mut() else { panic!("no global") };
+        global[0] ^= 1;
+    });
+    let replayed = replay(&sandbox, id, &["--from-snapshot", "--snapshots", "0"]);
+    assert_eq!(text(&replayed, "head"), text(&run, "head"));
+    assert_eq!(replayed["unusable"].as_array().unwrap().len(), 1, "{replayed}");
+}
+
+/// Changes the state of the second snapshot, which is the last then.
+fn forge(sandbox: &Sandbox, id: &str, change: impl FnOnce(&mut Vec<Node>)) {
+    let mut forged = lines(sandbox, id);
     forged.truncate(2);
     let Some(Node::List(line)) = forged.last_mut() else { panic!("{forged:?}") };
     let Some(Node::Link(cid)) = line.last_mut() else { panic!("no link") };
     let bytes = sandbox.vac(&["store", "get", &cid.to_string()]).ok().stdout;
     let mut snapshot: Node = decode(&bytes, "snapshot").unwrap();
-    // The first global, in the list that is the second of the state, which is the last of the snapshot.
     let Node::List(parts) = &mut snapshot else { panic!("{snapshot:?}") };
     let Some(Node::List(state)) = parts.last_mut() else { panic!("no state") };
-    let Some(Node::List(globals)) = state.get_mut(1) else { panic!("no globals") };
-    let Some(Node::Bytes(global)) = globals.first_mut() else { panic!("no global") };
-    global[0] ^= 1;
+    change(state);
     let bytes = encode(&snapshot);
     *cid = Cid::of(cid.codec(), &bytes);
-    put(&sandbox, *cid, &bytes);
-    std::fs::write(list_of(&sandbox, id), encode(&Node::List(forged))).unwrap();
-    let replayed = replay(&sandbox, id, &["--from-snapshot", "--snapshots", "0"]);
-    assert_eq!(text(&replayed, "head"), text(&run, "head"));
-    assert_eq!(replayed["unusable"].as_array().unwrap().len(), 1, "{replayed}");
+    put(sandbox, *cid, &bytes);
+    std::fs::write(list_of(sandbox, id), encode(&Node::List(forged))).unwrap();
 }
 
 /// Puts a structure into the store, which `vac store put` does only with directories.

@@ -25,6 +25,11 @@ impl Touched {
         Self { chunks: merge(0..chunks(memory.len())) }
     }
 
+    /// Nobody wrote anything.
+    pub(crate) fn nothing() -> Self {
+        Self { chunks: Vec::new() }
+    }
+
     /// Makes `range` of `memory` zeros. A part that holds them already is not written.
     pub fn clear(&self, memory: &mut [u8], range: Range<usize>) {
         for chunk in self.chunks.iter().cloned().flatten() {

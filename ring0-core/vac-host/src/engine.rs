@@ -43,7 +43,7 @@ pub const ENGINE: &str = "wasmtime 48.0.8, adapter 48.0.8.1";
 /// code of before is not taken then.
 const WRAPPING: &str = "exports 6";
 /// Changes with what [`crate::rewrite`] makes of a program. What changes ticks is another profile.
-const REWRITING: &str = "10";
+const REWRITING: &str = "11";
 /// Instances, memories and tables that a pool has room for.
 const POOLED: u32 = 1000;
 const POOLED_STACKS: u32 = 16;
@@ -115,7 +115,7 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// Compiled code is larger than what it was made from, but not without bound.
 const CODE_MAX_BYTES: u64 = 2 << 30;
 /// What is shown of a compiler's reason.
-const COMPLAINT_MAX_BYTES: usize = 600;
+pub(crate) const COMPLAINT_MAX_BYTES: usize = 600;
 /// Code up to this length is copied into memory, where nobody can change it or cut it off any more. What is
 /// longer is mapped: copying it would take more of a warm start than all else.
 const CODE_COPIED_BYTES: u64 = 2 << 20;

@@ -198,11 +198,6 @@ impl Instance {
         self.store.data_mut().meter = Meter::Fuel { given: ticks.saturating_add(left) };
     }
 
-    /// Who is to blame for what the engine reports.
-    pub(crate) fn classified(&self, error: wasmtime::Error) -> Error {
-        classify(error, &self.store, self.bounds)
-    }
-
     /// Takes over what the whole run has used up, and how many handles others have open: they went on
     /// since this kernel was called last.
     pub fn go_on_with(&mut self, quotas: Quotas, handles_elsewhere: usize) {

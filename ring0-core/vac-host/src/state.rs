@@ -2,7 +2,7 @@
 //!
 //! Between two calls no frame of the guest is on the stack. What it will do next depends on its linear memories,
 //! its mutable globals, its tables, the segments that it dropped, the handles that it holds, and what the host
-//! computes for it: ticks, waits and entropy. Memories, globals, ticks and entropy are taken here. The others
+//! computes for it: ticks, waits and entropy. Memories, globals, tables, ticks and entropy are taken here. The others
 //! must be what a fresh instance has: [`fixed_parts`] looks at the program's code for what could change them, and
 //! [`Instance::freeze`] at this instance.
 //!
@@ -19,18 +19,22 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use vac_core::caps::Resource;
-use vac_core::fault::{Corrupt, Error, Result};
+use vac_core::fault::{Corrupt, Error, Result, cut, quote_line};
 use wasmparser::{ComponentType, CompositeInnerType, Operator, Parser, Payload};
-use wasmtime::{Func, Global, Memory, Mutability, Ref, Store, V128, Val};
+use wasmtime::{Func, Global, Instance as CoreInstance, Memory, Mutability, Ref, Store, Table, V128, Val};
 
 pub use crate::dirty::Touched;
 use crate::dirty::{CHUNK_BYTES, Tracker};
-use crate::engine::{Engine, machine};
+use crate::engine::{COMPLAINT_MAX_BYTES, Engine, Profile, chain, machine};
 use crate::host::Setup;
 use crate::instance::{Budget, Instance};
 use crate::load::{Loaded, Shape, malformed, shape};
+use crate::rewrite::tables::{SHOWN, changes};
 use crate::wall::{NoRecorder, State};
 use crate::{look, schedule};
+use tables::Tables;
+
+mod tables;
 
 /// Ticks that the program may take to start where nothing is granted.
 const SCOUT_TICKS_MAX: u64 = 1_000_000_000;
@@ -42,8 +46,10 @@ pub struct Frozen {
     pub ticks: u64,
     /// The bits of its mutable globals that are numbers, in the order of the store.
     pub globals: Vec<u128>,
-    /// The length of each of its memories.
+    /// The length of each of its memories, in bytes.
     pub memories: Vec<u64>,
+    /// The length of each table that the program shows, in elements.
+    pub tables: Vec<u64>,
     /// How many bytes each stream of entropy gave.
     pub entropy: [u64; 3],
     /// The seed that was given to it, if it was.
@@ -65,16 +71,17 @@ pub enum Freeze {
 pub(crate) struct Parts {
     memories: Vec<(Memory, Tracker)>,
     globals: Vec<Global>,
+    tables: Tables,
 }
 
-/// Why instances of `program` cannot be frozen, as far as its code says: it may change what is not taken.
-pub fn fixed_parts(program: &Loaded<'_>) -> Result<Option<String>> {
+/// Why instances of `program` cannot be frozen under `profile`, as far as its code says: it may change what is not taken.
+pub fn fixed_parts(program: &Loaded<'_>, profile: Profile) -> Result<Option<String>> {
     let bytes = program.component()?;
     if shape(&bytes) == Shape::Concurrent {
         return Ok(Some("its functions may be `async`".into()));
     }
     for payload in Parser::new(0).parse_all(&bytes) {
-        let changes = payload.and_then(|payload| changes_of(&payload));
+        let changes = payload.and_then(|payload| changes_of(&payload, profile.rewrites()));
         if let Some(what) = changes.map_err(|e| malformed(&e, program.place))? {
             return Ok(Some(format!("its code {what}")));
         }
@@ -82,9 +89,10 @@ pub fn fixed_parts(program: &Loaded<'_>) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// What a part of a program does that no snapshot holds.
+/// What a part of a program does that no snapshot holds. Only a rewritten program shows its tables.
 fn changes_of(
     payload: &Payload<'_>,
+    is_rewritten: bool,
 ) -> std::result::Result<Option<&'static str>, wasmparser::BinaryReaderError> {
     match payload {
         Payload::ComponentTypeSection(types) => {
@@ -104,11 +112,22 @@ fn changes_of(
                 }
             }
         }
+        Payload::ExportSection(exports) => {
+            for export in exports.clone() {
+                if export?.name.starts_with(SHOWN) {
+                    return Ok(Some("exports names that are kept for snapshots"));
+                }
+            }
+        }
         Payload::CodeSectionEntry(body) => {
             let mut operators = body.get_operators_reader()?;
             while !operators.eof() {
-                if let Some(what) = changes(&operators.read()?) {
-                    return Ok(Some(what));
+                match operators.read()? {
+                    Operator::ElemDrop { .. } | Operator::DataDrop { .. } => {
+                        return Ok(Some("drops segments"));
+                    }
+                    operator if changes(&operator) && !is_rewritten => return Ok(Some("changes tables")),
+                    _ => {}
                 }
             }
         }
@@ -117,22 +136,11 @@ fn changes_of(
     Ok(None)
 }
 
-fn changes(operator: &Operator<'_>) -> Option<&'static str> {
-    match operator {
-        Operator::TableSet { .. }
-        | Operator::TableGrow { .. }
-        | Operator::TableFill { .. }
-        | Operator::TableCopy { .. }
-        | Operator::TableInit { .. } => Some("changes tables"),
-        Operator::ElemDrop { .. } | Operator::DataDrop { .. } => Some("drops segments"),
-        _ => None,
-    }
-}
-
 /// Hears of the parts of a memory that were written: number of the memory, and of each part its address and bytes.
+/// Tables count on from the memories, four bytes an element.
 pub type Found<'a> = dyn FnMut(usize, &[(u64, &[u8])]) -> Result<()> + 'a;
 
-/// Writes all of a memory of a fresh instance: number of the memory, its bytes, which of them may be other than zeros.
+/// Writes all of a memory, or of a table, of a fresh instance: its number, its bytes, which of them may be other than zeros.
 pub type Fill<'a> = dyn FnMut(usize, &mut [u8], &Touched) -> Result<()> + 'a;
 
 impl Instance {
@@ -141,19 +149,24 @@ impl Instance {
         if self.store.data().handle_moves != self.moves_at_start {
             return Ok(Freeze::Refused("it got or gave up handles since it started".into()));
         }
-        let parts = self.take_parts(engine)?;
+        let mut parts = self.take_parts(engine)?;
         let globals = globals_of(&mut self.store, &parts.globals);
         let memories = parts.memories.iter().map(|(memory, _)| memory.data_size(&self.store) as u64);
         let memories = memories.collect();
+        let tables = parts.tables.read(&mut self.store);
         self.parts = Some(parts);
         let Some(globals) = globals else {
             return Ok(Freeze::Refused("a global of it is a reference".into()));
+        };
+        let Some(tables) = tables else {
+            return Ok(Freeze::Refused("a table of it holds what is no function of the program".into()));
         };
         let entropy = &self.store.data().host.entropy;
         Ok(Freeze::Taken(Frozen {
             ticks: self.ticks(),
             globals,
             memories,
+            tables,
             entropy: entropy.positions(),
             seed_given: entropy.seed_given(),
             is_bare: self.store.data().handle_moves == 0,
@@ -161,7 +174,7 @@ impl Instance {
     }
 
     /// Calls `found` for each memory, with the parts that were written since this was asked last, or since an
-    /// [`Instance::thaw`] after which writes are followed.
+    /// [`Instance::thaw`] after which writes are followed; and for each table, as the last [`Instance::freeze`] found it.
     pub fn each_written(&mut self, engine: &Engine, found: &mut Found<'_>) -> Result<()> {
         let mut parts = self.take_parts(engine)?;
         let told = parts.memories.iter_mut().enumerate().try_for_each(|(number, (memory, tracker))| {
@@ -173,9 +186,12 @@ impl Instance {
             };
             found(number, &tracker.written(bytes).into_iter().map(part).collect::<Vec<_>>())
         });
+        let first = parts.memories.len();
+        let told = told.and_then(|()| parts.tables.each_written(first, found));
         if told.is_err() {
             // What was told is forgotten by the trackers, and the caller may not have it.
             parts.memories.iter_mut().for_each(|(_, tracker)| *tracker = Tracker::New);
+            parts.tables.forget();
         }
         self.parts = Some(parts);
         told
@@ -213,6 +229,13 @@ impl Instance {
                 tracker.written(memory.data(&self.store));
             }
         }
+        if parts.tables.all().len() != frozen.tables.len() {
+            return Err(differs("tables", parts.tables.all().len(), frozen.tables.len()));
+        }
+        for (table, len) in parts.tables.all().zip(&frozen.tables) {
+            self.lengthen(table, *len)?;
+        }
+        parts.tables.write(&mut self.store, frozen.memories.len(), fill)?;
         self.parts = Some(parts);
         self.store.data_mut().host.entropy.go_to(frozen.entropy, frozen.seed_given);
         self.set_ticks(frozen.ticks);
@@ -225,7 +248,21 @@ impl Instance {
         let more = more.ok_or_else(|| differs("bytes of a memory", now, len_bytes))?;
         if more > 0 {
             let grown = memory.grow_async(&mut self.store, more / page);
-            schedule::run(grown, &*self.budget.watch).map_err(|e| self.classified(e))?;
+            schedule::run(grown, &*self.budget.watch).map_err(|e| unfit("a memory", &e))?;
+        }
+        Ok(())
+    }
+
+    fn lengthen(&mut self, table: Table, len: u64) -> Result<()> {
+        let now = table.size(&self.store);
+        let more = len.checked_sub(now).ok_or_else(|| differs("elements of a table", now, len))?;
+        if more > 0 {
+            let ty = table.ty(&self.store).element().clone();
+            // Where null cannot stand, there is something else at first.
+            let first = if ty.is_nullable() { None } else { table.get(&mut self.store, 0) };
+            let first = first.unwrap_or_else(|| Ref::null(ty.heap_type()));
+            let grown = table.grow_async(&mut self.store, more, first);
+            schedule::run(grown, &*self.budget.watch).map_err(|e| unfit("a table", &e))?;
         }
         Ok(())
     }
@@ -244,28 +281,44 @@ impl Instance {
         let quotas = self.store.data().host.quotas.clone().with_used([0; Resource::COUNT]);
         let setup = Setup { quotas, ..Setup::default() };
         let (scout, _) = Instance::start(engine, program, setup, budget, Box::new(NoRecorder));
-        let (memories, globals) = scout?.dump()?;
+        let (memories, globals, instances) = scout?.dump()?;
         let id = store_id(&mut self.store);
+        let instances: Vec<CoreInstance> =
+            instances.into_iter().map(|instance| adopted(instance, id)).collect();
+        let tables = Tables::find(&mut self.store, &instances);
         let memories = memories.into_iter().map(|memory| (adopted(memory, id), Tracker::New)).collect();
         let globals: Vec<Global> = globals.into_iter().map(|global| adopted(global, id)).collect();
         let is_mutable = |global: &Global| global.ty(&self.store).mutability() == Mutability::Var;
-        Ok(Parts { memories, globals: globals.into_iter().filter(is_mutable).collect() })
+        Ok(Parts { memories, globals: globals.into_iter().filter(is_mutable).collect(), tables })
     }
 
-    /// Handles of all memories and globals of the program in this store, which runs nothing any more after this.
-    fn dump(mut self) -> Result<(Vec<Memory>, Vec<Global>)> {
+    /// Handles of all memories, globals and instances of the program in this store, which runs nothing any more after this.
+    fn dump(mut self) -> Result<(Vec<Memory>, Vec<Global>, Vec<CoreInstance>)> {
         let dump = look::dump(&mut self.store).map_err(|e| machine("find the memories of a program", &e))?;
         // The meter's counters are the host's: their ticks are set, not written.
         let own = dump.memories().iter().filter(|memory| !look::is_of_meter(&self.store, memory));
-        Ok((own.copied().collect(), dump.globals().to_vec()))
+        let instances = dump.instances().iter().filter(|instance| shows(&self.store, instance));
+        Ok((own.copied().collect(), dump.globals().to_vec(), instances.copied().collect()))
     }
+}
+
+/// Whether an instance shows tables, or what may stand in them.
+fn shows(store: &Store<State>, instance: &CoreInstance) -> bool {
+    instance.module(store).exports().any(|export| export.name().starts_with(SHOWN))
 }
 
 /// The number of a store, as it stands in front of every handle of something in it.
 type StoreId = [u8; size_of::<u64>()];
 
-// The engine asserts the same of all three, and that the number of the store comes first, for its interface to C.
-const _: () = assert!(size_of::<Memory>() == 24 && size_of::<Global>() == 24 && size_of::<Func>() == 16);
+/// A handle that begins with the number of its store, and goes on with a place in it.
+trait Handle: Copy {}
+impl Handle for Memory {}
+impl Handle for Global {}
+impl Handle for CoreInstance {}
+
+// The engine asserts the same of all four, and that the number of the store comes first, for its interface to C.
+const _: () = assert!(size_of::<Memory>() == 24 && size_of::<Global>() == 24);
+const _: () = assert!(size_of::<CoreInstance>() == 16 && size_of::<Func>() == 16);
 
 fn store_id(store: &mut Store<State>) -> StoreId {
     // Of all that can be made in a store, nobody who looks at its globals and memories finds this.
@@ -276,9 +329,8 @@ fn store_id(store: &mut Store<State>) -> StoreId {
 }
 
 /// The handle of what stands in the store `id` where `handle` stands in its own, which was filled in the same way.
-fn adopted<T: Copy>(mut handle: T, id: StoreId) -> T {
-    const { assert!(size_of::<T>() == 24) };
-    // SAFETY: (1) `T` is `Memory` or `Global`, both `repr(C)` with the store's number first, as for `store_id`. (2) `id` was read from a
+fn adopted<T: Handle>(mut handle: T, id: StoreId) -> T {
+    // SAFETY: (1) `T` is a `Handle`, all of which are `repr(C)` with the store's number first, as for `store_id`. (2) `id` was read from a
     // handle of a living store, so it is such a number. (3) Both stores were new when the same program was started
     // in them, and that makes the same things in the same order, so the place in the handle is that of
     // something of the same type here; the engine checks store and instance at each use.
@@ -309,7 +361,7 @@ fn is_null(value: &Val) -> bool {
 
 fn set_globals(store: &mut Store<State>, globals: &[Global], bits: &[u128]) -> Result<()> {
     let mut rest = bits.iter();
-    let failed = |e: wasmtime::Error| Error::from(machine("set a global", &e));
+    let failed = |e: wasmtime::Error| unfit("a global", &e);
     for global in globals {
         let now = global.get(&mut *store);
         if now.ref_().is_some() {
@@ -347,4 +399,29 @@ fn set_null(store: &mut Store<State>, global: &Global, now: &Val) -> wasmtime::R
 fn differs(what: &str, here: impl std::fmt::Display, frozen: impl std::fmt::Display) -> Error {
     let expected = format!("{here} {what}, as the program has");
     Corrupt::new("snapshot", "the state of an instance", expected, format!("{frozen}")).into()
+}
+
+/// What cannot be given to a fresh instance is no state of this program, whatever the engine says of it.
+fn unfit(what: &str, error: &wasmtime::Error) -> Error {
+    let got = quote_line(cut(&chain(error), COMPLAINT_MAX_BYTES));
+    Corrupt::new("snapshot", "the state of an instance", format!("{what} that the program can have"), got)
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::load;
+
+    /// Old runs are of programs that were not rewritten, and those show nothing.
+    #[test]
+    fn tables_are_shown_by_rewritten_programs() {
+        let text =
+            "(component (core module (table 1 funcref) (func (table.set (i32.const 0) (ref.null func)))))";
+        let bytes = wat::parse_str(text).unwrap();
+        let loaded = load(&bytes, "a test").unwrap();
+        let why = fixed_parts(&loaded, Profile::Det1).unwrap();
+        assert_eq!(why.as_deref(), Some("its code changes tables"));
+        assert_eq!(fixed_parts(&loaded, Profile::Det2).unwrap(), None);
+    }
 }

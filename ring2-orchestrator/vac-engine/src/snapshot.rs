@@ -1,13 +1,14 @@
 //! Snapshots of a run between two calls: where a replay can begin that need not do all again.
 //!
 //! A snapshot is an object of the store: what it belongs to, where in the record it is, and the state of the
-//! instance there; its memories are those of an LA128 space, a shard each, so that only pages that changed are
-//! written, and `vac mem` can look into them. `runs/RUN.snapshots` lists those of a run.
+//! instance there; its memories, and the tables that it changes behind them, are those of an LA128 space, a shard each, so
+//! that only pages that changed are written, and `vac mem` can look into them. `runs/RUN.snapshots` lists those of a run.
 //!
 //! ```text
-//! snapshot = ["vac snapshot", 1, run, engine, profile, [program, ...], place, state]     dag-cbor
+//! snapshot = ["vac snapshot", 2, run, engine, profile, [program, ...], place, state]     dag-cbor
 //! place    = [calls, events, entries, head, tick]              what was done, and the chain after it
-//! state    = [ticks, [global, ...], [length, ...], [entropy × 3], seed, is bare, memory, [used × 7], [held × 3]]
+//! state    = [ticks, [global, ...], [bytes, ...], [elements, ...], [entropy × 3], seed, is bare, memory, [used × 7],
+//!             [held × 3]]                       lengths of memories and of tables
 //! global   = 16 bytes, little-endian            seed = null | [[a, b]]            memory = the root of a space
 //! list     = [[calls, events, tick, snapshot], ...]            in the order of calls
 //! ```
@@ -50,7 +51,7 @@ const BUDGET_BYTES: usize = 16 << 20;
 /// Memories of so many bytes are read by whoever makes them.
 const ALONE_MAX_BYTES: u64 = 8 << 20;
 const WHAT: &str = "vac snapshot";
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 /// What a list of snapshots may be long.
 const LIST_MAX_BYTES: u64 = 1 << 16;
 
@@ -95,7 +96,7 @@ pub struct Snapshot {
     pub place: Place,
     /// The instance.
     pub state: Frozen,
-    /// Its memories: number N is shard N.
+    /// Its memories, number N being shard N, and its tables behind them.
     pub memory: Cid,
     /// What the run had used up.
     pub(crate) used: [u64; Resource::COUNT],
@@ -527,11 +528,12 @@ impl Encode for Snapshot {
         self.programs.iter().for_each(|program| to.link(program));
         self.place.encode(to);
         let state = &self.state;
-        to.array(9);
+        to.array(10);
         to.uint(state.ticks);
         to.array(state.globals.len());
         state.globals.iter().for_each(|bits| to.byte_string(&bits.to_le_bytes()));
         put_all(&state.memories, to);
+        put_all(&state.tables, to);
         put_all(&state.entropy, to);
         match state.seed_given {
             None => to.null(),
@@ -563,10 +565,11 @@ impl Decode for Snapshot {
         let (engine, profile) = (from.text()?.to_owned(), from.text()?.to_owned());
         let programs = list_of(from, |r| r.link())?;
         let place = Place::decode(from)?;
-        from.array_of(9)?;
+        from.array_of(10)?;
         let ticks = from.uint()?;
         let globals = list_of(from, |r| bytes_of(r).map(u128::from_le_bytes))?;
         let memories = list_of(from, Reader::uint)?;
+        let tables = list_of(from, Reader::uint)?;
         let entropy = fixed(from)?;
         let seed_given = match from.null()? {
             true => None,
@@ -577,7 +580,7 @@ impl Decode for Snapshot {
             }
         };
         let is_bare = from.bool()?;
-        let state = Frozen { ticks, globals, memories, entropy, seed_given, is_bare };
+        let state = Frozen { ticks, globals, memories, tables, entropy, seed_given, is_bare };
         let memory = from.link()?;
         let (used, held) = (fixed(from)?, fixed(from)?);
         Ok(Self { run, engine, profile, programs, place, state, memory, used, held })

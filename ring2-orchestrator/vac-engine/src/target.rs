@@ -198,10 +198,10 @@ impl Programs {
     pub(crate) fn fixed_parts(&self, target: &Target, links: &[Target]) -> Result<Option<String>> {
         let root = self.load(target)?;
         if links.is_empty() {
-            return fixed_parts(&root);
+            return fixed_parts(&root, self.profile);
         }
         let linked = link_all(&root, links)?;
-        fixed_parts(&load::load(&linked, &target.place)?)
+        fixed_parts(&load::load(&linked, &target.place)?, self.profile)
     }
 
     fn load<'t>(&self, target: &'t Target) -> Result<Loaded<'t>> {

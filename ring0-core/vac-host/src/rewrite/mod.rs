@@ -10,6 +10,7 @@
 //! - [`meter`]: ticks and depth
 //! - [`nan`]: one form of every NaN, where it can be seen
 //! - [`exits`]: a way back from the exit of a command
+//! - [`tables`]: tables that are changed, shown to the host
 //! - [`hollow`]: nothing in any function, for those who only look
 
 pub mod component;
@@ -18,17 +19,17 @@ pub(crate) mod hollow;
 pub mod legacy;
 pub mod meter;
 pub mod nan;
+pub(crate) mod tables;
 
 use vac_core::fault::{Corrupt, Error, Result, cut, quote, quote_line};
 use wasm_encoder::reencode;
 use wasmparser::{Parser, Payload, Validator, WasmFeatures};
 
+use crate::engine::{COMPLAINT_MAX_BYTES, Pass};
 use crate::load::malformed;
 
 /// What errors in a module say of the place.
 const PLACE: &str = "a core module";
-/// What is shown of why a program is not valid, which may name what the program likes.
-const COMPLAINT_MAX_BYTES: usize = 600;
 
 /// What is compiled in place of a core module under profile `det-2`.
 pub fn module(bytes: &[u8]) -> Result<Vec<u8>> {
@@ -46,13 +47,17 @@ pub fn program(bytes: &[u8]) -> Result<Vec<u8>> {
 ///
 /// What is not valid is found here, whatever a pass would make of it: passes move indices, and take for granted that
 /// those lead somewhere. Features that the engine has not, it refuses itself.
-pub(crate) fn program_by(pass: fn(&[u8]) -> Result<Vec<u8>>, bytes: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn program_by(pass: Pass, bytes: &[u8]) -> Result<Vec<u8>> {
     let mut validator = Validator::new_with_features(WasmFeatures::all());
     validator.validate_all(bytes).map_err(|e| {
         let got = quote_line(cut(&e.to_string(), COMPLAINT_MAX_BYTES));
         Corrupt::new("program", "the component", "a valid component", got)
     })?;
-    component::component(bytes, &mut |bytes| pass(bytes))
+    let shows_tables = tables::are_changed(bytes).map_err(|e| malformed(&e, "the program"))?;
+    component::component(bytes, &mut |bytes| {
+        let module = pass(bytes)?;
+        if shows_tables { tables::show(&module) } else { Ok(module) }
+    })
 }
 
 /// A module that a pass cannot take: its error says why.

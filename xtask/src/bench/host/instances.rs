@@ -98,12 +98,12 @@ fn plain(program: &[u8]) -> Result<(InstancePre<()>, wasmtime::Engine)> {
     Ok((linker.instantiate_pre(&component).map_err(text)?, engine))
 }
 
-/// Room for a thousand components of four core instances each, and for their meters.
+/// Room for a thousand components of four core instances each, for their meters, and for some more.
 fn pooled(mut config: Config) -> Config {
     let mut pool = PoolingAllocationConfig::default();
     pool.total_component_instances(ALIVE + 100)
         .total_core_instances(7 * ALIVE)
-        .total_memories(3 * ALIVE)
+        .total_memories(3 * (ALIVE + 100))
         .total_tables(4 * ALIVE)
         .total_stacks(ALIVE + 100)
         .max_memory_size(1 << 30);
