@@ -299,9 +299,15 @@ fn assert_module_refused(parts: &str, words: &str) {
 
 #[test]
 fn what_a_snapshot_cannot_hold_is_refused_with_the_reason() {
-    let changes = "(table $t 1 funcref) (func (table.set $t (i32.const 0) (ref.null func)))";
-    let shows = r#"(func (export "vac:state table 0"))"#;
-    assert_module_refused(&[changes, shows].concat(), "exports names that are kept for snapshots");
+    let uses_names = r#"(component
+      (core module $m
+        (func (export "vac:state table 0"))
+        (func (export "f") (param $n i32)
+          (loop $again (local.set $n (i32.sub (local.get $n) (i32.const 1))) (br_if $again (local.get $n)))))
+      (core instance $i (instantiate $m))
+      (func (export "f") (param "n" u32) (canon lift (core func $i "f"))))"#;
+    let uses_names = wat::parse_str(uses_names).unwrap();
+    assert_refused(&uses_names, &["f(9)", "f(9)"], "exports names that are kept for snapshots");
     let keeps_object =
         "(table 1 anyref) (func $s (table.set (i32.const 0) (ref.i31 (i32.const 1)))) (start $s)";
     assert_module_refused(keeps_object, "a table of it holds what is no function");

@@ -22,7 +22,9 @@ use vac_core::fault::{AbortKind, Corrupt, HostAbort, Result, cut, quote_line};
 use vac_core::storage::{OpenMode, Storage, StorageFile, replace_file};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre, Linker};
-use wasmtime::{Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, RegallocAlgorithm};
+use wasmtime::{
+    Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, RegallocAlgorithm,
+};
 
 use crate::core_module::CoreModule;
 use crate::inspect::Export;
@@ -41,7 +43,7 @@ mod baseline;
 pub const ENGINE: &str = "wasmtime 48.0.8, adapter 48.0.8.1";
 /// Changes with what is put around a core module, if that changes nothing that a sound run records: compiled
 /// code of before is not taken then.
-const WRAPPING: &str = "exports 6";
+const WRAPPING: &str = "exports 7";
 /// Changes with what [`crate::rewrite`] makes of a program. What changes ticks is another profile.
 const REWRITING: &str = "11";
 /// Instances, memories and tables that a pool has room for.
@@ -281,6 +283,8 @@ fn pooled(mut config: Config) -> Config {
     pool.max_unused_warm_slots(0)
         .linear_memory_keep_resident(POOLED_CLEARED_BYTES)
         .table_keep_resident(POOLED_CLEARED_BYTES)
+        // Where the system can say which pages were written, only those are cleared.
+        .pagemap_scan(Enabled::Auto)
         .total_component_instances(POOLED)
         .total_core_instances(POOLED)
         .total_memories(POOLED)

@@ -73,6 +73,9 @@ impl Default for Budget {
 
 /// A kernel that was started.
 pub struct Instance {
+    /// Handles of its memories, globals and tables, once somebody asked for its state. They go before the store does: what a
+    /// pool clears of its memories must not count as unwritten since it was looked at.
+    pub(crate) parts: Option<Parts>,
     pub(crate) store: Store<State>,
     instance: component::Instance,
     compiled: Arc<Compiled>,
@@ -82,8 +85,6 @@ pub struct Instance {
     exit_returns: bool,
     /// What it needs of a thread's stack to run there; `None` if it must have one of its own.
     native_bytes: Option<usize>,
-    /// Handles of its memories and globals, once somebody asked for its state.
-    pub(crate) parts: Option<Parts>,
     /// [`State::handle_moves`] when it had started.
     pub(crate) moves_at_start: u64,
 }

@@ -411,6 +411,7 @@ fn unfit(what: &str, error: &wasmtime::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Backend;
     use crate::load::load;
 
     /// Old runs are of programs that were not rewritten, and those show nothing.
@@ -423,5 +424,40 @@ mod tests {
         let why = fixed_parts(&loaded, Profile::Det1).unwrap();
         assert_eq!(why.as_deref(), Some("its code changes tables"));
         assert_eq!(fixed_parts(&loaded, Profile::Det2).unwrap(), None);
+    }
+
+    /// What a pool does not clear would be seen by the next program: pages that are protected since somebody looked do not
+    /// count as written.
+    #[test]
+    fn a_pool_clears_what_was_looked_at() {
+        let mut config = Backend::Pooled.settings(Profile::Det2).unwrap();
+        config.coredump_on_trap(true);
+        let engine = Engine::with(Profile::Det2, &config, |_| Ok(())).unwrap();
+        let text = r#"(component (core module $m (memory (export "memory") 4)
+            (func (export "fill") (memory.fill (i32.const 0) (i32.const 7) (i32.const 262144))))
+          (core instance $i (instantiate $m))
+          (func (export "fill") (canon lift (core func $i "fill"))))"#;
+        let bytes = wat::parse_str(text).unwrap();
+        let compiled = Arc::new(engine.compile(&load(&bytes, "a test").unwrap(), None).unwrap());
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            let (budget, recorder) = (Budget::default(), Box::new(NoRecorder));
+            let (program, setup) = (Arc::clone(&compiled), Setup::default());
+            let mut instance = Instance::start(&engine, program, setup, budget, recorder).0.unwrap();
+            let written = |instance: &mut Instance| {
+                let mut sum = 0_u64;
+                let mut add = |bytes: &[u8]| sum += bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>();
+                let parts = &mut |_: usize, parts: &[(u64, &[u8])]| {
+                    parts.iter().for_each(|(_, bytes)| add(bytes));
+                    Ok(())
+                };
+                instance.each_written(&engine, parts).unwrap();
+                sum
+            };
+            seen.push(written(&mut instance));
+            instance.call(&engine, "fill", &[]).unwrap();
+            seen.push(written(&mut instance));
+        }
+        assert_eq!(seen, [0, 7 << 18, 0, 7 << 18, 0, 7 << 18]);
     }
 }
