@@ -4,7 +4,7 @@
 //! may stand in one: see `rewrite/tables.rs`. A function's number is its place among all that are shown, in the
 //! order of the instances. Four bytes stand for an element, little-endian: 0 for null, else that number plus 1.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use vac_core::fault::Result;
 use wasmtime::{AsContextMut, Extern, Func, Instance, Ref, RootScope, Store, Table};
@@ -22,7 +22,7 @@ pub(super) struct Tables {
     tables: Vec<Shown>,
     functions: Vec<Func>,
     /// By where a function is, its number.
-    numbers: HashMap<usize, u32>,
+    numbers: BTreeMap<usize, u32>,
 }
 
 struct Shown {
@@ -117,7 +117,7 @@ fn image_len(elements: u64) -> usize {
 }
 
 /// What stands in a table; none if it is no function that is shown.
-fn image(store: &mut Store<State>, table: Table, numbers: &HashMap<usize, u32>) -> Option<Vec<u8>> {
+fn image(store: &mut Store<State>, table: Table, numbers: &BTreeMap<usize, u32>) -> Option<Vec<u8>> {
     let len = table.size(&*store);
     let mut bytes = Vec::with_capacity(image_len(len));
     // References to objects are held for so long only.
