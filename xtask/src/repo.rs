@@ -20,9 +20,14 @@ pub(crate) fn cargo(root: &Path) -> Command {
 
 /// Runs `cargo xtask COMMAND ARGS` with optimised code: for what measures, and for what runs long.
 pub(crate) fn in_release(command: &str, args: &[String]) -> Result<()> {
+    execute(&mut of_release(command, args)?)
+}
+
+/// What [`in_release`] runs.
+pub(crate) fn of_release(command: &str, args: &[String]) -> Result<Command> {
     let mut cargo = cargo(&root()?);
     cargo.args(["run", "--quiet", "--release", "--package", "xtask", "--", command]).args(args);
-    execute(&mut cargo)
+    Ok(cargo)
 }
 
 /// Rustup's cargo of another toolchain. What the running cargo says of its own would get in the way.

@@ -37,6 +37,9 @@ use crate::wall::{State, Wall};
 use crate::{adapt, floats, foreign, kernel_files, kernel_memory, meter, rewrite, wasi, wasi3};
 
 mod baseline;
+mod functions;
+
+pub use functions::Functions;
 
 /// Name and version of the engine and of the way WASI 0.1 modules are adapted, as a run's header
 /// records it.
@@ -387,6 +390,15 @@ impl Coder {
     /// Makes code of `profile` for `backend`.
     pub fn of(profile: Profile, backend: Backend) -> Result<Self> {
         Self::with(profile, &backend.settings(profile)?, rewrite::module)
+    }
+
+    /// The same, which does not compile a function that is in `functions`. What it makes is the same.
+    pub fn keeping(profile: Profile, backend: Backend, functions: &Functions) -> Result<Self> {
+        let mut config = backend.settings(profile)?;
+        config
+            .enable_incremental_compilation(functions.store())
+            .map_err(|e| machine("keep compiled functions", &e))?;
+        Self::with(profile, &config, rewrite::module)
     }
 
     fn with(profile: Profile, config: &Config, pass: Pass) -> Result<Self> {

@@ -4,6 +4,10 @@
 //! again in another home; and run by the interpreter. The worlds that these runs see are equal in content and
 //! different in all else. So are the records then, to the byte: heads, outputs, outcomes.
 //!
+//! Nearly all of the time went into compiling what all guests have: what is around their functions, and the paths to the
+//! host's. Such functions are compiled once ([`Functions`]), and for one seed in [`ANEW_EVERY`] all of them are compiled anew
+//! and must be the same code.
+//!
 //! Where grants are taken back, only replays are compared: that happens when it happens.
 
 use std::collections::BTreeSet;
@@ -19,14 +23,17 @@ use vac_engine::run::{Finished, Request};
 use vac_engine::session::Outside;
 use vac_engine::target::Target;
 use vac_engine::{Home, HostClock, Limit, calls, replay, revoke, run, verify};
+use vac_host::engine::Functions;
 use vac_host::http::{Http, HttpFailure, HttpRequest, HttpResponse, MayConnect};
-use vac_host::{Backend, Coder, Compiler, Console, Loaded, NoWatch, Out, Profile};
+use vac_host::{Backend, Coder, Compiler, Console, Loaded, NoWatch, Out, Profile, load};
 
 use crate::guests::{FUNCTIONS, Plan, Version};
 use crate::mutate::Random;
 
 /// Ticks of a guest that says nothing else, at most.
 const TICKS_MAX: u64 = 200_000;
+/// Of so many seeds, one is compiled without what was kept of others.
+const ANEW_EVERY: u64 = 50;
 /// Where a home costs no disk, if the system has such a place.
 const MEMORY: &str = "/dev/shm";
 /// What a run waits for a revoked grant, so that it hears of it at all.
@@ -117,18 +124,25 @@ impl Compiler for Interpreted {
 pub struct Compilers {
     native: Arc<dyn Compiler>,
     interpreted: Arc<dyn Compiler>,
+    /// Without what was kept.
+    anew: [Arc<dyn Compiler>; 2],
 }
 
 impl Compilers {
-    /// Makes them.
+    /// Makes them. All threads have one set of `functions`.
     ///
     /// # Errors
     ///
     /// The engine does not start.
-    pub fn new() -> Result<Self, Error> {
+    pub fn new(functions: &Functions) -> Result<Self, Error> {
         let profile = Profile::default();
-        let interpreted = Interpreted(Coder::of(profile, Backend::Interpreter)?);
-        Ok(Self { native: Arc::new(Coder::new(profile)?), interpreted: Arc::new(interpreted) })
+        let interpreted = Interpreted(Coder::keeping(profile, Backend::Interpreter, functions)?);
+        let anew = Interpreted(Coder::of(profile, Backend::Interpreter)?);
+        Ok(Self {
+            native: Arc::new(Coder::keeping(profile, Backend::Native, functions)?),
+            interpreted: Arc::new(interpreted),
+            anew: [Arc::new(Coder::new(profile)?), Arc::new(anew)],
+        })
     }
 }
 
@@ -179,6 +193,9 @@ impl Tally {
 /// What differs, with the smallest guest for which something does.
 pub fn check(n: u64, compilers: &Compilers) -> Result<Tally, String> {
     let seed = Seed::new(n);
+    if n.is_multiple_of(ANEW_EVERY) {
+        equal_code(&seed, compilers).map_err(|why| format!("seed {n}: {why}\n{}", seed.show()))?;
+    }
     let why = match compare(&seed, compilers) {
         Ok(tally) => return Ok(tally),
         Err(why) => why,
@@ -228,6 +245,21 @@ fn compare(seed: &Seed, compilers: &Compilers) -> Result<Tally, String> {
         equal_runs(&first, &interpreted, "the interpreter", true)?;
     }
     tally(seed, &first)
+}
+
+/// Functions that were kept make the code that there is without them.
+fn equal_code(seed: &Seed, compilers: &Compilers) -> Result<(), String> {
+    let program = seed.plan.program();
+    let loaded = load::load(&program, "guest.wasm").map_err(|e| format!("it does not load: {e}"))?;
+    let code = |compiler: &Arc<dyn Compiler>| {
+        compiler.compile(&loaded, Profile::default()).map_err(|e| format!("it does not compile: {e}"))
+    };
+    for (kept, anew) in [&compilers.native, &compilers.interpreted].into_iter().zip(&compilers.anew) {
+        if code(kept)? != code(anew)? {
+            return Err(format!("compiled anew it is other code of {:?}", anew.backend()));
+        }
+    }
+    Ok(())
 }
 
 fn tally(seed: &Seed, ran: &Ran) -> Result<Tally, String> {
@@ -531,8 +563,8 @@ mod tests {
         request.limits.set(Limit::Handles, Some(16)).expect("it can be limited so");
         let calls = vec!["r = f0(1, [])".to_owned()];
         let seed = Seed { plan, request, calls, input: Vec::new(), revoked_after: None };
-        let tally =
-            compare(&seed, &Compilers::new().expect("compilers")).unwrap_or_else(|why| panic!("{why}"));
+        let tally = compare(&seed, &Compilers::new(&Functions::default()).expect("compilers"))
+            .unwrap_or_else(|why| panic!("{why}"));
         assert_eq!(tally.ended, 1, "{tally:?}");
     }
 

@@ -101,7 +101,8 @@ impl Imports {
         };
         let interface = self.resolve.id_of(owner).unwrap_or_default();
         let name = self.resolve.types[id].name.clone().unwrap_or_default();
-        let position = self.resources.iter().position(|known| *known == (interface.clone(), name.clone()));
+        let is_it = |known: &(String, String)| known.0 == interface && known.1 == name;
+        let position = self.resources.iter().position(is_it);
         position.expect("every resource is listed")
     }
 
