@@ -66,6 +66,16 @@ fn what_is_typed_wrong_is_answered_with_what_would_be_right() {
     assert!(!handle.stderr.contains("UNSUPPORTED") && handle.stderr.contains("`$c`"), "{}", handle.stderr);
 }
 
+/// Sixteen were shown, as if that were all.
+#[test]
+fn bytes_that_are_cut_off_are_said_to_be() {
+    let sandbox = Sandbox::new();
+    sandbox.write("mirror.wasm", crate::call::mirror());
+    sandbox.vac(&["call", "mirror.wasm", &format!("bytes({:?})", [255; 20])]).ok();
+    let log = sandbox.vac(&["log", "last"]).ok().out();
+    assert!(log.contains(&format!("0x{}… 20 bytes", "ff".repeat(16))), "{log}");
+}
+
 #[test]
 fn a_list_of_nothing_has_no_head() {
     let sandbox = Sandbox::new();

@@ -790,6 +790,48 @@ impl Decode for Node {
     }
 }
 
+/// Of bytes that are no text so many are shown.
+const SHOWN_MAX_BYTES: usize = 16;
+
+/// Bytes in canonical form as a value in a few words, others as text.
+pub fn show_bytes(bytes: &[u8]) -> String {
+    match decode::<Node>(bytes, "body") {
+        Ok(Node::List(items)) => format!("({})", items.iter().map(show_node).collect::<Vec<_>>().join(", ")),
+        Ok(node) => show_node(&node),
+        Err(_) => quote(&String::from_utf8_lossy(bytes)),
+    }
+}
+
+/// A value in a few words.
+pub fn show_node(node: &Node) -> String {
+    let joined = |items: Vec<String>| items.join(", ");
+    match node {
+        Node::Null => "none".into(),
+        Node::Bool(value) => value.to_string(),
+        Node::Int(value) => value.to_string(),
+        Node::Bytes(bytes) => match std::str::from_utf8(bytes) {
+            Ok(text) => format!("b\"{}\"", quote(text)),
+            Err(_) => {
+                let shown =
+                    bytes.iter().take(SHOWN_MAX_BYTES).map(|b| format!("{b:02x}")).collect::<String>();
+                match bytes.len() {
+                    0..=SHOWN_MAX_BYTES => format!("0x{shown}"),
+                    len => format!("0x{shown}… {len} bytes"),
+                }
+            }
+        },
+        Node::Text(text) => format!("\"{}\"", quote(text)),
+        Node::List(items) => format!("[{}]", joined(items.iter().map(show_node).collect())),
+        Node::Map(entries) => {
+            format!(
+                "{{{}}}",
+                joined(entries.iter().map(|(k, v)| format!("{}: {}", quote(k), show_node(v))).collect())
+            )
+        }
+        Node::Link(cid) => format!("…{}", cid.short()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,6 +14,7 @@
 //! | any of a memory | all, and must give the same; a commit moves no name |
 //! | anything of the network | refused: nobody has the other end any more |
 
+use vac_core::canon::show_bytes;
 use vac_core::fault::{Error, Fault, Result, Usage, cut};
 use vac_core::ledger::Class;
 
@@ -133,7 +134,7 @@ pub(crate) fn again(
     match done {
         _ if matches!(how, Again::Look) => Ok(()),
         Ok(form) if form == recorded => Ok(()),
-        Ok(form) => Err(differs(crossing, &hex(&form), recorded)),
+        Ok(form) => Err(differs(crossing, &shown(&form), recorded)),
         Err(Error::Fault(fault)) if fault.kind == NOTHING => Ok(()),
         Err(Error::Fault(fault)) => Err(differs(crossing, &fault.message, recorded)),
         Err(other) => Err(other),
@@ -146,7 +147,7 @@ pub(crate) fn check_detail(crossing: &Crossing<'_>, then: &[u8], now: Result<Vec
         return Ok(());
     }
     let now = now?;
-    if now == then { Ok(()) } else { Err(differs(crossing, &hex(&now), then)) }
+    if now == then { Ok(()) } else { Err(differs(crossing, &shown(&now), then)) }
 }
 
 fn network(crossing: &Crossing<'_>) -> Error {
@@ -162,16 +163,17 @@ fn differs(crossing: &Crossing<'_>, now: &str, recorded: &[u8]) -> Error {
         "the world is not what it was: `{}` at tick {} gave {}, and now it would give {now}",
         crossing.function.name,
         crossing.tick,
-        hex(recorded)
+        shown(recorded)
     );
     let hint = "a fork needs the files and folders that its past had open: grant the same ones, as they were";
     Usage::new(message).hint(hint).into()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    let shown: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    match cut(&shown, SHOWN_MAX_BYTES) {
-        whole if whole.len() == shown.len() => whole.to_owned(),
-        start => format!("{start}… ({} bytes)", bytes.len()),
+/// An answer in a few words.
+fn shown(answer: &[u8]) -> String {
+    let words = show_bytes(answer);
+    match cut(&words, SHOWN_MAX_BYTES) {
+        whole if whole.len() == words.len() => words,
+        start => format!("{start}… ({} bytes)", answer.len()),
     }
 }

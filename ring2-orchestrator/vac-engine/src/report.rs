@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use vac_core::canon::{self, Node};
+use vac_core::canon::Node;
+pub use vac_core::canon::{show_bytes, show_node};
 use vac_core::fault::{AbortKind, Result, quote};
 use vac_core::ledger::{
     self, Body, Call, Class, Entry, Head, NameId, Outcome, Reader, Return, RunId, Seq, Tail,
@@ -332,38 +333,6 @@ pub fn show_kept(body: &Body, store: &Store) -> String {
 
 /// A longer body is shown by its name.
 const SHOWN_MAX_BYTES: u64 = 1024;
-
-/// Bytes in canonical form as a value in a few words, others as text.
-pub fn show_bytes(bytes: &[u8]) -> String {
-    match canon::decode::<Node>(bytes, "body") {
-        Ok(Node::List(items)) => format!("({})", items.iter().map(show_node).collect::<Vec<_>>().join(", ")),
-        Ok(node) => show_node(&node),
-        Err(_) => quote(&String::from_utf8_lossy(bytes)),
-    }
-}
-
-/// A value in a few words.
-pub fn show_node(node: &Node) -> String {
-    let joined = |items: Vec<String>| items.join(", ");
-    match node {
-        Node::Null => "none".into(),
-        Node::Bool(value) => value.to_string(),
-        Node::Int(value) => value.to_string(),
-        Node::Bytes(bytes) => match std::str::from_utf8(bytes) {
-            Ok(text) => format!("b\"{}\"", quote(text)),
-            Err(_) => format!("0x{}", bytes.iter().take(16).map(|b| format!("{b:02x}")).collect::<String>()),
-        },
-        Node::Text(text) => format!("\"{}\"", quote(text)),
-        Node::List(items) => format!("[{}]", joined(items.iter().map(show_node).collect())),
-        Node::Map(entries) => {
-            format!(
-                "{{{}}}",
-                joined(entries.iter().map(|(k, v)| format!("{}: {}", quote(k), show_node(v))).collect())
-            )
-        }
-        Node::Link(cid) => format!("…{}", cid.short()),
-    }
-}
 
 /// Events by function, for a summary.
 pub fn by_name(events: &[EventInfo]) -> BTreeMap<String, u64> {
