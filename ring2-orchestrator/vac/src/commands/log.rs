@@ -84,8 +84,14 @@ fn row(event: &EventInfo, unanswered: &str, store: &Store) -> Vec<String> {
         Some(Ok(body)) => report::show_kept(body, store),
         Some(Err(outcome)) => report::show_outcome(outcome),
     };
-    if let Some(grant) = &event.denied {
-        answer = format!("denied; --grant {} would allow it", vac_core::fault::quote(grant));
+    match (event.refused(), &event.denied) {
+        (Some(grant), _) => {
+            answer = format!("denied; --grant {} would allow it", vac_core::fault::quote(grant))
+        }
+        (None, Some(grant)) => {
+            answer += &format!("; --grant {} would show one", vac_core::fault::quote(grant))
+        }
+        (None, None) => {}
     }
     vec![
         event.seq.to_string(),
@@ -111,7 +117,7 @@ pub(super) fn event_json(event: &EventInfo, store: &Store) -> Value {
             Some(Ok(body)) => body_json(body, store),
             Some(Err(outcome)) => json!({ "ended": report::show_outcome(outcome) }),
         },
-        "denied": event.denied,
+        "denied": event.refused(),
     })
 }
 
