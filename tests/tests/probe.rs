@@ -177,7 +177,11 @@ fn what_does_not_run_is_told_like_a_run() {
     sandbox.vac(&["probe", "add.wasm"]).fails(USAGE, &["is not a command"]);
     // A program that falls does so every time.
     sandbox.write("trap.wasm", Guest::new().raw("unreachable").wasm());
-    assert_eq!(sandbox.json(&["probe", "trap.wasm"])["deterministic"], true);
+    let object = sandbox.json(&["probe", "trap.wasm"]);
+    assert_eq!(object["deterministic"], true);
+    assert!(text(&object, "outcome").starts_with("trap: "), "{object}");
+    let shown = sandbox.vac(&["probe", "trap.wasm"]).ok().out();
+    assert!(shown.contains("failed in every one: trap: "), "{shown}");
     // The interpreter has no atomic instructions; all else is compared.
     let atomic = "(call $number (i64.extend_i32_u (i32.atomic.rmw.add (i32.const 0) (i32.const 1))))";
     sandbox.write("atomic.wasm", Guest::new().raw(atomic).wasm());

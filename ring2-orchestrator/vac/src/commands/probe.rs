@@ -21,6 +21,7 @@ use vac_core::ledger::{Outcome, RunId};
 use vac_engine::calls::Typed;
 use vac_engine::grants::Grant;
 use vac_engine::probe::{self as probes, Forgives, Met, Parting, Place, Scratch};
+use vac_engine::report::show_outcome;
 use vac_engine::run::{Finished, Request};
 use vac_engine::session::Outside;
 use vac_engine::target::{Target, Warm};
@@ -552,12 +553,24 @@ fn show_equal(judged: &[Judged]) {
         ));
         return;
     }
+    let failed = judged
+        .first()
+        .and_then(|judged| judged.met.as_ref()?.ended.as_ref())
+        .filter(|ended| is_failure(ended));
+    let failed = failed
+        .map(|ended| format!("{} in every one: {}\n", ui::red("failed"), quote_line(&show_outcome(ended))));
     let (word, events) = (ui::bold("deterministic"), ui::count(events));
     // Of the other engine and the other profile the header says so, which is under the head.
     ui::print(format_args!(
         "{word}: {runs} variations, {events} events each, one head where engine and profile are one\n"
     ));
     ui::print(format_args!("head  {head}\n"));
+    failed.into_iter().for_each(ui::print);
+}
+
+/// Whether a program that ended so did not do what it was run for.
+fn is_failure(ended: &Outcome) -> bool {
+    !matches!(ended, Outcome::Done(_) | Outcome::Exit(0))
 }
 
 fn show_differing(differing: &Judged, kept: &[RunId]) {
@@ -628,6 +641,7 @@ fn as_json(judged: &[Judged], kept: &[RunId], grants: &[Grant]) -> Value {
         "deterministic": is_deterministic(judged),
         "events": first.map(|met| met.events),
         "head": first.map(|met| met.head.to_string()),
+        "outcome": first.and_then(|met| met.ended.as_ref()).map(show_outcome),
         "variations": judged.iter().map(variation).collect::<Vec<_>>(),
         "copied": copied(grants),
         "kept": kept.iter().map(ToString::to_string).collect::<Vec<_>>(),
