@@ -206,8 +206,7 @@ fn a_scrub_goes_on_and_mends_from_another_home() {
     assert!(rest.out().contains(&format!("lost {}", cids[3])), "{}", rest.out());
     let home = other.home();
     let from = home.to_str().unwrap();
-    let mended = sandbox.vac(&["store", "scrub", "--from", from]);
-    assert_eq!(mended.code(), INTEGRITY, "{mended:?}");
+    let mended = sandbox.vac(&["store", "scrub", "--from", from]).ok();
     assert!(mended.out().contains(&format!("mended {}", cids[3])), "{}", mended.out());
     assert!(sandbox.vac(&["store", "get", &cids[3]]).ok().stdout == objects[3]);
 }

@@ -359,7 +359,7 @@ fn tiers_are_named_listed_and_forgotten() {
     sandbox.vac(&["tier", "push"]).ok();
     let large = sandbox.home_files("store/large");
     std::fs::write(&large[0], &long[1..]).unwrap();
-    assert_eq!(sandbox.vac(&["store", "scrub", "--from", "disk"]).code(), INTEGRITY);
+    assert!(sandbox.vac(&["store", "scrub", "--from", "disk"]).ok().out().contains("mended "));
     assert!(sandbox.vac(&["store", "get", &cid]).ok().stdout == long);
     // A list that somebody broke stops what needs tiers, and says where.
     std::fs::write(sandbox.home().join("tiers.toml"), "version = 1\n[[tier]]\nname = \"a\"\n").unwrap();
@@ -390,10 +390,10 @@ fn a_check_mends_what_is_bad_or_gone_from_the_tiers_of_the_home() {
     lose_packs(&sandbox);
     let lost = crate::support::Sandbox::new();
     crate::support::copy_folder(&sandbox.home(), &lost.home());
-    assert!(lost.vac(&["store", "fsck", "--mend"]).out().starts_with("mended: "));
+    assert!(lost.vac(&["store", "fsck", "--mend"]).ok().out().starts_with("mended: "));
     let mended = sandbox.vac(&["--json", "store", "fsck", "--mend"]);
-    assert_eq!(mended.code(), INTEGRITY, "{mended:?}");
-    let report = mended.json();
+    // It ended with 6, as if nothing could be had again.
+    let report = mended.ok().json();
     assert_eq!(report["mended"].as_array().unwrap().len(), cids.len(), "{report}");
     assert_eq!(report["lost"], serde_json::json!([]), "garbage is nobody's");
     for (cid, bytes) in cids.iter().zip(&objects) {
@@ -409,7 +409,7 @@ fn a_check_mends_what_is_bad_or_gone_from_the_tiers_of_the_home() {
         .unwrap();
     rot(&pack, &objects[0][..3000]);
     let scrubbed = sandbox.vac(&["store", "scrub"]);
-    assert!(scrubbed.code() == INTEGRITY && scrubbed.out().contains("mended bafkr4"), "{scrubbed:?}");
+    assert!(scrubbed.code() == 0 && scrubbed.out().contains("mended bafkr4"), "{scrubbed:?}");
     // The bad copy is named until it is collected.
     let again = sandbox.vac(&["--json", "store", "scrub"]);
     assert_eq!((again.code(), again.json()["problems"].as_array().map(Vec::len)), (INTEGRITY, Some(1)));

@@ -524,7 +524,7 @@ pub(crate) enum Store {
         #[arg(value_name = "LEVEL|off")]
         level: Option<String>,
     },
-    /// Hash every object again.
+    /// Hash every object again. Exit code 6 if something is bad; with --mend, if something stays bad or gone.
     Fsck {
         /// Write anew what is bad or gone, if a tier of this home has it.
         #[arg(long)]
@@ -534,7 +534,7 @@ pub(crate) enum Store {
         from: Option<PathBuf>,
     },
     /// Hash objects again, a part at a time: each call goes on where the last one stopped. What is bad or gone is written
-    /// anew, if a tier of this home has it.
+    /// anew, if a tier of this home has it. Exit code 6 if something stays bad or gone.
     Scrub {
         /// How many bytes of objects to hash now.
         #[arg(long, value_name = "SIZE", value_parser = limits::size, default_value = "1GiB")]

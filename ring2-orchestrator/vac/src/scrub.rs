@@ -147,8 +147,11 @@ impl Scrubber {
                 if unnamed.contains(cid) { "; nothing names it: `vac store gc` forgets it" } else { "" }
             };
             report.lost.iter().for_each(|cid| ui::print(format_args!("  lost {cid}{}\n", why(cid))));
+            if !problems.is_empty() && is_mended(report) {
+                ui::note(ui::dim("what is bad stays beside what is whole until `vac store gc`"));
+            }
         }
-        Ok(if is_whole { exit::OK } else { exit::INTEGRITY })
+        Ok(if is_whole || is_mended(report) { exit::OK } else { exit::INTEGRITY })
     }
 
     /// The lost objects that nothing of this home needs. None are said to be if that cannot be found out, because what
