@@ -144,3 +144,25 @@ fn to_inspect_a_program_compiles_nothing_and_says_the_same() {
     sandbox.write("broken.wasm", broken);
     sandbox.vac(&["inspect", "broken.wasm"]).fails(INTEGRITY, &["valid"]);
 }
+
+/// What is typed for a program may be a run; and what the environment says looked as if it had to be typed.
+#[test]
+fn a_run_is_not_taken_for_a_file_and_a_home_need_not_be_typed() {
+    let sandbox = Sandbox::new();
+    sandbox.write("one.wasm", wat(r#"(module (func (export "one") (result i32) (i32.const 1)))"#));
+    sandbox.vac(&["inspect", "last"]).fails(USAGE, &["there is no file `last`"]);
+    sandbox.vac(&["call", "one.wasm", "one()"]).ok();
+    let ran = sandbox.vac(&["inspect", "last"]).fails(USAGE, &["`last` is a run, and no program"]);
+    assert!(ran.stderr.contains("`vac inspect one.wasm`"), "{}", ran.stderr);
+    let mut bare = sandbox.bare(crate::support::program());
+    let ran = crate::support::run({
+        bare.env("VAC_HOME", sandbox.home()).args(["mem", "write"]);
+        bare
+    });
+    assert!(ran.stderr.contains("Usage: vac mem write <NAME> <ADDRESS> <FILE>\n"), "{}", ran.stderr);
+    for command in ["write", "diff", "read", "snapshot"] {
+        let help = sandbox.vac(&["mem", command, "--help"]).ok().out();
+        let empty = help.lines().find(|line| line.starts_with("  <") && line.trim_end().ends_with('>'));
+        assert_eq!(empty, None, "{command}");
+    }
+}

@@ -48,8 +48,9 @@ Handles that are left at the end are given up, the newest first.";
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
-    /// Where runs, objects and compiled code are kept [default: the platform's data directory].
-    #[arg(long, global = true, env = "VAC_HOME", hide_env_values = true, value_name = "DIR")]
+    /// Where runs, objects and compiled code are kept [default: the platform's data directory] [env: VAC_HOME].
+    // Read by `home_path`: what clap reads from the environment, it shows as required.
+    #[arg(long, global = true, value_name = "DIR")]
     pub(crate) home: Option<PathBuf>,
     /// Print one JSON object.
     #[arg(long, global = true)]
@@ -624,6 +625,7 @@ pub(crate) enum Tier {
 pub(crate) enum Mem {
     /// Make a memory in which nothing is mapped, and print its root.
     Create {
+        /// What it will be called.
         name: String,
         /// Bytes of a page, a power of two from 4096 to 524288 [default: 65536].
         #[arg(long, value_name = "BYTES", value_parser = limits::page)]
@@ -638,46 +640,78 @@ pub(crate) enum Mem {
     /// List the memories.
     Ls,
     /// Show what is mapped. A memory is a name or a root.
-    Stat { memory: String },
+    Stat {
+        /// A name or a root.
+        memory: String,
+    },
     /// Write bytes of a memory to the standard output or a file. An address is OFFSET or SHARD:OFFSET.
     Read {
+        /// A name or a root.
         memory: String,
+        /// Where it begins: OFFSET or SHARD:OFFSET, decimal or 0x….
         address: String,
+        /// How many bytes.
         len: String,
         #[arg(long, short, value_name = "FILE")]
         output: Option<PathBuf>,
     },
     /// Write a file, or `-` for the standard input, to an address, and print the new root.
     Write {
+        /// The name of the memory.
         name: String,
+        /// Where it begins: OFFSET or SHARD:OFFSET, decimal or 0x….
         address: String,
+        /// What is written; `-` is the standard input.
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
     /// Give what a memory holds now another name. Nothing is copied.
-    Snapshot { memory: String, name: String },
+    Snapshot {
+        /// A name or a root.
+        memory: String,
+        /// The other name.
+        name: String,
+    },
     /// Let a name be another memory again: a snapshot or a root.
-    Restore { name: String, memory: String },
+    Restore {
+        /// The name.
+        name: String,
+        /// What it shall be: a name or a root.
+        memory: String,
+    },
     /// List the ranges in which two memories differ. Exit code 1 if there are any.
-    Diff { one: String, other: String },
+    Diff {
+        /// A memory: a name or a root.
+        one: String,
+        /// Another one.
+        other: String,
+    },
     /// Write the page at an address to a file, with the proof that the root has it.
     Prove {
+        /// A name or a root.
         memory: String,
+        /// Somewhere in the page: OFFSET or SHARD:OFFSET, decimal or 0x….
         address: String,
+        /// Where the page and its proof go.
         #[arg(long, short, value_name = "FILE")]
         output: PathBuf,
     },
     /// Check what `prove` wrote; no home is needed.
     Check {
+        /// The file that `prove` wrote.
         proof: PathBuf,
         /// The root that it must be of.
         #[arg(long, value_name = "CID")]
         root: Option<String>,
     },
     /// Forget a memory; the next `vac store gc` removes what only it held.
-    Rm { name: String },
+    Rm {
+        /// The name of the memory.
+        name: String,
+    },
     /// Replay a trace, a page number a line, and compare how often each policy hits.
     Bench {
+        /// A file with the number of a page in each line.
         trace: PathBuf,
         /// Pages that fit in memory.
         #[arg(long, value_name = "N", default_value_t = 1024)]

@@ -57,8 +57,12 @@ pub(crate) fn env(name: &str) -> Option<String> {
 
 /// The home that was asked for, or the platform's data directory.
 pub(crate) fn home_path(asked: Option<PathBuf>) -> Result<PathBuf> {
-    if let Some(path) = asked {
-        return Ok(path);
+    match asked.or_else(|| std::env::var_os("VAC_HOME").map(PathBuf::from)) {
+        Some(path) if path.as_os_str().is_empty() => {
+            return Err(Usage::new("`VAC_HOME` names no folder: it is empty").into());
+        }
+        Some(path) => return Ok(path),
+        None => {}
     }
     let base = etcetera::choose_base_strategy().map_err(|e| {
         Usage::new(format!("cannot tell where your data directory is: {e}"))

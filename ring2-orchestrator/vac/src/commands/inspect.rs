@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use vac_core::fault::{Result, quote, quote_line};
-use vac_engine::Limit;
+use vac_core::fault::{Error, Result, Usage, quote, quote_line};
 use vac_engine::grants::Grant;
 use vac_engine::manifest::{self, Ask, Manifest, Met};
+use vac_engine::report::run_info;
 use vac_engine::target::{Programs, Target};
+use vac_engine::{Home, Limit};
 use vac_host::NoConsole;
 use vac_host::inspect::{Import, Program};
 
@@ -18,7 +19,8 @@ use crate::{exit, host, limits};
 pub(crate) fn inspect(global: &Global, args: &Inspect) -> Result<u8> {
     let home = super::home(global)?;
     let limits = limits::of_patience(&args.patience)?;
-    let target = Target::find_within(&home, &args.target, limits.max(Limit::Module))?;
+    let target = Target::find_within(&home, &args.target, limits.max(Limit::Module))
+        .map_err(|error| if_run(&home, &args.target).unwrap_or(error))?;
     if target.is_script() {
         return inspect_script(global, &target, &super::run::allowed(&args.allowed)?.grants);
     }
@@ -54,6 +56,24 @@ pub(crate) fn inspect(global: &Global, args: &Inspect) -> Result<u8> {
         show_keys(manifest.as_ref(), met.as_deref(), &granted);
     }
     Ok(exit::OK)
+}
+
+/// Shorter texts are not taken for a part of a run's identity.
+const RUN_PART_MIN: usize = 4;
+
+/// What to say of a target that is none, but names a run.
+fn if_run(home: &Home, text: &str) -> Option<Error> {
+    // A few letters are part of some run sooner or later.
+    if text.len() < RUN_PART_MIN || std::path::Path::new(text).exists() {
+        return None;
+    }
+    let info = run_info(home, home.find_run(text).ok()?).ok()?;
+    let hint = format!(
+        "`vac log {0}` shows what it did, `vac seek {0} --event 0` its program at work; `vac inspect {1}` what it ran",
+        info.run,
+        quote(&info.target)
+    );
+    Some(Usage::new(format!("`{}` is a run, and no program", quote(text))).hint(hint).into())
 }
 
 fn show_program(target: &Target, program: &Program) {
