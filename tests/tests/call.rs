@@ -221,6 +221,29 @@ fn a_value_that_does_not_fit_says_where_and_what_would() {
     assert!(sandbox.json(&["runs"])["runs"].as_array().unwrap().is_empty(), "nothing was started");
 }
 
+/// Nothing said how a variant is written.
+#[test]
+fn values_are_written_as_the_page_about_them_says() {
+    let sandbox = Sandbox::new();
+    sandbox.write("mirror.wasm", mirror());
+    let page = std::fs::read_to_string(repository().join("docs/calls.md")).unwrap();
+    let rows: Vec<Vec<&str>> = page.lines().map(|line| line.split(" | ").collect()).collect();
+    let examples =
+        |column: &str| -> Vec<String> { column.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+    let mut script = "k = kernel(\"mirror.wasm\")\n".to_owned();
+    let mut called = 0;
+    for row in rows.iter().filter(|row| row.len() == 3 && row[2].contains("`k.")) {
+        for call in examples(row[1]) {
+            sandbox.vac(&["call", "mirror.wasm", &call]).ok();
+            called += 1;
+        }
+        examples(row[2]).iter().for_each(|line| script += &format!("{line}\n"));
+    }
+    assert!(called > 15, "{called} examples");
+    sandbox.write("s.star", script);
+    sandbox.vac(&["run", "s.star"]).ok();
+}
+
 /// A field with a typo in its name would be one that is left out, if it is optional.
 #[test]
 fn a_field_that_is_not_in_the_record_is_refused() {

@@ -143,13 +143,109 @@ fn the_last_result_is_written_as_it_is() {
     assert_eq!(std::fs::read(sandbox.path("out")).unwrap(), [0, 255, 7]);
     write("text(\"äb\")").ok();
     assert_eq!(sandbox.read("out"), "äb");
-    assert_eq!(write("u8(1)").fails(USAGE, &["neither text nor bytes"]).out(), "1\n");
+    assert_eq!(write("u8(1)").fails(USAGE, &["u8, neither text nor bytes"]).out(), "");
     // What went wrong is said, and is no file.
     std::fs::remove_file(sandbox.path("out")).unwrap();
-    write("answer(err(\"no\"))").fails(FAULT, &["err(\"no\")"]);
-    sandbox.vac(&["call", "mirror.wasm", "--raw", "answer(err(\"no\"))"]).fails(FAULT, &["err(\"no\")"]);
+    sandbox.vac(&["call", "mirror.wasm", "--raw", "answer(ok(1))"]).fails(USAGE, &["u32, neither text"]);
     assert!(!sandbox.path("out").exists());
-    sandbox.vac(&["call", "mirror.wasm", "-o", "none/out", "text(\"x\")"]).fails(1, &["none/out"]);
+    assert!(sandbox.json(&["runs"])["runs"].as_array().unwrap().len() == 2, "what is refused is no run");
+    let ran = sandbox.vac(&["call", "mirror.wasm", "-o", "none/out", "text(\"x\")"]).fails(1, &["none/out"]);
+    assert!(ran.out() == "\"x\"\n" && ran.stderr.starts_with("run 0"), "{ran:?}");
+    let ran = sandbox.vac(&["--json", "call", "mirror.wasm", "-o", "none/out", "text(\"x\")"]);
+    assert_eq!(
+        (ran.code(), text(&ran.json()["error"], "kind"), text(&ran.json(), "result")),
+        (1, "machine", "\"x\"")
+    );
+}
+
+/// A frame, one that may fail, and nothing.
+const FRAMES: &str = r#"(component
+    (core module $m (memory (export "memory") 1) (global $at (mut i32) (i32.const 1024))
+      (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+        (global.get $at) (global.set $at (i32.add (global.get $at) (local.get 3))))
+      (func (export "frame") (param i32 i32 i32) (result i32)
+        (i32.store (i32.const 16) (local.get 0)) (i32.store (i32.const 20) (local.get 1))
+        (i32.store (i32.const 24) (local.get 2)) (i32.const 16))
+      (func (export "maybe") (param i32) (result i32)
+        (i32.store (i32.const 4) (i32.const 16)) (i32.store (i32.const 8) (i32.const 2))
+        (i32.store8 (i32.const 0) (local.get 0)) (i32.const 0))
+      (func (export "nothing")))
+    (core instance $i (instantiate $m))
+    (type $frame-type (record (field "width" u32) (field "image" (list u8))))
+    (export $frame "frame-type" (type $frame-type))
+    (func (export "frame") (param "v" $frame) (result $frame)
+      (canon lift (core func $i "frame") (memory (core memory $i "memory")) (realloc (core func $i "realloc"))))
+    (func (export "maybe") (param "fails" bool) (result (result (list u8) (error string)))
+      (canon lift (core func $i "maybe") (memory (core memory $i "memory"))))
+    (func (export "nothing") (canon lift (core func $i "nothing"))))"#;
+
+/// Bytes in a record could not be had, and that was said only after all calls had run.
+#[test]
+fn what_has_no_bytes_is_refused_before_it_runs_and_a_field_is_taken() {
+    let sandbox = Sandbox::new();
+    sandbox.write("frames.wasm", wat(FRAMES));
+    let frame = "frame({width: 3, image: [1, 255]})";
+    let call = |args: &[&str]| sandbox.vac(&[&["call", "frames.wasm"], args].concat());
+    for (args, words, hint) in [
+        (
+            &["-o", "out", frame][..],
+            "record { width: u32, image: list<u8> }, neither text nor",
+            "`--field image`",
+        ),
+        (&["-o", "out", "--field", "imag", frame], "has no field `imag`", "did you mean `image`?"),
+        (&["--raw", "--field", "width", frame], "u32, neither text nor bytes", ""),
+        (&["--raw", "--field", "image.x", frame], "list<u8> has no field `x`", ""),
+        (&["--raw", frame, "nothing()"], "gives nothing", ""),
+        (&[frame, "x = nothing()"], "`x = nothing()` gives nothing that could be kept", "leave the name"),
+        (&["--json", "-o", "-", "--field", "image", frame], "both want the standard output", ""),
+    ] {
+        let ran = call(args).fails(USAGE, &[words]);
+        assert!(ran.stderr.contains(hint), "{}", ran.stderr);
+    }
+    call(&["--field", "image", frame]).fails(USAGE, &[]);
+    assert!(sandbox.json(&["runs"])["runs"].as_array().unwrap().is_empty(), "nothing was started");
+    assert_eq!(call(&["-o", "out", "--field", "image", frame]).ok().out(), "");
+    assert_eq!(std::fs::read(sandbox.path("out")).unwrap(), [1, 255]);
+    assert_eq!(call(&["--raw", "--field", "image", frame]).ok().stdout, [1, 255]);
+    // What can fail only then says which run it was.
+    assert_eq!(call(&["--raw", "maybe(false)"]).ok().stdout, [0, 0]);
+    let ran = call(&["-o", "no", "maybe(true)"]).fails(FAULT, &["the last call gave err("]);
+    assert!(ran.stderr.starts_with("run 0") && !sandbox.path("no").exists(), "{}", ran.stderr);
+}
+
+/// It was a file of that name.
+#[test]
+fn bytes_go_to_the_standard_output_alone() {
+    let sandbox = Sandbox::new();
+    sandbox.write("command.wasm", wat(&COMMAND.replace("STATUS", "0")));
+    let ran = sandbox.vac(&["call", "command.wasm", "run()", "memory.text(16, 3)", "-o", "-"]).ok();
+    assert_eq!(ran.out(), "rea");
+    assert!(ran.stderr.contains("ready\n") && !sandbox.path("-").exists(), "{}", ran.stderr);
+}
+
+/// A record has the CID of a file, and a person was shown it.
+#[test]
+fn a_file_is_called_what_was_typed_and_a_number_has_its_range() {
+    let sandbox = Sandbox::new();
+    sandbox.write("mirror.wasm", mirror());
+    sandbox.write("my b", [0, 255, 7]);
+    sandbox.write("n", "12");
+    for (calls, words, hint) in [
+        (&["u8(256)"][..], "does not fit `(v: u8)`", "u8 is 0 to 255"),
+        (&["s32(0xffffffff)"], "does not fit", "s32 is -2147483648 to 2147483647"),
+        (&["bytes([1, 300])"], "does not fit", "u8 is 0 to 255"),
+        (&["u8(\"x\")"], "does not fit", "arguments are WAVE text"),
+        (&["u32(@n)"], "`@n` is a file, expected u32", "`len(@n)` is its length"),
+        (&["text(@\"my b\")"], "`@my b` is not UTF-8", ""),
+        (&["bytes(@n, 3)"], "`(@n, 3)` has 2 arguments", ""),
+        (&["pair((len(@n), 4294967296))"], "`((len(@n), 4294967296)", "s32 is "),
+        (&["x = u32(300)", "u8($x)"], "`$x` is 300, expected u8", "u8 is 0 to 255"),
+        (&["x = u32(300)", "pair(($x, @n))"], "`@n` is a file, expected s32", ""),
+    ] {
+        let ran = sandbox.vac(&[&["call", "mirror.wasm"], calls].concat()).fails(USAGE, &[words]);
+        assert!(ran.stderr.contains(hint) && !ran.stderr.contains("bafk"), "{}", ran.stderr);
+    }
+    sandbox.vac(&["replay", "last"]).ok();
 }
 
 #[test]

@@ -156,6 +156,13 @@ fn wrong_names_are_found_before_anything_runs() {
         (&["c = counter(1)", "both($c, $x)"], "nothing was kept as `x`", ""),
         (&["c = counter(1)", "$c.gt()"], "no method `gt`", "did you mean `get`?"),
         (&["c = conter(1)"], "no export `conter`", "did you mean `counter`?"),
+        (&["checked(1)"], "no export `checked`", "did you mean `counter.checked`?"),
+        (
+            &["add(1)"],
+            "no export `add`",
+            "did you mean `$counter.add`, where `counter = …` keeps a `counter`?",
+        ),
+        (&["c = counter(1)", "$c.checked(1)"], "`checked` is no method", "`counter.checked(…)` calls it"),
         (&["1c = counter(1)"], "not a name", ""),
         (&["c = counter(1)", "$c"], "not a call", ""),
         (&["c = counter(1)", "$c(1)"], "not a method", ""),
@@ -169,6 +176,28 @@ fn wrong_names_are_found_before_anything_runs() {
     assert!(sandbox.json(&["runs"])["runs"].as_array().unwrap().is_empty(), "nothing was started");
     let many = vec!["given-up()"; 1001];
     call(&sandbox, &many).fails(USAGE, &["1001 calls"]);
+}
+
+/// Only the constructor was looked for.
+#[test]
+fn a_resource_without_a_constructor_says_what_makes_one() {
+    let sandbox = Sandbox::new();
+    let codec = r#"(component
+        (type $t (resource (rep i32)))
+        (core func $new (canon resource.new $t))
+        (core module $m (import "" "new" (func $new (param i32) (result i32)))
+          (func (export "make") (param i32) (result i32) (call $new (local.get 0)))
+          (func (export "get") (param i32) (result i32) (local.get 0)))
+        (core instance $i (instantiate $m (with "" (instance (export "new" (func $new))))))
+        (export $c "codec" (type $t))
+        (func $make (param "config" u32) (result (own $c)) (canon lift (core func $i "make")))
+        (export "[static]codec.from-config" (func $make))
+        (func $get (param "self" (borrow $c)) (result u32) (canon lift (core func $i "get")))
+        (export "[method]codec.encode" (func $get)))"#;
+    sandbox.write("codec.wasm", wat::parse_str(codec).unwrap());
+    let ran = sandbox.vac(&["call", "codec.wasm", "codec(\"{}\")"]).fails(USAGE, &["no export `codec`"]);
+    let hint = "`codec` is a resource without a constructor; it has `codec.from-config`, `$codec.encode`";
+    assert!(ran.stderr.contains(hint), "{}", ran.stderr);
 }
 
 #[test]

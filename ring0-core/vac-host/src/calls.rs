@@ -21,7 +21,7 @@ use std::sync::Arc;
 use vac_core::canon::{Reader, Writer};
 use vac_core::caps::raise;
 use vac_core::cid::Cid;
-use vac_core::fault::{AbortKind, Corrupt, Fault, HostAbort, Result, Usage, cut, quote, quote_line};
+use vac_core::fault::{AbortKind, Corrupt, Error, Fault, HostAbort, Result, Usage, cut, quote, quote_line};
 use wasmtime::component::{ResourceAny, ResourceType, Type, Val};
 
 use crate::engine::{Compiled, Engine};
@@ -30,7 +30,7 @@ use crate::instance::Instance;
 use crate::limits::{CALLS_MAX, FILES_MAX_BYTES};
 use crate::memory::Memory;
 use crate::nearest::nearest;
-use crate::value::{self, Of, Place, Places, Source, Untyped};
+use crate::value::{self, Field, Of, Place, Places, Source, Untyped};
 
 /// Begins the names of what reaches the memory of a core module.
 const MEMORY: &str = "memory.";
@@ -103,13 +103,15 @@ pub struct Ready {
 #[derive(Debug, Clone, Default)]
 pub struct Files {
     bytes: BTreeMap<String, Arc<[u8]>>,
+    /// What the operator typed for them. For people alone: no record knows the name of a file.
+    typed: BTreeMap<String, String>,
     transfer_max_bytes: u64,
 }
 
 impl Files {
     /// None, of which one call may take so much.
     pub fn within(transfer_max_bytes: u64) -> Self {
-        Self { bytes: BTreeMap::new(), transfer_max_bytes }
+        Self { transfer_max_bytes, ..Self::default() }
     }
 
     /// Adds one, and returns what it is called.
@@ -123,6 +125,47 @@ impl Files {
             return Err(HostAbort::new(AbortKind::Quota, message).into());
         }
         Ok(cid)
+    }
+
+    /// Adds one that was typed as `path`.
+    pub fn add_typed(&mut self, path: &str, bytes: Vec<u8>) -> Result<Cid> {
+        let cid = self.add(bytes)?;
+        self.typed.entry(cid.to_string()).or_insert_with(|| path.to_owned());
+        Ok(cid)
+    }
+
+    /// An error for a person, who knows the files by what was typed. What is recorded of it has their CIDs.
+    pub fn as_typed(&self, error: Error) -> Error {
+        let hint = |hint: Option<String>| hint.map(|hint| self.typed_in(&hint));
+        match error {
+            Error::Usage(Usage { message, hint: of }) => {
+                let typed = self.typed_in(&message);
+                // Places are counted in the text that has CIDs.
+                let typed = if typed == message { message } else { without_place(&typed) };
+                Usage { message: typed, hint: hint(of) }.into()
+            }
+            Error::Abort(abort) => {
+                HostAbort { message: self.typed_in(&abort.message), hint: hint(abort.hint), ..abort }.into()
+            }
+            Error::Fault(fault) => Fault { message: self.typed_in(&fault.message), ..fault }.into(),
+            other => other,
+        }
+    }
+
+    /// `text` with what was typed in the place of each CID, also of one that was cut off.
+    fn typed_in(&self, text: &str) -> String {
+        let (mut typed, mut rest) = (String::new(), text);
+        while let Some((before, after)) = rest.split_once('@') {
+            let end = after.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(after.len());
+            let (word, behind) = after.split_at(end);
+            let is_cut = behind.starts_with('…') && word.len() > CID_PREFIX_LEN;
+            let is_it = |cid: &str| cid == word || is_cut && cid.starts_with(word);
+            let found = self.typed.iter().find(|(cid, _)| is_it(cid));
+            let name = found.map_or_else(|| word.to_owned(), |(_, path)| quote(path));
+            typed.extend([before, "@", &name]);
+            rest = behind;
+        }
+        typed + rest
     }
 
     /// All of them, in the order of their names.
@@ -170,6 +213,23 @@ impl Files {
     fn len(&self, name: &str) -> Result<Val> {
         let len = self.get(name)?.len() as u64;
         Ok(u32::try_from(len).map_or(Val::U64(len), Val::U32))
+    }
+}
+
+/// How the CIDs of all files begin.
+const CID_PREFIX_LEN: usize = "bafkr4i".len();
+
+/// A message of [`value::parse_args`] without the place of what is wrong.
+fn without_place(message: &str) -> String {
+    let place = message.split_once(": at character ");
+    match place.and_then(|(before, after)| Some((before, after.split_once(": ")?.1))) {
+        Some((before, why)) => {
+            // What reads the text says where, too.
+            let why =
+                why.rsplit_once(" at ").filter(|(_, span)| span.contains("..")).map_or(why, |(why, _)| why);
+            format!("{before}: {why}")
+        }
+        None => message.to_owned(),
     }
 }
 
@@ -284,18 +344,91 @@ fn known(name: &str, names: &[String]) -> Result<()> {
     .into())
 }
 
-fn no_method(callee: &str) -> vac_core::fault::Error {
+fn no_method(callee: &str) -> Error {
     Usage::new(format!("`{}` is not a method: expected `$name.method(args)`", quote(callee))).into()
+}
+
+/// Refuses what no run could do, before one: to keep the result of a call that gives none, and to take the bytes of a last
+/// one that has none. Records that do are older, and replay to the same end.
+pub fn check_results(
+    engine: &Engine,
+    compiled: &Compiled,
+    calls: &[Call],
+    wanted: Option<&Field>,
+) -> Result<()> {
+    for call in calls.iter().filter(|call| call.keep.is_some()) {
+        if gives(engine, compiled, call).iter().all(|gives| !gives.can_be_kept()) {
+            let message = format!("`{}` gives nothing that could be kept", quote(&call.text));
+            return Err(Usage::new(message).hint("leave the name and the `=` out").into());
+        }
+    }
+    let (Some(field), Some(last)) = (wanted, calls.last()) else { return Ok(()) };
+    let checks = gives(engine, compiled, last).into_iter().map(|gives| gives.check(field));
+    // A method that several resources have may be that of one whose result will do.
+    checks.reduce(|one, other| one.or(other)).unwrap_or(Ok(()))
+}
+
+/// What a call gives.
+enum Gives {
+    Nothing,
+    /// A value of a type, or what [`Access`] gives.
+    Value(Type),
+    Bytes,
+}
+
+impl Gives {
+    fn of(results: &[Type]) -> Self {
+        results.first().map_or(Self::Nothing, |ty| Self::Value(ty.clone()))
+    }
+
+    fn can_be_kept(&self) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Value(Type::Result(result)) => result.ok().is_some(),
+            Self::Value(_) | Self::Bytes => true,
+        }
+    }
+
+    fn check(&self, field: &Field) -> Result<()> {
+        match self {
+            Self::Nothing => Err(value::no_result()),
+            Self::Value(ty) => field.check(ty),
+            Self::Bytes => field.check(&Type::String),
+        }
+    }
+}
+
+/// What a call may give: of a method that several resources have, one for each.
+fn gives(engine: &Engine, compiled: &Compiled, call: &Call) -> Vec<Gives> {
+    match &call.callee {
+        Callee::Export(export) => vec![Gives::of(&export.results)],
+        Callee::Method { method, .. } => {
+            let exports = inspect::exports(engine, compiled).iter();
+            let meant = exports.filter(|e| method_of(inspect::last_part(&e.name)) == Some(method));
+            meant.map(|export| Gives::of(&export.results)).collect()
+        }
+        Callee::Memory(Access::Read | Access::Text) => vec![Gives::Bytes],
+        Callee::Memory(Access::Write) => vec![Gives::Nothing],
+        Callee::Memory(Access::U32 | Access::Put | Access::Put32) => vec![Gives::Value(Type::U32)],
+    }
 }
 
 /// Whether any resource has this method: which one is meant is known when the receiver is.
 fn any_method(engine: &Engine, compiled: &Compiled, method: &str) -> Result<()> {
     let exports = inspect::exports(engine, compiled);
     let methods: Vec<&str> = exports.iter().filter_map(|e| method_of(inspect::last_part(&e.name))).collect();
-    match methods.contains(&method) {
-        true => Ok(()),
-        false => Err(no_such_method(method, &methods)),
+    if methods.contains(&method) {
+        return Ok(());
     }
+    let is_static = |name: &&str| name.split_once('.').is_some_and(|(_, own)| own == method);
+    let statics = exports.iter().filter_map(|e| inspect::last_part(&e.name).strip_prefix("[static]"));
+    Err(match statics.into_iter().find(is_static) {
+        Some(found) => {
+            let message = format!("`{}` is no method but a function of its resource", quote(method));
+            Usage::new(message).hint(format!("`{}(…)` calls it", quote(found))).into()
+        }
+        None => no_such_method(method, &methods),
+    })
 }
 
 /// The method's name, without that of its resource.
@@ -303,7 +436,7 @@ fn method_of(name: &str) -> Option<&str> {
     name.strip_prefix("[method]")?.split_once('.').map(|(_, method)| method)
 }
 
-fn no_such_method(method: &str, methods: &[&str]) -> vac_core::fault::Error {
+fn no_such_method(method: &str, methods: &[&str]) -> Error {
     let usage = Usage::new(format!("there is no method `{}`", quote(method)));
     let hint = match nearest(method, methods.iter().copied()) {
         Some(near) => format!("did you mean `{}`?", quote(near)),
@@ -535,7 +668,7 @@ impl Kept {
     fn fit_value(&mut self, name: &str, value: &Val, ty: &Type) -> Result<Val> {
         let mut handles = Vec::new();
         let fits = value::fit(value, ty, &mut |any, ty| self.fit_handle(*any, ty, &mut handles));
-        let fitted = fits.map_err(|why| -> vac_core::fault::Error {
+        let fitted = fits.map_err(|why| -> Error {
             let message = match why {
                 value::Unfit::Type => {
                     let shown = self.show(value).unwrap_or_default();
@@ -545,7 +678,13 @@ impl Kept {
                     format!("`{name}` is handle #{number}, which was given away and cannot be used again")
                 }
             };
-            Usage::new(message).into()
+            let usage = Usage::new(message);
+            let shown = self.show(value).unwrap_or_default();
+            match value::range_hint(&shown, std::iter::once(ty)).filter(|_| why == value::Unfit::Type) {
+                Some(hint) => usage.hint(hint),
+                None => usage,
+            }
+            .into()
         })?;
         for number in handles {
             if let Some(handle) = self.handles.get_mut(number) {
@@ -696,7 +835,7 @@ fn memory_args(access: Access, args: &str, kept: &dyn Fn(&Place) -> Result<Untyp
     let (name, params) = access.row();
     let wrong = || {
         let message = format!("`{}` does not fit `{name}{params}`", quote(args));
-        vac_core::fault::Error::from(Usage::new(message))
+        Error::from(Usage::new(message))
     };
     // What is wrong with a place says more than that the whole does not fit.
     let failed = std::cell::RefCell::new(None);

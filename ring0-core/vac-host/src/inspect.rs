@@ -206,13 +206,50 @@ fn no_export(compiled: &Compiled, name: &str, names: &[String]) -> vac_core::fau
         return Usage::new(format!("`{}` cannot be called: {reason}", quote(name))).into();
     }
     let usage = Usage::new(format!("there is no export `{}`", quote(name)));
-    let listed: Vec<_> = names.iter().take(8).map(|n| format!("`{}`", quote(n))).collect();
-    let hint = match nearest(last_part(name), names.iter().map(|n| natural(n))) {
-        Some(near) => format!("did you mean `{}`?", quote(near)),
-        None if names.is_empty() => "this program exports no functions".into(),
-        None => format!("it exports {}", listed.join(", ")),
-    };
+    let near = || nearest(last_part(name), names.iter().map(|n| natural(n)));
+    let hint = of_resource(last_part(name), names)
+        .or_else(|| near().map(|near| format!("did you mean `{}`?", quote(near))))
+        .unwrap_or_else(|| match names.is_empty() {
+            true => "this program exports no functions".into(),
+            false => format!("it exports {}", listed(names.iter().map(String::as_str))),
+        });
     usage.hint(hint).into()
+}
+
+/// Eight names at most.
+fn listed<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    names.take(8).map(|name| format!("`{}`", quote(name))).collect::<Vec<_>>().join(", ")
+}
+
+/// What to say to who calls a resource that has no constructor, or a function of one without its resource: the functions of
+/// the resource as they are called.
+fn of_resource(name: &str, names: &[String]) -> Option<String> {
+    let called = |name: &str| {
+        let (is_method, own) = match last_part(name) {
+            last if last.starts_with("[static]") => (false, natural(name).split_once('.')?),
+            last if last.starts_with("[method]") => (true, natural(name).split_once('.')?),
+            _ => return None,
+        };
+        let shown = if is_method { format!("${}.{}", own.0, own.1) } else { natural(name).to_owned() };
+        Some((own.0.to_owned(), own.1.to_owned(), is_method, shown))
+    };
+    let all: Vec<_> = names.iter().filter_map(|name| called(name)).collect();
+    if all.iter().any(|(resource, ..)| resource == name) {
+        let functions =
+            all.iter().filter(|(resource, ..)| resource == name).map(|(.., shown)| shown.as_str());
+        return Some(format!(
+            "`{}` is a resource without a constructor; it has {}",
+            quote(name),
+            listed(functions)
+        ));
+    }
+    let (resource, _, is_method, shown) = all.iter().find(|(_, own, ..)| own == name)?;
+    let kept = if *is_method {
+        format!(", where `{0} = …` keeps a `{0}`", quote(resource))
+    } else {
+        String::new()
+    };
+    Some(format!("did you mean `{}`{kept}?", quote(shown)))
 }
 
 /// The newest `wasi:cli/run` that the program exports.

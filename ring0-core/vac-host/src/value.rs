@@ -120,9 +120,12 @@ fn bad_args(args: &str, params: &[(String, Type)], error: &ParserError) -> vac_c
     let at = args.get(..start).map_or(start, |before| before.chars().count());
     let message =
         format!("`{}` does not fit `{}`: at character {}: {error}", quote(args), show_params(params), at + 1);
-    Usage::new(message)
-        .hint("arguments are WAVE text: 1, \"text\", [1, 2], {field: 1}, some(1), ok(1), name-of-case")
-        .into()
+    let end = error.span().end.saturating_sub(1);
+    let hint = range::hint(args.get(start..end).unwrap_or_default(), params.iter().map(|(_, ty)| ty));
+    let hint = hint.unwrap_or_else(|| {
+        "arguments are WAVE text: 1, \"text\", [1, 2], {field: 1}, some(1), ok(1), name-of-case".to_owned()
+    });
+    Usage::new(message).hint(hint).into()
 }
 
 /// What a type of resource is called, if that is known.
@@ -445,8 +448,14 @@ fn bytes_of(list: &[Val]) -> Option<Vec<u8>> {
     list.iter().map(|v| if let Val::U8(byte) = v { Some(*byte) } else { None }).collect()
 }
 
+mod field;
 mod kept;
+mod range;
 mod read;
+
+pub use field::Field;
+pub(crate) use field::no_result;
+pub(crate) use range::hint as range_hint;
 
 pub use read::read_values;
 

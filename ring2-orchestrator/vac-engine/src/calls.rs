@@ -13,9 +13,9 @@ use vac_core::caps::raise;
 use vac_core::cid::Cid;
 use vac_core::fault::{AbortKind, Corrupt, Error, HostAbort, Result, Usage, quote};
 use vac_core::ledger::{Field, Header, Outcome};
-use vac_host::calls::{Call, Files, Kept, Ready, prepare};
-use vac_host::value::name_files;
-use vac_host::{Compiled, Instance, Val};
+use vac_host::calls::{Call, Files, Kept, Ready, check_results, prepare};
+use vac_host::value::{Field as Part, name_files};
+use vac_host::{Compiled, Engine, Instance, Val};
 
 use crate::copies::Copies;
 use crate::grants;
@@ -41,7 +41,7 @@ pub struct Called {
     pub keep: Option<String>,
     /// The result as WAVE text; none if it has none.
     pub result: Option<String>,
-    /// The bytes of a result that is text or bytes, or has them in its `ok` or `some`.
+    /// The bytes of a result that is text or bytes, or has them in its `ok` or `some`, or in the field that is wanted.
     pub bytes: Option<Vec<u8>>,
 }
 
@@ -53,6 +53,8 @@ pub struct Typed {
     pub(crate) files: Files,
     /// Whether a command that exits with 0 has returned. It had not in runs of before, which say nothing of it.
     pub(crate) exit_returns: bool,
+    /// What of the last result is wanted as bytes, if anything is. A record says nothing of it.
+    pub wanted: Option<Part>,
 }
 
 impl Typed {
@@ -73,10 +75,26 @@ impl Typed {
         texts: &[String],
         limits: &Limits,
     ) -> Result<Self> {
-        let mut name =
-            |path: &str| Ok(files.add(file(home, path, limits.max(Limit::Transfer))?)?.to_string());
+        let mut name = |path: &str| {
+            Ok(files.add_typed(path, file(home, path, limits.max(Limit::Transfer))?)?.to_string())
+        };
         let texts = texts.iter().map(|text| name_files(text, &mut name)).collect::<Result<_>>()?;
-        Ok(Self { texts, files, exit_returns: false })
+        Ok(Self { texts, files, ..Self::default() })
+    }
+
+    /// The calls, checked as far as that is done before anything runs; of those behind the first `done` also what they give.
+    pub(crate) fn prepare(&self, engine: &Engine, compiled: &Compiled, done: usize) -> Result<Vec<Call>> {
+        let calls = prepare(engine, compiled, &self.texts, &self.files);
+        let calls = calls.map_err(|error| self.files.as_typed(error))?;
+        check_results(engine, compiled, calls.get(done..).unwrap_or_default(), self.wanted.as_ref())?;
+        Ok(calls)
+    }
+
+    /// How a run went, with files called as they were typed.
+    pub(crate) fn as_typed(&self, finished: Result<Finished>) -> Result<Finished> {
+        let named = |error| self.files.as_typed(error);
+        let finished = finished.map_err(named)?;
+        Ok(Finished { error: finished.error.map(named), ..finished })
     }
 
     /// Those of a record, to be made again.
@@ -112,7 +130,7 @@ impl Typed {
             Some(Node::Text(word)) if word == RETURNS => true,
             other => return Err(wrong(EXIT, RETURNS, other)),
         };
-        Ok(Self { texts, files, exit_returns })
+        Ok(Self { texts, files, exit_returns, wanted: None })
     }
 
     /// The fields of a header. Without an environment or files there are none, as there never were.
@@ -197,7 +215,7 @@ pub fn call(
 ) -> Result<Finished> {
     let mut programs = Programs::new(&request.limits, &outside).under(request.profile);
     let compiled = programs.compile_linked(home, target, &request.links)?;
-    let calls = prepare(programs.engine()?, &compiled, &typed.texts, &typed.files)?;
+    let calls = typed.prepare(programs.engine()?, &compiled, 0)?;
     let keys = Keys::of(home, target, request)?;
     let request = &keys.request;
     let copies = Copies::make(home, &request.grants)?;
@@ -211,8 +229,10 @@ pub fn call(
     let trees = grants::trees_to_keep(&grants::in_header(&header));
     let session = start(home, programs, target, header, request, outside)?;
     keys.note(&session);
-    let live = Live::new(&target.name, &compiled, with, typed.files.clone());
-    make(session, live, &calls, &trees, Some(&copies), &mut Stops::default())
+    let mut live = Live::new(&target.name, &compiled, with, typed.files.clone());
+    live.wanted.clone_from(&typed.wanted);
+    let finished = make(session, live, &calls, &trees, Some(&copies), &mut Stops::default());
+    typed.as_typed(finished)
 }
 
 /// Makes recorded calls again.
@@ -327,6 +347,8 @@ pub(crate) struct Live {
     pub(crate) kept: Kept,
     /// Of the operator's, by the names that calls have for them.
     files: Files,
+    /// What of results is wanted as bytes.
+    wanted: Option<Part>,
 }
 
 impl Live {
@@ -343,6 +365,7 @@ impl Live {
             ticks_before: Arc::default(),
             kept: Kept::default(),
             files,
+            wanted: None,
         }
     }
 
@@ -366,7 +389,7 @@ impl Live {
             Some(value) => Some(self.kept.show(value)?),
             None => None,
         };
-        let bytes = results.first().and_then(bytes_of);
+        let bytes = self.wanted.as_ref().zip(results.first()).and_then(|(part, value)| part.bytes_of(value));
         Ok(Called { call: call.text.clone(), keep: call.keep.clone(), result, bytes })
     }
 
@@ -518,18 +541,6 @@ fn response(kept: &Kept, results: &[Val], ticks: u64) -> Vec<u8> {
     to.uint(ticks);
     kept.put(results, &mut to);
     to.into_bytes()
-}
-
-/// Of a result that went well, what is in its `ok`.
-fn bytes_of(value: &Val) -> Option<Vec<u8>> {
-    match value {
-        Val::Result(Ok(Some(inner))) | Val::Option(Some(inner)) => bytes_of(inner),
-        Val::String(text) => Some(text.as_bytes().to_vec()),
-        Val::List(values) => {
-            values.iter().map(|v| if let Val::U8(byte) = v { Some(*byte) } else { None }).collect()
-        }
-        _ => None,
-    }
 }
 
 /// Ends the run. Its result is what is shown of its calls: that of one call alone, or a line for each.

@@ -14,7 +14,6 @@ use vac_core::canon::Node;
 use vac_core::fault::{Corrupt, Result, Usage, quote};
 use vac_core::ledger::{Class, Entry, Field, Header, Reader, RunId};
 use vac_host::Compiled;
-use vac_host::calls::prepare;
 use vac_host::engine::{ENGINE, Profile};
 
 use crate::calls::{Live, Stops, Typed, make};
@@ -255,7 +254,7 @@ fn fork_calls(home: &Home, run: RunId, old: &Header, wanted: Wanted, outside: Ou
     if typed.texts.is_empty() {
         return Err(Usage::new("a fork before the first call needs calls of its own").into());
     }
-    let prepared = prepare(programs.engine()?, &compiled, &typed.texts, &typed.files)?;
+    let prepared = typed.prepare(programs.engine()?, &compiled, done)?;
     let keys = keys(home, run, old, &target, &request)?;
     let copies = Copies::make(home, &keys.request.grants)?;
     let with = With {
@@ -273,9 +272,9 @@ fn fork_calls(home: &Home, run: RunId, old: &Header, wanted: Wanted, outside: Ou
         if wanted.from_snapshot && before.is_quiet { bare_snapshot(home, run, old, event) } else { None };
     let passed = from.as_ref().map_or(0, |from| from.place.events);
     let session = start(home, programs, &target, header, &keys, outside, (run, event))?;
-    let live = Live::new(&target.name, &compiled, with, typed.files);
+    let live = Live::new(&target.name, &compiled, with, typed.files.clone());
     let mut stops = Stops { from, ..Stops::default() };
-    let finished = make(session, live, &prepared, &trees, Some(&copies), &mut stops)?;
+    let finished = typed.as_typed(make(session, live, &prepared, &trees, Some(&copies), &mut stops))?;
     Ok(Forked { finished, event, passed })
 }
 

@@ -33,6 +33,13 @@ Calls:
   hi($x), lo($x)            in arguments: the halves of a number of 64 bits
   0x1000                    in arguments: a number
 
+Values:
+  1  -0.5  true  'c'  \"text\"  [1, 2]  (1, \"a\")  {field: 1, other: 2}
+  some(1) or 1, none        an option
+  ok(1), err(\"why\")         a result
+  red, circle(2.5)          a case of an enum or variant
+  {read, write}             flags
+
 The memory of a core module that exports it:
   p = memory.put(\"text\")    room from the module's own `malloc`, with the text and a zero in it
   v = memory.put32($p, 0)    room with these words of 32 bits, as `argv` of a `main` wants them
@@ -248,11 +255,16 @@ pub(crate) struct Call {
     #[arg(required = true, value_name = "CALL")]
     pub(crate) calls: Vec<String>,
     /// Print the last result as it is, without quotes, if it is text or bytes (of a result, what is in its `ok`).
-    #[arg(long)]
+    #[arg(long, group = "as-it-is")]
     pub(crate) raw: bool,
-    /// Write the last result to a file as it is, if it is text or bytes.
-    #[arg(long, short, value_name = "FILE", conflicts_with = "raw")]
+    /// Write the last result to a file as it is, if it is text or bytes, `-` being the standard output; what the program
+    /// itself prints goes to the standard error then.
+    #[arg(long, short, value_name = "FILE", group = "as-it-is")]
     pub(crate) output: Option<PathBuf>,
+    /// Take this field of the last result for `-o` or `--raw`: `image` of a record, `meta.image` of a record in one, `0` of
+    /// a tuple.
+    #[arg(long, value_name = "NAME", requires = "as-it-is")]
+    pub(crate) field: Option<String>,
     #[command(flatten)]
     pub(crate) given: Given,
     #[command(flatten)]

@@ -163,12 +163,14 @@ pub(crate) struct Terminal {
     watch: Arc<dyn Watch>,
     stdout: Writer,
     stderr: Writer,
+    /// Whether somebody else writes to the standard output.
+    is_taken: bool,
 }
 
 impl Terminal {
-    pub(crate) fn new(progress: Progress, watch: &Arc<dyn Watch>) -> Self {
+    pub(crate) fn new(progress: Progress, watch: &Arc<dyn Watch>, is_taken: bool) -> Self {
         let (stdout, stderr) = (Writer::of(io::stdout()), Writer::of(io::stderr()));
-        Self { progress, watch: Arc::clone(watch), stdout, stderr }
+        Self { progress, watch: Arc::clone(watch), stdout, stderr, is_taken }
     }
 }
 
@@ -180,8 +182,8 @@ impl Console for Terminal {
     fn write(&mut self, to: Out, bytes: &[u8]) -> io::Result<()> {
         self.progress.stop();
         match to {
-            Out::Stdout => self.stdout.write_all(bytes, &*self.watch),
-            Out::Stderr => self.stderr.write_all(bytes, &*self.watch),
+            Out::Stdout if !self.is_taken => self.stdout.write_all(bytes, &*self.watch),
+            Out::Stdout | Out::Stderr => self.stderr.write_all(bytes, &*self.watch),
         }
     }
 }

@@ -185,7 +185,7 @@ impl Progress {
     /// Shows `what` until it is stopped or dropped.
     pub(crate) fn start(what: &str, is_quiet: bool) -> Self {
         if is_quiet || !std::io::stderr().is_terminal() {
-            return Self(Arc::default());
+            return Self::none();
         }
         let what = quote_line(what);
         let (stop, stopped) = channel();
@@ -200,6 +200,11 @@ impl Progress {
             }
         });
         Self(Arc::new(Mutex::new(Some(Running { stop, thread }))))
+    }
+
+    /// Shows nothing.
+    pub(crate) fn none() -> Self {
+        Self(Arc::default())
     }
 
     /// Takes the line away.

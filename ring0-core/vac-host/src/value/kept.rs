@@ -299,7 +299,7 @@ impl Reader<'_> {
     fn value(&self, node: &Node, ty: &Type, kept: &mut Kept<'_>) -> Result<Val> {
         match self.places.place(node) {
             Some(Place { source: Source::Number(n), .. }) => {
-                return number(*n, ty, self.wraps).ok_or_else(|| self.unfit());
+                return number(*n, ty, self.wraps).ok_or_else(|| self.unfit_number(*n, ty));
             }
             Some(place) => return kept(place, ty),
             None => {}
@@ -369,8 +369,20 @@ impl Reader<'_> {
     }
 
     fn unfit(&self) -> Error {
-        let message = format!("`{}` does not fit `{}`", quote(self.args), show_params(self.params));
-        Usage::new(message).into()
+        self.unfit_usage().into()
+    }
+
+    fn unfit_number(&self, number: u64, ty: &Type) -> Error {
+        let usage = self.unfit_usage();
+        match super::range_hint(&number.to_string(), std::iter::once(ty)) {
+            Some(hint) => usage.hint(hint),
+            None => usage,
+        }
+        .into()
+    }
+
+    fn unfit_usage(&self) -> Usage {
+        Usage::new(format!("`{}` does not fit `{}`", quote(self.args), show_params(self.params)))
     }
 }
 

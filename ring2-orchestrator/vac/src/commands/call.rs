@@ -3,34 +3,55 @@
 use std::io::Write as _;
 use std::path::Path;
 
+use serde_json::json;
 use vac_core::fault::{Error, Fault, HostAbort, Result, Usage, cut, quote_line};
 use vac_engine::Limit;
 use vac_engine::calls::{Typed, shown};
 use vac_engine::run::Finished;
 use vac_engine::target::Target;
+use vac_host::value::Field;
 
 use super::run::{code, finished_json, go, request, show_finished};
 use crate::cli::{Call, Global};
-use crate::ui;
+use crate::{exit, ui};
 
 pub(crate) fn call(global: &Global, args: Call) -> Result<u8> {
     let home = super::home(global)?;
     let mut request = request(&home, args.given, Vec::new())?;
     request.ignores_manifest = args.no_manifest;
     request.recording = args.kept.record;
+    let (output, is_raw) = match args.output.as_deref() {
+        Some(path) if path == Path::new("-") => (None, true),
+        output => (output, args.raw),
+    };
+    let is_taken = is_raw && args.output.is_some();
+    if is_taken && global.json {
+        return Err(Usage::new("`--json` and `-o -` both want the standard output").into());
+    }
     let target = Target::find_within(&home, &args.target, request.limits.max(Limit::Module))?;
-    let typed = Typed::read(&home, &args.calls, &request.limits)?;
-    let done = go(global, &target.name, &request.limits, |outside| {
+    let mut typed = Typed::read(&home, &args.calls, &request.limits)?;
+    // Of what is shown as JSON, `--raw` changes nothing.
+    let wants_bytes = output.is_some() || is_raw && !global.json;
+    typed.wanted = wants_bytes.then(|| args.field.as_deref().map_or_else(Field::default, Field::parse));
+    let done = go(global, &target.name, &request.limits, is_taken, |outside, _| {
         vac_engine::calls::call(&home, &target, &typed, &request, outside)
     })?;
     let finished = &done.finished;
-    let output = args.output.as_deref();
     match &done.captured {
         Some(captured) => {
-            output.map_or(Ok(()), |path| write(path, finished))?;
-            ui::print_json(&finished_json(finished, captured));
+            let written = output.map_or(Ok(()), |path| write(path, finished));
+            let mut value = finished_json(finished, captured);
+            if let (Err(error), Some(map)) = (&written, value.as_object_mut()) {
+                map.insert("error".into(), ui::error_json(error));
+                map.insert("exit_code".into(), json!(exit::of_error(error)));
+            }
+            ui::print_json(&value);
+            if let Err(error) = written {
+                ui::error(&error, false);
+                return Ok(exit::of_error(&error));
+            }
         }
-        None => show_finished(global, finished, &request.grants, |finished| match (output, args.raw) {
+        None => show_finished(global, finished, &request.grants, |finished| match (output, is_raw) {
             // The calls were made, and what they gave is not lost for want of a file that could have it.
             (Some(path), _) => write(path, finished).inspect_err(|_| drop(show_text(finished))),
             (None, true) => show_raw(finished),

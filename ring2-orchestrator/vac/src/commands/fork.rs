@@ -30,7 +30,7 @@ pub(crate) fn fork(global: &Global, args: Fork) -> Result<u8> {
         &limits,
         &grants,
         |finished| if finished.calls.is_empty() { Ok(()) } else { show_text(finished) },
-        |outside| {
+        |outside, _| {
             let forked = vac_engine::fork::fork(&home, run, wanted, outside)?;
             left = Some((forked.event, forked.passed));
             Ok(forked.finished)

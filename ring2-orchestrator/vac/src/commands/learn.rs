@@ -47,7 +47,7 @@ pub(crate) fn learn(global: &Global, args: Learn) -> Result<u8> {
         .map(|call| vac_engine::calls::Typed::read(&home, std::slice::from_ref(call), &request.limits));
     let typed = typed.transpose()?;
     confirm(args.yes, global.json, &target, &request, output.as_deref())?;
-    let done = go(global, &target.name, &request.limits, |outside| match &typed {
+    let done = go(global, &target.name, &request.limits, false, |outside, _| match &typed {
         Some(typed) => vac_engine::calls::call(&home, &target, typed, &request, outside),
         None => vac_engine::run::run(&home, &target, &request, outside),
     })?;

@@ -38,7 +38,7 @@ pub(crate) fn run(global: &Global, args: Run) -> Result<u8> {
             lacks_files = finished.summary.denied.iter().any(|grant| grant == NO_FOLDER);
             Ok(())
         },
-        |outside| vac_engine::run::run(&home, &target, &request, outside),
+        |outside, _| vac_engine::run::run(&home, &target, &request, outside),
     )?;
     // A program that went well needed nothing that it asked for in vain.
     if lacks_files && code != exit::OK && !global.quiet {
@@ -133,9 +133,9 @@ pub(super) fn with_console(
     limits: &Limits,
     granted: &[Grant],
     show: impl FnOnce(&Finished) -> Result<()>,
-    work: impl FnOnce(Outside) -> Result<Finished>,
+    work: impl FnOnce(Outside, &Progress) -> Result<Finished>,
 ) -> Result<u8> {
-    let done = go(global, name, limits, work)?;
+    let done = go(global, name, limits, false, work)?;
     match &done.captured {
         Some(captured) => ui::print_json(&finished_json(&done.finished, captured)),
         None => show_finished(global, &done.finished, granted, show)?,
@@ -149,23 +149,27 @@ pub(super) struct Done {
     pub(super) captured: Option<Captured>,
 }
 
-/// Runs `work` with the standard streams, or keeps what it writes for the one JSON object.
+/// Runs `work` with the standard streams, or keeps what it writes for the one JSON object. If the output `is_taken`, the
+/// program has the standard error for both.
 pub(super) fn go(
     global: &Global,
     name: &str,
     limits: &Limits,
-    work: impl FnOnce(Outside) -> Result<Finished>,
+    is_taken: bool,
+    work: impl FnOnce(Outside, &Progress) -> Result<Finished>,
 ) -> Result<Done> {
     if global.json {
         let captured = Arc::new(Mutex::new(Captured::default()));
         let console = Arc::clone(&captured) as Arc<Mutex<dyn Console>>;
-        let finished = work(host::outside(|_| console, limits))?;
+        let finished = work(host::outside(|_| console, limits), &Progress::none())?;
         let captured = std::mem::take(&mut *captured.lock().unwrap_or_else(PoisonError::into_inner));
         return Ok(Done { finished, captured: Some(captured) });
     }
     let progress = Progress::start(&format!("running {name}"), global.quiet);
-    let terminal = |watch: &_| Arc::new(Mutex::new(Terminal::new(progress.clone(), watch))) as Arc<Mutex<_>>;
-    let finished = work(host::outside(terminal, limits));
+    let terminal = |watch: &_| {
+        Arc::new(Mutex::new(Terminal::new(progress.clone(), watch, is_taken))) as Arc<Mutex<dyn Console>>
+    };
+    let finished = work(host::outside(terminal, limits), &progress);
     progress.stop();
     Ok(Done { finished: finished?, captured: None })
 }
@@ -181,7 +185,8 @@ pub(super) fn show_finished(
     if matches!(&finished.error, Some(Error::Abort(abort)) if was_stopped(abort)) && !is_heard() {
         return Ok(());
     }
-    show(finished)?;
+    let shown = show(finished);
+    // The summary names the run, also if nothing could be shown of it.
     if !global.quiet {
         show::summary(&finished.summary, granted);
         exit::note_of(&finished.summary.outcome).into_iter().for_each(|note| ui::note(ui::dim(note)));
@@ -189,7 +194,7 @@ pub(super) fn show_finished(
     if let Some(error) = &finished.error {
         ui::error(error, false);
     }
-    Ok(())
+    shown
 }
 
 pub(super) fn code(finished: &Finished) -> u8 {

@@ -23,9 +23,11 @@ pub(crate) fn serve(global: &Global, args: Serve) -> Result<u8> {
         &request.limits,
         &request.grants,
         |_| Ok(()),
-        |outside| {
+        |outside, progress| {
+            let progress = progress.clone();
             vac_engine::run::serve(&home, &target, &request, outside, move |watch| {
                 let (listener, at) = Listener::bind(addr, Arc::clone(watch))?;
+                progress.stop();
                 ui::note(format_args!("Serving HTTP on http://{at}"));
                 Ok(Box::new(listener))
             })
