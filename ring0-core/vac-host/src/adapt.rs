@@ -7,8 +7,6 @@
 //! keeps the status. For the exports, [`crate::core_module`] says which functions there are and what the
 //! component calls them.
 
-use std::borrow::Cow;
-
 use vac_core::fault::{Corrupt, Result, quote};
 use vac_core::ledger::Class;
 use wasi_preview1_component_adapter_provider::{
@@ -17,8 +15,7 @@ use wasi_preview1_component_adapter_provider::{
 };
 use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
 use wasm_encoder::{
-    CustomSection, ExportKind, ExportSection, Function, ImportSection, MemorySection, MemoryType, Module,
-    RawSection,
+    ExportKind, ExportSection, Function, ImportSection, MemorySection, MemoryType, Module, RawSection,
 };
 use wasmparser::{Parser, Payload};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
@@ -37,8 +34,6 @@ const EXIT_INTERFACE: &str = "vac:wasi01/exit";
 const EXIT_VERSION: &str = "@0.1.0";
 /// Module and name of what stands for `proc_exit`.
 pub(crate) const EXIT_IMPORT: (&str, &str) = ("vac:wasi01/exit@0.1.0", "exit");
-/// Names a section of commands that may be called after their exit.
-pub(crate) const EXIT_RETURNS: &str = "vac:exit returns";
 
 /// Exports that the adapter or the encoder looks for by name.
 const KEPT: [&str; 5] = ["memory", "_start", "_initialize", "cabi_realloc", "canonical_abi_realloc"];
@@ -96,9 +91,6 @@ fn rewrite(module: &[u8], core: &CoreModule) -> Result<Vec<u8>, String> {
     let mut rewritten = Module::new();
     let needs_memory = core.lacks_memory() && core.first_memory.is_none();
     let mut memory = (needs_memory && core.memories == 0).then(one_page);
-    if core.is_of_use_after_exit() {
-        rewritten.section(&CustomSection { name: EXIT_RETURNS.into(), data: Cow::Borrowed(&[]) });
-    }
     for payload in Parser::new(0).parse_all(module) {
         let payload = payload.map_err(|e| e.to_string())?;
         if let (Payload::ImportSection(imports), true) = (&payload, core.exits) {

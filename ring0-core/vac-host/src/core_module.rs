@@ -192,12 +192,6 @@ impl CoreModule {
         if is_only_run { "_start" } else { "_initialize" }
     }
 
-    /// Whether it is a command with functions that somebody may want to call when it has exited. Names that begin
-    /// with two underscores are those of its toolchain.
-    pub(crate) fn is_of_use_after_exit(&self) -> bool {
-        self.has_start && self.exits && self.functions.iter().any(|f| !f.name.starts_with("__"))
-    }
-
     /// The function that the component calls `generated`.
     pub(crate) fn by_generated(&self, generated: &str) -> Option<&CoreFunction> {
         let number: usize = generated.strip_prefix('e')?.parse().ok()?;

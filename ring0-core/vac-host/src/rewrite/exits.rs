@@ -14,8 +14,7 @@
 //! ```
 //!
 //! They are added behind the meter and cost no ticks: where the host ends the call, as in `vac run`, all is as
-//! it was. Only commands that export something to call say so by a section, and get them: who can throw has a heap
-//! of the engine in every instance. And only modules without tags of their own get them, so that nothing else catches what is thrown, but for
+//! it was. Only modules without tags of their own get them, so that nothing else catches what is thrown, but for
 //! clauses that catch all, which such a module does not need: one that has them goes on where they lead.
 //!
 //! Invariant: without the host's leave, a program does and costs what it did. The name of the import is ours: a component that
@@ -38,7 +37,7 @@ use wasmparser::{
 
 use super::meter::{COUNTERS, DEPTH_AT, GATE, IMPORTS};
 use super::{PLACE, refused};
-use crate::adapt::{EXIT_IMPORT, EXIT_RETURNS};
+use crate::adapt::EXIT_IMPORT;
 use crate::load::malformed;
 
 /// The export that a command begins with.
@@ -85,7 +84,6 @@ struct Found {
     exit: Option<(u32, u32)>,
     start: Option<u32>,
     counters: Option<u32>,
-    may_return: bool,
     has_tags: bool,
     memories: u32,
     imported: u32,
@@ -128,7 +126,6 @@ fn read(bytes: &[u8]) -> wasmparser::Result<Option<Parts>> {
                         found.start.or((name == START && kind == ExternalKind::Func).then_some(index));
                 }
             }
-            Payload::CustomSection(section) => found.may_return |= section.name() == EXIT_RETURNS,
             // Most modules end here.
             Payload::CodeSectionStart { .. } if found.whole().is_none() => return Ok(None),
             Payload::CodeSectionEntry(body) => {
@@ -188,7 +185,7 @@ impl Found {
             let body = start.checked_sub(self.imported).and_then(|at| self.functions.get(at as usize));
             body.is_some_and(|ty| self.of_nothing.contains(ty))
         })?;
-        (self.may_return && !self.has_tags).then_some((exit, exit_type, start, self.counters?))
+        (!self.has_tags).then_some((exit, exit_type, start, self.counters?))
     }
 }
 
@@ -408,7 +405,6 @@ mod tests {
     use crate::rewrite;
 
     const COMMAND: &str = r#"(module
-        (@custom "vac:exit returns" (before first) "")
         (import "vac:wasi01/exit@0.1.0" "exit" (func $exit (param i32)))
         (table 1 funcref) (elem (i32.const 0) $exit) (memory (export "memory") 1) (global (mut i32) (i32.const 0))
         (func $leave (param i32) (if (local.get 0) (then (call $exit (i32.const 0)) unreachable)))
@@ -440,7 +436,6 @@ mod tests {
             COMMAND.replace("_start", "_begin"),
             COMMAND.replace("\"exit\"", "\"leave\""),
             COMMAND.replace("(table 1", "(tag) (table 1"),
-            COMMAND.replace("vac:exit returns", "another section"),
             COMMAND.replace("(func (export \"_start\")", "(func (export \"_start\") (param i32)"),
         ] {
             let (metered, same) = made(&other);
