@@ -159,7 +159,7 @@ impl Instance {
             return Ok(Freeze::Refused("a global of it is a reference".into()));
         };
         let Some(tables) = tables else {
-            return Ok(Freeze::Refused("a table of it holds what is no function of the program".into()));
+            return Ok(Freeze::Refused("a table of it holds what is no function that is shown".into()));
         };
         let entropy = &self.store.data().host.entropy;
         Ok(Freeze::Taken(Frozen {

@@ -48,16 +48,22 @@ pub fn program(bytes: &[u8]) -> Result<Vec<u8>> {
 /// What is not valid is found here, whatever a pass would make of it: passes move indices, and take for granted that
 /// those lead somewhere. Features that the engine has not, it refuses itself.
 pub(crate) fn program_by(pass: Pass, bytes: &[u8]) -> Result<Vec<u8>> {
-    let mut validator = Validator::new_with_features(WasmFeatures::all());
-    validator.validate_all(bytes).map_err(|e| {
+    validate(bytes).map_err(|e| {
         let got = quote_line(cut(&e.to_string(), COMPLAINT_MAX_BYTES));
         Corrupt::new("program", "the component", "a valid component", got)
     })?;
-    let shows_tables = tables::are_changed(bytes).map_err(|e| malformed(&e, "the program"))?;
-    component::component(bytes, &mut |bytes| {
-        let module = pass(bytes)?;
-        if shows_tables { tables::show(&module) } else { Ok(module) }
-    })
+    if !tables::are_changed(bytes).map_err(|e| malformed(&e, "the program"))? {
+        return component::component(bytes, &mut |bytes| pass(bytes));
+    }
+    let shown =
+        |functions_max| component::component(bytes, &mut |bytes| tables::show(&pass(bytes)?, functions_max));
+    let program = shown(tables::FUNCTIONS_MAX)?;
+    // The types of exports may only be so large, all together.
+    if validate(&program).is_ok() { Ok(program) } else { shown(0) }
+}
+
+fn validate(bytes: &[u8]) -> wasmparser::Result<()> {
+    Validator::new_with_features(WasmFeatures::all()).validate_all(bytes).map(drop)
 }
 
 /// A module that a pass cannot take: its error says why.

@@ -12,8 +12,8 @@
 //! in the order of their numbers. That is done behind all other passes: no instruction and no number changes, and
 //! neither do ticks.
 //!
-//! Invariant: a reference to a function that stands in a table of such a program is to one that a module shows, unless
-//! it has more than [`FUNCTIONS_MAX`] or uses our names.
+//! Invariant: in such a program every table is shown, but for a module that uses our names. What stands in one may be a
+//! function that is not shown, if there are too many.
 
 use std::collections::BTreeSet;
 
@@ -27,8 +27,8 @@ use crate::load::malformed;
 
 /// What the names of these exports begin with.
 pub(crate) const SHOWN: &str = "vac:state ";
-/// Functions that a module shows at most: the types of all exports together may only be so large.
-const FUNCTIONS_MAX: usize = 10_000;
+/// Functions that a module shows at most; one with more shows none.
+pub(super) const FUNCTIONS_MAX: usize = 10_000;
 
 /// Whether some code of `program` changes a table.
 pub(super) fn are_changed(program: &[u8]) -> wasmparser::Result<bool> {
@@ -56,10 +56,13 @@ pub(crate) fn changes(operator: &Operator<'_>) -> bool {
     )
 }
 
-/// `module` with its tables shown.
-pub(super) fn show(module: &[u8]) -> Result<Vec<u8>> {
-    let own = Own::read(module).map_err(|e| malformed(&e, PLACE))?;
-    if own.uses_names || own.taken.len() > FUNCTIONS_MAX || (own.tables.is_empty() && own.taken.is_empty()) {
+/// `module` with its tables shown, and its functions if they are no more than `functions_max`.
+pub(super) fn show(module: &[u8], functions_max: usize) -> Result<Vec<u8>> {
+    let mut own = Own::read(module).map_err(|e| malformed(&e, PLACE))?;
+    if own.taken.len() > functions_max {
+        own.taken.clear();
+    }
+    if own.uses_names || (own.tables.is_empty() && own.taken.is_empty()) {
         return Ok(module.to_vec());
     }
     own.shown(module)
@@ -227,7 +230,7 @@ mod tests {
     }
 
     fn shown(text: &str) -> Vec<String> {
-        let module = show(&wat::parse_str(text).unwrap()).unwrap();
+        let module = show(&wat::parse_str(text).unwrap(), FUNCTIONS_MAX).unwrap();
         Validator::new_with_features(WasmFeatures::all()).validate_all(&module).unwrap();
         names(&module)
     }
@@ -252,6 +255,31 @@ mod tests {
         let text = format!(r#"(module (table 1 funcref) (func (export "{SHOWN}x")))"#);
         assert_eq!(shown(&text), [format!("{SHOWN}x")]);
         assert!(shown(r#"(module (func (export "x")))"#) == ["x"]);
+    }
+
+    /// The types of all exports of a module may only be so large, and a program must not become invalid by this.
+    #[test]
+    fn a_module_of_too_many_functions_shows_only_its_tables() {
+        let program = |count: usize, params: usize| {
+            let (functions, names) = ("(func (type $t))".repeat(count), (0..count).map(|n| n.to_string()));
+            let (names, params) = (names.collect::<Vec<_>>().join(" "), "i64 ".repeat(params));
+            let text = format!(
+                "(component (core module (type $t (func (param {params}))) (table {count} funcref)
+                  {functions} (elem (i32.const 0) func {names})
+                  (func (table.set (i32.const 0) (ref.null func)))))"
+            );
+            let program = crate::rewrite::program(&wat::parse_str(text).unwrap()).unwrap();
+            Validator::new_with_features(WasmFeatures::all()).validate_all(&program).unwrap();
+            names_of_all(&program)
+        };
+        assert_eq!(program(FUNCTIONS_MAX, 1).len(), 1 + FUNCTIONS_MAX);
+        assert_eq!(program(FUNCTIONS_MAX + 1, 1), [format!("{SHOWN}table 0")]);
+        assert_eq!(program(1_100, 980), [format!("{SHOWN}table 0")]);
+    }
+
+    /// Of all modules of a component that has no others with exports.
+    fn names_of_all(program: &[u8]) -> Vec<String> {
+        names(program).into_iter().filter(|name| name.starts_with(SHOWN)).collect()
     }
 
     #[test]
