@@ -19,10 +19,6 @@ use crate::identity::{Identities, Identity};
 use crate::limits::LISTING_MAX;
 use crate::wire::cases;
 
-/// The grant that a program lacks that was given a list of no folders. Many ask for all at their start and need none, so it
-/// is no refusal.
-pub const NO_FOLDER: &str = "dir:ro=DIR";
-
 /// `wasi:filesystem/types.error-code`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift, Lower)]
 #[component(enum)]

@@ -10,7 +10,6 @@ use vac_core::ledger::{
     self, Body, Call, Class, Entry, Head, NameId, Outcome, Reader, Return, RunId, Seq, Tail,
 };
 use vac_core::store::Store;
-use vac_host::fs::NO_FOLDER;
 
 use crate::home::Home;
 
@@ -78,7 +77,7 @@ pub struct EventInfo {
     pub answer: Option<std::result::Result<Body, Outcome>>,
     /// Number of the grant that allowed it.
     pub grant: Option<u32>,
-    /// The grant that would have given more; see [`Self::refused`].
+    /// The grant that would have allowed what was refused.
     pub denied: Option<String>,
 }
 
@@ -146,13 +145,13 @@ impl RunInfo {
             Entry::Event(call, ret) => {
                 self.events += 1;
                 self.ticks = self.ticks.max(call.tick);
-                self.denied += u64::from(is_refusal(ret.denied.as_deref()) || is_denial(&ret.answer));
+                self.denied += u64::from(ret.denied.is_some() || is_denial(&ret.answer));
             }
             Entry::Begin(call) => {
                 self.events += 1;
                 self.ticks = self.ticks.max(call.tick);
             }
-            Entry::End(_, ret) => self.denied += u64::from(is_refusal(ret.denied.as_deref())),
+            Entry::End(_, ret) => self.denied += u64::from(ret.denied.is_some()),
             Entry::Close { outcome, ticks, .. } => {
                 self.ticks = ticks;
                 self.outcome = Some(outcome);
@@ -262,21 +261,10 @@ fn is_denial(answer: &std::result::Result<Body, Outcome>) -> bool {
     matches!(answer, Err(Outcome::Abort { kind: AbortKind::Denied, .. }))
 }
 
-/// Whether something was refused that this grant would have allowed. Programs are told at their start which folders they
-/// have; a list of none refuses nothing.
-fn is_refusal(grant: Option<&str>) -> bool {
-    grant.is_some_and(|grant| grant != NO_FOLDER)
-}
-
 impl EventInfo {
     /// Whether something was refused: a part of it, or all.
     fn is_denied(&self) -> bool {
-        self.refused().is_some() || self.answer.as_ref().is_some_and(is_denial)
-    }
-
-    /// The grant that would have allowed what was refused.
-    pub fn refused(&self) -> Option<&str> {
-        self.denied.as_deref().filter(|grant| is_refusal(Some(grant)))
+        self.denied.is_some() || self.answer.as_ref().is_some_and(is_denial)
     }
 
     pub(crate) fn answered(mut self, ret: Return) -> Self {

@@ -4,13 +4,11 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use vac_core::fault::quote;
-use vac_core::ledger::Outcome;
 use vac_engine::grants::Grant;
 use vac_engine::manifest::{self, Ask};
 use vac_engine::report::{RunInfo, show_outcome};
 use vac_engine::session::{KernelUse, Summary};
 use vac_engine::snapshot::Listed;
-use vac_host::fs::NO_FOLDER;
 
 use crate::ui;
 
@@ -45,7 +43,7 @@ pub(crate) fn summary(summary: &Summary, granted: &[Grant]) {
 /// Whether the operator granted what was refused, so that only a manifest was in the way.
 fn is_granted(denied: &str, granted: &[Grant]) -> bool {
     // DIR stands for any directory.
-    let ask = Ask::parse(denied, "", true).ok().filter(|_| denied != NO_FOLDER);
+    let ask = Ask::parse(denied, "", true).ok().filter(|_| denied != "dir:ro=DIR");
     ask.is_some_and(|ask| manifest::agree(&[ask], granted).iter().any(|met| met.is_whole))
 }
 
@@ -53,15 +51,12 @@ fn is_granted(denied: &str, granted: &[Grant]) -> bool {
 /// is a read of the input where there is none.
 fn is_worth_a_line(grant: &str, summary: &Summary) -> bool {
     let is_news = match grant {
-        NO_FOLDER => false,
+        "dir:ro=DIR" => false,
         "stdin" => crate::host::has_input(),
         _ => true,
     };
-    is_news || !went_well(summary)
-}
-
-fn went_well(summary: &Summary) -> bool {
-    matches!(summary.outcome, Outcome::Exit(0) | Outcome::Done(_))
+    is_news
+        || !matches!(summary.outcome, vac_core::ledger::Outcome::Exit(0) | vac_core::ledger::Outcome::Done(_))
 }
 
 fn kernel_row(kernel: &KernelUse) -> Vec<String> {
@@ -84,7 +79,7 @@ pub(crate) fn summary_json(summary: &Summary) -> Value {
         "ticks": summary.ticks,
         "events": summary.events,
         "time_ns": summary.time_ns,
-        "denied": summary.denied.iter().filter(|grant| *grant != NO_FOLDER || !went_well(summary)).collect::<Vec<_>>(),
+        "denied": summary.denied,
         "trees": summary.trees.iter().map(|(guest, cid)| json!({ "guest": guest, "cid": cid.to_string() })).collect::<Vec<_>>(),
         "kernels": summary.kernels.iter().map(kernel_json).collect::<Vec<_>>(),
     })

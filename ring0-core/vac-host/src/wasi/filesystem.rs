@@ -15,7 +15,7 @@ use super::VERSION;
 pub(crate) use super::clocks::Datetime;
 use super::io::{InputStream, IoError, OutputStream, file_input, file_output, wrong_kind};
 use crate::clock::{NS_PER_S, WALL_START_S};
-use crate::fs::{ErrorCode, FsResult, How, Modes, NO_FOLDER, OpenDir, OpenFile, Opened, Place, is_same};
+use crate::fs::{ErrorCode, FsResult, How, Modes, OpenDir, OpenFile, Opened, Place, is_same};
 use crate::host::{Host, Object, handle_of, refused};
 use crate::identity::{Identities, Identity};
 use crate::limits::READ_MAX_BYTES;
@@ -483,7 +483,7 @@ fn define_metadata(i: &mut Interface<'_>) -> wasmtime::Result<()> {
 
 pub(crate) fn preopens(host: &mut Host) -> Result<Vec<(D, String)>> {
     if host.mounts.is_empty() {
-        host.deny(NO_FOLDER);
+        host.deny("dir:ro=DIR");
     }
     let roots: Vec<_> = host.mounts.iter().map(|m| (Arc::clone(&m.root), m.guest.clone())).collect();
     let open = |(root, guest): (Arc<OpenDir>, String)| {

@@ -84,14 +84,8 @@ fn row(event: &EventInfo, unanswered: &str, store: &Store) -> Vec<String> {
         Some(Ok(body)) => report::show_kept(body, store),
         Some(Err(outcome)) => report::show_outcome(outcome),
     };
-    match (event.refused(), &event.denied) {
-        (Some(grant), _) => {
-            answer = format!("denied; --grant {} would allow it", vac_core::fault::quote(grant))
-        }
-        (None, Some(grant)) => {
-            answer += &format!("; --grant {} would show one", vac_core::fault::quote(grant))
-        }
-        (None, None) => {}
+    if let Some(grant) = &event.denied {
+        answer = format!("denied; --grant {} would allow it", vac_core::fault::quote(grant));
     }
     vec![
         event.seq.to_string(),
@@ -117,7 +111,7 @@ pub(super) fn event_json(event: &EventInfo, store: &Store) -> Value {
             Some(Ok(body)) => body_json(body, store),
             Some(Err(outcome)) => json!({ "ended": report::show_outcome(outcome) }),
         },
-        "denied": event.refused(),
+        "denied": event.denied,
     })
 }
 

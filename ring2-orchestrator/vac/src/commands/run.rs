@@ -14,7 +14,6 @@ use vac_engine::session::Outside;
 use vac_engine::target::Target;
 use vac_engine::{Limit, Limits, Recording};
 use vac_host::Console;
-use vac_host::fs::NO_FOLDER;
 
 use crate::cli::{Allowed, Given, Global, Run};
 use crate::host::{self, Captured, Terminal};
@@ -47,6 +46,8 @@ pub(crate) fn run(global: &Global, args: Run) -> Result<u8> {
     Ok(code)
 }
 
+/// What a program is refused that looks for folders and has none.
+const NO_FOLDER: &str = "dir:ro=DIR";
 /// Arguments that are said to be files.
 const FILE_HINTS_MAX: usize = 4;
 
