@@ -208,7 +208,7 @@ fn tables_are_kept_in_snapshots() {
     }
 }
 
-/// A function that is not there, or one of another type, is a state of no instance.
+/// Lengths that no instance can have, or that this one had not.
 #[test]
 fn a_forged_table_costs_only_time() {
     let sandbox = Sandbox::new();

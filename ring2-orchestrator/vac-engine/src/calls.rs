@@ -86,7 +86,9 @@ impl Typed {
     pub(crate) fn prepare(&self, engine: &Engine, compiled: &Compiled, done: usize) -> Result<Vec<Call>> {
         let calls = prepare(engine, compiled, &self.texts, &self.files);
         let calls = calls.map_err(|error| self.files.as_typed(error))?;
-        check_results(engine, compiled, calls.get(done..).unwrap_or_default(), self.wanted.as_ref())?;
+        let new = calls.get(done..).unwrap_or_default();
+        check_results(engine, compiled, new, self.wanted.as_ref())
+            .map_err(|error| self.files.as_typed(error))?;
         Ok(calls)
     }
 
