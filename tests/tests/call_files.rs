@@ -169,6 +169,11 @@ const FRAMES: &str = r#"(component
       (func (export "maybe") (param i32) (result i32)
         (i32.store (i32.const 4) (i32.const 16)) (i32.store (i32.const 8) (i32.const 2))
         (i32.store8 (i32.const 0) (local.get 0)) (i32.const 0))
+      (func (export "nested") (param i32 i32 i32 i32 i32 i32) (result i32)
+        (i32.store (i32.const 16) (local.get 0)) (i32.store (i32.const 20) (local.get 1))
+        (i32.store (i32.const 24) (local.get 2)) (i32.store (i32.const 28) (local.get 3))
+        (i32.store (i32.const 32) (local.get 4)) (i32.store (i32.const 36) (local.get 5)) (i32.const 16))
+      (func (export "done") (result i32) (i32.const 0))
       (func (export "nothing")))
     (core instance $i (instantiate $m))
     (type $frame-type (record (field "width" u32) (field "image" (list u8))))
@@ -177,7 +182,40 @@ const FRAMES: &str = r#"(component
       (canon lift (core func $i "frame") (memory (core memory $i "memory")) (realloc (core func $i "realloc"))))
     (func (export "maybe") (param "fails" bool) (result (result (list u8) (error string)))
       (canon lift (core func $i "maybe") (memory (core memory $i "memory"))))
+    (type $meta-type (record (field "image" (list u8))))
+    (export $meta "meta-type" (type $meta-type))
+    (type $nested-type (record (field "meta" $meta) (field "pair" (tuple u32 (option string)))))
+    (export $nested "nested-type" (type $nested-type))
+    (func (export "nested") (param "v" $nested) (result $nested)
+      (canon lift (core func $i "nested") (memory (core memory $i "memory")) (realloc (core func $i "realloc"))))
+    (func (export "done") (result (result (error u8))) (canon lift (core func $i "done") (memory (core memory $i "memory"))))
     (func (export "nothing") (canon lift (core func $i "nothing"))))"#;
+
+const NESTED: &str = "nested({meta: {image: [1, 255]}, pair: (7, some(\"text\"))})";
+
+#[test]
+fn fields_are_taken_from_records_and_tuples_within() {
+    let sandbox = Sandbox::new();
+    sandbox.write("frames.wasm", wat(FRAMES));
+    let call = |field: &str, call: &str| sandbox.vac(&["call", "frames.wasm", "--raw", "--field", field, call]);
+    for (field, words, hint) in [
+        ("meta", "field `meta` of the last result is record { image: list<u8> }, neither", "`--field meta.image`"),
+        ("pair", "field `pair` of the last result is tuple<u32, option<string>>, neither", "`--field pair.1`"),
+        ("pair.2", "tuple<u32, option<string>> has no field `2`", ""),
+        ("pair.1.x", "string has no field `x`", ""),
+    ] {
+        let ran = call(field, NESTED).fails(USAGE, &[words]);
+        assert!(ran.stderr.contains(hint), "{}", ran.stderr);
+    }
+    call("x", "done()").fails(USAGE, &["result<_, u8> has no field `x`"]);
+    assert!(sandbox.json(&["runs"])["runs"].as_array().unwrap().is_empty(), "nothing was started");
+    assert_eq!(call("meta.image", NESTED).ok().stdout, [1, 255]);
+    assert_eq!(call("pair.1", NESTED).ok().stdout, b"text");
+    // Whether there is one is known only then.
+    let none = "nested({meta: {image: []}, pair: (7, none)})";
+    let ran = call("pair.1", none).fails(FAULT, &["the last call gave {", "none", "neither text nor bytes there"]);
+    assert!(ran.stderr.starts_with("run 0") && ran.stdout.is_empty(), "{ran:?}");
+}
 
 /// Bytes in a record could not be had, and that was said only after all calls had run.
 #[test]
@@ -193,7 +231,7 @@ fn what_has_no_bytes_is_refused_before_it_runs_and_a_field_is_taken() {
             "`--field image`",
         ),
         (&["-o", "out", "--field", "imag", frame], "has no field `imag`", "did you mean `image`?"),
-        (&["--raw", "--field", "width", frame], "u32, neither text nor bytes", ""),
+        (&["--raw", "--field", "width", frame], "field `width` of the last result is u32, neither text nor bytes", ""),
         (&["--raw", "--field", "image.x", frame], "list<u8> has no field `x`", ""),
         (&["--raw", frame, "nothing()"], "gives nothing", ""),
         (&[frame, "x = nothing()"], "`x = nothing()` gives nothing that could be kept", "leave the name"),

@@ -119,8 +119,7 @@ fn what_rotted_is_mended_when_it_is_read_and_by_a_scrub() {
     let read = tiered.read("m", 100_000).ok();
     assert!(read.stdout == bytes && read.stderr.contains("corrupt"), "{}", read.stderr);
     rot_packs(&tiered.sandbox);
-    let scrubbed = tiered.vac(&["store", "scrub", "--from", "s3"]);
-    assert_eq!(scrubbed.code(), INTEGRITY, "{scrubbed:?}");
+    let scrubbed = tiered.vac(&["store", "scrub", "--from", "s3"]).ok();
     assert!(scrubbed.out().contains("mended ") && !scrubbed.out().contains("lost "), "{}", scrubbed.out());
     assert!(tiered.sandbox.vac(&["mem", "read", "m", "100", "100000"]).ok().stdout == bytes);
 }
@@ -410,9 +409,9 @@ fn a_check_mends_what_is_bad_or_gone_from_the_tiers_of_the_home() {
     rot(&pack, &objects[0][..3000]);
     let scrubbed = sandbox.vac(&["store", "scrub"]);
     assert!(scrubbed.code() == 0 && scrubbed.out().contains("mended bafkr4"), "{scrubbed:?}");
-    // The bad copy is named until it is collected.
-    let again = sandbox.vac(&["--json", "store", "scrub"]);
-    assert_eq!((again.code(), again.json()["problems"].as_array().map(Vec::len)), (INTEGRITY, Some(1)));
+    // The bad copy is named until it is collected; nothing is lost by it.
+    let again = sandbox.json(&["store", "scrub"]);
+    assert_eq!((again["problems"].as_array().map(Vec::len), number(&again, "unmended")), (Some(1), 0));
     sandbox.vac(&["store", "gc"]).ok();
     assert_eq!(sandbox.json(&["store", "scrub"])["problems"], serde_json::json!([]));
 }

@@ -19,7 +19,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use vac_core::caps::Resource;
-use vac_core::fault::{Corrupt, Error, Result, cut, quote_line};
+use vac_core::fault::{AbortKind, Corrupt, Error, Result, cut, quote_line};
 use wasmparser::{ComponentType, CompositeInnerType, Operator, Parser, Payload};
 use wasmtime::{Func, Global, Instance as CoreInstance, Memory, Mutability, Ref, Store, Table, V128, Val};
 
@@ -248,7 +248,7 @@ impl Instance {
         let more = more.ok_or_else(|| differs("bytes of a memory", now, len_bytes))?;
         if more > 0 {
             let grown = memory.grow_async(&mut self.store, more / page);
-            schedule::run(grown, &*self.budget.watch).map_err(|e| unfit("a memory", &e))?;
+            schedule::run(grown, &*self.budget.watch).map_err(|e| unfit("a memory", e))?;
         }
         Ok(())
     }
@@ -262,7 +262,7 @@ impl Instance {
             let first = if ty.is_nullable() { None } else { table.get(&mut self.store, 0) };
             let first = first.unwrap_or_else(|| Ref::null(ty.heap_type()));
             let grown = table.grow_async(&mut self.store, more, first);
-            schedule::run(grown, &*self.budget.watch).map_err(|e| unfit("a table", &e))?;
+            schedule::run(grown, &*self.budget.watch).map_err(|e| unfit("a table", e))?;
         }
         Ok(())
     }
@@ -361,7 +361,7 @@ fn is_null(value: &Val) -> bool {
 
 fn set_globals(store: &mut Store<State>, globals: &[Global], bits: &[u128]) -> Result<()> {
     let mut rest = bits.iter();
-    let failed = |e: wasmtime::Error| unfit("a global", &e);
+    let failed = |e: wasmtime::Error| unfit("a global", e);
     for global in globals {
         let now = global.get(&mut *store);
         if now.ref_().is_some() {
@@ -401,9 +401,15 @@ fn differs(what: &str, here: impl std::fmt::Display, frozen: impl std::fmt::Disp
     Corrupt::new("snapshot", "the state of an instance", expected, format!("{frozen}")).into()
 }
 
-/// What cannot be given to a fresh instance is no state of this program, whatever the engine says of it.
-fn unfit(what: &str, error: &wasmtime::Error) -> Error {
-    let got = quote_line(cut(&chain(error), COMPLAINT_MAX_BYTES));
+/// What cannot be given to a fresh instance is no state of this program, whatever the engine says of it; unless it was the
+/// host that could not go on, of which the state is innocent.
+fn unfit(what: &str, error: wasmtime::Error) -> Error {
+    let error = match error.downcast::<Error>() {
+        Ok(Error::Abort(abort)) if abort.kind != AbortKind::Quota => return abort.into(),
+        Ok(own) => wasmtime::Error::new(own),
+        Err(error) => error,
+    };
+    let got = quote_line(cut(&chain(&error), COMPLAINT_MAX_BYTES));
     Corrupt::new("snapshot", "the state of an instance", format!("{what} that the program can have"), got)
         .into()
 }
@@ -412,6 +418,7 @@ fn unfit(what: &str, error: &wasmtime::Error) -> Error {
 mod tests {
     use super::*;
     use crate::engine::Backend;
+    use crate::limits::WASM_STACK_BYTES;
     use crate::load::load;
 
     /// Old runs are of programs that were not rewritten, and those show nothing.
@@ -424,6 +431,59 @@ mod tests {
         let why = fixed_parts(&loaded, Profile::Det1).unwrap();
         assert_eq!(why.as_deref(), Some("its code changes tables"));
         assert_eq!(fixed_parts(&loaded, Profile::Det2).unwrap(), None);
+    }
+
+    /// Elements that are no function, one of another type, and null where it cannot stand. Whatever the state says, the
+    /// engine's own checks hold.
+    #[test]
+    fn forged_elements_are_refused() {
+        let engine = Engine::looking(Profile::Det2, Backend::Native, WASM_STACK_BYTES).unwrap();
+        let text = r#"(component (core module $m
+            (type $number (func (result i32)))
+            (type $other (func (param i64)))
+            (func $one (type $number) (i32.const 1))
+            (func $two (type $other))
+            (elem declare func $one $two)
+            (table $any 2 funcref)
+            (table $full 2 (ref $number) (ref.func $one))
+            (func (export "work") (table.set $any (i32.const 0) (ref.func $two))))
+          (core instance $i (instantiate $m))
+          (func (export "work") (canon lift (core func $i "work"))))"#;
+        let bytes = wat::parse_str(text).unwrap();
+        let compiled = Arc::new(engine.compile(&load(&bytes, "a test").unwrap(), None).unwrap());
+        let fresh = || {
+            let (program, recorder) = (Arc::clone(&compiled), Box::new(NoRecorder));
+            Instance::start(&engine, program, Setup::default(), Budget::default(), recorder).0.unwrap()
+        };
+        let mut instance = fresh();
+        instance.call(&engine, "work", &[]).unwrap();
+        let Freeze::Taken(frozen) = instance.freeze(&engine).unwrap() else { panic!("refused") };
+        assert_eq!((frozen.memories.len(), frozen.tables.as_slice()), (0, [2, 2].as_slice()));
+        let mut images = [Vec::new(), Vec::new()];
+        let mut note = |number: usize, parts: &[(u64, &[u8])]| {
+            parts.iter().for_each(|(_, bytes)| images[number].extend_from_slice(bytes));
+            Ok(())
+        };
+        instance.each_written(&engine, &mut note).unwrap();
+        let [one, two] = [images[1][0], images[0][0]];
+        assert!(one != two && one > 0 && two > 0, "{images:?}");
+        let thaw = |table: usize, element: u32| {
+            let mut fill = |number: usize, to: &mut [u8], _: &Touched| {
+                let bytes = images.get(number).map(Vec::as_slice).unwrap_or_default();
+                to.get_mut(..bytes.len()).unwrap().copy_from_slice(bytes);
+                if number == table {
+                    to[..4].copy_from_slice(&element.to_le_bytes());
+                }
+                Ok(())
+            };
+            fresh().thaw(&engine, &frozen, false, &mut fill)
+        };
+        thaw(0, two.into()).unwrap();
+        thaw(1, one.into()).unwrap();
+        for (table, element) in [(0, u32::MAX), (0, 1_000), (1, u32::MAX), (1, two.into()), (1, 0)] {
+            let thawed = thaw(table, element);
+            assert!(matches!(thawed, Err(Error::Corrupt(_))), "{table} {element}: {thawed:?}");
+        }
     }
 
     /// What a pool does not clear would be seen by the next program: pages that are protected since somebody looked do not

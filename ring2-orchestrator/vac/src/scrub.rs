@@ -91,9 +91,10 @@ impl Scrubber {
             Err(Error::Corrupt(why)) => Completed { failed: vec![why], ..Completed::default() },
             completed => completed?,
         };
-        let Completed { came, lost, failed } = completed;
+        let Completed { came, lost, mut failed } = completed;
+        failed.extend(self.home.store().check_names()?);
+        report.unmended += failed.len() as u64;
         report.corrupt.extend(failed);
-        report.corrupt.extend(self.home.store().check_names()?);
         let add = |to: &mut Vec<Cid>, more: Vec<Cid>| {
             let known: BTreeSet<Cid> = to.iter().copied().collect();
             to.extend(more.into_iter().filter(|cid| !known.contains(cid)));
@@ -128,6 +129,7 @@ impl Scrubber {
                 "bytes": report.bytes,
                 "done": report.is_done,
                 "problems": problems,
+                "unmended": report.unmended,
                 "mended": names(&report.mended),
                 "lost": names(&report.lost),
                 "unnamed": names(&unnamed),
@@ -170,8 +172,7 @@ impl Scrubber {
 
 /// Whether all that was bad or gone is there again.
 fn is_mended(report: &ScrubReport) -> bool {
-    let mended: BTreeSet<String> = report.mended.iter().map(ToString::to_string).collect();
-    report.lost.is_empty() && report.corrupt.iter().all(|why| mended.contains(&why.expected))
+    report.lost.is_empty() && report.unmended == 0
 }
 
 /// Hashes `budget` bytes a minute of the home in another thread, until this process ends, and says on the standard error

@@ -34,6 +34,9 @@ pub struct ScrubReport {
     pub bytes: u64,
     /// All that fails its check.
     pub corrupt: Vec<Corrupt>,
+    /// How many of these are not made good by a whole copy of every object that they are of, or are of none that is
+    /// known.
+    pub unmended: u64,
     /// Objects that were bad or gone and are whole again.
     pub mended: Vec<Cid>,
     /// Objects that are bad or gone, and that nobody has.
@@ -74,6 +77,8 @@ struct Scrub<'a> {
     budget: u64,
     at: Cursor,
     report: ScrubReport,
+    /// The objects that each of `report.corrupt` is of.
+    concerned: Vec<Vec<Cid>>,
 }
 
 impl Store {
@@ -83,9 +88,12 @@ impl Store {
     pub fn scrub(&self, budget_bytes: u64, source: Source<'_>) -> Result<ScrubReport> {
         let at = self.read_cursor();
         let report = ScrubReport::default();
-        let mut scrub = Scrub { store: self, source, budget: budget_bytes.max(1), at, report };
+        let mut scrub = Scrub { store: self, source, budget: budget_bytes.max(1), at, report, concerned: Vec::new() };
         let done = scrub.packs().and_then(|is_done| Ok(is_done && scrub.large()?));
+        // Last, because an object can come with another.
+        let unmended = scrub.concerned.iter().filter(|cids| !scrub.are_whole(cids)).count() as u64;
         let Scrub { mut report, at, .. } = scrub;
+        report.unmended = unmended;
         // Also after an error: what was mended stays so, and the next call goes on from there.
         self.commit()?;
         report.is_done = matches!(done, Ok(true));
@@ -164,7 +172,7 @@ impl Scrub<'_> {
     /// What is not even in a pack any more: from the indexes, which may know of it.
     fn lost(&mut self) -> Result<()> {
         for (corrupt, cid) in self.store.find_lost()? {
-            self.report.corrupt.push(corrupt);
+            self.note_corrupt(corrupt, vec![cid]);
             self.mend(&cid)?;
         }
         Ok(())
@@ -188,7 +196,7 @@ impl Scrub<'_> {
         }
         if let Some(why) = unreadable {
             let place = format!("`{}`", home.show(&home.pack(number)));
-            self.report.corrupt.push(Corrupt::new("pack", place, "all of its bytes", why));
+            self.note_corrupt(Corrupt::new("pack", place, "all of its bytes", why), Vec::new());
         }
         Ok(true)
     }
@@ -209,10 +217,15 @@ impl Scrub<'_> {
             let Some(again) = store.look_again(pack, file, entry)? else { return Ok(()) };
             corrupt = again;
         }
-        self.report.corrupt.push(corrupt);
-        let Some(cid) = entry.cid() else { return self.mend_all(store.indexed_in(pack, entry)) };
-        store.state().catalog.index.mark_bad((pack, entry.start));
-        self.mend(&cid)
+        let cids = match entry.cid() {
+            Some(cid) => {
+                store.state().catalog.index.mark_bad((pack, entry.start));
+                vec![cid]
+            }
+            None => store.indexed_in(pack, entry),
+        };
+        self.note_corrupt(corrupt, cids.clone());
+        cids.iter().try_for_each(|cid| self.mend(cid))
     }
 
     fn count(&mut self, len: u64) {
@@ -247,7 +260,7 @@ impl Scrub<'_> {
         let Some(file) = store.home.try_open(&path, OpenMode::Read)? else { return Ok(()) };
         self.count(store.home.named("read", &path, file.len())?);
         let Err(why) = store.hash_large(cid, &*file, &mut io::sink()) else { return Ok(()) };
-        self.report.corrupt.push(named(cid, format!("`{}`", store.home.show(&path)), why));
+        self.note_corrupt(named(cid, format!("`{}`", store.home.show(&path)), why), vec![*cid]);
         // Also if it could not be read.
         store.state().bad_large.insert(*cid);
         match store.drop_form(cid, Form::Piece)? {
@@ -268,7 +281,7 @@ impl Scrub<'_> {
             Err(why) => why,
         };
         let place = format!("`{}`", store.home.show(&store.home.chunked(cid)));
-        self.report.corrupt.push(named(cid, place, why));
+        self.note_corrupt(named(cid, place, why), vec![*cid]);
         store.state().bad_lists.insert(*cid);
         if store.drop_form(cid, Form::Chunks)? {
             self.note_mended(cid);
@@ -287,6 +300,15 @@ impl Scrub<'_> {
             self.note_lost(cid);
         }
         Ok(())
+    }
+
+    fn note_corrupt(&mut self, why: Corrupt, of: Vec<Cid>) {
+        self.report.corrupt.push(why);
+        self.concerned.push(of);
+    }
+
+    fn are_whole(&self, cids: &[Cid]) -> bool {
+        !cids.is_empty() && cids.iter().all(|cid| matches!(self.store.is_whole(cid), Ok(true)))
     }
 
     /// Once, also if both forms were bad.
@@ -317,10 +339,6 @@ impl Scrub<'_> {
         Ok(true)
     }
 
-    fn mend_all(&mut self, cids: Vec<Cid>) -> Result<()> {
-        cids.iter().try_for_each(|cid| self.mend(cid))
-    }
-
     /// Writes an object anew, unless there is a whole copy of it here.
     fn mend(&mut self, cid: &Cid) -> Result<()> {
         if let Ok(true) = self.store.is_whole(cid) {
@@ -343,7 +361,7 @@ impl Scrub<'_> {
         match (self.source)(cid) {
             Ok(bytes) => bytes.filter(|bytes| Cid::of(cid.codec(), bytes) == *cid),
             Err(why) => {
-                self.report.corrupt.push(named(cid, "a tier below the store".to_owned(), why));
+                self.note_corrupt(named(cid, "a tier below the store".to_owned(), why), vec![*cid]);
                 None
             }
         }

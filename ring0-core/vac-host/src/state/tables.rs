@@ -152,7 +152,7 @@ fn set(store: &mut Store<State>, shown: &Shown, now: Option<&[u8]>, functions: &
                 Ref::Func(Some(*function.ok_or_else(|| differs("functions", functions.len(), number))?))
             }
         };
-        table.set(&mut *store, at, element).map_err(|e| unfit("an element of a table", &e))?;
+        table.set(&mut *store, at, element).map_err(|e| unfit("an element of a table", e))?;
     }
     Ok(())
 }

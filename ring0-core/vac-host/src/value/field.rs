@@ -23,7 +23,7 @@ impl Field {
 
     /// Refuses a result of a type that never has bytes there.
     pub(crate) fn check(&self, ty: &Type) -> Result<()> {
-        check_at(&self.0, ty)
+        check_at(&self.0, 0, ty)
     }
 }
 
@@ -40,21 +40,26 @@ fn bytes_at(names: &[String], value: &Val) -> Option<Vec<u8>> {
     }
 }
 
-fn check_at(names: &[String], ty: &Type) -> Result<()> {
-    match (ty, names.split_first()) {
-        (Type::Option(option), _) => check_at(names, &option.ty()),
-        (Type::Result(result), _) => result.ok().map_or_else(|| Err(no_result()), |ty| check_at(names, &ty)),
-        (Type::Record(_) | Type::Tuple(_), Some((name, below))) => {
+/// Checks the type of what is at the first `depth` names of `path`.
+fn check_at(path: &[String], depth: usize, ty: &Type) -> Result<()> {
+    match (ty, path.get(depth)) {
+        (Type::Option(option), _) => check_at(path, depth, &option.ty()),
+        (Type::Result(result), name) => match (result.ok(), name) {
+            (Some(ty), _) => check_at(path, depth, &ty),
+            (None, Some(name)) => Err(no_field(name, ty, &[])),
+            (None, None) => Err(no_bytes(path, ty)),
+        },
+        (Type::Record(_) | Type::Tuple(_), Some(name)) => {
             let fields = fields(ty);
             match fields.iter().find(|(field, _)| field == name) {
-                Some((_, ty)) => check_at(below, ty),
+                Some((_, ty)) => check_at(path, depth + 1, ty),
                 None => Err(no_field(name, ty, &fields)),
             }
         }
         (Type::String, None) => Ok(()),
         (Type::List(list), None) if list.ty() == Type::U8 => Ok(()),
-        (_, None) => Err(no_bytes(ty)),
-        (_, Some((name, _))) => Err(no_field(name, ty, &[])),
+        (_, None) => Err(no_bytes(path, ty)),
+        (_, Some(name)) => Err(no_field(name, ty, &[])),
     }
 }
 
@@ -73,12 +78,19 @@ pub(crate) fn no_result() -> vac_core::fault::Error {
     Usage::new("the last call gives nothing").hint("leave `--raw` or `-o` out").into()
 }
 
-/// Of one that gives neither text nor bytes.
-fn no_bytes(ty: &Type) -> vac_core::fault::Error {
-    let usage = Usage::new(format!("the last result is {}, neither text nor bytes", show_type(ty)));
-    let has_bytes = |(name, ty): &(String, Type)| check_at(&[], ty).is_ok().then(|| name.clone());
+/// Of what is at `path` if that is neither text nor bytes.
+fn no_bytes(path: &[String], ty: &Type) -> vac_core::fault::Error {
+    let what = match path {
+        [] => "the last result".to_owned(),
+        path => format!("field `{}` of the last result", quote(&path.join("."))),
+    };
+    let usage = Usage::new(format!("{what} is {}, neither text nor bytes", show_type(ty)));
+    let has_bytes = |(name, ty): &(String, Type)| check_at(&[], 0, ty).is_ok().then(|| name.clone());
     match fields(ty).iter().find_map(has_bytes) {
-        Some(name) => usage.hint(format!("`--field {}` takes what is in that field", quote(&name))),
+        Some(name) => {
+            let path = path.iter().chain([&name]).map(String::as_str).collect::<Vec<_>>().join(".");
+            usage.hint(format!("`--field {}` takes what is in that field", quote(&path)))
+        }
         None => usage.hint("leave `--raw` or `-o` out to see it"),
     }
     .into()

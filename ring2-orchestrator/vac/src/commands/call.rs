@@ -91,16 +91,13 @@ pub(super) fn show_text(finished: &Finished) -> Result<()> {
 /// The bytes of the last result; `None` if the run ended before it.
 fn last_bytes(finished: &Finished) -> Result<Option<&[u8]>> {
     let Some(last) = finished.calls.last().filter(|_| finished.error.is_none()) else { return Ok(None) };
-    match (&last.bytes, last.result.as_deref()) {
-        (Some(bytes), _) => Ok(Some(bytes)),
-        (None, Some(error)) if error == "err" || error.starts_with("err(") => {
-            let message = format!("the last call gave {}", quote_line(cut(error, 1000)));
-            Err(Fault { kind: "value", message }.into())
-        }
-        _ => Err(Usage::new("the last result is neither text nor bytes")
-            .hint("leave `--raw` or `-o` out to see it")
-            .into()),
-    }
+    last.bytes.as_deref().map(Some).ok_or_else(|| {
+        // Its type has bytes there, or it would have been refused before it ran: this value has none.
+        let value = quote_line(cut(last.result.as_deref().unwrap_or("nothing"), 1000));
+        let is_error = value == "err" || value.starts_with("err(");
+        let end = if is_error { "" } else { ", which has neither text nor bytes there" };
+        Fault { kind: "value", message: format!("the last call gave {value}{end}") }.into()
+    })
 }
 
 /// The last result as it is, in a file.

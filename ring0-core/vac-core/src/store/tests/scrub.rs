@@ -27,6 +27,7 @@ fn scrub(sim: &SimStorage, budget: u64, source: Source<'_>) -> (ScrubReport, u64
         all.objects += part.objects;
         all.bytes += part.bytes;
         all.corrupt.extend(part.corrupt);
+        all.unmended += part.unmended;
         all.mended.extend(part.mended);
         all.lost.extend(part.lost);
         all.is_done = part.is_done;
@@ -85,8 +86,12 @@ fn what_is_bad_is_named_and_mended() {
         assert_eq!(first.lost.iter().copied().collect::<BTreeSet<_>>(), bad, "{what}");
         assert_eq!(first.mended, []);
         assert!(!first.corrupt.is_empty() || bad.is_empty());
+        assert!(first.unmended > 0 || bad.is_empty(), "{what}");
         let (second, _) = scrub(&sim, 2000, &other);
         assert_eq!((second.lost.len(), second.mended.iter().copied().collect()), (0, bad));
+        // What is bad is still there, beside a whole copy.
+        let (third, _) = scrub(&sim, 2000, &nobody);
+        assert_eq!((second.unmended, third.unmended), (0, 0), "{what}");
         sim.crash();
         assert_holds(&open(&sim), &objects);
     }
