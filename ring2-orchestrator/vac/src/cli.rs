@@ -511,6 +511,7 @@ pub(crate) struct Verify {
 pub(crate) enum Store {
     /// Keep files and directories, and print their CIDs. `-` is the standard input.
     Put {
+        /// What to keep: files, directories, or `-`.
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
         /// Keep large files in chunks, so that versions of one file share what is equal. Slower to put and to get.
@@ -522,14 +523,19 @@ pub(crate) enum Store {
     },
     /// Write an object to the standard output or a file, or a directory to a new one.
     Get {
+        /// The object's CID.
         cid: String,
+        /// Write it here instead of to the standard output.
         #[arg(long, short, value_name = "FILE")]
         output: Option<PathBuf>,
     },
     /// List the objects.
     Ls,
     /// Forget an object that `put` kept; the next `gc` removes it.
-    Rm { cid: String },
+    Rm {
+        /// The object's CID.
+        cid: String,
+    },
     /// Remove every object that no run names and that was not put here by hand.
     Gc,
     /// Compress what is put from now on, below its CIDs: with zstd of a level from 1 to 19, or `off`. Without a level, say which.
@@ -609,9 +615,13 @@ pub(crate) enum Tier {
     /// List the tiers, the first to be asked first.
     Ls,
     /// Forget a tier. What it holds stays there.
-    Rm { name: String },
+    Rm {
+        /// What it is called.
+        name: String,
+    },
     /// Look whether a tier has all that is kept here. Exit code 1 if not, 6 if something is bad.
     Check {
+        /// A tier.
         name: String,
         /// Only these memories, names or roots, and what is below them.
         #[arg(value_name = "MEMORY")]
