@@ -158,7 +158,7 @@ fn bomb(count: usize) -> Vec<u8> {
 
 #[test]
 fn a_compiler_that_takes_too_long_is_stopped() {
-    let sandbox = sandbox();
+    let sandbox = Sandbox::cold();
     sandbox.write("bomb.wasm", bomb(700));
     for command in [&["run", "bomb.wasm"][..], &["call", "bomb.wasm", "f()"]] {
         let ran = sandbox.vac(&[command, &["--limit", "compile-time=300ms"]].concat());
@@ -174,7 +174,7 @@ fn a_compiler_that_takes_too_long_is_stopped() {
 
 #[test]
 fn a_compiler_that_takes_too_much_memory_is_stopped() {
-    let sandbox = sandbox();
+    let sandbox = Sandbox::cold();
     sandbox.write("bomb.wasm", bomb(1500));
     let ran = sandbox.vac(&["run", "bomb.wasm", "--limit", "compile-memory=64MiB"]);
     let ran = ran.fails(4, &["compiling `bomb.wasm`", "67108864 bytes of memory"]);
@@ -223,7 +223,7 @@ fn a_compiler_that_falls_is_an_error_of_the_program() {
 /// Story: the code of a run was the file in the home, mapped, and who cut that file off ended the process.
 #[test]
 fn compiled_code_that_is_cut_off_during_the_run_changes_nothing() {
-    let sandbox = sandbox();
+    let sandbox = Sandbox::cold();
     let guest = Guest::new().say("on\n").raw("(loop $again (br $again))");
     sandbox.write("guest.wasm", guest.wasm());
     sandbox.compile("guest.wasm");
@@ -286,7 +286,7 @@ fn child_of(parent: u32) -> String {
 
 #[test]
 fn without_a_cache_every_start_compiles_again() {
-    let sandbox = sandbox();
+    let sandbox = Sandbox::cold();
     sandbox.write("guest.wasm", Guest::new().say("ran\n").wasm());
     sandbox.vac(&["run", "guest.wasm"]).ok();
     // The folder of compiled code is a file now: nothing can be cached, and nothing else is wrong.
@@ -298,7 +298,7 @@ fn without_a_cache_every_start_compiles_again() {
 /// There is no falling back to this process. A process without free descriptors can start no other.
 #[test]
 fn without_a_process_to_compile_in_nothing_is_compiled() {
-    let sandbox = sandbox();
+    let sandbox = Sandbox::cold();
     sandbox.write("guest.wasm", Guest::new().say("ran\n").wasm());
     sandbox.vac(&["runs"]).ok();
     let vac = crate::support::program().display().to_string();

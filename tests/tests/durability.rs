@@ -25,7 +25,7 @@ fn busy(count: u32) -> Vec<u8> {
 
 /// A sandbox with a short run that ended, whose identity is given too.
 fn with_one_run() -> (Sandbox, String) {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::cold();
     sandbox
         .write("d/input", "some input, long enough to be kept in the store and not in its event".repeat(3));
     let guest =

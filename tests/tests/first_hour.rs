@@ -118,7 +118,7 @@ fn a_fork_calls_the_program_what_its_run_called_it() {
 /// Looking at a program compiled it, which of a large one took half a minute.
 #[test]
 fn to_inspect_a_program_compiles_nothing_and_says_the_same() {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::cold();
     sandbox.write("counters.wasm", counters());
     sandbox.write(
         "core.wasm",

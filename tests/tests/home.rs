@@ -19,7 +19,7 @@ fn run_with(sandbox: &Sandbox, variables: &[(&str, &Path)], options: &[&str]) ->
 
 #[test]
 fn the_home_is_the_option_then_the_variable_then_the_data_directory() {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::cold();
     guest(&sandbox);
     let [option, variable, data] = ["option", "variable", "data"].map(|name| sandbox.path(name));
     let both: &[(&str, &Path)] = &[("XDG_DATA_HOME", &data), ("VAC_HOME", &variable)];
@@ -37,7 +37,7 @@ fn the_home_is_the_option_then_the_variable_then_the_data_directory() {
 /// The store holds what guests were given, so nobody else may read it, whatever the umask.
 #[test]
 fn nobody_else_can_read_a_home() {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::cold();
     guest(&sandbox);
     sandbox.write("big", vec![1; 2 << 20]);
     let (home, program) = (sandbox.home(), program().display());
@@ -64,7 +64,7 @@ const LOOKING: &[&[&str]] = &[
 
 #[test]
 fn looking_makes_no_home() {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::cold();
     for args in LOOKING {
         let ran = sandbox.vac(args);
         assert!([0, 2].contains(&ran.code()), "{ran:?}");
@@ -80,7 +80,7 @@ fn content(sandbox: &Sandbox) -> Vec<(std::path::PathBuf, Vec<u8>)> {
 
 #[test]
 fn looking_changes_nothing() {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::cold();
     guest(&sandbox);
     sandbox.vac(&["run", "guest.wasm"]).ok();
     let before = content(&sandbox);
@@ -93,7 +93,7 @@ fn looking_changes_nothing() {
 /// A home on a disc or in a snapshot can be looked at, and refuses to be written with one error.
 #[test]
 fn a_home_on_a_read_only_file_system_can_be_read() {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::cold();
     guest(&sandbox);
     sandbox.vac(&["run", "guest.wasm"]).ok();
     let mounted = sandbox.path("mounted");
@@ -133,7 +133,7 @@ fn a_home_on_a_read_only_file_system_can_be_read() {
 
 #[test]
 fn quiet_is_quiet() {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::cold();
     guest(&sandbox);
     for flag in ["-q", "--quiet"] {
         let ran = sandbox.vac(&["run", flag, "guest.wasm"]).ok();
@@ -145,7 +145,7 @@ fn quiet_is_quiet() {
 /// What a guest prints is all that is on the standard output; the summary is elsewhere.
 #[test]
 fn the_standard_output_is_the_guests() {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::cold();
     guest(&sandbox);
     let ran = sandbox.vac(&["run", "guest.wasm"]).ok();
     assert_eq!(ran.out(), "ran\n");
@@ -156,7 +156,7 @@ fn the_standard_output_is_the_guests() {
 /// One damaged ledger kept the whole store from being collected, and nothing could remove it.
 #[test]
 fn a_run_can_be_removed_whatever_its_files_hold() {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::cold();
     guest(&sandbox);
     let runs: Vec<String> =
         (0..3).map(|_| text(&sandbox.json(&["run", "guest.wasm"]), "run").to_owned()).collect();
@@ -180,7 +180,7 @@ fn a_run_can_be_removed_whatever_its_files_hold() {
 
 #[test]
 fn a_run_that_goes_on_is_not_removed() {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::cold();
     sandbox.write(
         "loop.wasm",
         wat::parse_str(
@@ -203,7 +203,7 @@ fn a_run_that_goes_on_is_not_removed() {
 
 #[test]
 fn a_list_of_none_says_that_it_is_one() {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::cold();
     guest(&sandbox);
     assert!(sandbox.vac(&["runs", "-n", "0"]).ok().stderr.contains("there are no runs yet"));
     sandbox.vac(&["run", "guest.wasm"]).ok();

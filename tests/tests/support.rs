@@ -49,13 +49,39 @@ fn build() -> PathBuf {
     profile_folder.join("vac")
 }
 
+/// Where the code is that tests share. Each build of the program has its own: another may compile otherwise.
+fn code() -> &'static Path {
+    static CODE: OnceLock<PathBuf> = OnceLock::new();
+    CODE.get_or_init(|| {
+        let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("code");
+        let built = std::fs::metadata(program()).unwrap().modified().unwrap();
+        let built = built.duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos().to_string();
+        for old in std::fs::read_dir(&all).into_iter().flatten().flatten() {
+            if old.file_name() != *built {
+                std::fs::remove_dir_all(old.path()).unwrap();
+            }
+        }
+        std::fs::create_dir_all(all.join(&built)).unwrap();
+        all.join(built)
+    })
+}
+
 /// A folder of one test's own, with a home and a working folder in it.
 pub(crate) struct Sandbox {
     root: TempDir,
 }
 
 impl Sandbox {
+    /// One whose home has the code of programs that another test compiled: most of the time of most tests.
     pub(crate) fn new() -> Self {
+        let sandbox = Self::cold();
+        std::fs::create_dir(sandbox.home()).unwrap();
+        std::os::unix::fs::symlink(code(), sandbox.home().join("code")).unwrap();
+        sandbox
+    }
+
+    /// One that has nothing yet, to see what compiling does.
+    pub(crate) fn cold() -> Self {
         let root = tempfile::Builder::new().prefix("vac-test-").tempdir().unwrap();
         std::fs::create_dir(root.path().join("work")).unwrap();
         Self { root }
@@ -137,21 +163,26 @@ impl Sandbox {
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries {
-        let path = entry.unwrap().path();
-        if path.is_dir() { collect(&path, files) } else { files.push(path) }
+        let (path, kind) = entry.map(|entry| (entry.path(), entry.file_type().unwrap())).unwrap();
+        match (kind.is_dir(), kind.is_symlink() && path.is_dir()) {
+            (true, _) => collect(&path, files),
+            // Code that tests share.
+            (_, true) => {}
+            (false, false) => files.push(path),
+        }
     }
 }
 
-/// Copies a folder with all that is in it.
+/// Copies a folder with all that is in it, but not the code that tests share.
 pub(crate) fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_folder(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
+        match entry.path().read_link() {
+            Ok(to) if to.is_dir() => {}
+            _ if entry.path().is_dir() => copy_folder(&entry.path(), &target),
+            _ => drop(std::fs::copy(entry.path(), target).unwrap()),
         }
     }
 }
