@@ -197,10 +197,19 @@ const NESTED: &str = "nested({meta: {image: [1, 255]}, pair: (7, some(\"text\"))
 fn fields_are_taken_from_records_and_tuples_within() {
     let sandbox = Sandbox::new();
     sandbox.write("frames.wasm", wat(FRAMES));
-    let call = |field: &str, call: &str| sandbox.vac(&["call", "frames.wasm", "--raw", "--field", field, call]);
+    let call =
+        |field: &str, call: &str| sandbox.vac(&["call", "frames.wasm", "--raw", "--field", field, call]);
     for (field, words, hint) in [
-        ("meta", "field `meta` of the last result is record { image: list<u8> }, neither", "`--field meta.image`"),
-        ("pair", "field `pair` of the last result is tuple<u32, option<string>>, neither", "`--field pair.1`"),
+        (
+            "meta",
+            "field `meta` of the last result is record { image: list<u8> }, neither",
+            "`--field meta.image`",
+        ),
+        (
+            "pair",
+            "field `pair` of the last result is tuple<u32, option<string>>, neither",
+            "`--field pair.1`",
+        ),
         ("pair.2", "tuple<u32, option<string>> has no field `2`", ""),
         ("pair.1.x", "string has no field `x`", ""),
     ] {
@@ -213,7 +222,8 @@ fn fields_are_taken_from_records_and_tuples_within() {
     assert_eq!(call("pair.1", NESTED).ok().stdout, b"text");
     // Whether there is one is known only then.
     let none = "nested({meta: {image: []}, pair: (7, none)})";
-    let ran = call("pair.1", none).fails(FAULT, &["the last call gave {", "none", "neither text nor bytes there"]);
+    let ran =
+        call("pair.1", none).fails(FAULT, &["the last call gave {", "none", "neither text nor bytes there"]);
     assert!(ran.stderr.starts_with("run 0") && ran.stdout.is_empty(), "{ran:?}");
 }
 
@@ -231,7 +241,11 @@ fn what_has_no_bytes_is_refused_before_it_runs_and_a_field_is_taken() {
             "`--field image`",
         ),
         (&["-o", "out", "--field", "imag", frame], "has no field `imag`", "did you mean `image`?"),
-        (&["--raw", "--field", "width", frame], "field `width` of the last result is u32, neither text nor bytes", ""),
+        (
+            &["--raw", "--field", "width", frame],
+            "field `width` of the last result is u32, neither text nor bytes",
+            "",
+        ),
         (&["--raw", "--field", "image.x", frame], "list<u8> has no field `x`", ""),
         (&["--raw", frame, "nothing()"], "gives nothing", ""),
         (&[frame, "x = nothing()"], "`x = nothing()` gives nothing that could be kept", "leave the name"),

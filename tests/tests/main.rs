@@ -54,6 +54,7 @@ mod study;
 mod support;
 mod tasks;
 mod tiers;
+mod traps;
 mod trees;
 mod upgrade;
 mod wasi01;

@@ -20,7 +20,7 @@ use crate::limits::{FRAMES_MAX, LOOK_BYTES_MAX};
 use crate::meter::Meter;
 use crate::rewrite::meter;
 use crate::schedule;
-use crate::wall::{State, tick};
+use crate::wall::{Exit, State, tick};
 
 /// `(module (func unreachable) (start 0))`.
 const TRAPS: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x08\x01\0\x0a\x05\x01\x03\0\0\x0b";
@@ -101,11 +101,16 @@ pub struct GlobalLook {
     pub value: String,
 }
 
-/// Shows the recorder the kernel behind `store`, if it wants to see it, after `error` stopped it.
+/// Tells the recorder in which calls `error` stopped the kernel behind `store`, and shows it the kernel if it wants to
+/// see it.
 pub(crate) fn after(store: &mut Store<State>, error: &wasmtime::Error) {
     let is_metered = matches!(store.data().meter, Meter::Counters(_));
     let frames = error.downcast_ref::<WasmBacktrace>().map(|trace| frames_of(trace, is_metered));
-    show(store, frames.unwrap_or_default());
+    let frames = frames.unwrap_or_default();
+    if !error.is::<Exit>() {
+        store.data_mut().recorder.ended_in(frames.clone());
+    }
+    show(store, frames);
 }
 
 /// Shows the recorder a kernel that is in no call.

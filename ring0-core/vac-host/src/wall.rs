@@ -19,7 +19,7 @@ use wasmtime::{AsContext, AsContextMut, StoreContextMut};
 
 use crate::host::{Host, REVOKED};
 use crate::limits::INSTANCES_MAX;
-use crate::look::{Lens, Look};
+use crate::look::{Frame, Lens, Look};
 use crate::meter::{Counters, Meter};
 use crate::past::{self, Answer};
 use crate::piece::Form;
@@ -117,6 +117,9 @@ pub trait Recorder: Send {
     fn lens(&self) -> Option<Lens> {
         None
     }
+
+    /// The calls of a kernel that was stopped, the innermost first. No record has them.
+    fn ended_in(&mut self, _calls: Vec<Frame>) {}
 
     /// The kernel was stopped, by this recorder or otherwise, and this is what it looks like.
     fn looked(&mut self, _look: Look) {}

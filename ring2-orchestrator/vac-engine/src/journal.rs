@@ -17,6 +17,7 @@ use vac_core::ledger::{
 };
 use vac_core::limits::FRAME_PAYLOAD_MAX_BYTES;
 use vac_core::store::Store;
+use vac_host::look::Frame;
 use vac_host::{Answered, Function, Response};
 
 use crate::ahead::Ahead;
@@ -90,6 +91,8 @@ struct Inner {
     revoked: Vec<u32>,
     /// Where a replay is to stop, if it is.
     stop: Option<Stop>,
+    /// The calls of the kernel that was stopped last, the innermost first.
+    ended_in: Vec<Frame>,
 }
 
 /// What a journal follows.
@@ -165,6 +168,7 @@ impl Journal {
             open: Vec::new(),
             events: 0,
             denied: BTreeSet::new(),
+            ended_in: Vec::new(),
             record,
             history,
             recording,
@@ -245,6 +249,16 @@ impl Journal {
     /// Grants that would have allowed what was refused so far.
     pub fn denied(&self) -> Vec<String> {
         self.lock().denied.iter().cloned().collect()
+    }
+
+    /// The calls of the kernel that was stopped last, the innermost first.
+    pub(crate) fn ended_in(&self) -> Vec<Frame> {
+        self.lock().ended_in.clone()
+    }
+
+    /// It was no kernel that ended the run.
+    pub(crate) fn forget_calls(&self) {
+        self.lock().ended_in.clear();
     }
 
     /// The head so far.

@@ -8,6 +8,7 @@ use vac_core::cid::Cid;
 use vac_core::fault::{AbortKind, Corrupt, Divergence, Error, HostAbort, Result, Usage, quote};
 use vac_core::ledger::{self, Class, Entry, Head, Header, Outcome, Reader, Return, RunId, Seq, Tail};
 use vac_host::engine::{ENGINE, Profile};
+use vac_host::look::Frame;
 use vac_host::{Compiled, Lens, Watch, inspect};
 
 use crate::calls::{Stops, Typed};
@@ -41,6 +42,8 @@ pub struct Replayed {
     pub ticks: u64,
     /// How the run ended; `None` if its record has no end.
     pub outcome: Option<Outcome>,
+    /// If a fault ended it or a limit, in which calls of the kernel, the innermost first.
+    pub stack: Vec<Frame>,
     /// Host time the replay took.
     pub time_ns: u64,
     /// The snapshot that it began at, if it did not begin at the start.
@@ -145,6 +148,10 @@ fn replay_once(
         _ => Taken::default(),
     };
     let time_ns = clock.monotonic_ns().saturating_sub(started_ns);
+    let stack = match record.outcome {
+        Some(Outcome::Fault { .. } | Outcome::Abort { .. }) => journal.ended_in(),
+        _ => Vec::new(),
+    };
     let done = |events, ticks| Replayed {
         run,
         head: record.head,
@@ -152,6 +159,7 @@ fn replay_once(
         events,
         ticks,
         outcome: record.outcome.clone(),
+        stack: stack.clone(),
         time_ns,
         from: listed,
         unusable: Vec::new(),

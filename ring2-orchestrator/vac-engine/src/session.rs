@@ -16,6 +16,7 @@ use vac_core::fault::{Corrupt, Error, HostAbort, Result};
 use vac_core::ledger::{self, Body, Class, Committer, Head, Header, Ledger, Outcome, Reader, RunId};
 use vac_core::store::Store;
 use vac_host::http::{Http, Secret, Serve};
+use vac_host::look::Frame;
 use vac_host::net::NetGrant;
 use vac_host::shards::Memory;
 use vac_host::{
@@ -110,6 +111,8 @@ pub struct Summary {
     pub trees: Vec<(String, Cid)>,
     /// How it ended.
     pub outcome: Outcome,
+    /// If a fault ended it or a limit, in which calls of the kernel, the innermost first. No record has them.
+    pub stack: Vec<Frame>,
 }
 
 /// What a kernel is asked to do.
@@ -604,6 +607,10 @@ impl<'h> Session<'h> {
         self.journal.close(outcome.clone(), self.ticks)?;
         let (head, entries, events) = (self.journal.head(), self.journal.entries(), self.journal.events());
         let denied = self.journal.denied();
+        let stack = match outcome {
+            Outcome::Fault { .. } | Outcome::Abort { .. } => self.journal.ended_in(),
+            Outcome::Done(_) | Outcome::Exit(_) => Vec::new(),
+        };
         // One entry has to hold them; who calls kernels more often does not look at each time.
         let times =
             self.kernels.iter().take(NOTED_TIMES_MAX).map(|k| Node::Int(i128::from(k.time_ns))).collect();
@@ -629,6 +636,7 @@ impl<'h> Session<'h> {
             denied,
             trees: self.trees,
             outcome,
+            stack,
         })
     }
 

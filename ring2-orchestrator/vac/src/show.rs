@@ -3,12 +3,13 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use vac_core::fault::quote;
+use vac_core::fault::{cut, quote};
 use vac_engine::grants::Grant;
 use vac_engine::manifest::{self, Ask};
 use vac_engine::report::{RunInfo, show_outcome};
 use vac_engine::session::{KernelUse, Summary};
 use vac_engine::snapshot::Listed;
+use vac_host::look::Frame;
 
 use crate::ui;
 
@@ -76,6 +77,7 @@ pub(crate) fn summary_json(summary: &Summary) -> Value {
         "run": summary.run.map(|run| run.to_string()),
         "head": summary.run.map(|_| summary.head.to_string()),
         "outcome": show_outcome(&summary.outcome),
+        "stack": stack_json(&summary.stack),
         "ticks": summary.ticks,
         "events": summary.events,
         "time_ns": summary.time_ns,
@@ -94,6 +96,41 @@ fn kernel_json(kernel: &KernelUse) -> Value {
         "events": kernel.events,
         "time_ns": kernel.time_ns,
     })
+}
+
+/// Of a name in a program that is shown in a table: those of templates can be very long.
+const NAME_MAX_BYTES: usize = 400;
+
+/// The calls of a kernel, the innermost first.
+pub(crate) fn stack_table(frames: &[Frame]) -> String {
+    let name = |name: &str| quote(cut(name, NAME_MAX_BYTES));
+    // Only what was not rewritten knows places.
+    let has_places = frames.iter().any(|frame| frame.offset.is_some());
+    let row = |(frame, depth): (&Frame, usize)| {
+        let unnamed = || format!("function {}", frame.index);
+        let function = frame.function.as_deref().map_or_else(unnamed, name);
+        let module = frame.module.as_deref().map(name).unwrap_or_default();
+        let mut row = vec![depth.to_string(), function, module];
+        if has_places {
+            row.push(frame.offset.map_or_else(String::new, |offset| format!("0x{offset:x}")));
+        }
+        row
+    };
+    let head = [">STACK", "FUNCTION", "MODULE", ">AT"];
+    let head = if has_places { &head[..] } else { &head[..3] };
+    ui::table(head, frames.iter().zip(0..).map(row).collect())
+}
+
+pub(crate) fn stack_json(frames: &[Frame]) -> Value {
+    let frame = |frame: &Frame| {
+        json!({
+            "module": frame.module,
+            "function": frame.function,
+            "index": frame.index,
+            "offset": frame.offset,
+        })
+    };
+    frames.iter().map(frame).collect()
 }
 
 /// One run of a list as JSON.

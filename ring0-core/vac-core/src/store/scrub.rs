@@ -88,7 +88,8 @@ impl Store {
     pub fn scrub(&self, budget_bytes: u64, source: Source<'_>) -> Result<ScrubReport> {
         let at = self.read_cursor();
         let report = ScrubReport::default();
-        let mut scrub = Scrub { store: self, source, budget: budget_bytes.max(1), at, report, concerned: Vec::new() };
+        let mut scrub =
+            Scrub { store: self, source, budget: budget_bytes.max(1), at, report, concerned: Vec::new() };
         let done = scrub.packs().and_then(|is_done| Ok(is_done && scrub.large()?));
         // Last, because an object can come with another.
         let unmended = scrub.concerned.iter().filter(|cids| !scrub.are_whole(cids)).count() as u64;

@@ -28,14 +28,15 @@ use wasm_encoder::{
     ComponentExportKind, ComponentImportSection, ComponentInstanceSection, ComponentSectionId, ComponentType,
     ComponentTypeRef, ComponentTypeSection, ComponentValType, EntityType, ExportKind, ExportSection,
     Function, FunctionSection, ImportSection, InstanceSection, InstanceType, MemArg, MemorySection,
-    MemoryType, Module, ModuleArg, ModuleSection, ModuleType, NestedComponentSection, PrimitiveValType,
-    RawSection, StartSection, TypeSection, ValType,
+    MemoryType, Module, ModuleArg, ModuleSection, ModuleType, NameMap, NameSection, NestedComponentSection,
+    PrimitiveValType, RawSection, StartSection, TypeSection, ValType,
 };
 use wasmparser::{
     CanonicalFunction, Chunk, ComponentInstance, ComponentTypeDeclaration, Instance, KnownCustom,
     ModuleTypeDeclaration, Parser, Payload,
 };
 
+use super::meter::GATE;
 use crate::load::malformed;
 
 /// The instance that the host provides.
@@ -320,8 +321,14 @@ fn meter_module() -> Module {
     exports.export(EXPORTS[1], ExportKind::Func, 0).export(EXPORTS[2], ExportKind::Func, 1);
     let mut code = CodeSection::new();
     code.function(&leave(STOPPED)).function(&leave(TOO_DEEP));
+    // By which they are left out of a guest's stack.
+    let (mut named, mut names) = (NameMap::new(), NameSection::new());
+    named.append(0, GATE);
+    named.append(1, GATE);
+    names.functions(&named);
     let mut module = Module::new();
     module.section(&types).section(&functions).section(&memories).section(&exports).section(&code);
+    module.section(&names);
     module
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use vac_core::fault::{Error, Result};
 use vac_core::ledger::{Class, Entry};
+use vac_host::look::Frame;
 use vac_host::{Answered, Crossing, Function, Lens, Look, Recorder};
 
 use super::Journal;
@@ -119,6 +120,10 @@ impl Recorder for KernelRecorder {
     fn lens(&self) -> Option<Lens> {
         // Live, nobody looks.
         if self.journal.is_live { None } else { self.journal.lock().stop.as_ref()?.lens() }
+    }
+
+    fn ended_in(&mut self, calls: Vec<Frame>) {
+        self.journal.lock().ended_in = calls;
     }
 
     fn looked(&mut self, mut look: Look) {

@@ -328,6 +328,9 @@ fn evaluate(session: Session<'_>, target: &Target, ast: AstModule, given: Given)
     let shared = Shared(RefCell::new(context));
     let evaluated = execute(&shared, ast, &args);
     let Context { mut session, stopped, live, copies, .. } = shared.0.into_inner();
+    if stopped.is_none() {
+        session.journal().forget_calls();
+    }
     let ended = match evaluated {
         // The newest instance ends first.
         Ok(()) => live.into_iter().rev().try_for_each(|(_, live)| live.end(&mut session)),

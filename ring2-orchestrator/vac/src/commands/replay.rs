@@ -13,7 +13,6 @@ use vac_engine::{Home, Limits, seek};
 use vac_host::NoConsole;
 
 use super::log::{event_json, table};
-use super::seek::{stack_json, stack_table};
 use crate::cli::{Global, Replay};
 use crate::ui::{self, Progress};
 use crate::{exit, host, limits, show};
@@ -49,6 +48,7 @@ pub(crate) fn replay(global: &Global, args: &Replay) -> Result<u8> {
             "events": replayed.events,
             "ticks": replayed.ticks,
             "outcome": outcome,
+            "stack": show::stack_json(&replayed.stack),
             "time_ns": replayed.time_ns,
             "from": replayed.from.as_ref().map(show::snapshot_json),
             "unusable": replayed.unusable,
@@ -78,7 +78,12 @@ pub(crate) fn replay(global: &Global, args: &Replay) -> Result<u8> {
     ));
     ui::print(format_args!("head  {}\n", replayed.head));
     match outcome {
-        Some(outcome) => ui::print(format_args!("ended {outcome}\n")),
+        Some(outcome) => {
+            ui::print(format_args!("ended {outcome}\n"));
+            if !replayed.stack.is_empty() {
+                ui::print(show::stack_table(&replayed.stack));
+            }
+        }
         None => ui::print(format_args!(
             "the record has no end: its process was killed or is still running; it replays up to there, {}\n",
             match replayed.events.checked_sub(1) {
@@ -130,7 +135,7 @@ fn differs(
             "before": before.iter().map(event).collect::<Vec<_>>(),
             "recorded": from.first().map(event),
             "replayed": asked.as_ref().map(asked_json),
-            "stack": look.as_ref().map(stack_json),
+            "stack": look.as_ref().map(|look| show::stack_json(&look.frames)),
         }));
     }
     ui::error(&error, false);
@@ -142,7 +147,7 @@ fn differs(
         ui::note(format_args!("\nbefore it\n{}", table(&before, None, home.store()).trim_end()));
     }
     if let Some(look) = look.filter(|look| !look.frames.is_empty()) {
-        ui::note(format_args!("\n{}", stack_table(&look).trim_end()));
+        ui::note(format_args!("\n{}", show::stack_table(&look.frames).trim_end()));
     }
     Ok(exit::of_error(&error))
 }

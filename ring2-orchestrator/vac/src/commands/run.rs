@@ -195,6 +195,9 @@ pub(super) fn show_finished(
     if let Some(error) = &finished.error {
         ui::error(error, false);
     }
+    if !finished.summary.stack.is_empty() {
+        ui::note(show::stack_table(&finished.summary.stack).trim_end());
+    }
     shown
 }
 

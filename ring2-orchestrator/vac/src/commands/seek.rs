@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use vac_core::fault::{Result, Usage, quote, quote_line};
 use vac_engine::report::{self, EventInfo};
 use vac_engine::seek::{self, Asked, Output, Point, Sought};
-use vac_host::look::{Frame, GlobalLook, MemoryLook, Window};
+use vac_host::look::{GlobalLook, MemoryLook, Window};
 use vac_host::{Lens, Look, NoConsole};
 
 use super::log::{body_json, event_json};
@@ -131,7 +131,7 @@ fn print_look(look: &Look, args: &Seek) {
         ui::note(format_args!("its memories cannot be shown: {}", quote_line(why)));
     }
     if !look.frames.is_empty() {
-        ui::print(format_args!("\n{}", stack_table(look)));
+        ui::print(format_args!("\n{}", show::stack_table(&look.frames)));
     }
     let memories = look.memories.iter().zip(0_u64..).map(|(memory, index)| memory_row(memory, index));
     if !look.memories.is_empty() {
@@ -148,19 +148,6 @@ fn print_look(look: &Look, args: &Seek) {
     if let (Some(window), Some(bytes)) = (args.memory, &look.window) {
         ui::print(format_args!("\n{}", hex_view(window.address, bytes)));
     }
-}
-
-pub(super) fn stack_table(look: &Look) -> String {
-    let row = |(frame, depth): (&Frame, usize)| {
-        let function = match &frame.function {
-            Some(name) => quote(name),
-            None => format!("function {}", frame.index),
-        };
-        let module = frame.module.as_deref().map(quote).unwrap_or_default();
-        let offset = frame.offset.map_or_else(String::new, |offset| format!("0x{offset:x}"));
-        vec![depth.to_string(), function, module, offset]
-    };
-    ui::table(&[">STACK", "FUNCTION", "MODULE", ">AT"], look.frames.iter().zip(0..).map(row).collect())
 }
 
 fn memory_row(memory: &MemoryLook, index: u64) -> Vec<String> {
@@ -223,7 +210,7 @@ fn as_json(sought: &Sought, args: &Seek, store: &vac_core::store::Store) -> Valu
         "call": sought.asked.as_ref().map(|asked| call_json(asked, sought.recorded.as_ref(), store)),
         "before": event(&sought.before),
         "after": event(&sought.after),
-        "stack": look.map(stack_json),
+        "stack": look.map(|look| show::stack_json(&look.frames)),
         "memories": look.map(|look| look.memories.iter().map(memory_json).collect::<Vec<_>>()),
         "globals": look.filter(|_| args.globals).map(|look| look.globals.iter().map(global_json).collect::<Vec<_>>()),
         "bytes": look.and_then(|look| look.window.as_ref()).map(|bytes| hex(bytes)),
@@ -251,18 +238,6 @@ fn call_json(asked: &Asked, recorded: Option<&EventInfo>, store: &vac_core::stor
         "request": { "bytes": asked.request.len(), "shown": request },
         "answer": answer,
     })
-}
-
-pub(super) fn stack_json(look: &Look) -> Value {
-    let frame = |frame: &Frame| {
-        json!({
-            "module": frame.module,
-            "function": frame.function,
-            "index": frame.index,
-            "offset": frame.offset,
-        })
-    };
-    look.frames.iter().map(frame).collect()
 }
 
 fn memory_json(memory: &MemoryLook) -> Value {
