@@ -85,8 +85,6 @@ pub struct Instance {
     exit_returns: bool,
     /// What it needs of a thread's stack to run there; `None` if it must have one of its own.
     native_bytes: Option<usize>,
-    /// [`State::handle_moves`] when it had started.
-    pub(crate) moves_at_start: u64,
 }
 
 /// Bounds of the engine, for messages.
@@ -156,7 +154,7 @@ impl Instance {
         // The last memory that was made may be a guest's that looked like counters.
         let started = started.and_then(|instance| Ok(store.data_mut().has_started().map(|()| instance)?));
         let spent = spent(&store);
-        let moves_at_start = store.data().handle_moves;
+        store.data_mut().moves.settle(compiled.shape);
         let made = |instance| Self {
             store,
             instance,
@@ -166,7 +164,6 @@ impl Instance {
             exit_returns,
             native_bytes,
             parts: None,
-            moves_at_start,
         };
         (started.map(made), spent)
     }
@@ -210,6 +207,13 @@ impl Instance {
     /// Handles of the host that it has open.
     pub fn handles(&self) -> usize {
         self.store.data().host.table.len()
+    }
+
+    /// Whether its handles have the numbers, and those that it will get have, as when this was asked last, or as when it had
+    /// started. Asked between two calls.
+    pub fn keeps_handles(&mut self) -> bool {
+        let shape = self.compiled.shape;
+        self.store.data_mut().moves.settle(shape)
     }
 
     /// Shows its recorder what it looks like between two calls.

@@ -50,6 +50,7 @@ pub mod load;
 pub mod look;
 pub mod memory;
 mod meter;
+mod moves;
 pub mod nearest;
 mod nesting;
 pub mod net;

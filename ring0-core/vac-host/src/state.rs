@@ -3,8 +3,9 @@
 //! Between two calls no frame of the guest is on the stack. What it will do next depends on its linear memories,
 //! its mutable globals, its tables, the segments that it dropped, the handles that it holds, and what the host
 //! computes for it: ticks, waits and entropy. Memories, globals, tables, ticks and entropy are taken here. The others
-//! must be what a fresh instance has: [`fixed_parts`] looks at the program's code for what could change them, and
-//! [`Instance::freeze`] at this instance.
+//! must be what the other instance has: [`fixed_parts`] looks at the program's code for what could change them, and
+//! [`Instance::freeze`] at this instance. Handles have numbers that no host can give out: who wants to thaw makes the calls
+//! again that they come from, up to the last one after which [`Instance::keeps_handles`] was false.
 //!
 //! Globals and memories of a component are nobody's exports. The engine gives handles of all that a store has
 //! to whoever handles a trap, for core dumps; but a store in which anything trapped runs no component any more. So the
@@ -146,9 +147,6 @@ pub type Fill<'a> = dyn FnMut(usize, &mut [u8], &Touched) -> Result<()> + 'a;
 impl Instance {
     /// The state between two calls.
     pub fn freeze(&mut self, engine: &Engine) -> Result<Freeze> {
-        if self.store.data().handle_moves != self.moves_at_start {
-            return Ok(Freeze::Refused("it got or gave up handles since it started".into()));
-        }
         let mut parts = self.take_parts(engine)?;
         let globals = globals_of(&mut self.store, &parts.globals);
         let memories = parts.memories.iter().map(|(memory, _)| memory.data_size(&self.store) as u64);
@@ -169,7 +167,7 @@ impl Instance {
             tables,
             entropy: entropy.positions(),
             seed_given: entropy.seed_given(),
-            is_bare: self.store.data().handle_moves == 0,
+            is_bare: self.store.data().moves.is_bare(),
         }))
     }
 
@@ -205,7 +203,7 @@ impl Instance {
         Ok(())
     }
 
-    /// Makes this instance, which was started and not called yet, the frozen one. `fill` writes all of a
+    /// Makes this instance, which was started and made the calls that its handles come from, the frozen one. `fill` writes all of a
     /// memory, whose number it gets. If nobody will ask what is written after that, it `follows` nothing: each first write
     /// to a page would cost a fault.
     pub fn thaw(

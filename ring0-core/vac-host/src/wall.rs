@@ -21,6 +21,7 @@ use crate::host::{Host, REVOKED};
 use crate::limits::INSTANCES_MAX;
 use crate::look::{Frame, Lens, Look};
 use crate::meter::{Counters, Meter};
+use crate::moves::Moves;
 use crate::past::{self, Answer};
 use crate::piece::Form;
 use crate::readiness::Readiness;
@@ -133,8 +134,8 @@ pub struct State {
     pub(crate) meter: Meter,
     /// Instances of core modules that it may have.
     pub(crate) instances_max: usize,
-    /// How often it got handles or gave some up: its table of handles may differ from a fresh one since.
-    pub(crate) handle_moves: u64,
+    /// What became of its table of handles.
+    pub(crate) moves: Moves,
     pub(crate) request: Writer,
     pub(crate) response: Writer,
     /// Waits of functions that are `async`.
@@ -153,7 +154,7 @@ impl State {
             recorder,
             meter,
             instances_max: INSTANCES_MAX,
-            handle_moves: 0,
+            moves: Moves::default(),
             request,
             response,
             timers: Timers::default(),
@@ -482,7 +483,6 @@ impl Interface<'_> {
             let drop =
                 |host: &mut Host, (handle,): (Resource<T>,)| host.release(Handle::from_rep(handle.rep()));
             let params = (Resource::<T>::new_own(rep),);
-            store.data_mut().handle_moves += 1;
             cross(&mut store, &function, params, None, &drop).map_err(wasmtime::Error::new)?;
             end(&mut store, rep)
         })
@@ -545,14 +545,16 @@ pub(crate) fn cross<P: Wire, R: Wire>(
             state.request.form(&behind);
         }
     }
+    let moves = &mut state.moves;
+    params.handles(&mut |handle, is_owned| moves.gave(handle, is_owned));
     let crossing = Crossing { function, tick, request: state.request.bytes_so_far() };
     match state.recorder.ask(&crossing) {
         Ok(None) => {}
         Ok(Some(recorded)) => {
             let result: R = replayed(&recorded, function)?;
-            state.handle_moves += u64::from(result.has_handle());
+            let gave_handle = state.moves.got_all(&result);
             if state.recorder.is_past() {
-                let answer = Answer { recorded: &recorded, gave_handle: result.has_handle() };
+                let answer = Answer { recorded: &recorded, gave_handle };
                 relive(&mut state.host, &crossing, answer, params, detail, act)?;
             }
             return Ok(result);
@@ -566,7 +568,7 @@ pub(crate) fn cross<P: Wire, R: Wire>(
             return Err(why);
         }
     };
-    state.handle_moves += u64::from(result.has_handle());
+    state.moves.got_all(&result);
     let response = match result.form() {
         Some(form) => Response::Shared(form),
         None => {

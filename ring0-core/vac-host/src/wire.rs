@@ -19,10 +19,8 @@ pub trait Wire: Sized {
     /// Reads the canonical form.
     fn read(from: &mut Reader<'_>) -> Result<Self, Corrupt>;
 
-    /// Whether there is a handle in it.
-    fn has_handle(&self) -> bool {
-        false
-    }
+    /// Tells `each` the number of each handle in it, and whether it is owned.
+    fn handles(&self, _each: &mut dyn FnMut(u32, bool)) {}
 
     /// The canonical form, if it is in memory already and can be shared.
     fn form(&self) -> Option<Form> {
@@ -79,8 +77,8 @@ macro_rules! as_encoded {
 as_encoded!(u8, u16, u32, u64, i64, bool, String, ());
 
 impl<T: Wire> Wire for Vec<T> {
-    fn has_handle(&self) -> bool {
-        self.iter().any(T::has_handle)
+    fn handles(&self, each: &mut dyn FnMut(u32, bool)) {
+        self.iter().for_each(|item| item.handles(each));
     }
     fn put(&self, to: &mut Writer) {
         T::put_list(self, to);
@@ -91,8 +89,8 @@ impl<T: Wire> Wire for Vec<T> {
 }
 
 impl<T: Wire> Wire for Option<T> {
-    fn has_handle(&self) -> bool {
-        self.as_ref().is_some_and(T::has_handle)
+    fn handles(&self, each: &mut dyn FnMut(u32, bool)) {
+        self.iter().for_each(|value| value.handles(each));
     }
     fn put(&self, to: &mut Writer) {
         match self {
@@ -118,8 +116,11 @@ impl<T: Wire> Wire for Option<T> {
 }
 
 impl<T: Wire, E: Wire> Wire for Result<T, E> {
-    fn has_handle(&self) -> bool {
-        self.as_ref().map_or_else(E::has_handle, T::has_handle)
+    fn handles(&self, each: &mut dyn FnMut(u32, bool)) {
+        match self {
+            Ok(value) => value.handles(each),
+            Err(error) => error.handles(each),
+        }
     }
     fn put(&self, to: &mut Writer) {
         to.array(2);
@@ -149,8 +150,8 @@ impl<T: Wire, E: Wire> Wire for Result<T, E> {
 
 /// A handle is the number that crosses. Read back, it is owned: only a result carries one.
 impl<T: 'static> Wire for Resource<T> {
-    fn has_handle(&self) -> bool {
-        true
+    fn handles(&self, each: &mut dyn FnMut(u32, bool)) {
+        each(self.rep(), self.owned());
     }
     fn put(&self, to: &mut Writer) {
         to.uint(u64::from(self.rep()));
@@ -163,10 +164,10 @@ impl<T: 'static> Wire for Resource<T> {
 macro_rules! tuples {
     ($($len:literal: $($name:ident)*;)*) => {$(
         impl<$($name: Wire),*> Wire for ($($name,)*) {
-            fn has_handle(&self) -> bool {
+            fn handles(&self, each: &mut dyn FnMut(u32, bool)) {
                 #[expect(non_snake_case, reason = "type parameters name the fields too")]
                 let ($($name,)*) = self;
-                $($name.has_handle())||*
+                $($name.handles(each);)*
             }
             fn put(&self, to: &mut Writer) {
                 to.array($len);
@@ -196,6 +197,9 @@ tuples! {
 macro_rules! record {
     ($ty:ident { $($field:ident),* $(,)? }) => {
         impl $crate::wire::Wire for $ty {
+            fn handles(&self, each: &mut dyn FnMut(u32, bool)) {
+                $($crate::wire::Wire::handles(&self.$field, each);)*
+            }
             fn put(&self, to: &mut vac_core::canon::Writer) {
                 to.array([$(stringify!($field)),*].len());
                 $($crate::wire::Wire::put(&self.$field, to);)*

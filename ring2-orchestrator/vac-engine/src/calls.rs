@@ -255,7 +255,7 @@ pub(crate) fn replay(
 /// What happens between calls: where they begin, and who may take a snapshot there.
 #[derive(Default)]
 pub(crate) struct Stops<'h> {
-    /// Calls up to here are passed over.
+    /// Calls up to here are passed over, but for the first ones that handles moved in.
     pub(crate) from: Option<Snapshot>,
     /// Leaves snapshots.
     pub(crate) taker: Option<Taker<'h>>,
@@ -280,7 +280,8 @@ impl Stops<'_> {
         call: &Call,
         number: u64,
     ) -> Result<Called> {
-        let Some(from) = self.from.as_ref().filter(|from| number <= from.place.calls) else {
+        let is_passed = |from: &&Snapshot| (from.made + 1..=from.place.calls).contains(&number);
+        let Some(from) = self.from.as_ref().filter(is_passed) else {
             return live.typed(session, call);
         };
         let called = live.passed(session, call)?;
@@ -346,6 +347,10 @@ pub(crate) struct Live {
     used: u64,
     /// Ticks that others used before and between its calls.
     ticks_before: Arc<AtomicU64>,
+    /// Calls until now.
+    calls: u64,
+    /// Of these, the last one after which its table of handles was another than before, and the tick at its end.
+    pub(crate) moved: (u64, u64),
     pub(crate) kept: Kept,
     /// Of the operator's, by the names that calls have for them.
     files: Files,
@@ -365,6 +370,8 @@ impl Live {
             held: Held::default(),
             used: 0,
             ticks_before: Arc::default(),
+            calls: 0,
+            moved: (0, 0),
             kept: Kept::default(),
             files,
             wanted: None,
@@ -409,6 +416,7 @@ impl Live {
         let results = self.kept.recorded(session.programs.engine()?, &self.compiled, &ready, &mut reader)?;
         reader.finish()?;
         session.used(&self.name, &self.compiled, &ready.export, ticks, before);
+        self.calls += 1;
         self.called(call, &results)
     }
 
@@ -452,6 +460,10 @@ impl Live {
         }
         let ticks = self.new_ticks();
         session.used(&self.name, &self.compiled, &ready.export, ticks, before);
+        self.calls += 1;
+        if self.instance.as_mut().is_some_and(|instance| !instance.keeps_handles()) {
+            self.moved = (self.calls, session.ticks());
+        }
         let kept = &self.kept;
         session.end_kernel(open, results, |results| response(kept, results, ticks))
     }

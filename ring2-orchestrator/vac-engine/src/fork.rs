@@ -297,7 +297,7 @@ fn bare_snapshot(home: &Home, run: RunId, old: &Header, event: u64) -> Option<Sn
     let snapshot = snapshot::load(home, run, &listed).ok()?;
     snapshot.check(profile(old).ok()?, &programs_of(old).ok()?).ok()?;
     snapshot.check_pages(home).ok()?;
-    Some(snapshot).filter(|snapshot| snapshot.state.is_bare)
+    Some(snapshot).filter(|snapshot| snapshot.state.is_bare && snapshot.made == 0)
 }
 
 /// What a past wrote to the copy of a tree is not in the copy that the fork gets.

@@ -94,6 +94,9 @@ pub struct Snapshot {
     pub programs: Vec<Cid>,
     /// Where it is.
     pub place: Place,
+    /// So many calls at the start have to be made, for the handles that the instance has from them; the others can be passed
+    /// over.
+    pub made: u64,
     /// The instance.
     pub state: Frozen,
     /// Its memories, number N being shard N, and its tables behind them.
@@ -327,6 +330,8 @@ pub(crate) struct Taker<'h> {
     /// Why there are none, if somebody asked; none inside if the program can have some.
     fixed: Option<Option<String>>,
     refused: Option<String>,
+    /// Why one that was due was not worth it yet.
+    late: Option<String>,
 }
 
 /// What became of it.
@@ -364,6 +369,7 @@ impl<'h> Taker<'h> {
             taken: 0,
             fixed: None,
             refused: None,
+            late: None,
         })
     }
 
@@ -409,6 +415,12 @@ impl<'h> Taker<'h> {
         if live.kept.has_handles() {
             return Ok(Some("its calls gave handles".into()));
         }
+        let (made, at_tick) = live.moved;
+        // What has to be made again at each use may be half of what there is; else a later one is worth more.
+        if at_tick > place.tick / 2 {
+            self.late = Some(format!("its call {made} of {calls} got handles or gave some up"));
+            return Ok(None);
+        }
         let engine = session.programs.engine()?;
         let Some((instance, held)) = live.instance_and_held() else { return Ok(None) };
         let state = match instance.freeze(engine)? {
@@ -422,6 +434,7 @@ impl<'h> Taker<'h> {
             profile: self.profile.name().into(),
             programs: self.programs.clone(),
             place,
+            made,
             state,
             memory,
             used: session.quotas_used(),
@@ -464,7 +477,8 @@ impl<'h> Taker<'h> {
 
     /// Makes what was left durable, and lists it.
     pub(crate) fn finish(self) -> Taken {
-        let mut taken = Taken { new: self.taken, refused: self.refused };
+        let late = self.late.filter(|_| self.kept.is_empty());
+        let mut taken = Taken { new: self.taken, refused: self.refused.or(late) };
         if taken.new == 0 {
             return taken;
         }
@@ -518,7 +532,7 @@ impl Decode for Place {
 
 impl Encode for Snapshot {
     fn encode(&self, to: &mut Writer) {
-        to.array(8);
+        to.array(9);
         to.text(WHAT);
         to.uint(FORMAT);
         to.text(self.run.as_str());
@@ -527,6 +541,7 @@ impl Encode for Snapshot {
         to.array(self.programs.len());
         self.programs.iter().for_each(|program| to.link(program));
         self.place.encode(to);
+        to.uint(self.made);
         let state = &self.state;
         to.array(10);
         to.uint(state.ticks);
@@ -551,7 +566,7 @@ impl Encode for Snapshot {
 
 impl Decode for Snapshot {
     fn decode(from: &mut Reader<'_>) -> Result<Self, Corrupt> {
-        from.array_of(8)?;
+        from.array_of(9)?;
         let what = from.text()?;
         if what != WHAT {
             return Err(from.wrong(format!("`{WHAT}`"), format!("{} bytes of text", what.len())));
@@ -564,7 +579,10 @@ impl Decode for Snapshot {
         let run = run.parse().map_err(|_| from.wrong("a run", format!("{} bytes of text", run.len())))?;
         let (engine, profile) = (from.text()?.to_owned(), from.text()?.to_owned());
         let programs = list_of(from, |r| r.link())?;
-        let place = Place::decode(from)?;
+        let (place, made) = (Place::decode(from)?, from.uint()?);
+        if made > place.calls {
+            return Err(from.wrong(format!("at most {} calls that are made", place.calls), made));
+        }
         from.array_of(10)?;
         let ticks = from.uint()?;
         let globals = list_of(from, |r| bytes_of(r).map(u128::from_le_bytes))?;
@@ -583,7 +601,7 @@ impl Decode for Snapshot {
         let state = Frozen { ticks, globals, memories, tables, entropy, seed_given, is_bare };
         let memory = from.link()?;
         let (used, held) = (fixed(from)?, fixed(from)?);
-        Ok(Self { run, engine, profile, programs, place, state, memory, used, held })
+        Ok(Self { run, engine, profile, programs, place, made, state, memory, used, held })
     }
 }
 

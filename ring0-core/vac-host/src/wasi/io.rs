@@ -101,8 +101,10 @@ pub(crate) enum StreamError {
 }
 
 impl Wire for StreamError {
-    fn has_handle(&self) -> bool {
-        matches!(self, Self::LastOperationFailed(_))
+    fn handles(&self, each: &mut dyn FnMut(u32, bool)) {
+        if let Self::LastOperationFailed(error) = self {
+            error.handles(each);
+        }
     }
     fn put(&self, to: &mut Writer) {
         match self {

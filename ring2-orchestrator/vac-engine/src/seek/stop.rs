@@ -91,8 +91,7 @@ impl Stop {
         }
     }
 
-    /// The same, of an event that is passed over. Only runs with one kernel have such, and between its start and a
-    /// snapshot it got no handle and gave none up.
+    /// The same, of an event that is passed over. Only runs with one kernel have such, and its events are all noted.
     pub(crate) fn note_last(&mut self, name: &str, request: &[u8], answer: &[u8]) {
         if let Some(last) = self.consoles.len().checked_sub(1) {
             self.note(last, name, request, answer);

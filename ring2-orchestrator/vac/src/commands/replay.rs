@@ -62,7 +62,8 @@ pub(crate) fn replay(global: &Global, args: &Replay) -> Result<u8> {
     }
     if let Some(from) = &replayed.from {
         ui::print(format_args!(
-            "from  the snapshot before event {} at tick {}; what is before it was read, and not run\n",
+            "from  the snapshot before event {} at tick {}; what is before it was read, and run only where the program got \
+             handles\n",
             ui::count(from.events),
             ui::count(from.tick)
         ));
