@@ -418,7 +418,8 @@ impl<'h> Taker<'h> {
         let (made, at_tick) = live.moved;
         // What has to be made again at each use may be half of what there is; else a later one is worth more.
         if at_tick > place.tick / 2 {
-            self.late = Some(format!("its call {made} of {calls} got handles or gave some up"));
+            let call = format!("its call {made} of {calls} got handles or gave some up");
+            self.late = Some(format!("{call}, and until there is more than half of the run"));
             return Ok(None);
         }
         let engine = session.programs.engine()?;
