@@ -206,3 +206,52 @@ fn its_memory_is_read_and_written_where_it_says() {
     sandbox.vac(&["replay", "last"]).ok();
     sandbox.vac(&["call", "full.wasm", "memory.read(131068, 5)"]).fails(4, &["131072 bytes"]);
 }
+
+/// What allocators of C had until 2023: `sbrk` gives new memory, and all that there is when it is first asked is the heap. It
+/// fills all of it, after the adapter was called, and both go on.
+const FINDER: &str = r#"(module
+  (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "args_sizes_get" (func $sizes (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 2)
+  (global $stack (mut i32) (i32.const 65536))
+  (data (i32.const 65536) "whole\n")
+  (func $check (param $is i32) (if (i32.eqz (local.get $is)) (then unreachable)))
+  (func $sbrk (param $more i32) (result i32)
+    (if (i32.eqz (local.get $more)) (then (return (i32.shl (memory.size) (i32.const 16)))))
+    (i32.shl (memory.grow (i32.shr_u (local.get $more) (i32.const 16))) (i32.const 16)))
+  (func $fill (param $from i32) (param $bytes i32)
+    (memory.fill (local.get $from) (i32.const 0xee) (local.get $bytes)))
+  (func $work (export "work") (result i32) (local $at i32)
+    (call $check (i32.eqz (call $random (i32.const 65600) (i32.const 8))))
+    (call $fill (i32.const 70000) (i32.sub (call $sbrk (i32.const 0)) (i32.const 70000)))
+    (call $check (i32.eqz (call $sizes (i32.const 65600) (i32.const 65604))))
+    ;; What it lets grow is its own, and only that.
+    (local.set $at (call $sbrk (i32.const 131072)))
+    (call $check (i32.ge_u (local.get $at) (i32.const 131072)))
+    (call $fill (local.get $at) (i32.const 131072))
+    (call $check (i32.eq (call $sbrk (i32.const 0)) (i32.add (local.get $at) (i32.const 131072))))
+    (call $check (i32.eq (memory.grow (i32.const 0)) (memory.size)))
+    (call $check (i32.eq (memory.grow (i32.const 65536)) (i32.const -1)))
+    (i32.store (i32.const 65600) (i32.const 65536))
+    (i32.store (i32.const 65604) (i32.const 6))
+    (call $check (i32.eqz (call $write (i32.const 1) (i32.const 65600) (i32.const 1) (i32.const 65608))))
+    (i32.load8_u (i32.add (local.get $at) (i32.const 131071))))
+  (func (export "START") START))"#;
+
+/// The adapter's pages were part of its heap: it stopped when the program had written there, or went on with that.
+#[test]
+fn a_program_that_takes_what_memory_it_finds_finds_its_own() {
+    let sandbox = Sandbox::new();
+    for (start, call) in [("_start", "(drop (call $work))"), ("_initialize", "")] {
+        let text = FINDER.replace("(export \"START\") START", &format!("(export \"{start}\") {call}"));
+        sandbox.write("finder.wasm", wat::parse_str(text).unwrap());
+        let command = if start == "_start" {
+            ["run", "finder.wasm"].to_vec()
+        } else {
+            vec!["call", "finder.wasm", "work()"]
+        };
+        assert!(sandbox.vac(&command).ok().out().starts_with("whole\n"));
+        sandbox.vac(&["replay", "last"]).ok();
+    }
+}

@@ -24,6 +24,7 @@ use wit_parser::Resolve;
 use crate::apart;
 use crate::core_module::{CoreModule, append};
 use crate::memory::{self, Added};
+use crate::own_end::with_own_end;
 use crate::wall::Wall;
 
 /// The import module of WASI 0.1.
@@ -67,7 +68,7 @@ fn encode(module: &[u8], core: &CoreModule) -> Result<Vec<u8>, String> {
         false => WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
     };
     let adapter = crate::adapter::complete(adapter)?;
-    let with_room = apart::with_room(module, core);
+    let with_room = apart::with_room(module, core).or_else(|| with_own_end(module, core));
     let (module, core) =
         with_room.as_ref().map_or((module, core), |(module, core)| (module.as_slice(), core));
     let rewritten = rewrite(module, core)?;

@@ -46,7 +46,7 @@ pub use functions::Functions;
 pub const ENGINE: &str = "wasmtime 48.0.8, adapter 48.0.8.1";
 /// Changes with what is put around a core module, if that changes nothing that a sound run records: compiled
 /// code of before is not taken then.
-const WRAPPING: &str = "exports 6";
+const WRAPPING: &str = "exports 7";
 /// Changes with what [`crate::rewrite`] makes of a program. What changes ticks is another profile.
 const REWRITING: &str = "11";
 /// Instances, memories and tables that a pool has room for.

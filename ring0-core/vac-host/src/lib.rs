@@ -54,6 +54,7 @@ mod moves;
 pub mod nearest;
 mod nesting;
 pub mod net;
+mod own_end;
 mod past;
 mod piece;
 mod readiness;
