@@ -1,6 +1,6 @@
 //! Programs that take all memory as their own, as those of AssemblyScript do.
 
-use crate::support::{Ran, Sandbox, text};
+use crate::support::{Ran, Sandbox, number, text};
 
 const FAULT: i32 = 4;
 
@@ -253,5 +253,31 @@ fn a_program_that_takes_what_memory_it_finds_finds_its_own() {
         };
         assert!(sandbox.vac(&command).ok().out().starts_with("whole\n"));
         sandbox.vac(&["replay", "last"]).ok();
+    }
+}
+
+/// A program without imports that sees how much memory it has: what adapts commands had made it larger, or had no room.
+#[test]
+fn a_command_without_imports_has_its_memory_for_itself() {
+    let sandbox = Sandbox::new();
+    for (memory, grown) in [("1", 1), ("1 1", -1), ("1 2", 1), ("16 16", -1)] {
+        for (start, export) in [("(export \"_start\")", ""), ("", "(start $start)")] {
+            let pages = memory.split(' ').next().unwrap();
+            let module = format!(
+                r#"(module (memory (export "memory") {memory})
+                  (func $check (param i32) (if (i32.eqz (local.get 0)) (then unreachable)))
+                  (func $start {start}
+                    (call $check (i32.eq (memory.size) (i32.const {pages})))
+                    (call $check (i32.eq (memory.grow (i32.const 1)) (i32.const {grown}))))
+                  (func (export "size") (result i32) (memory.size)) {export})"#
+            );
+            sandbox.write("alone.wasm", wat::parse_str(module).unwrap());
+            if !start.is_empty() {
+                let run = sandbox.json(&["run", "alone.wasm"]);
+                assert_eq!((text(&run, "outcome"), number(&run, "events")), ("exit 0", 1), "{memory}");
+                sandbox.vac(&["replay", "last"]).ok();
+            }
+            sandbox.vac(&["call", "alone.wasm", "size()"]).ok();
+        }
     }
 }

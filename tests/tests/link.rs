@@ -184,3 +184,16 @@ fn resources_of_a_link_are_counted_as_its_own() {
     let ran = ran.fails(USAGE, &["`user.wasm` exports nothing"]);
     assert!(ran.stderr.contains(OPS), "{}", ran.stderr);
 }
+
+/// Compiling a large one took half a minute, before it was refused.
+#[test]
+fn what_needs_another_component_is_refused_before_it_is_compiled() {
+    let sandbox = Sandbox::cold();
+    sandbox.write("user.wasm", user(OPS, ""));
+    for args in [["call", "user.wasm", "f(1)"].as_slice(), &["run", "user.wasm"]] {
+        sandbox.vac(args).fails(DENIED, &["imports `my:math/ops@1.0.0`, which this host does not provide"]);
+    }
+    assert!(sandbox.home_files("code").is_empty());
+    let shown = sandbox.json(&["inspect", "user.wasm"]);
+    assert!(text(&shown, "refused").contains("my:math/ops"), "{shown}");
+}

@@ -17,14 +17,14 @@ use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
 use wasm_encoder::{
     ExportKind, ExportSection, Function, ImportSection, MemorySection, MemoryType, Module, RawSection,
 };
-use wasmparser::{Parser, Payload};
+use wasmparser::{Parser, Payload, ValType};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
 use crate::apart;
 use crate::core_module::{CoreModule, append};
 use crate::memory::{self, Added};
-use crate::own_end::with_own_end;
+use crate::own_end::{sees_its_size, with_own_end};
 use crate::wall::Wall;
 
 /// The import module of WASI 0.1.
@@ -35,6 +35,15 @@ const EXIT_INTERFACE: &str = "vac:wasi01/exit";
 const EXIT_VERSION: &str = "@0.1.0";
 /// Module and name of what stands for `proc_exit`.
 pub(crate) const EXIT_IMPORT: (&str, &str) = ("vac:wasi01/exit@0.1.0", "exit");
+
+/// The world of a command without an adapter, and what the encoder wants its function to be called.
+const RUN: (&str, &str) = (
+    "package vac:alone@0.1.0; package wasi:cli@0.2.12 { interface run { run: func() -> result; } } \
+     world command { export wasi:cli/run@0.2.12; }",
+    "wasi:cli/run@0.2.12#run",
+);
+
+const START_NAME: &str = "_start";
 
 /// Exports that the adapter or the encoder looks for by name.
 const KEPT: [&str; 5] = ["memory", "_start", "_initialize", "cabi_realloc", "canonical_abi_realloc"];
@@ -71,11 +80,14 @@ fn encode(module: &[u8], core: &CoreModule) -> Result<Vec<u8>, String> {
     let with_room = apart::with_room(module, core).or_else(|| with_own_end(module, core));
     let (module, core) =
         with_room.as_ref().map_or((module, core), |(module, core)| (module.as_slice(), core));
-    let rewritten = rewrite(module, core)?;
+    let is_alone =
+        core.has_start && imports_nothing(core) && sees_its_size(module).map_err(|e| e.to_string())?;
+    let rewritten = rewrite(module, core, is_alone)?;
     let component = || {
         let mut encoder = ComponentEncoder::default().module(&rewritten)?.validate(true);
-        // A command is run through the adapter even if it imports nothing.
-        if core.uses_wasi || core.has_start {
+        // A command is run through the adapter even if it imports nothing, but not where it would see that it has pages
+        // in its memory.
+        if core.uses_wasi || core.has_start && !is_alone {
             encoder = encoder.adapter(WASI_01, &adapter)?;
         }
         encoder.encode()
@@ -84,10 +96,14 @@ fn encode(module: &[u8], core: &CoreModule) -> Result<Vec<u8>, String> {
     component().map_err(|e| e.root_cause().to_string())
 }
 
+fn imports_nothing(core: &CoreModule) -> bool {
+    !core.uses_wasi && !core.has_world && core.foreign.is_empty()
+}
+
 /// `module` with `proc_exit` renamed, its exports under the names of the component, and the types
-/// of both declared.
-fn rewrite(module: &[u8], core: &CoreModule) -> Result<Vec<u8>, String> {
-    let (exports, added) = exports(module, core)?;
+/// of both declared. If it `is_alone`, its `_start` is the command that the adapter would make of it.
+fn rewrite(module: &[u8], core: &CoreModule, is_alone: bool) -> Result<Vec<u8>, String> {
+    let (exports, added) = exports(module, core, is_alone)?;
     let [types, functions, bodies] = added.items();
     let mut rewritten = Module::new();
     let needs_memory = core.lacks_memory() && core.first_memory.is_none();
@@ -127,6 +143,9 @@ fn rewrite(module: &[u8], core: &CoreModule) -> Result<Vec<u8>, String> {
     if !core.has_world {
         declare(&mut bytes, &core.world())?;
     }
+    if is_alone {
+        declare(&mut bytes, RUN.0)?;
+    }
     Ok(bytes)
 }
 
@@ -143,7 +162,7 @@ fn one_page() -> MemorySection {
 
 /// The exports of the rewritten module: those with a meaning of their own, its functions under
 /// the names that the component gives them, and what reaches its memory.
-fn exports(module: &[u8], core: &CoreModule) -> Result<(ExportSection, Added), String> {
+fn exports(module: &[u8], core: &CoreModule, is_alone: bool) -> Result<(ExportSection, Added), String> {
     let (mut exports, mut added) = (ExportSection::new(), Added::new(core));
     if core.has_world {
         return Ok((exports, added));
@@ -161,7 +180,10 @@ fn exports(module: &[u8], core: &CoreModule) -> Result<(ExportSection, Added), S
                     index = added.function(&[], None, &one_after_the_other(first, index));
                     begins = None;
                 }
-                exports.export(export.name, kind, index);
+                match is_alone && export.name == START_NAME {
+                    true => export_run(&mut exports, &mut added, index),
+                    false => _ = exports.export(export.name, kind, index),
+                }
             }
         }
         break;
@@ -173,10 +195,16 @@ fn exports(module: &[u8], core: &CoreModule) -> Result<(ExportSection, Added), S
         if let Some(first) = begins.take_if(|_| core.entry() == "_start") {
             index = added.function(&[], None, &one_after_the_other(first, index));
         }
-        exports.export("_start", ExportKind::Func, index);
+        match is_alone {
+            true => export_run(&mut exports, &mut added, index),
+            false => _ = exports.export(START_NAME, ExportKind::Func, index),
+        }
     }
     if let Some(first) = begins {
-        exports.export(core.entry(), ExportKind::Func, first);
+        match is_alone && core.entry() == START_NAME {
+            true => export_run(&mut exports, &mut added, first),
+            false => _ = exports.export(core.entry(), ExportKind::Func, first),
+        }
     }
     for function in &core.functions {
         exports.export(&function.generated, ExportKind::Func, function.index);
@@ -185,6 +213,13 @@ fn exports(module: &[u8], core: &CoreModule) -> Result<(ExportSection, Added), S
         memory::add(memory, core.below, &mut added, &mut exports);
     }
     Ok((exports, added))
+}
+
+/// The command whose entry is the function `start`, as the adapter would make it.
+fn export_run(exports: &mut ExportSection, added: &mut Added, start: u32) {
+    let mut run = Function::new([]);
+    run.instructions().call(start).i32_const(0).end();
+    exports.export(RUN.1, ExportKind::Func, added.function(&[], Some(ValType::I32), &run));
 }
 
 fn one_after_the_other(first: u32, second: u32) -> Function {

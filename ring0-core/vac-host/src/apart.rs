@@ -39,7 +39,7 @@ use crate::core_module::CoreModule;
 
 /// Pages below the program's: one for marks, two for the adapter, which asks for one at a time.
 const PAGES: u32 = 3;
-const ADAPTER_PAGES: u64 = 2;
+pub(crate) const ADAPTER_PAGES: u64 = 2;
 const PAGE_BYTES: u32 = 64 << 10;
 const BELOW: u32 = PAGES * PAGE_BYTES;
 /// As many as a memory can have.

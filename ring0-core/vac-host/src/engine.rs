@@ -725,6 +725,7 @@ impl Engine {
         }
         // Refused here, by name: a compiler would only say that it failed.
         loaded.check_imports()?;
+        loaded.check_interfaces()?;
         let sealed = compiler.compile(loaded, self.profile())?;
         let unsealed = codes.unseal(&loaded.cid, &sealed, Made::Code).ok_or_else(|| wrong_seal(loaded))?;
         let component = unsealed.map_err(|e| match compiler.backend() {

@@ -5,6 +5,11 @@
 //!
 //! Invariant: nothing here decides whether a program is refused, only what is said of it.
 
+use wasmparser::{
+    ComponentAlias, ComponentExternalKind, ComponentOuterAliasKind, ComponentType, ComponentTypeRef,
+    InstanceTypeDeclaration, Parser, Payload,
+};
+
 use crate::adapt::WASI_01;
 use crate::core_module::Foreign;
 use crate::link::is_of_the_wall;
@@ -18,7 +23,7 @@ struct Sign {
 }
 
 /// The first that fits is said, so the telling ones come before those of which there are many.
-const SIGNS: [Sign; 14] = [
+const SIGNS: [Sign; 15] = [
     Sign {
         is: |module, _| module == "wasi_unstable",
         means: "it was made for the draft of 2019 that came before WASI 0.1; a newer build of it imports \
@@ -42,8 +47,18 @@ const SIGNS: [Sign; 14] = [
         means: "Go made it for a web page (`GOOS=js`); `GOOS=wasip1 GOARCH=wasm go build` makes one that runs",
     },
     Sign {
-        is: |module, name| module == "wbg" || module.starts_with("__wbindgen") || name.starts_with("__wbg_"),
+        is: |module, name| {
+            module == "wbg"
+                || module.starts_with("__wbindgen")
+                || module.ends_with("_bg.js")
+                || name.starts_with("__wbg_")
+                || name.starts_with("__wbindgen_")
+        },
         means: "wasm-bindgen made it for JavaScript; the same crate built for `wasm32-wasip1` or `wasm32-wasip2` runs",
+    },
+    Sign {
+        is: |module, name| module == "env" && name.starts_with("proxy_"),
+        means: "it is a filter of proxy-wasm, which a proxy calls with what passes through it",
     },
     Sign {
         is: |module, _| module.starts_with("extism:"),
@@ -104,6 +119,72 @@ pub(crate) fn hint_of_component(missing: &[String]) -> String {
     }
 }
 
+/// Interfaces and functions that a component imports and that only another component can have. Of what cannot be read, or
+/// has no functions, nothing is said: whoever links it finds what it lacks.
+pub(crate) fn imports_of(component: &[u8]) -> Vec<String> {
+    let (mut types, mut imports, mut depth) = (Vec::new(), Vec::new(), 0_u32);
+    for payload in Parser::new(0).parse_all(component) {
+        match payload {
+            Ok(Payload::ModuleSection { .. } | Payload::ComponentSection { .. }) => depth += 1,
+            Ok(Payload::End(_)) => depth = depth.saturating_sub(1),
+            Ok(payload) if depth == 0 && note_imports(&payload, &mut types, &mut imports).is_ok() => {}
+            Ok(_) if depth > 0 => {}
+            _ => return Vec::new(),
+        }
+    }
+    imports
+}
+
+/// `types` says of each type so far whether it is of an instance with functions.
+fn note_imports(
+    payload: &Payload<'_>,
+    types: &mut Vec<bool>,
+    imports: &mut Vec<String>,
+) -> wasmparser::Result<()> {
+    match payload {
+        Payload::ComponentTypeSection(section) => {
+            for ty in section.clone() {
+                types.push(matches!(ty?, ComponentType::Instance(all) if all.iter().any(is_function)));
+            }
+        }
+        Payload::ComponentAliasSection(section) => {
+            for alias in section.clone() {
+                use ComponentAlias::{InstanceExport, Outer};
+                let is_type = matches!(
+                    alias?,
+                    InstanceExport { kind: ComponentExternalKind::Type, .. }
+                        | Outer { kind: ComponentOuterAliasKind::Type, .. }
+                );
+                types.extend(is_type.then_some(false));
+            }
+        }
+        Payload::ComponentExportSection(section) => {
+            for export in section.clone() {
+                types.extend((export?.kind == ComponentExternalKind::Type).then_some(false));
+            }
+        }
+        Payload::ComponentImportSection(section) => {
+            for import in section.clone() {
+                let import = import?;
+                let has_functions = match import.ty {
+                    ComponentTypeRef::Func(_) => true,
+                    ComponentTypeRef::Instance(ty) => types.get(ty as usize).copied().unwrap_or_default(),
+                    _ => false,
+                };
+                types.extend(matches!(import.ty, ComponentTypeRef::Type(_)).then_some(false));
+                let name = import.name.name;
+                imports.extend((has_functions && !is_of_the_wall(name)).then(|| name.to_owned()));
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn is_function(declared: &InstanceTypeDeclaration<'_>) -> bool {
+    matches!(declared, InstanceTypeDeclaration::Export { ty: ComponentTypeRef::Func(_), .. })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +204,8 @@ mod tests {
             (&[("env", "memory"), ("env", "napi_create_error")][..], "Node.js"),
             (&[("gojs", "runtime.wasmExit")], "GOOS=wasip1"),
             (&[("./x_bg.js", "__wbg_now_1")], "wasm-bindgen"),
+            (&[("./mitex_wasm_bg.js", "__wbindgen_string_new")], "wasm-bindgen"),
+            (&[("env", "proxy_log")], "proxy-wasm"),
             (&[("a", "a"), ("a", "ba")], "Emscripten"),
             (&[("env", "__syscall_openat")], "Emscripten"),
             (&[("wasi_unstable", "fd_write")], "2019"),

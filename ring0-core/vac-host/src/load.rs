@@ -100,6 +100,15 @@ impl Loaded<'_> {
         }
     }
 
+    /// Refuses a component that wants what only another component could give, before it is compiled.
+    pub(crate) fn check_interfaces(&self) -> Result<()> {
+        let missing = if self.core.is_none() { foreign::imports_of(self.bytes) } else { Vec::new() };
+        match missing.is_empty() {
+            true => Ok(()),
+            false => Err(uncovered(&missing, foreign::hint_of_component(&missing), self.place)),
+        }
+    }
+
     /// Imports of a core module that are not of WASI 0.1, each once.
     fn foreign(&self) -> Vec<String> {
         let foreign = self.core.iter().flat_map(|core| &core.foreign);

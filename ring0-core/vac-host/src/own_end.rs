@@ -17,6 +17,7 @@ use wasm_encoder::{
 };
 use wasmparser::{FunctionBody, Operator, OperatorsReader, Parser, Payload, TypeRef};
 
+use crate::apart::ADAPTER_PAGES;
 use crate::core_module::CoreModule;
 
 const PAGE_BITS: i32 = 16;
@@ -31,6 +32,28 @@ pub(crate) fn with_own_end(module: &[u8], core: &CoreModule) -> Option<(Vec<u8>,
     own.parse_core_module(&mut changed, Parser::new(0), module).ok()?;
     let (types, all_functions) = (own.types + 1, own.functions + 1);
     Some((changed.finish(), CoreModule { types, all_functions, ..core.clone() }))
+}
+
+/// Whether a program can see that its memory is larger than it made it, or has no room for more.
+pub(crate) fn sees_its_size(module: &[u8]) -> wasmparser::Result<bool> {
+    for payload in Parser::new(0).parse_all(module) {
+        let sees = match payload? {
+            Payload::MemorySection(memories) => {
+                let all = memories.into_iter().collect::<wasmparser::Result<Vec<_>>>()?;
+                all.iter().any(|memory| {
+                    memory.maximum.is_some_and(|most| most < memory.initial.saturating_add(ADAPTER_PAGES))
+                })
+            }
+            Payload::CodeSectionEntry(body) => any(body.get_operators_reader()?, |op| {
+                matches!(op, Operator::MemorySize { .. } | Operator::MemoryGrow { .. })
+            })?,
+            _ => false,
+        };
+        if sees {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// A program that gets an end of its own.

@@ -5,7 +5,8 @@
 //! follows from an older `format`. There is no name yet. Some changes have none, because what was recorded before was wrong, and
 //! such a ledger is told to differ: reads and writes of nothing on sockets of WASI 0.3, which
 //! ended at once; paths of requests that are not of ASCII, which were refused, and ports over 65535, which were not; options of a socket of WASI 0.3 that were
-//! set after it listened; programs of WASI 0.1 that take all memory as their own, or whose start function uses WASI; a write of
+//! set after it listened; programs of WASI 0.1 that take all memory as their own, or all that they find, or whose start function uses WASI; commands
+//! that import nothing and see how much memory they have; a write of
 //! no buffers; tasks that were called too deep although they were not, or went on over their ticks while they gave way; a run that ended because
 //! it wanted more than 1 MiB of random bytes at
 //! once, or because it asked for a response before it had finished its request; a script to which no bytes came as an empty list; a call

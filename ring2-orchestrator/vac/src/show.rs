@@ -13,6 +13,9 @@ use vac_host::look::Frame;
 
 use crate::ui;
 
+/// What would allow a program to ask for its directories; DIR stands for any.
+const ANY_DIRECTORY: &str = "dir:ro=DIR";
+
 /// The end of a run: a table of its kernels if a script ran several, and one line.
 pub(crate) fn summary(summary: &Summary, granted: &[Grant]) {
     if summary.kernels.len() > 1 {
@@ -35,6 +38,10 @@ pub(crate) fn summary(summary: &Summary, granted: &[Grant]) {
     for grant in summary.denied.iter().filter(|grant| is_worth_a_line(grant, summary)) {
         let why = match is_granted(grant, granted) {
             true => "is granted, but the manifest does not ask for it",
+            // What it wanted of them is not known: without one it asks for nothing in it.
+            false if grant == ANY_DIRECTORY => {
+                "would give it a directory: it asked which it has, and has none"
+            }
             false => "would have allowed it",
         };
         ui::note(ui::dim(format!("denied  --grant {} {why}", quote(grant))));
@@ -43,8 +50,7 @@ pub(crate) fn summary(summary: &Summary, granted: &[Grant]) {
 
 /// Whether the operator granted what was refused, so that only a manifest was in the way.
 fn is_granted(denied: &str, granted: &[Grant]) -> bool {
-    // DIR stands for any directory.
-    let ask = Ask::parse(denied, "", true).ok().filter(|_| denied != "dir:ro=DIR");
+    let ask = Ask::parse(denied, "", true).ok().filter(|_| denied != ANY_DIRECTORY);
     ask.is_some_and(|ask| manifest::agree(&[ask], granted).iter().any(|met| met.is_whole))
 }
 
@@ -52,7 +58,7 @@ fn is_granted(denied: &str, granted: &[Grant]) -> bool {
 /// is a read of the input where there is none.
 fn is_worth_a_line(grant: &str, summary: &Summary) -> bool {
     let is_news = match grant {
-        "dir:ro=DIR" => false,
+        ANY_DIRECTORY => false,
         "stdin" => crate::host::has_input(),
         _ => true,
     };

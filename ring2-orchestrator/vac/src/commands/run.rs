@@ -66,8 +66,10 @@ fn file_hint(arg: &str) -> Option<String> {
 
 /// What the operator gave. What was typed comes before what a file says.
 pub(super) fn request(home: &Home, given: Given, args: Vec<String>) -> Result<Request> {
-    let file = allowed(&given.allowed)?;
     let env = given.env.iter().map(|text| variable(text)).collect::<Result<Vec<_>>>()?;
+    let typed =
+        |name: &str| env.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let file = allowed_in(&given.allowed, &|name| typed(name).or_else(|| host::env(name)))?;
     let config = given.config.iter().map(|text| setting(text)).collect::<Result<Vec<_>>>()?;
     let seed = given.seed;
     let secret = |text: &String| secrets::Given::parse(text, seed, &host::env);
@@ -99,12 +101,17 @@ pub(super) fn request(home: &Home, given: Given, args: Vec<String>) -> Result<Re
 
 /// The grants of the file, if there is one, and then those that were typed.
 pub(super) fn allowed(allowed: &Allowed) -> Result<GrantsFile> {
+    allowed_in(allowed, &host::env)
+}
+
+/// The same, where variables have these values.
+fn allowed_in(allowed: &Allowed, env: &dyn Fn(&str) -> Option<String>) -> Result<GrantsFile> {
     let mut file = match &allowed.grants_file {
-        Some(path) => GrantsFile::read(path, &host::env)?,
+        Some(path) => GrantsFile::read(path, env)?,
         None => GrantsFile::default(),
     };
     for text in &allowed.grants {
-        file.grants.push(Grant::parse(text, &host::env)?);
+        file.grants.push(Grant::parse(text, env)?);
     }
     Ok(file)
 }

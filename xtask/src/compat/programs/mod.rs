@@ -83,6 +83,6 @@ program was made for.
 | `@cwasm/jpeg-turbo` 0.1.3 (npm) | `env.setjmp`, `env.longjmp` | half of a JavaScript package |
 | `wasure` 0.9 (Python), its `sockets.wasm` | `wasi_snapshot_preview1.sock_connect` | sockets that one host added to WASI 0.1 |
 | `wasure` 0.9 (Python), its `http.wasm` and `nn.wasm` | `wasi:http/incoming-handler`, `wasi:nn.load` | cores of components |
-| `pandoc-wasm` 1.1.0 (npm) | none | Haskell, 57 MB: compiling it wants more than the 4 GiB that `compile-memory` allows |
+| `pandoc-wasm` 1.1.0 (npm) | none | Haskell, 57 MB: compiling it takes 7.0 GB, more than `compile-memory` allows; with `--limit compile-memory=14GiB --limit compile-time=20m` it runs, in a root of its own (`--grant dir:rw=DIR::/`) |
 | `@wasmer/wasi` 1.2.2 (npm), its `demo.wasm` | `wasi_unstable.fd_write` | made for the draft before WASI 0.1 |
 ";
