@@ -17,6 +17,8 @@ use tempfile::TempDir;
 
 /// A command that takes longer than this hangs.
 const HANGS_AFTER: Duration = Duration::from_secs(100);
+/// How long the code stays that tests of another build shared.
+const CODE_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often it is looked whether a command has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
@@ -57,8 +59,11 @@ fn code() -> &'static Path {
         let built = std::fs::metadata(program()).unwrap().modified().unwrap();
         let built = built.duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos().to_string();
         for old in std::fs::read_dir(&all).into_iter().flatten().flatten() {
-            if old.file_name() != *built {
-                std::fs::remove_dir_all(old.path()).unwrap();
+            // One that is newer may be of a build that is tested at the same time.
+            let age =
+                old.metadata().and_then(|found| found.modified()).unwrap().elapsed().unwrap_or_default();
+            if old.file_name() != *built && age > CODE_KEPT {
+                let _ = std::fs::remove_dir_all(old.path());
             }
         }
         std::fs::create_dir_all(all.join(&built)).unwrap();

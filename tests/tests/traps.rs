@@ -12,9 +12,12 @@ const PROGRAM: &str = r#"(module $falls
   (memory (export "memory") 1)
   (func $inner (param i32) (if (i32.eq (local.get 0) (i32.const 1)) (then unreachable))
     (if (i32.eq (local.get 0) (i32.const 2)) (then (call $deeper (local.get 0))))
+    (if (i32.gt_u (local.get 0) (i32.const 100)) (then (call $down (local.get 0))))
     (if (i32.eq (local.get 0) (i32.const 3)) (then (call $spin)))
     (if (i32.eq (local.get 0) (i32.const 4)) (then (call $exit (i32.const 9)))))
   (func $deeper (param i32) (call $deeper (local.get 0)) (drop (i32.load (local.get 0))))
+  (func $down (param i32) (if (i32.eqz (local.get 0)) (then unreachable))
+    (call $down (i32.sub (local.get 0) (i32.const 1))))
   (func $spin (loop $again (br $again)))
   (func $"outer\1b[31m" (param i32) (call $inner (local.get 0)))
   (func $fall (export "fall") (param i32) (call $"outer\1b[31m" (local.get 0)))
@@ -47,6 +50,17 @@ fn a_trap_says_where_in_the_program_it_was() {
     let frames = json["stack"].as_array().unwrap();
     assert_eq!((text(&frames[0], "function"), text(&frames[0], "module")), ("inner", "falls"));
     assert_eq!(sandbox.json(&["replay", "last"])["stack"], json["stack"]);
+}
+
+#[test]
+fn a_stack_is_cut_where_its_replay_cuts_it() {
+    let sandbox = sandbox();
+    let ran = sandbox.vac(&["--json", "call", "falls.wasm", "fall(101)"]).json();
+    assert_eq!(names(&ran), ["down"; 20], "{ran}");
+    assert_eq!(sandbox.json(&["replay", "last"])["stack"], ran["stack"]);
+    let shown = sandbox.vac(&["call", "falls.wasm", "fall(101)"]).fails(FAULT, &["unreachable"]).stderr;
+    assert!(shown.ends_with("\n    …\n"), "{shown}");
+    assert!(sandbox.vac(&["replay", "last"]).ok().out().ends_with("\n    …\n"));
 }
 
 /// What the meter calls to stop a program is not the program's.

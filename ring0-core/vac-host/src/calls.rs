@@ -160,7 +160,9 @@ impl Files {
             let (word, behind) = after.split_at(end);
             let is_cut = behind.starts_with('…') && word.len() > CID_PREFIX_LEN;
             let is_it = |cid: &str| cid == word || is_cut && cid.starts_with(word);
-            let found = self.typed.iter().find(|(cid, _)| is_it(cid));
+            // What several may have been, nobody can tell.
+            let mut all = self.typed.iter().filter(|(cid, _)| is_it(cid));
+            let found = all.next().filter(|_| all.next().is_none());
             let name = found.map_or_else(|| word.to_owned(), |(_, path)| quote(path));
             typed.extend([before, "@", &name]);
             rest = behind;

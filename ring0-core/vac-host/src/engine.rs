@@ -29,7 +29,8 @@ use wasmtime::{
 use crate::core_module::CoreModule;
 use crate::inspect::Export;
 use crate::limits::{
-    ADAPTED_TEXT_MAX_BYTES, FRAMES_MAX, HOST_STACK_BYTES, NATIVE_BYTES_PER_DEPTH_BYTE, WASM_STACK_BYTES,
+    ADAPTED_TEXT_MAX_BYTES, ENDED_FRAMES_MAX, FRAMES_MAX, HOST_STACK_BYTES, NATIVE_BYTES_PER_DEPTH_BYTE,
+    WASM_STACK_BYTES,
 };
 use crate::link::is_of_the_wall;
 use crate::load::{Kind, Loaded, Shape, instances_max, shape, uncovered};
@@ -46,7 +47,7 @@ pub use functions::Functions;
 pub const ENGINE: &str = "wasmtime 48.0.8, adapter 48.0.8.1";
 /// Changes with what is put around a core module, if that changes nothing that a sound run records: compiled
 /// code of before is not taken then.
-const WRAPPING: &str = "exports 7";
+const WRAPPING: &str = "exports 8";
 /// Changes with what [`crate::rewrite`] makes of a program. What changes ticks is another profile.
 const REWRITING: &str = "11";
 /// Instances, memories and tables that a pool has room for.
@@ -336,6 +337,8 @@ fn det_2(profile: Profile) -> Config {
 fn common() -> Config {
     let mut config = Config::new();
     config
+        // Among them are some of the meter's.
+        .wasm_backtrace_max_frames(NonZeroUsize::new(2 * ENDED_FRAMES_MAX))
         .wasm_component_model(true)
         // What it costs, and how programs that need it get it: docs/decisions/0010.
         .concurrency_support(false)

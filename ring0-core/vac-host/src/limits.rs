@@ -152,6 +152,8 @@ pub const RESOURCES_MAX: usize = 100_000;
 pub const THREAD_STACK_BYTES: usize = NATIVE_BYTES_PER_DEPTH_BYTE * WASM_STACK_BYTES + 2 * HOST_STACK_BYTES;
 /// Calls of a guest that are shown when it was stopped, the innermost.
 pub const FRAMES_MAX: usize = 100;
+/// Calls of a guest that are shown when it ended itself or came to a limit, the innermost.
+pub const ENDED_FRAMES_MAX: usize = 20;
 
 /// Bytes of a guest's memory that are shown at a time.
 pub const LOOK_BYTES_MAX: usize = 1 << 20;

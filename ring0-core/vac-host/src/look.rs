@@ -16,7 +16,7 @@ use wasmtime::{
 
 use crate::engine::chain;
 use crate::instance::NoWatch;
-use crate::limits::{FRAMES_MAX, LOOK_BYTES_MAX};
+use crate::limits::{ENDED_FRAMES_MAX, FRAMES_MAX, LOOK_BYTES_MAX};
 use crate::meter::Meter;
 use crate::rewrite::meter;
 use crate::schedule;
@@ -108,7 +108,8 @@ pub(crate) fn after(store: &mut Store<State>, error: &wasmtime::Error) {
     let frames = error.downcast_ref::<WasmBacktrace>().map(|trace| frames_of(trace, is_metered));
     let frames = frames.unwrap_or_default();
     if !error.is::<Exit>() {
-        store.data_mut().recorder.ended_in(frames.clone());
+        let innermost = frames.iter().take(ENDED_FRAMES_MAX).cloned().collect();
+        store.data_mut().recorder.ended_in(innermost);
     }
     show(store, frames);
 }

@@ -13,7 +13,6 @@ pub(crate) struct Moves {
     got: Vec<u32>,
     /// Whether it gave up another than the newest of these.
     is_mixed: bool,
-    has_moved: bool,
     /// Whether it ever got one or gave one up.
     has_ever_moved: bool,
 }
@@ -22,7 +21,7 @@ impl Moves {
     /// It passes a handle to the host: only an owned one leaves its table.
     pub(crate) fn gave(&mut self, handle: u32, is_owned: bool) {
         if is_owned {
-            (self.has_moved, self.has_ever_moved) = (true, true);
+            self.has_ever_moved = true;
             self.is_mixed |= self.got.pop() != Some(handle);
         }
     }
@@ -36,19 +35,18 @@ impl Moves {
             got.push(handle);
         });
         if has_handle {
-            (self.has_moved, self.has_ever_moved) = (true, true);
+            self.has_ever_moved = true;
             // The newest of several is the one that is lowered last, which is not looked at here.
             self.is_mixed |= self.got.len() > before + 1;
         }
         has_handle
     }
 
-    /// Whether the table is as it was, so far as that can be known. Handles that components of a program pass to each other
-    /// are not seen here.
+    /// Whether the table is known to be as it was. Handles that components of a program pass to each other are not seen here.
     pub(crate) fn settle(&mut self, shape: Shape) -> bool {
         let is_as_it_was = match shape {
             Shape::Plain => self.got.is_empty() && !self.is_mixed,
-            Shape::Composed | Shape::Concurrent => !self.has_moved,
+            Shape::Composed | Shape::Concurrent => self.is_bare(),
         };
         *self = Self { has_ever_moved: self.has_ever_moved, ..Self::default() };
         is_as_it_was
@@ -94,9 +92,9 @@ mod tests {
         moves.gave(6, true);
         moves.gave(5, true);
         assert!(!moves.settle(Shape::Plain), "two at once");
-        got(&mut moves, &[5]);
-        moves.gave(5, true);
-        assert!(!moves.settle(Shape::Composed), "another component may have given it up");
-        assert!(moves.settle(Shape::Composed));
+        assert!(
+            moves.settle(Shape::Plain) && !moves.settle(Shape::Composed),
+            "another component may have it"
+        );
     }
 }

@@ -15,7 +15,9 @@ use wasm_encoder::{
     BlockType, CodeSection, ConstExpr, CustomSection, Function, FunctionSection, GlobalSection, GlobalType,
     Instruction, Module, TypeSection, ValType,
 };
-use wasmparser::{FunctionBody, Operator, OperatorsReader, Parser, Payload, TypeRef};
+use wasmparser::{
+    FunctionBody, Operator, OperatorsReader, Parser, Payload, TypeRef, Validator, WasmFeatures,
+};
 
 use crate::apart::ADAPTER_PAGES;
 use crate::core_module::CoreModule;
@@ -28,6 +30,8 @@ pub(crate) fn with_own_end(module: &[u8], core: &CoreModule) -> Option<(Vec<u8>,
         return None;
     }
     let mut own = OwnEnd::of(module).ok().flatten()?;
+    // What is added could make valid what is not.
+    Validator::new_with_features(WasmFeatures::all()).validate_all(module).ok()?;
     let mut changed = Module::new();
     own.parse_core_module(&mut changed, Parser::new(0), module).ok()?;
     let (types, all_functions) = (own.types + 1, own.functions + 1);
@@ -181,7 +185,11 @@ impl Seen {
             (Self::Pages, Operator::I32Const { value: PAGE_BITS }) => Self::PagesAndBits,
             (Self::Pages, Operator::I32Const { value: 0x10000 }) => Self::PagesAndBytes,
             (Self::PagesAndBits, Operator::I32Shl) | (Self::PagesAndBytes, Operator::I32Mul) => Self::End,
-            (Self::Nothing, Operator::Call { function_index }) if ask.contains(function_index) => Self::End,
+            (Self::Nothing, Operator::Call { function_index })
+                if ask.binary_search(function_index).is_ok() =>
+            {
+                Self::End
+            }
             (Self::End, Operator::LocalTee { .. }) => Self::End,
             (Self::End, Operator::I32Const { value }) if ![0, -1].contains(value) => Self::EndAndBase,
             (Self::EndAndBase, Operator::I32Sub | Operator::I32Add) => Self::Difference,

@@ -5,8 +5,9 @@
 //! that only pages that changed are written, and `vac mem` can look into them. `runs/RUN.snapshots` lists those of a run.
 //!
 //! ```text
-//! snapshot = ["vac snapshot", 2, run, engine, profile, [program, ...], place, state]     dag-cbor
+//! snapshot = ["vac snapshot", 2, run, engine, profile, [program, ...], place, made, state]     dag-cbor
 //! place    = [calls, events, entries, head, tick]              what was done, and the chain after it
+//! made     = calls at the start that are made again, for their handles
 //! state    = [ticks, [global, ...], [bytes, ...], [elements, ...], [entropy × 3], seed, is bare, memory, [used × 7],
 //!             [held × 3]]                       lengths of memories and of tables
 //! global   = 16 bytes, little-endian            seed = null | [[a, b]]            memory = the root of a space
@@ -217,7 +218,7 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Gives its state to an instance that was started and not called; `follows` is whether somebody will ask what it writes.
+    /// Gives its state to an instance that was started and made its first [`Self::made`] calls; `follows` is whether somebody will ask what it writes.
     pub(crate) fn thaw(
         &self,
         home: &Home,

@@ -382,7 +382,8 @@ pub(crate) struct Replay {
     /// Go on after the first difference, and list all of them.
     #[arg(long, requires = "with")]
     pub(crate) lenient: bool,
-    /// Begin at the last snapshot, instead of the start. What is passed over is read and hashed.
+    /// Begin at the last snapshot, instead of the start. What is passed over is read and hashed; first calls that gave
+    /// the program handles are made again.
     #[arg(long, conflicts_with = "with")]
     pub(crate) from_snapshot: bool,
     /// Leave a snapshot after this many ticks, between two calls of `vac call`; 0 leaves none.

@@ -3,12 +3,13 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use vac_core::fault::{cut, quote};
+use vac_core::fault::quote;
 use vac_engine::grants::Grant;
 use vac_engine::manifest::{self, Ask};
 use vac_engine::report::{RunInfo, show_outcome};
 use vac_engine::session::{KernelUse, Summary};
 use vac_engine::snapshot::Listed;
+use vac_host::limits::ENDED_FRAMES_MAX;
 use vac_host::look::Frame;
 
 use crate::ui;
@@ -104,18 +105,14 @@ fn kernel_json(kernel: &KernelUse) -> Value {
     })
 }
 
-/// Of a name in a program that is shown in a table: those of templates can be very long.
-const NAME_MAX_BYTES: usize = 400;
-
 /// The calls of a kernel, the innermost first.
 pub(crate) fn stack_table(frames: &[Frame]) -> String {
-    let name = |name: &str| quote(cut(name, NAME_MAX_BYTES));
     // Only what was not rewritten knows places.
     let has_places = frames.iter().any(|frame| frame.offset.is_some());
     let row = |(frame, depth): (&Frame, usize)| {
         let unnamed = || format!("function {}", frame.index);
-        let function = frame.function.as_deref().map_or_else(unnamed, name);
-        let module = frame.module.as_deref().map(name).unwrap_or_default();
+        let function = frame.function.as_deref().map_or_else(unnamed, quote);
+        let module = frame.module.as_deref().map(quote).unwrap_or_default();
         let mut row = vec![depth.to_string(), function, module];
         if has_places {
             row.push(frame.offset.map_or_else(String::new, |offset| format!("0x{offset:x}")));
@@ -125,6 +122,12 @@ pub(crate) fn stack_table(frames: &[Frame]) -> String {
     let head = [">STACK", "FUNCTION", "MODULE", ">AT"];
     let head = if has_places { &head[..] } else { &head[..3] };
     ui::table(head, frames.iter().zip(0..).map(row).collect())
+}
+
+/// The same of a kernel that ended itself or came to a limit, of which the innermost are known.
+pub(crate) fn ended_stack(frames: &[Frame]) -> String {
+    let more = if frames.len() < ENDED_FRAMES_MAX { "" } else { "    …\n" };
+    stack_table(frames) + more
 }
 
 pub(crate) fn stack_json(frames: &[Frame]) -> Value {

@@ -14,6 +14,8 @@ use crate::dirty::{CHUNK_BYTES, Tracker};
 use crate::rewrite::tables::SHOWN;
 use crate::wall::State;
 
+/// Tables and functions that are looked at, together, of all instances.
+const SHOWN_MAX: usize = 300_000;
 const ELEMENT_BYTES: usize = size_of::<u32>();
 
 /// The tables that a program shows.
@@ -23,6 +25,8 @@ pub(super) struct Tables {
     functions: Vec<Func>,
     /// By where a function is, its number.
     numbers: BTreeMap<usize, u32>,
+    /// Whether there are more than are looked at.
+    are_too_many: bool,
 }
 
 struct Shown {
@@ -37,6 +41,10 @@ impl Tables {
     pub(super) fn find(store: &mut Store<State>, instances: &[Instance]) -> Self {
         let mut found = Self::default();
         for instance in instances {
+            if found.functions.len() + found.tables.len() > SHOWN_MAX {
+                found.are_too_many = true;
+                break;
+            }
             let exports = instance.exports(&mut *store).filter(|export| export.name().starts_with(SHOWN));
             for shown in exports.map(wasmtime::Export::into_extern).collect::<Vec<_>>() {
                 match shown {
@@ -52,8 +60,11 @@ impl Tables {
         found
     }
 
-    /// Reads all of them. Their lengths; none if something stands in one that has no number.
+    /// Reads all of them. Their lengths; none if something stands in one that has no number, or if there are too many.
     pub(super) fn read(&mut self, store: &mut Store<State>) -> Option<Vec<u64>> {
+        if self.are_too_many {
+            return None;
+        }
         let numbers = &self.numbers;
         let read = |shown: &mut Shown| {
             shown.image = image(store, shown.table, numbers)?;
@@ -87,7 +98,7 @@ impl Tables {
         first: usize,
         fill: &mut Fill<'_>,
     ) -> Result<()> {
-        let Self { tables, functions, numbers } = self;
+        let Self { tables, functions, numbers, .. } = self;
         for (shown, number) in tables.iter_mut().zip(first..) {
             let now = image(store, shown.table, numbers);
             shown.image = vec![0; image_len(shown.table.size(&*store))];

@@ -31,7 +31,7 @@ pub(crate) fn call(global: &Global, args: Call) -> Result<u8> {
     let target = Target::find_within(&home, &args.target, request.limits.max(Limit::Module))?;
     let mut typed = Typed::read(&home, &args.calls, &request.limits)?;
     // Of what is shown as JSON, `--raw` changes nothing.
-    let wants_bytes = output.is_some() || is_raw && !global.json;
+    let wants_bytes = output.is_some() || is_raw && !global.json || args.field.is_some();
     typed.wanted = wants_bytes.then(|| args.field.as_deref().map_or_else(Field::default, Field::parse));
     let done = go(global, &target.name, &request.limits, is_taken, |outside, _| {
         vac_engine::calls::call(&home, &target, &typed, &request, outside)

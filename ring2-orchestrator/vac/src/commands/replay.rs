@@ -82,7 +82,7 @@ pub(crate) fn replay(global: &Global, args: &Replay) -> Result<u8> {
         Some(outcome) => {
             ui::print(format_args!("ended {outcome}\n"));
             if !replayed.stack.is_empty() {
-                ui::print(show::stack_table(&replayed.stack));
+                ui::print(show::ended_stack(&replayed.stack));
             }
         }
         None => ui::print(format_args!(

@@ -203,7 +203,7 @@ pub(super) fn show_finished(
         ui::error(error, false);
     }
     if !finished.summary.stack.is_empty() {
-        ui::note(show::stack_table(&finished.summary.stack).trim_end());
+        ui::note(show::ended_stack(&finished.summary.stack).trim_end());
     }
     shown
 }
