@@ -586,7 +586,7 @@ fn handles_in_another_order_in_every_call_leave_no_snapshot() {
     assert_refused(
         &wat::parse_str(LAZY).unwrap(),
         &["wait-mixed()", "wait-mixed()", "wait-mixed()"],
-        "its call 2 of 2 got handles or gave some up, and until there",
+        "its call 2 of 2 got handles or gave some up; to make it again",
     );
     // The places that were given up are taken again in the other order: a fresh instance would not do so.
     let sandbox = Sandbox::new();

@@ -74,6 +74,10 @@ fn a_limit_says_where_the_program_was() {
         assert_eq!(ran.code(), FAULT);
         assert_eq!(ran.json()["stack"][0]["function"], innermost, "{}", ran.out());
     }
+    // Where the clock ended it, only the run itself knows.
+    let ran = sandbox.vac(&["--json", "call", "falls.wasm", "--time=500ms", "fall(3)"]).json();
+    assert_eq!((names(&ran)[0], &ran["error"]["kind"]), ("spin", &"time".into()), "{ran}");
+    assert_eq!(sandbox.json(&["replay", "last"])["stack"], serde_json::json!([]));
     let ended = sandbox.vac(&["--json", "call", "falls.wasm", "fall(4)"]).json();
     assert!(text(&ended, "outcome").starts_with("exit: ") && names(&ended).is_empty(), "{ended}");
 }

@@ -42,7 +42,7 @@ pub struct Replayed {
     pub ticks: u64,
     /// How the run ended; `None` if its record has no end.
     pub outcome: Option<Outcome>,
-    /// If a fault ended it or a limit, in which calls of the kernel, the innermost first.
+    /// If a fault ended it, or a limit that depends on nothing of the host, in which calls of the kernel, the innermost first.
     pub stack: Vec<Frame>,
     /// Host time the replay took.
     pub time_ns: u64,
@@ -149,7 +149,8 @@ fn replay_once(
     };
     let time_ns = clock.monotonic_ns().saturating_sub(started_ns);
     let stack = match record.outcome {
-        Some(Outcome::Fault { .. } | Outcome::Abort { .. }) => journal.ended_in(),
+        Some(Outcome::Fault { .. } | Outcome::Abort { kind: AbortKind::Quota, .. }) => journal.ended_in(),
+        // Where the clock ended it no record says, and the replay is over earlier.
         _ => Vec::new(),
     };
     let done = |events, ticks| Replayed {

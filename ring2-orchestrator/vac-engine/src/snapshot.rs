@@ -420,7 +420,7 @@ impl<'h> Taker<'h> {
         // What has to be made again at each use may be half of what there is; else a later one is worth more.
         if at_tick > place.tick / 2 {
             let call = format!("its call {made} of {calls} got handles or gave some up");
-            self.late = Some(format!("{call}, and until there is more than half of the run"));
+            self.late = Some(format!("{call}; to make it again would take more than half of the run so far"));
             return Ok(None);
         }
         let engine = session.programs.engine()?;
