@@ -93,3 +93,20 @@ fn a_script_shows_the_stack_of_the_kernel_that_ended_it_only() {
     let own = run("K.fall(0)\nfail('its own')");
     assert!(text(&own, "outcome").contains("its own") && names(&own).is_empty(), "{own}");
 }
+
+#[test]
+fn an_export_says_where_it_ends_otherwise() {
+    let sandbox = sandbox();
+    for (command, alike, words) in [
+        (&["call", "falls.wasm", "fall(0)"][..], true, ""),
+        (&["run", "falls.wasm"], true, ""),
+        (&["call", "falls.wasm", "fall(0)", "fall(1)"], false, "does not print what calls gave"),
+        (&["run", "falls.wasm", "--ticks", "500"], false, "the component has no limits"),
+    ] {
+        sandbox.vac(command);
+        let exported = sandbox.json(&["export-replay", "last", "-o", "x.wasm"]);
+        assert_eq!(exported["ends_alike"], alike, "{exported}");
+        let said = sandbox.vac(&["export-replay", "last", "-o", "x.wasm"]).ok().stderr;
+        assert!(said.contains(words) && said.is_empty() == alike, "{said}");
+    }
+}

@@ -35,6 +35,8 @@ pub struct Exported {
     pub events: u64,
     /// How the run ended; `None` if its record has no end.
     pub outcome: Option<Outcome>,
+    /// Whether it is a run of typed calls.
+    pub has_calls: bool,
     /// The component.
     pub bytes: Vec<u8>,
 }
@@ -68,7 +70,7 @@ pub fn export(home: &Home, run: RunId) -> Result<Exported> {
     };
     let head = reader.head();
     let bytes = record.export.finish(&program, &head, cut.as_deref(), &printed)?;
-    Ok(Exported { run, head, program, events, outcome, bytes })
+    Ok(Exported { run, head, program, events, outcome, has_calls, bytes })
 }
 
 /// Begins the name of the event in which a program of WASI 0.1 exits.

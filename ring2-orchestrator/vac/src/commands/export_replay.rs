@@ -3,11 +3,26 @@
 use serde_json::json;
 use vac_core::cid::Cid;
 use vac_core::fault::{HostAbort, Result};
-use vac_engine::export_replay;
+use vac_core::ledger::Outcome;
+use vac_engine::export_replay::{self, Exported};
 use vac_engine::report::show_outcome;
 
 use crate::cli::{ExportReplay, Global};
 use crate::{exit, ui};
+
+/// In what the component differs from the run, if it does.
+fn differs(exported: &Exported) -> Option<&'static str> {
+    match exported.outcome {
+        Some(Outcome::Done(_) | Outcome::Exit(_)) => None,
+        Some(Outcome::Fault { .. }) if exported.has_calls => {
+            Some("the component ends so, too, but does not print what calls gave before that")
+        }
+        Some(Outcome::Fault { .. }) => None,
+        Some(Outcome::Abort { .. }) | None => {
+            Some("the component has no limits: it goes on there, until it asks for what is not in the record")
+        }
+    }
+}
 
 pub(crate) fn export_replay(global: &Global, args: &ExportReplay) -> Result<u8> {
     let home = super::home_to_read(global)?;
@@ -24,6 +39,7 @@ pub(crate) fn export_replay(global: &Global, args: &ExportReplay) -> Result<u8> 
             "events": exported.events,
             "outcome": outcome,
             "complete": exported.outcome.is_some(),
+            "ends_alike": differs(&exported).is_none(),
             "output": path,
             "bytes": exported.bytes.len(),
             "cid": Cid::of_raw(&exported.bytes).to_string(),
@@ -38,9 +54,10 @@ pub(crate) fn export_replay(global: &Global, args: &ExportReplay) -> Result<u8> 
     ));
     match outcome {
         Some(outcome) => ui::print(format_args!("ended {outcome}\n")),
-        None => ui::print(
-            "the record has no end: its process was killed or is still running; the component stops there\n",
-        ),
+        None => ui::print("the record has no end: its process was killed or is still running\n"),
+    }
+    if let Some(how) = differs(&exported) {
+        ui::note(how);
     }
     ui::print(format_args!("run it with `wasmtime run {}`\n", path.display()));
     Ok(exit::OK)
