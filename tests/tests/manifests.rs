@@ -57,6 +57,12 @@ fn a_run_gets_what_is_both_asked_and_granted() {
     let why = "denied  --grant dir:rw=. is granted, but the manifest does not ask for it";
     assert!(ran.stderr.contains(why), "{}", ran.stderr);
     sandbox.vac(&["replay", "last"]).ok();
+    // One that asks for no directory at all: to grant one would change nothing.
+    sandbox.write("fails.wasm", looker().exit(1).wasm());
+    sandbox.write("fails.vac.toml", manifest(&[]));
+    let ran = sandbox.vac(&["run", "fails.wasm", "--grant", "dir:rw=."]);
+    let why = "denied  --grant dir:ro=DIR is granted, but the manifest does not ask for it";
+    assert!(ran.code() == 1 && ran.stderr.contains(why), "{ran:?}");
     let all = sandbox.vac(&[&args[..], &["--no-manifest"]].concat()).ok().out();
     assert!(all.contains("text of b"), "{all}");
 }

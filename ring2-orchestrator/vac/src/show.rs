@@ -51,7 +51,10 @@ pub(crate) fn summary(summary: &Summary, granted: &[Grant]) {
 
 /// Whether the operator granted what was refused, so that only a manifest was in the way.
 fn is_granted(denied: &str, granted: &[Grant]) -> bool {
-    let ask = Ask::parse(denied, "", true).ok().filter(|_| denied != ANY_DIRECTORY);
+    if denied == ANY_DIRECTORY {
+        return granted.iter().any(|grant| matches!(grant, Grant::Dir { .. } | Grant::Tree { .. }));
+    }
+    let ask = Ask::parse(denied, "", true).ok();
     ask.is_some_and(|ask| manifest::agree(&[ask], granted).iter().any(|met| met.is_whole))
 }
 
