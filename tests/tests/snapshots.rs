@@ -487,14 +487,8 @@ fn seek_shows_the_same_from_a_snapshot_as_from_the_start() {
     assert_sought_alike(&sandbox, &run);
 }
 
-/// Gets the standard output when it first prints, as most programs do, and keeps it. `wait` gets a handle and gives it up,
-/// `wait-mixed` two in the order in which it got them.
-const LAZY: &str = r#"(component
-  (import "wasi:io/poll@0.2.3" (instance $poll (export "pollable" (type (sub resource)))))
-  (alias export $poll "pollable" (type $pollable))
-  (import "wasi:clocks/monotonic-clock@0.2.3" (instance $clock
-    (alias outer 1 $pollable (type $p')) (export "pollable" (type $p (eq $p')))
-    (export "subscribe-duration" (func (param "when" u64) (result (own $p))))))
+/// What a component imports to print: `$get-stdout` and `$write`, beside a memory `$m`.
+const PRINTS: &str = r#"(component
   (import "wasi:io/error@0.2.3" (instance $errors (export "error" (type (sub resource)))))
   (alias export $errors "error" (type $error))
   (import "wasi:io/streams@0.2.3" (instance $streams
@@ -513,7 +507,21 @@ const LAZY: &str = r#"(component
   (core instance $m (instantiate $memory))
   (core func $get-stdout (canon lower (func $stdout "get-stdout")))
   (core func $write (canon lower (func $streams "[method]output-stream.blocking-write-and-flush")
-    (memory (core memory $m "memory"))))
+    (memory (core memory $m "memory"))))"#;
+
+/// A component that prints, and what else is in it.
+fn printing(rest: &str) -> Vec<u8> {
+    wat::parse_str([PRINTS, rest].concat()).unwrap()
+}
+
+/// Gets the standard output when it first prints, as most programs do, and keeps it. `wait` gets a handle and gives it up,
+/// `wait-mixed` two in the order in which it got them.
+const LAZY: &str = r#"
+  (import "wasi:io/poll@0.2.3" (instance $poll (export "pollable" (type (sub resource)))))
+  (alias export $poll "pollable" (type $pollable))
+  (import "wasi:clocks/monotonic-clock@0.2.3" (instance $clock
+    (alias outer 1 $pollable (type $p')) (export "pollable" (type $p (eq $p')))
+    (export "subscribe-duration" (func (param "when" u64) (result (own $p))))))
   (core func $subscribe (canon lower (func $clock "subscribe-duration")))
   (core func $drop (canon resource.drop $pollable))
   (core module $lazy
@@ -558,7 +566,7 @@ const LAZY: &str = r#"(component
 #[test]
 fn handles_that_a_call_got_are_got_again_behind_a_snapshot() {
     let sandbox = Sandbox::new();
-    sandbox.write("lazy.wasm", wat::parse_str(LAZY).unwrap());
+    sandbox.write("lazy.wasm", printing(LAZY));
     let calls =
         ["work(9)", "say(97)", "work(9000)", "say(98)", "wait()", "say(99)", "wait()", "say(100)", "work(1)"];
     let run = sandbox.json(&[&["call", "lazy.wasm"], &calls[..]].concat());
@@ -584,13 +592,13 @@ fn handles_that_a_call_got_are_got_again_behind_a_snapshot() {
 #[test]
 fn handles_in_another_order_in_every_call_leave_no_snapshot() {
     assert_refused(
-        &wat::parse_str(LAZY).unwrap(),
+        &printing(LAZY),
         &["wait-mixed()", "wait-mixed()", "wait-mixed()"],
         "its call 2 of 2 got handles or gave some up; to make it again",
     );
     // The places that were given up are taken again in the other order: a fresh instance would not do so.
     let sandbox = Sandbox::new();
-    sandbox.write("lazy.wasm", wat::parse_str(LAZY).unwrap());
+    sandbox.write("lazy.wasm", printing(LAZY));
     let run =
         sandbox.json(&["call", "lazy.wasm", "wait-mixed()", "wait()", "work(9000)", "wait()", "work(1)"]);
     let results: Vec<&str> =
@@ -607,26 +615,7 @@ fn handles_in_another_order_in_every_call_leave_no_snapshot() {
 }
 
 /// Gets its output when it starts, so that its calls get no handles, and prints a line in each.
-const SAYER: &str = r#"(component
-  (import "wasi:io/error@0.2.3" (instance $errors (export "error" (type (sub resource)))))
-  (alias export $errors "error" (type $error))
-  (import "wasi:io/streams@0.2.3" (instance $streams
-    (alias outer 1 $error (type $e'))
-    (export "error" (type $e (eq $e')))
-    (export "output-stream" (type $s (sub resource)))
-    (type $failed' (variant (case "last-operation-failed" (own $e)) (case "closed")))
-    (export "stream-error" (type $failed (eq $failed')))
-    (export "[method]output-stream.blocking-write-and-flush"
-      (func (param "self" (borrow $s)) (param "contents" (list u8)) (result (result (error $failed)))))))
-  (alias export $streams "output-stream" (type $stream))
-  (import "wasi:cli/stdout@0.2.3" (instance $stdout
-    (alias outer 1 $stream (type $s')) (export "output-stream" (type $s (eq $s')))
-    (export "get-stdout" (func (result (own $s))))))
-  (core module $memory (memory (export "memory") 1))
-  (core instance $m (instantiate $memory))
-  (core func $get-stdout (canon lower (func $stdout "get-stdout")))
-  (core func $write (canon lower (func $streams "[method]output-stream.blocking-write-and-flush")
-    (memory (core memory $m "memory"))))
+const SAYER: &str = r#"
   (core module $sayer
     (import "" "memory" (memory 1))
     (import "" "get-stdout" (func $get-stdout (result i32)))
@@ -651,7 +640,7 @@ const SAYER: &str = r#"(component
 #[test]
 fn seek_shows_what_was_printed_before_the_snapshot_too() {
     let sandbox = Sandbox::new();
-    sandbox.write("sayer.wasm", wat::parse_str(SAYER).unwrap());
+    sandbox.write("sayer.wasm", printing(SAYER));
     let run = sandbox.json(&["call", "sayer.wasm", "say(97)", "say(98)", "say(99)", "say(100)"]);
     let (id, ticks) = (text(&run, "run"), number(&run, "ticks").to_string());
     leave(&sandbox, id);

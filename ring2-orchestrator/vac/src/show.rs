@@ -4,6 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use vac_core::fault::quote;
+use vac_core::ledger::Outcome;
 use vac_engine::grants::Grant;
 use vac_engine::manifest::{self, Ask};
 use vac_engine::report::{RunInfo, show_outcome};
@@ -15,7 +16,7 @@ use vac_host::look::Frame;
 use crate::ui;
 
 /// What would allow a program to ask for its directories; DIR stands for any.
-const ANY_DIRECTORY: &str = "dir:ro=DIR";
+pub(crate) const ANY_DIRECTORY: &str = "dir:ro=DIR";
 
 /// The end of a run: a table of its kernels if a script ran several, and one line.
 pub(crate) fn summary(summary: &Summary, granted: &[Grant]) {
@@ -66,8 +67,7 @@ fn is_worth_a_line(grant: &str, summary: &Summary) -> bool {
         "stdin" => crate::host::has_input(),
         _ => true,
     };
-    is_news
-        || !matches!(summary.outcome, vac_core::ledger::Outcome::Exit(0) | vac_core::ledger::Outcome::Done(_))
+    is_news || !matches!(summary.outcome, Outcome::Exit(0) | Outcome::Done(_))
 }
 
 fn kernel_row(kernel: &KernelUse) -> Vec<String> {

@@ -34,7 +34,7 @@ pub(crate) fn run(global: &Global, args: Run) -> Result<u8> {
         &request.limits,
         &request.grants,
         |finished| {
-            lacks_files = finished.summary.denied.iter().any(|grant| grant == NO_FOLDER);
+            lacks_files = finished.summary.denied.iter().any(|grant| grant == show::ANY_DIRECTORY);
             Ok(())
         },
         |outside, _| vac_engine::run::run(&home, &target, &request, outside),
@@ -46,8 +46,6 @@ pub(crate) fn run(global: &Global, args: Run) -> Result<u8> {
     Ok(code)
 }
 
-/// What a program is refused that looks for folders and has none.
-const NO_FOLDER: &str = "dir:ro=DIR";
 /// Arguments that are said to be files.
 const FILE_HINTS_MAX: usize = 4;
 
