@@ -180,10 +180,7 @@ fn exports(module: &[u8], core: &CoreModule, is_alone: bool) -> Result<(ExportSe
                     index = added.function(&[], None, &one_after_the_other(first, index));
                     begins = None;
                 }
-                match is_alone && export.name == START_NAME {
-                    true => export_run(&mut exports, &mut added, index),
-                    false => _ = exports.export(export.name, kind, index),
-                }
+                export_as(&mut exports, &mut added, is_alone, (export.name, kind, index));
             }
         }
         break;
@@ -192,19 +189,13 @@ fn exports(module: &[u8], core: &CoreModule, is_alone: bool) -> Result<(ExportSe
         exports.export("memory", ExportKind::Memory, core.first_memory.unwrap_or(core.memories));
     }
     if let Some(mut index) = core.unnamed_start {
-        if let Some(first) = begins.take_if(|_| core.entry() == "_start") {
+        if let Some(first) = begins.take_if(|_| core.entry() == START_NAME) {
             index = added.function(&[], None, &one_after_the_other(first, index));
         }
-        match is_alone {
-            true => export_run(&mut exports, &mut added, index),
-            false => _ = exports.export(START_NAME, ExportKind::Func, index),
-        }
+        export_as(&mut exports, &mut added, is_alone, (START_NAME, ExportKind::Func, index));
     }
     if let Some(first) = begins {
-        match is_alone && core.entry() == START_NAME {
-            true => export_run(&mut exports, &mut added, first),
-            false => _ = exports.export(core.entry(), ExportKind::Func, first),
-        }
+        export_as(&mut exports, &mut added, is_alone, (core.entry(), ExportKind::Func, first));
     }
     for function in &core.functions {
         exports.export(&function.generated, ExportKind::Func, function.index);
@@ -215,10 +206,19 @@ fn exports(module: &[u8], core: &CoreModule, is_alone: bool) -> Result<(ExportSe
     Ok((exports, added))
 }
 
-/// The command whose entry is the function `start`, as the adapter would make it.
-fn export_run(exports: &mut ExportSection, added: &mut Added, start: u32) {
+/// Exports something under its name; of a program that `is_alone`, `_start` as the command that the adapter would make of it.
+fn export_as(
+    exports: &mut ExportSection,
+    added: &mut Added,
+    is_alone: bool,
+    (name, kind, index): (&str, ExportKind, u32),
+) {
+    if !is_alone || name != START_NAME {
+        exports.export(name, kind, index);
+        return;
+    }
     let mut run = Function::new([]);
-    run.instructions().call(start).i32_const(0).end();
+    run.instructions().call(index).i32_const(0).end();
     exports.export(RUN.1, ExportKind::Func, added.function(&[], Some(ValType::I32), &run));
 }
 
